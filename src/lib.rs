@@ -1,0 +1,21 @@
+//! # The life of a message
+//!
+//! ```text
+//!  JetStream ─pull─▶ Delivery ─decode─▶ Invocation ─policy─▶ RetryPolicy
+//!                                           │
+//!                               gate: "not now"? ──────────────┐
+//!                                           ▼                  │
+//!                                        invoke ─▶ Outcome     │
+//!                                                    ▼         ▼
+//!         ack │ park a retry │ dead-letter ◀─settle─ Verdict ◀─judge
+//! ```
+//!
+//! A message walks through the program once, forwards. Each step is a verb, and the modules below stand in the order in
+//! which a message meets them. Facts and judgements are different types: an [`judge::Outcome`] is what happened, a
+//! [`judge::Verdict`] is what to do about it, with nothing left to decide.
+
+// What is set, and what it is connected to.
+
+// The way of a message.
+
+// What watches over it.

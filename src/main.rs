@@ -1,0 +1,3 @@
+//! The worker, step by step.
+
+fn main() {}
