@@ -17,5 +17,8 @@
 // What is set, and what it is connected to.
 
 // The way of a message.
+pub mod policy;
+pub mod duration;
+pub mod backoff;
 
 // What watches over it.
