@@ -15,6 +15,7 @@
 //! [`judge::Verdict`] is what to do about it, with nothing left to decide.
 
 // What is set, and what it is connected to.
+pub mod config;
 
 // The way of a message.
 pub mod policy;

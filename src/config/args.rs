@@ -1,0 +1,154 @@
+//! The command line. clap words the help; the walk over the arguments is made here, because clap stops at the first error
+//! and people want all of them at once, with each flag as they typed it.
+
+use std::{collections::BTreeMap, ffi::OsString, iter::Peekable};
+
+use clap::{Arg, Command};
+
+use super::{
+    table::{self, Kind, SETTINGS, Setting, key},
+    typed::{Typed, shown},
+};
+
+/// What the arguments say.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    /// What is set, by the names of the settings. Of a flag that is repeated, the last one counts, as in Go.
+    pub values: BTreeMap<&'static str, Typed>,
+    /// What cannot be used.
+    pub faults: Vec<String>,
+    /// What to print instead of running.
+    pub print: Option<String>,
+}
+
+enum Flag {
+    Ours(&'static Setting),
+    /// A flag of other workers that charts pass on; `true` if it needs no value.
+    Ignored(bool),
+    Help,
+    Version,
+}
+
+/// Reads the arguments, without the program's name.
+pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
+    let mut arguments = Arguments::default();
+    let mut args = args.into_iter().peekable();
+    let mut position = 0;
+    while let Some(word) = args.next() {
+        position += 1;
+        let text = word.to_string_lossy();
+        let (name, attached) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (&*text, None),
+        };
+        // Go's flags have one dash.
+        let Some(bare) = name.strip_prefix("--").or_else(|| name.strip_prefix('-')) else {
+            // It may be the value of an unknown flag and secret, so it is not repeated.
+            arguments.faults.push(format!("argument {position}: expected a flag, such as --max-inflight=50"));
+            continue;
+        };
+        let Some(flag) = find(bare) else {
+            arguments.faults.push(format!("{}: expected one of the flags that --help lists", shown(name)));
+            continue;
+        };
+        let switch = match flag {
+            Flag::Help => {
+                arguments.print.get_or_insert(help());
+                continue;
+            }
+            Flag::Version => {
+                arguments.print.get_or_insert(version());
+                continue;
+            }
+            Flag::Ours(setting) => setting.kind == Kind::Bool,
+            Flag::Ignored(switch) => switch,
+        };
+        let value = match attached {
+            Some(value) => word.to_str().map(|_| value.to_owned()).ok_or("expected a value in UTF-8"),
+            None => detached(&mut args, switch, &mut position),
+        };
+        let Flag::Ours(setting) = flag else { continue };
+        match value {
+            Err(expected) => arguments.faults.push(format!("{name}: {expected}")),
+            // As in the environment, an empty value means that nothing is set.
+            Ok(value) if value.trim().is_empty() => {}
+            Ok(value) => {
+                let typed = Typed { name: name.to_owned(), text: value.trim().to_owned() };
+                arguments.values.insert(setting.name, typed);
+            }
+        }
+    }
+    arguments
+}
+
+/// The value of a flag that stands in the next argument.
+fn detached(args: &mut Peekable<impl Iterator<Item = OsString>>, switch: bool, position: &mut usize) -> Result<String, &'static str> {
+    let is_value = |next: &OsString| {
+        let text = next.to_string_lossy();
+        match text.strip_prefix('-') {
+            _ if switch => ["true", "false", "1", "0"].iter().any(|word| text.eq_ignore_ascii_case(word)),
+            // A negative number is a value, if hardly a good one, and better refused as what it is.
+            Some(rest) => rest.starts_with(|c: char| c == '.' || c.is_ascii_digit()),
+            None => true,
+        }
+    };
+    match args.next_if(is_value) {
+        Some(value) => {
+            *position += 1;
+            value.into_string().map_err(|_| "expected a value in UTF-8")
+        }
+        None if switch => Ok("true".to_owned()),
+        None => Err("expected a value"),
+    }
+}
+
+fn find(name: &str) -> Option<Flag> {
+    match key(name).as_str() {
+        "h" | "help" => Some(Flag::Help),
+        "v" | "version" => Some(Flag::Version),
+        "licensefile" => Some(Flag::Ignored(false)),
+        "pprof" => Some(Flag::Ignored(true)),
+        _ => table::find(name).map(Flag::Ours),
+    }
+}
+
+fn version() -> String {
+    concat!("queue-worker ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
+}
+
+fn help() -> String {
+    let flags = SETTINGS.iter().map(|setting| {
+        Arg::new(setting.name)
+            .long(setting.flag())
+            .visible_aliases(setting.aliases.iter().map(|alias| alias.replace('_', "-")).collect::<Vec<_>>())
+            .value_name(value_name(setting.kind))
+            // On a line of its own, which nothing breaks, so that one can search for it.
+            .help(format!("{}\n[default: {}]", setting.help, setting.default_text()))
+            .help_heading(setting.group)
+    });
+    Command::new("queue-worker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and dead-letters what keeps failing")
+        .after_help(AFTER)
+        .args(flags)
+        .term_width(110)
+        .render_help()
+        .to_string()
+}
+
+const AFTER: &str = "\
+Each setting is an environment variable too: --max-inflight is max_inflight, MAX_INFLIGHT or maxInflight. The flag wins; an \
+empty value means that nothing is set. Durations are Go's (300ms, 1m10s, 1.5h, 0), sizes are bytes or have a unit (10MiB, 64kB).";
+
+fn value_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "TEXT",
+        Kind::Bool => "BOOL",
+        Kind::Count => "NUMBER",
+        Kind::Duration => "DURATION",
+        Kind::Bytes => "SIZE",
+        Kind::Port => "PORT",
+        Kind::File => "FILE",
+        Kind::Url => "URL",
+    }
+}

@@ -1,0 +1,139 @@
+//! From what was typed to the [`Config`]: every setting is read before the first error ends it.
+
+use std::time::Duration;
+
+use super::{
+    Callback, Config, DeadLetters, Encoding, Log, RetryTimer,
+    gateway::gateway,
+    names,
+    nats::nats,
+    queue::queue,
+    reader::{Reader, Reported},
+    table::{SETTINGS, Setting},
+    values::{Read, boolean, choice, count, listen, size},
+};
+use crate::{
+    backoff::{Backoff, Jitter},
+    duration,
+    policy::{RetryPolicy, StatusCodes},
+};
+
+pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
+    let nats = nats(reader);
+    let queue = queue(reader);
+    let gateway_url = gateway(reader);
+    let function_namespace = reader.value("function_namespace", names::word);
+    let max_inflight = reader.value("max_inflight", count(1..=100_000));
+    let ack_wait = reader.value("ack_wait", |text| at_least(Duration::from_secs(1), text));
+    let upstream_timeout = reader.value("upstream_timeout", positive);
+    let retry = retry(reader);
+    let retry_timer = reader.value("retry_timer", retry_timer);
+    let confirm_acks = reader.value("confirm_acks", boolean);
+    let dead_letters = dead_letters(reader);
+    let callback = callback(reader);
+    let shutdown_grace = reader.value("shutdown_grace", read);
+    let listen_addr = reader.value("listen_addr", listen);
+    let log = log(reader);
+    unbuilt(reader, "audit", "the audit stream is");
+    unbuilt(reader, "callback_attempts", "another number of callback attempts is");
+    unbuilt(reader, "allowed_callback_urls", "the list of allowed callback URLs is");
+    Ok(Config {
+        nats: nats?,
+        queue: queue?,
+        gateway_url: gateway_url?,
+        function_namespace: function_namespace?,
+        max_inflight: max_inflight?,
+        ack_wait: ack_wait?,
+        upstream_timeout: upstream_timeout?,
+        retry: retry?,
+        retry_timer: retry_timer?,
+        confirm_acks: confirm_acks?,
+        dead_letters: dead_letters?,
+        callback: callback?,
+        shutdown_grace: shutdown_grace?,
+        listen_addr: listen_addr?,
+        log: log?,
+    })
+}
+
+fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {
+    let max_attempts = reader.value("max_retry_attempts", count(0..=u32::MAX));
+    let codes = reader.value("http_retry_codes", str::parse::<StatusCodes>);
+    let initial = reader.value("initial_retry_wait", read);
+    let max = reader.value("max_retry_wait", read);
+    let jitters = [("exponential", Jitter::None), ("full", Jitter::Full), ("equal", Jitter::Equal)];
+    let jitter = reader.value("backoff", choice(&jitters));
+    let immediate_retries = reader.value("immediate_retries", count(0..=u32::MAX));
+    let max_retry_after = reader.value("max_retry_after", read);
+    let max_message_age = reader.value("max_message_age", read);
+    Ok(RetryPolicy {
+        // Nothing is dropped without one try.
+        max_attempts: max_attempts?.max(1),
+        codes: codes?,
+        backoff: Backoff { initial: initial?, max: max?, jitter: jitter? },
+        immediate_retries: immediate_retries?,
+        max_retry_after: max_retry_after?,
+        max_message_age: Some(max_message_age?).filter(|age| !age.is_zero()),
+    })
+}
+
+fn retry_timer(text: &str) -> Read<RetryTimer> {
+    if text.eq_ignore_ascii_case("levels") {
+        return Err("the timer of levels is not built yet; only \"auto\" and \"schedules\" work".to_owned());
+    }
+    choice(&[("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules)])(text)
+}
+
+fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {
+    let enabled = reader.value("dead_letters", boolean);
+    // A server refuses a stream whose messages live shorter than that.
+    let max_age = reader.value("dead_letter_max_age", |text| match read(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        _ => at_least(Duration::from_millis(100), text),
+    });
+    let max_bytes = reader.value("dead_letter_max_bytes", size);
+    Ok(DeadLetters { enabled: enabled?, max_age: max_age?, max_bytes: max_bytes? })
+}
+
+fn callback(reader: &mut Reader) -> Result<Callback, Reported> {
+    let timeout = reader.value("callback_timeout", positive);
+    let max_body = reader.value("callback_max_body", |text| {
+        let bytes = size(text)?;
+        let usable = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+        usable.ok_or_else(|| "expected at least one byte".to_owned())
+    });
+    let tls_insecure = reader.value("tls_insecure", boolean);
+    Ok(Callback { timeout: timeout?, max_body: max_body?, tls_insecure: tls_insecure? })
+}
+
+fn log(reader: &mut Reader) -> Result<Log, Reported> {
+    let encoding = reader.value("log_encoding", choice(&[("console", Encoding::Console), ("json", Encoding::Json)]));
+    let debug = reader.value("debug", boolean);
+    Ok(Log { encoding: encoding?, debug: debug? })
+}
+
+/// A setting whose feature is not there yet may be set to its default only: who sets it counts on more.
+fn unbuilt(reader: &mut Reader, name: &'static str, what: &str) {
+    let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", Setting::default_text);
+    let read = |text: &str| {
+        let is_default = text.eq_ignore_ascii_case(default);
+        if is_default { Ok(()) } else { Err(format!("{what} not built yet; only \"{default}\" works")) }
+    };
+    // The fault is on the list, and there is no value to keep.
+    let _ = reader.value(name, read);
+}
+
+fn read(text: &str) -> Read<Duration> {
+    duration::parse(text).map_err(|error| error.to_string())
+}
+
+fn positive(text: &str) -> Read<Duration> {
+    let duration = read(text)?;
+    if duration.is_zero() { Err("expected a duration of more than 0, such as 30s".to_owned()) } else { Ok(duration) }
+}
+
+fn at_least(least: Duration, text: &str) -> Read<Duration> {
+    let duration = read(text)?;
+    let fits = duration >= least;
+    if fits { Ok(duration) } else { Err(format!("expected a duration of at least {least:?}")) }
+}

@@ -1,0 +1,60 @@
+//! The environment: which variables are settings, whatever their spelling.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use super::{
+    foreign,
+    table::{self, Kind, Setting},
+    typed::Typed,
+};
+
+/// What the environment says.
+#[derive(Debug, Default)]
+pub(super) struct Environment {
+    /// What is set, by the names of the settings.
+    pub values: BTreeMap<&'static str, Typed>,
+    /// One line for each setting of another worker.
+    pub notes: Vec<String>,
+    /// What cannot be used.
+    pub faults: Vec<String>,
+}
+
+/// Reads what is ours among the variables. Others are left alone, also where they are not UTF-8; an empty one is not set.
+pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+    let mut environment = Environment::default();
+    let mut spellings: BTreeMap<&'static str, Vec<Typed>> = BTreeMap::new();
+    for (name, value) in variables {
+        let Some(name) = name.to_str().map(str::to_owned) else {
+            continue;
+        };
+        let is_blank = value.to_str().is_some_and(|text| text.trim().is_empty());
+        if let Some(setting) = table::find(&name) {
+            match value.to_str().map(str::trim) {
+                None => environment.faults.push(format!("{name}: expected a value in UTF-8")),
+                Some(text) if is_blank || is_service_link(setting, text) => {}
+                Some(text) => spellings.entry(setting.name).or_default().push(Typed { name, text: text.to_owned() }),
+            }
+        } else if let Some(why) = foreign::reason(&name).filter(|_| !is_blank) {
+            environment.notes.push(format!("{name} is a setting of other workers and is ignored: {why}"));
+        }
+    }
+    for (setting, mut spelt) in spellings {
+        // The order of an environment is chance, and a report should read the same twice.
+        spelt.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut spelt = spelt.into_iter();
+        let Some(first) = spelt.next() else { continue };
+        for other in spelt.filter(|other| other.text != first.text) {
+            let (one, two) = (first.shown(), other.shown());
+            environment.faults.push(format!("{one} and {two}: both are {setting}, expected one value"));
+        }
+        environment.values.insert(setting, first);
+    }
+    environment.notes.sort();
+    environment
+}
+
+/// Kubernetes tells every container about the services beside it, in the manner of Docker's links: for a service called
+/// `nats` there is `NATS_PORT=tcp://10.0.0.1:4222`. Nobody meant that as a port.
+fn is_service_link(setting: &Setting, text: &str) -> bool {
+    setting.kind == Kind::Port && text.contains("://")
+}

@@ -1,0 +1,201 @@
+//! The table of settings: what each is called, what it is when nobody sets it, and what it means. `--help`, the flags and
+//! the names in the environment are all made from it, and each default is read from it, so that none can tell a lie.
+
+use Kind::{Bool, Bytes, Count, Duration, File, Port, Text, Url};
+use Preset::{Derived, Nothing, Value};
+
+/// One thing that can be set, by a flag or in the environment.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in snake case.
+    pub name: &'static str,
+    /// Names that it is known by elsewhere.
+    pub aliases: &'static [&'static str],
+    /// What it is when nobody sets it.
+    pub preset: Preset,
+    /// What it means.
+    pub help: &'static str,
+    /// The part of the program that it belongs to.
+    pub group: &'static str,
+    /// What kind of value it takes.
+    pub kind: Kind,
+}
+
+/// What a setting is when nobody sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// A value, as one would type it.
+    Value(&'static str),
+    /// Something that follows from other settings, in words.
+    Derived(&'static str),
+    /// Not there.
+    Nothing,
+}
+
+/// What kind of value a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A word or several.
+    Text,
+    /// `true` or `false`; a flag without a value means `true`.
+    Bool,
+    /// A whole number.
+    Count,
+    /// A duration in Go's notation.
+    Duration,
+    /// A number of bytes.
+    Bytes,
+    /// A TCP port. The service links of Kubernetes put URLs in such variables, which are ignored.
+    Port,
+    /// The path of a file.
+    File,
+    /// One or more URLs.
+    Url,
+}
+
+impl Setting {
+    /// Its name as a flag, without the dashes in front.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// Its default in words.
+    #[must_use]
+    pub fn default_text(&self) -> &'static str {
+        match self.preset {
+            Value(text) | Derived(text) => text,
+            Nothing => "none",
+        }
+    }
+
+    const fn also(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+}
+
+/// Whether two names mean the same setting: case, underscores and dashes do not matter.
+pub(super) fn key(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// The setting that goes by this name in any spelling.
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    let wanted = key(name);
+    SETTINGS.iter().find(|setting| names(setting).any(|name| key(name) == wanted))
+}
+
+/// All names of a setting, its own first.
+pub(super) fn names(setting: &Setting) -> impl Iterator<Item = &'static str> {
+    std::iter::once(setting.name).chain(setting.aliases.iter().copied())
+}
+
+macro_rules! settings {
+    ($($group:literal { $($name:ident: $kind:ident = $preset:expr, $help:literal $(, also $aliases:expr)?;)* })*) => {
+        /// Every setting, in the order in which people read about them.
+        pub(super) static SETTINGS: &[Setting] = &[$($(
+            Setting { name: stringify!($name), aliases: &[], preset: $preset, help: $help, group: $group, kind: $kind }
+                $(.also($aliases))?,
+        )*)*];
+    };
+}
+
+settings! {
+    "NATS" {
+        nats_url: Url = Derived("nats://127.0.0.1:4222"), "One or more servers, comma separated; tls:// works";
+        nats_host: Text = Value("127.0.0.1"), "The server's host, if nats_url is not set";
+        nats_port: Port = Value("4222"), "The server's port, if nats_url is not set";
+        faas_nats_address: Text = Value("127.0.0.1"), "The server's host, if neither nats_url nor nats_host or nats_port is set";
+        faas_nats_port: Port = Value("4222"), "The server's port, if neither nats_url nor nats_host or nats_port is set";
+        nats_creds_file: File = Nothing, "Log in with this .creds file: a JWT and its seed";
+        nats_nkey_file: File = Nothing, "Log in with the nkey seed in this file";
+        nats_token_file: File = Nothing, "Log in with the token in this file";
+        nats_user: Text = Nothing, "Log in as this user, with nats_password_file";
+        nats_password_file: File = Nothing, "The file that holds the password of nats_user";
+        nats_ca_file: File = Nothing, "Certificate authorities to trust besides the system's, in PEM";
+        nats_cert_file: File = Nothing, "The client's certificate in PEM, with nats_key_file";
+        nats_key_file: File = Nothing, "The key of nats_cert_file in PEM";
+        nats_js_domain: Text = Nothing, "The JetStream domain";
+        nats_inbox_prefix: Text = Value("_INBOX"), "The prefix of reply subjects";
+        nats_manage: Bool = Value("true"), "false: only bind, never create or update streams or consumers";
+    }
+    "Queue" {
+        queue_name: Text = Derived("nats_stream, else faas-request"), "The subject that invocations arrive on",
+            also &["nats_channel", "faas_nats_channel"];
+        nats_stream: Text = Derived("the queue's name, dots as _"), "The queue's stream";
+        nats_filter_subject: Text = Derived("the queue's name"), "What the consumer takes from the stream";
+        nats_durable: Text = Value("faas-workers"), "The queue's durable pull consumer";
+        nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is no work queue";
+        nats_stream_replicas: Count = Value("1"), "Replicas of the streams that this program creates, 1 to 5";
+    }
+    "Calls" {
+        gateway_url: Url = Derived("http://127.0.0.1:8080"),
+            "Where functions answer, at /function/NAME; http or https, a base path is kept";
+        faas_gateway_address: Text = Value("127.0.0.1"), "The gateway's host, if gateway_url is not set";
+        faas_gateway_port: Port = Value("8080"), "The gateway's port, if gateway_url is not set";
+        function_namespace: Text = Value("openfaas-fn"), "The namespace in metrics of functions that name none",
+            also &["default_function_name"];
+        max_inflight: Count = Value("50"), "Calls at once in this process, 1 to 100000";
+        ack_wait: Duration = Value("60s"),
+            "How soon another worker takes over after this one dies, at least 1s; a call may take longer";
+        upstream_timeout: Duration = Value("1m"), "How long one call may take";
+        confirm_acks: Bool = Value("false"), "Insist on the broker's confirmation that a completed call was acknowledged, as long as the lease lasts";
+    }
+    "Retries" {
+        max_retry_attempts: Count = Value("10"), "How often a message is tried, the first time included; 1 and 0: once";
+        initial_retry_wait: Duration = Value("10s"), "The wait before the second attempt; 0s is allowed";
+        max_retry_wait: Duration = Value("120s"), "No computed wait is longer";
+        http_retry_codes: Text = Value("429,502,500,504,408"), "Statuses that are retried; ranges such as 500-504 work",
+            also &["retry_http_codes"];
+        backoff: Text = Value("exponential"),
+            "exponential: each wait twice the one before; full: 0 to 100 % of it at random; equal: 50 to 100 %";
+        immediate_retries: Count = Value("0"), "Extra tries at once, in place, before each wait; they count as attempts";
+        max_retry_after: Duration = Value("1h"), "The longest Retry-After that is honoured";
+        max_message_age: Duration = Value("0"), "An older invocation goes to the dead letters as expired; 0: none is";
+        retry_timer: Text = Value("auto"),
+            "What carries a parked retry to its due time: auto, schedules (NATS 2.12.9 and newer) or levels (not built yet)";
+    }
+    "Dead letters" {
+        dead_letters: Bool = Value("true"), "false: drop what would be dead-lettered, with a warning and a count each";
+        dead_letter_max_age: Duration = Value("336h"), "Age limit of the dead-letter stream when it is created; 0: none";
+        dead_letter_max_bytes: Bytes = Value("0"), "Size limit of the dead-letter stream when it is created; 0: none";
+        audit: Text = Value("off"), "failures or all: record settled invocations in a stream (not built yet)";
+    }
+    "Callbacks" {
+        callback_timeout: Duration = Value("30s"), "How long one POST to a callback URL may take";
+        callback_attempts: Count = Value("5"), "How often a callback is tried (another number is not built yet)";
+        callback_max_body: Bytes = Value("10MiB"), "The most of a function's answer that is passed on";
+        allowed_callback_urls: Text = Value("*"), "Globs of hosts that may be called back; none: no host (not built yet)";
+        tls_insecure: Bool = Value("false"), "Skip certificate checks for callbacks";
+    }
+    "Process" {
+        shutdown_grace: Duration = Value("25s"), "How long SIGTERM waits for running calls";
+        listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer";
+        log_encoding: Text = Value("console"), "console (text) or json (one object a line); RUST_LOG is honoured too";
+        debug: Bool = Value("false"), "Log at debug level";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_settings_answer_to_one_name() {
+        let mut seen = BTreeSet::new();
+        for name in SETTINGS.iter().flat_map(names) {
+            assert!(seen.insert(key(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn any_spelling_finds_a_setting() {
+        for name in ["max_retry_attempts", "maxRetryAttempts", "MAX_RETRY_ATTEMPTS", "max-retry-attempts"] {
+            assert_eq!(find(name).map(|setting| setting.name), Some("max_retry_attempts"), "{name}");
+        }
+        assert!(find("max_retry").is_none());
+    }
+}

@@ -1,0 +1,120 @@
+//! What values a setting may take, alone and beside others.
+
+use std::path::Path;
+
+use super::*;
+
+#[test]
+fn addresses_follow_from_the_first_way_that_is_set() {
+    let servers = |words: &[&str]| config(words).nats.servers.join(" ");
+    assert_eq!(servers(&["nats_url=nats://a, tls://b:1,c:2", "nats_host=x"]), "nats://a tls://b:1 nats://c:2");
+    assert_eq!(servers(&["nats_host=a", "faas_nats_address=b"]), "nats://a:4222");
+    assert_eq!(servers(&["nats_port=1"]), "nats://127.0.0.1:1");
+    assert_eq!(servers(&["faas_nats_port=1"]), "nats://127.0.0.1:1");
+    assert_eq!(servers(&["nats_host=fd00::1", "nats_port=1"]), "nats://[fd00::1]:1");
+    assert_eq!(servers(&["nats_url=nats://[::1]:4222"]), "nats://[::1]:4222");
+    let gateway = |words: &[&str]| config(words).gateway_url.to_string();
+    assert_eq!(gateway(&["gateway_url=https://g/base/", "faas_gateway_address=x"]), "https://g/base");
+    assert_eq!(gateway(&["faas_gateway_address=g"]), "http://g:8080/");
+    assert_eq!(gateway(&["faas_gateway_port=1"]), "http://127.0.0.1:1/");
+    assert_eq!(gateway(&["faas_gateway_address=::1", "faas_gateway_port=1"]), "http://[::1]:1/");
+    for text in ["http://a", "nats://", "nats://a/path", "nats://a?x", "nats://a:0", "nats://a,", "a b"] {
+        let faults = faults(&[&format!("nats_url={text}")]);
+        assert!(matches!(faults.as_slice(), [fault] if fault.contains("expected one or more URLs")), "{faults:?}");
+    }
+}
+
+#[test]
+fn the_names_of_a_queue_follow_from_each_other() {
+    let names = |words: &[&str]| {
+        let queue = config(words).queue;
+        [queue.name.clone(), queue.stream.clone(), queue.filter_subject.clone(), queue.dead_stream()].join(" ")
+    };
+    assert_eq!(names(&["queue_name=team.jobs"]), "team.jobs team_jobs team.jobs team_jobs-dead");
+    assert_eq!(names(&["nats_stream=jobs"]), "jobs jobs jobs jobs-dead");
+    assert_eq!(names(&["nats_stream=OF_jobs", "queue_name=jobs"]), "jobs OF_jobs jobs jobs-dead");
+    assert_eq!(names(&["nats_filter_subject=faas-request.>"]), "faas-request faas-request faas-request.> faas-request-dead");
+    check_fault(&["queue_name=a,b"], "queue_name=a,b: serving several queues is not built yet; only one name works");
+    for (stream, what) in [("team_jobs-dead", "dead letters"), ("team_jobs-retries", "retries")] {
+        check_fault(
+            &["queue_name=team.jobs", &format!("nats_stream={stream}")],
+            &format!("nats_stream={stream}: expected another name, this is the stream of the {what} of team.jobs"),
+        );
+    }
+    let [fault] = faults(&["nats_stream=a.b"]).try_into().unwrap();
+    assert!(fault.starts_with("nats_stream=a.b: expected a name"), "{fault}");
+    assert_eq!(config(&["nats_deliver=New"]).queue.deliver, Some(Deliver::New));
+    assert_eq!(config(&["nats_deliver=all"]).queue.deliver, Some(Deliver::All));
+}
+
+#[test]
+fn there_is_one_way_to_log_in() {
+    let login = |words: &[&str]| config(words).nats.login;
+    assert_eq!(login(&["nats_creds_file=/c"]), Login::Creds("/c".into()));
+    assert_eq!(login(&["nats_nkey_file=/n"]), Login::Nkey("/n".into()));
+    assert_eq!(login(&["NATS_TOKEN_FILE=/t"]), Login::Token("/t".into()));
+    assert_eq!(login(&["nats_user=u", "nats_password_file=/p"]), Login::UserPassword("u".into(), "/p".into()));
+    let cert = config(&["nats_cert_file=/c", "nats_key_file=/k", "nats_ca_file=/a"]).nats;
+    assert_eq!(cert.client_cert, Some(("/c".into(), "/k".into())));
+    assert_eq!(cert.ca_file.as_deref(), Some(Path::new("/a")));
+
+    check_fault(&["nats_user=u"], "nats_user=u: expected nats_password_file beside it");
+    check_fault(&["nats_password_file=/p"], "nats_password_file=/p: expected nats_user beside it");
+    check_fault(&["nats_cert_file=/c"], "nats_cert_file=/c: expected nats_key_file beside it");
+    check_fault(&["nats_key_file=/k"], "nats_key_file=/k: expected nats_cert_file beside it");
+    check_fault(
+        &["nats_creds_file=/c", "--nats-token-file=/t"],
+        "nats_creds_file=/c: expected only one way to log in, but --nats-token-file=/t is set too",
+    );
+    check_fault(
+        &["nats_nkey_file=/n", "nats_url=nats://u:secret@h"],
+        "nats_nkey_file=/n: expected only one way to log in, but nats_url=nats://***@h is set too",
+    );
+}
+
+#[test]
+fn what_is_shown_of_the_settings_holds_no_password() {
+    let config = config(&["nats_url=nats://u:secret@h,tls://u:secret@i"]);
+    assert_eq!(config.nats.servers, ["nats://u:secret@h", "tls://u:secret@i"]);
+    assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+    for words in [["nats_url=nats://u:secret@h/path"], ["gateway_url=http://u:secret@h"], ["-password=secret"], ["--nats://u:secret@h"]] {
+        assert!(!format!("{:?}", faults(&words)).contains("secret"), "{words:?}");
+    }
+    let apart = ["--password", "secret"].map(OsString::from);
+    assert!(!format!("{:?}", load(apart, [])).contains("secret"));
+}
+
+#[test]
+fn values_have_their_bounds() {
+    assert_eq!(config(&["max_retry_attempts=0"]).retry.max_attempts, 1);
+    assert_eq!(config(&["max_retry_attempts=1"]).retry.max_attempts, 1);
+    assert_eq!(config(&["max_message_age=24h"]).retry.max_message_age, Some(Duration::from_secs(86_400)));
+    assert_eq!(config(&["initial_retry_wait=0s"]).retry.backoff.initial, Duration::ZERO);
+    assert_eq!(config(&["backoff=full"]).retry.backoff.jitter, Jitter::Full);
+    assert_eq!(config(&["backoff=equal"]).retry.backoff.jitter, Jitter::Equal);
+    assert_eq!(config(&["max_inflight=100000", "ack_wait=1s", "nats_stream_replicas=5"]).max_inflight, 100_000);
+    assert_eq!(config(&["retry_timer=schedules"]).retry_timer, RetryTimer::Schedules);
+    assert_eq!(config(&["log_encoding=json"]).log.encoding, Encoding::Json);
+    assert_eq!(config(&["dead_letter_max_age=0s"]).dead_letters.max_age, Duration::ZERO);
+    assert_eq!(config(&["listen_addr=:9000"]).listen_addr, ([0, 0, 0, 0], 9000).into());
+    check_fault(&["max_inflight=0"], "max_inflight=0: expected a whole number from 1 to 100000");
+    check_fault(&["MaxInflight=100001"], "MaxInflight=100001: expected a whole number from 1 to 100000");
+    check_fault(&["ack_wait=999ms"], "ack_wait=999ms: expected a duration of at least 1s");
+    check_fault(&["upstream_timeout=0"], "upstream_timeout=0: expected a duration of more than 0, such as 30s");
+    check_fault(&["--nats-stream-replicas=6"], "--nats-stream-replicas=6: expected a whole number from 1 to 5");
+    check_fault(&["backoff=linear"], "backoff=linear: expected exponential or full or equal");
+    check_fault(&["initial_retry_wait=30"], "initial_retry_wait=30: expected a duration with a unit, such as 30s");
+    check_fault(&["--initial-retry-wait=-5s"], "--initial-retry-wait=-5s: expected a duration that is not negative, such as 30s");
+}
+
+#[test]
+fn a_feature_that_is_not_built_is_refused_and_its_default_is_not() {
+    check_fault(&["audit=failures"], "audit=failures: the audit stream is not built yet; only \"off\" works");
+    check_fault(&["retry_timer=levels"], "retry_timer=levels: the timer of levels is not built yet; only \"auto\" and \"schedules\" work");
+    check_fault(&["callback_attempts=6"], "callback_attempts=6: another number of callback attempts is not built yet; only \"5\" works");
+    check_fault(
+        &["allowed_callback_urls=none"],
+        "allowed_callback_urls=none: the list of allowed callback URLs is not built yet; only \"*\" works",
+    );
+    config(&["audit=off", "retry_timer=auto", "callback_attempts=5", "allowed_callback_urls=*"]);
+}
