@@ -18,6 +18,7 @@
 pub mod config;
 
 // The way of a message.
+pub mod decode;
 pub mod policy;
 pub mod duration;
 pub mod backoff;

@@ -1,0 +1,153 @@
+//! From the bytes of a message to the [`Invocation`] it asks for, or to why there is none.
+//!
+//! The format is the JSON of OpenFaaS's `QueueRequest` (faas-provider, `types/queue.go`), as gateways of all its versions
+//! have written it: absent, null and empty mean the same for every field, keys match in any case, unknown ones are ignored.
+
+mod fields;
+mod function;
+mod read;
+mod url;
+mod write;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+pub use function::{FunctionName, InvalidFunctionName};
+pub use url::CallbackUrl;
+
+/// Everything that may not stand in a path as it is: all but the unreserved characters, the sub-delimiters, `:`, `@`
+/// (RFC 3986, section 3.3) and the slash between segments.
+const ENCODED_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
+
+/// An asynchronous call of a function, as the gateway queued it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The function to call.
+    pub function: FunctionName,
+    /// What follows the function's name in the URL, percent-decoded; empty when nothing does.
+    pub path: String,
+    /// The query string as the caller wrote it, without `?`.
+    pub query: String,
+    /// The caller's headers with all their values, in the order of the message. Hop-by-hop ones are still among them.
+    pub headers: Vec<(String, Vec<String>)>,
+    /// The body.
+    pub body: Bytes,
+    /// Where the answer is to be posted.
+    pub callback: Option<CallbackUrl>,
+    /// The annotations of the function that concern a queue worker.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels of the function.
+    pub labels: BTreeMap<String, String>,
+    /// Environment variables of the function.
+    pub environment: BTreeMap<String, String>,
+    /// The caller's method. It is always POST in practice, and calls are made with POST whatever it is.
+    pub method: String,
+    /// The host that the caller addressed.
+    pub host: String,
+    /// The queue that the gateway chose; empty for the default one.
+    pub queue_name: String,
+}
+
+/// A message that no call can be made of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Undecodable {
+    /// Why: one line of at most 200 bytes that quotes nothing of the message.
+    pub reason: String,
+    /// The function, where the message has a valid name for one.
+    pub function: Option<FunctionName>,
+    /// The `X-Call-Id`, where the message has one, as the caller wrote it.
+    pub call_id: Option<String>,
+}
+
+/// Reads a message.
+///
+/// # Errors
+///
+/// A payload that is no JSON object of the expected types, a function name outside of the grammar of [`FunctionName`],
+/// and a path with a NUL or with `.` or `..` for a segment, which would reach another function.
+pub fn decode(payload: &[u8]) -> Result<Invocation, Undecodable> {
+    let wire = read::read(payload)?;
+    let call_id = wire.call_id();
+    let undecodable = |reason: &str, function| Undecodable { reason: reason.to_owned(), function, call_id };
+    let function = match wire.function.parse::<FunctionName>() {
+        Ok(function) => function,
+        Err(invalid) => return Err(undecodable(&invalid.to_string(), None)),
+    };
+    if let Err(reason) = check_path(&wire.path) {
+        return Err(undecodable(reason, Some(function)));
+    }
+    Ok(wire.into_invocation(function))
+}
+
+/// A path must stay below its function. Backslashes count as slashes, because servers on the way may take them for such.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.contains('\0') {
+        return Err("the path contains a NUL");
+    }
+    if path.split(['/', '\\']).any(|segment| matches!(segment, "." | "..")) {
+        return Err("the path has . or .. as a segment");
+    }
+    Ok(())
+}
+
+impl Invocation {
+    /// Writes the message that [`decode`] reads, in the form of today's gateways: empty fields are left out.
+    pub fn encode(&self) -> Vec<u8> {
+        write::write(self)
+    }
+
+    /// The first value of a header, whose name matches in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        first_value(&self.headers, name)
+    }
+
+    /// The `X-Call-Id` that the caller or the gateway chose, unless it is empty.
+    pub fn call_id(&self) -> Option<&str> {
+        self.header("X-Call-Id").filter(|id| !id.is_empty())
+    }
+
+    /// The path, percent-encoded for a URL, to be put behind the function's name. It begins with a slash or is empty.
+    pub fn target_path(&self) -> String {
+        let slash = if self.path.is_empty() || self.path.starts_with('/') { "" } else { "/" };
+        format!("{slash}{}", utf8_percent_encode(&self.path, ENCODED_IN_PATH))
+    }
+
+    /// Where the answer is to be posted, with the user and password that the message's own field for it has lost.
+    ///
+    /// # Errors
+    ///
+    /// Says in a few words, without quoting the URL, why it is none that a callback can be sent to.
+    pub fn callback_url(&self) -> Option<Result<::url::Url, String>> {
+        let original = self.header("X-Callback-Url");
+        self.callback.as_ref().map(|callback| callback.rebuild(original).map_err(str::to_owned))
+    }
+}
+
+fn first_value<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
+    let mut named = headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+    named.find_map(|(_, values)| values.first()).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests;

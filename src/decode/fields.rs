@@ -1,0 +1,151 @@
+//! The values in the JSON of a message that are more than strings.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{GeneralPurpose, general_purpose::PAD},
+};
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+
+use super::CallbackUrl;
+
+/// The next key of an object, ready to be compared in any case.
+pub(super) fn lower_case_key<'de, A: MapAccess<'de>>(object: &mut A) -> Result<Option<String>, A::Error> {
+    Ok(object.next_key::<String>()?.map(|key| key.to_ascii_lowercase()))
+}
+
+/// The value of a key, where null is the same as empty.
+pub(super) fn value<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(object: &mut A) -> Result<T, A::Error> {
+    object.next_value::<Option<T>>().map(Option::unwrap_or_default)
+}
+
+/// Passes over the value of a key.
+pub(super) fn skip<'de, A: MapAccess<'de>>(object: &mut A) -> Result<(), A::Error> {
+    object.next_value::<IgnoredAny>().map(|_| ())
+}
+
+/// An object of strings.
+#[derive(Default)]
+pub(super) struct Texts(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+        Ok(Self(texts.into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect()))
+    }
+}
+
+/// Headers, in the order of the message.
+#[derive(Default)]
+pub(super) struct Headers(pub(super) Vec<(String, Vec<String>)>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of lists of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Headers, A::Error> {
+                let mut headers: Vec<(String, Vec<String>)> = Vec::new();
+                let mut places = HashMap::new();
+                while let Some(name) = object.next_key::<String>()? {
+                    let values = value::<_, Vec<Option<String>>>(&mut object)?.into_iter().map(Option::unwrap_or_default).collect();
+                    let place = *places.entry(name.clone()).or_insert(headers.len());
+                    match headers.get_mut(place) {
+                        Some(earlier) => earlier.1 = values,
+                        None => headers.push((name, values)),
+                    }
+                }
+                Ok(Headers(headers))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A body in standard base64. Like Go's decoder, this one does not mind line breaks and odd last bits.
+#[derive(Default)]
+pub(super) struct Body(pub(super) Bytes);
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Base64;
+
+        impl Visitor<'_> for Base64 {
+            type Value = Body;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string of standard base64")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Body, E> {
+                let decoded =
+                    if text.contains(['\r', '\n']) { LENIENT.decode(text.replace(['\r', '\n'], "")) } else { LENIENT.decode(text) };
+                decoded.map(|bytes| Body(bytes.into())).map_err(|_| E::custom("no standard base64"))
+            }
+        }
+
+        deserializer.deserialize_str(Base64)
+    }
+}
+
+/// The callback URL. One without any parts is none.
+#[derive(Default)]
+pub(super) struct Callback(pub(super) Option<CallbackUrl>);
+
+impl<'de> Deserialize<'de> for Callback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Callback;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of the parts of a URL")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Callback, E> {
+                if text.is_empty() { Ok(Callback(None)) } else { Err(E::custom("no object")) }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Callback, A::Error> {
+                let mut url = CallbackUrl::default();
+                while let Some(key) = lower_case_key(&mut object)? {
+                    match key.as_str() {
+                        "scheme" => url.scheme = value(&mut object)?,
+                        "opaque" => url.opaque = value(&mut object)?,
+                        "user" => url.user = object.next_value::<Option<IgnoredAny>>()?.is_some(),
+                        "host" => url.host = value(&mut object)?,
+                        "path" => url.path = value(&mut object)?,
+                        "rawpath" => url.raw_path = value(&mut object)?,
+                        "omithost" => url.omit_host = value(&mut object)?,
+                        "forcequery" => url.force_query = value(&mut object)?,
+                        "rawquery" => url.raw_query = value(&mut object)?,
+                        "fragment" => url.fragment = value(&mut object)?,
+                        "rawfragment" => url.raw_fragment = value(&mut object)?,
+                        _ => skip(&mut object)?,
+                    }
+                }
+                Ok(Callback(Some(url).filter(|url| *url != CallbackUrl::default())))
+            }
+        }
+
+        deserializer.deserialize_any(Parts)
+    }
+}

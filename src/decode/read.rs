@@ -1,0 +1,157 @@
+//! Reads the JSON of a message.
+//!
+//! Keys match as Go's decoder matches them, in any case; of two that are the same, the last wins. Null is the same as
+//! absent wherever it stands.
+
+use std::fmt;
+
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, MapAccess, Visitor},
+};
+use serde_json::error::Category;
+
+use super::{
+    FunctionName, Invocation, Undecodable,
+    fields::{Body, Callback, Headers, Texts, lower_case_key, skip, value},
+    first_value,
+};
+
+/// What a message says, before any of it is checked.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) function: String,
+    pub(super) path: String,
+    query: String,
+    headers: Headers,
+    body: Body,
+    callback: Callback,
+    annotations: Texts,
+    labels: Texts,
+    environment: Texts,
+    method: String,
+    host: String,
+    queue_name: String,
+}
+
+impl Wire {
+    pub(super) fn call_id(&self) -> Option<String> {
+        first_value(&self.headers.0, "X-Call-Id").filter(|id| !id.is_empty()).map(str::to_owned)
+    }
+
+    pub(super) fn into_invocation(self, function: FunctionName) -> Invocation {
+        Invocation {
+            function,
+            path: self.path,
+            query: self.query,
+            headers: self.headers.0,
+            body: self.body.0,
+            callback: self.callback.0,
+            annotations: self.annotations.0,
+            labels: self.labels.0,
+            environment: self.environment.0,
+            method: self.method,
+            host: self.host,
+            queue_name: self.queue_name,
+        }
+    }
+}
+
+/// Reads a payload, or says what is wrong with it and whose it was, as far as that can be told.
+pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
+    let mut wire = Wire::default();
+    let mut reading = String::new();
+    let Err(error) = fill(&mut wire, payload, None, &mut reading) else {
+        return Ok(wire);
+    };
+    // A message is worth telling apart even when it cannot be used, so each of these two is looked for on its own.
+    let mut known = Wire::default();
+    for key in ["function", "header"] {
+        let _ = fill(&mut known, payload, Some(key), &mut String::new());
+    }
+    let what = match error.classify() {
+        Category::Data => complaint(&reading),
+        Category::Eof => "the message is cut off",
+        Category::Syntax | Category::Io => "the message is not valid JSON",
+    };
+    Err(Undecodable {
+        // The parser's own text may quote the message, so that only its position is used.
+        reason: format!("{what}, at line {} column {}", error.line(), error.column()),
+        call_id: known.call_id(),
+        function: known.function.parse().ok(),
+    })
+}
+
+fn fill(wire: &mut Wire, payload: &[u8], only: Option<&str>, reading: &mut String) -> serde_json::Result<()> {
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    Fill { wire, only, reading }.deserialize(&mut json)?;
+    json.end()
+}
+
+/// What is wrong when the value of that key, in lower case, has not the right type.
+fn complaint(key: &str) -> &'static str {
+    match key {
+        "function" => "Function is not a string",
+        "path" => "Path is not a string",
+        "querystring" => "QueryString is not a string",
+        "header" => "Header is not an object of lists of strings",
+        "body" => "Body is not a string of standard base64",
+        "callbackurl" => "CallbackUrl is not an object of the parts of a URL",
+        "annotations" => "Annotations is not an object of strings",
+        "labels" => "Labels is not an object of strings",
+        "environment" => "Environment is not an object of strings",
+        "method" => "Method is not a string",
+        "host" => "Host is not a string",
+        "queuename" => "QueueName is not a string",
+        _ => "the message is not a JSON object",
+    }
+}
+
+/// Fills a [`Wire`] in place, so that what was read before an error is kept.
+struct Fill<'w> {
+    wire: &'w mut Wire,
+    /// Only this key, in lower case, is read.
+    only: Option<&'w str>,
+    /// The key, in lower case, whose value was read last.
+    reading: &'w mut String,
+}
+
+impl<'de> DeserializeSeed<'de> for Fill<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fill<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let wire = self.wire;
+        while let Some(key) = lower_case_key(&mut object)? {
+            *self.reading = key;
+            match self.reading.as_str() {
+                key if self.only.is_some_and(|only| only != key) => skip(&mut object)?,
+                "function" => wire.function = value(&mut object)?,
+                "path" => wire.path = value(&mut object)?,
+                "querystring" => wire.query = value(&mut object)?,
+                "header" => wire.headers = value(&mut object)?,
+                "body" => wire.body = value(&mut object)?,
+                "callbackurl" => wire.callback = value(&mut object)?,
+                "annotations" => wire.annotations = value(&mut object)?,
+                "labels" => wire.labels = value(&mut object)?,
+                "environment" => wire.environment = value(&mut object)?,
+                "method" => wire.method = value(&mut object)?,
+                "host" => wire.host = value(&mut object)?,
+                "queuename" => wire.queue_name = value(&mut object)?,
+                _ => skip(&mut object)?,
+            }
+        }
+        Ok(())
+    }
+}
