@@ -20,6 +20,7 @@ pub mod config;
 // The way of a message.
 pub mod decode;
 pub mod policy;
+pub mod judge;
 pub mod duration;
 pub mod backoff;
 
