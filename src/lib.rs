@@ -16,8 +16,13 @@
 
 // What is set, and what it is connected to.
 pub mod config;
+pub mod names;
+pub mod broker;
 
 // The way of a message.
+pub mod envelope;
+pub mod timer;
+pub mod parcel;
 pub mod decode;
 pub mod policy;
 pub mod judge;

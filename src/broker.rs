@@ -1,0 +1,145 @@
+//! The seam to the broker: what the worker asks of JetStream, and nothing more. `jetstream` carries it out; the simulation
+//! does so in memory.
+
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// A message as a consumer delivered it.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The subject it was published on.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+    /// The stream that it lies in.
+    pub stream: String,
+    /// Its sequence there.
+    pub sequence: u64,
+    /// When the broker stored it.
+    pub stored: SystemTime,
+    /// How often it was delivered, this time included.
+    pub delivered: u64,
+    /// How many more wait behind it.
+    pub pending: u64,
+    /// Where its acknowledgement goes.
+    pub reply: String,
+    /// When this process asked for it: the broker's ack clock started no earlier.
+    pub asked: Instant,
+    /// How long the broker waits for an acknowledgement before it delivers the message again.
+    pub ack_wait: Duration,
+    /// Whether the broker may have forgotten its acknowledgement: it was delivered before the connection broke.
+    pub doubtful: bool,
+}
+
+#[cfg(test)]
+impl Arrival {
+    /// The seventh message of the stream `q`, just asked for.
+    pub fn example(headers: HeaderMap, payload: impl Into<Bytes>) -> Self {
+        Self {
+            subject: "q".into(),
+            headers,
+            payload: payload.into(),
+            stream: "q".into(),
+            sequence: 7,
+            stored: SystemTime::UNIX_EPOCH + Duration::from_nanos(36),
+            delivered: 1,
+            pending: 0,
+            reply: String::new(),
+            asked: Instant::now(),
+            ack_wait: Duration::from_secs(60),
+            doubtful: false,
+        }
+    }
+}
+
+/// A message to be stored.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The stream that has to take it.
+    pub stream: String,
+    /// The subject in that stream.
+    pub subject: String,
+    /// Makes a repeated publish harmless.
+    pub id: String,
+    /// Its other headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// What to tell the broker about a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// It is settled.
+    Done,
+    /// It is being worked on: start the ack clock again.
+    InProgress,
+    /// Deliver it again, after this long.
+    Later(Duration),
+}
+
+/// Why the broker did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// No answer, or none can come now. Whether it was done is not known.
+    #[error("the broker does not answer: {0}")]
+    Unavailable(String),
+    /// The message is larger than the broker takes.
+    #[error("larger than the broker takes")]
+    TooLarge,
+    /// The broker said no.
+    #[error("the broker refused: {0}")]
+    Refused(String),
+}
+
+/// What the worker asks of the broker.
+pub trait Broker: Clone + Send + Sync + 'static {
+    /// Stores a record, unless its id is stored or was lately. `Ok` means that it is durable.
+    fn publish(&self, record: &Record) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Acknowledges a delivery, and waits a while for the broker to confirm it: until then the message counts as
+    /// unacknowledged there, and a permit that was free before would let more messages out than are allowed. With
+    /// `confirmed`, `Ok` means that the confirmation came.
+    fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Whether a message lies in `stream` on a subject that `filter` covers.
+    fn holds(&self, stream: &str, filter: &str) -> impl Future<Output = Result<bool, BrokerError>> + Send;
+
+    /// Whether `stream` has taken a message with this id within its duplicate window. `subject` is one of the stream's.
+    fn has_taken(&self, stream: &str, subject: &str, id: &str) -> impl Future<Output = Result<bool, BrokerError>> + Send;
+
+    /// The broker's time. Never behind it by more than the clocks drift between two looks, so that nothing is early.
+    fn now(&self) -> SystemTime;
+
+    /// The most bytes that headers and payload of one message may have.
+    fn max_payload(&self) -> usize;
+}
+
+/// A request for deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Wait until one message is there.
+    One,
+    /// As many as are there now, at most this many.
+    UpTo(usize),
+}
+
+/// One consumer, as the worker pulls from it.
+pub trait Source: Send + 'static {
+    /// Sends a request. There is one at a time.
+    fn ask(&mut self, ask: Ask) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// The next message of the request, or `None` when the request is answered. May be dropped and called again.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Arrival>, BrokerError>> + Send;
+
+    /// Takes the request back and returns what was delivered all the same.
+    fn close(&mut self) -> impl Future<Output = Vec<Arrival>> + Send;
+}

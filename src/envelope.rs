@@ -1,0 +1,310 @@
+//! What a message carries about its own past: the headers that travel from clone to clone.
+
+use std::{str::FromStr, time::SystemTime};
+
+use async_nats::{HeaderMap, HeaderValue};
+
+use crate::{
+    broker::Arrival,
+    names::{self, Id},
+};
+
+/// How many attempts the history keeps, and how many bytes.
+const HISTORY: (usize, usize) = (20, 1024);
+/// The most bytes of a header's value where nothing else is said.
+const VALUE: usize = 256;
+/// The most bytes of the last error.
+const ERROR: usize = 1024;
+/// The most bytes of other people's headers that are carried on.
+const CARRIED: usize = 4096;
+
+/// The past of an invocation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// The stream in which it first arrived.
+    pub origin: String,
+    /// Its identity there.
+    pub id: Id,
+    /// Clones between this message and the first arrival.
+    pub hop: u64,
+    /// Attempts made: calls whose outcome is known.
+    pub attempts: u32,
+    /// Delayed waits so far, which the back-off counts.
+    pub delayed: u32,
+    /// Calls in a row that were cut off with their worker.
+    pub interruptions: u32,
+    /// When it first arrived.
+    pub first_seen: SystemTime,
+    /// When this clone was due.
+    pub due: Option<SystemTime>,
+    /// The last HTTP status.
+    pub last_status: Option<String>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// The last attempts, oldest first.
+    pub history: Vec<String>,
+    /// How the payload is stored.
+    pub encoding: Encoding,
+    /// Headers that are not this version's, carried on as they are.
+    pub carried: HeaderMap,
+}
+
+/// How a payload is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it arrived.
+    Plain,
+    /// Compressed, because it would not have fitted.
+    Gzip,
+}
+
+impl Envelope {
+    /// The past of a message that arrived in the queue's own stream: none. Headers with our prefix are the caller's there
+    /// and say nothing.
+    pub fn fresh(arrival: &Arrival) -> Self {
+        Self {
+            origin: arrival.stream.clone(),
+            id: Id::new(arrival.sequence, arrival.stored),
+            hop: 0,
+            attempts: 0,
+            delayed: 0,
+            interruptions: 0,
+            first_seen: arrival.stored,
+            due: None,
+            last_status: None,
+            last_error: None,
+            history: Vec::new(),
+            encoding: Encoding::Plain,
+            carried: carried(&arrival.headers, false),
+        }
+    }
+
+    /// The past of a message that a worker parked. What cannot be read counts as never written, so that a damaged message
+    /// is tried rather than lost.
+    pub fn parked(arrival: &Arrival) -> Self {
+        let text = |name: &str| arrival.headers.get(name).map(HeaderValue::as_str);
+        let time = |name| text(name).and_then(|value| humantime::parse_rfc3339(value).ok());
+        let fresh = Self::fresh(arrival);
+        let (origin, id) = text(names::ORIGINAL_ID)
+            .and_then(|value| value.rsplit_once(':'))
+            .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
+            .unwrap_or((fresh.origin, fresh.id));
+        let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
+        Self {
+            origin,
+            id,
+            hop: number(text(names::HOP)).unwrap_or(0),
+            attempts,
+            delayed: number(text(names::DELAYED)).unwrap_or(attempts),
+            interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
+            first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
+            due: time(names::DUE),
+            last_status: text(names::LAST_STATUS).map(str::to_owned),
+            last_error: text(names::LAST_ERROR).map(str::to_owned),
+            history: text(names::HISTORY).into_iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect(),
+            encoding: if text(names::ENCODING) == Some("gzip") { Encoding::Gzip } else { Encoding::Plain },
+            carried: carried(&arrival.headers, true),
+        }
+    }
+
+    /// Adds an attempt whose outcome is known. A known outcome ends a row of interruptions.
+    pub fn record(&mut self, status: Option<u16>, label: &str, error: Option<String>, took: std::time::Duration, worker: &str) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.interruptions = 0;
+        self.last_status = status.map(|status| status.to_string());
+        self.last_error = error;
+        self.history.push(format!("{}:{label}:{}:{worker}", self.attempts, took.as_millis()));
+        let (entries, bytes) = HISTORY;
+        while self.history.len() > entries || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes {
+            self.history.remove(0);
+        }
+    }
+
+    /// One hop further.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { hop: self.hop.saturating_add(1), due: None, ..self.clone() }
+    }
+
+    /// The headers that say all this. `thin` leaves out what only helps people to look.
+    pub fn headers(&self, function: Option<&str>, call_id: Option<&str>, thin: bool) -> HeaderMap {
+        let mut headers = if thin { HeaderMap::new() } else { self.carried.clone() };
+        let mut put = |name: &'static str, value: String| headers.insert(name, HeaderValue::from(value));
+        put(names::HOP, self.hop.to_string());
+        put(names::ATTEMPTS, self.attempts.to_string());
+        put(names::ORIGINAL_ID, format!("{}:{}", self.origin, self.id));
+        put(names::FIRST_SEEN, rfc3339(self.first_seen));
+        if let Some(due) = self.due {
+            put(names::DUE, rfc3339(due));
+            if self.delayed != self.attempts {
+                put(names::DELAYED, self.delayed.to_string());
+            }
+        }
+        if let Some(function) = function {
+            put(names::FUNCTION, printable(function, VALUE));
+        }
+        if let Some(status) = &self.last_status {
+            put(names::LAST_STATUS, printable(status, VALUE));
+        }
+        if self.interruptions > 0 {
+            put(names::INTERRUPTIONS, self.interruptions.to_string());
+        }
+        if self.encoding == Encoding::Gzip {
+            put(names::ENCODING, "gzip".to_owned());
+        }
+        if thin {
+            return headers;
+        }
+        if let Some(call_id) = call_id {
+            put(names::CALL_ID, printable(call_id, VALUE));
+        }
+        if let Some(error) = &self.last_error {
+            put(names::LAST_ERROR, printable(error, ERROR));
+        }
+        if !self.history.is_empty() {
+            put(names::HISTORY, printable(&self.history.join(","), HISTORY.1));
+        }
+        headers
+    }
+}
+
+/// RFC 3339 with nanoseconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
+}
+
+fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
+    text?.trim().parse().ok()
+}
+
+/// Other people's headers. Never the broker's own (`Nats-…`): a copied roll-up or schedule header can wipe a stream.
+fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    let mut bytes = 0;
+    for (name, values) in headers.iter() {
+        let text: &str = name.as_ref();
+        let starts = |prefix: &str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        let ours = starts(names::PREFIX);
+        if starts("Nats-") || (ours && (!ours_too || KNOWN.iter().any(|known| known.eq_ignore_ascii_case(text)))) {
+            continue;
+        }
+        for value in values {
+            bytes += text.len() + value.as_str().len() + 4;
+            if bytes <= CARRIED {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+    }
+    kept
+}
+
+/// The headers that this version writes anew on every message.
+const KNOWN: [&str; 15] = [
+    names::HOP,
+    names::ATTEMPTS,
+    names::DELAYED,
+    names::DUE,
+    names::ORIGINAL_ID,
+    names::FIRST_SEEN,
+    names::CALL_ID,
+    names::FUNCTION,
+    names::LAST_STATUS,
+    names::LAST_ERROR,
+    names::HISTORY,
+    names::INTERRUPTIONS,
+    names::ENCODING,
+    names::CAUSE,
+    names::FAILED_AT,
+];
+
+/// A header value of at most `most` bytes: control characters become spaces, what is not ASCII is percent-encoded.
+pub fn printable(text: &str, most: usize) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        let mut buffer = [0; 4];
+        let piece = match character {
+            c if c.is_ascii_control() => " ".to_owned(),
+            c if c.is_ascii() => c.to_string(),
+            c => c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        };
+        if out.len() + piece.len() > most {
+            break;
+        }
+        out.push_str(&piece);
+    }
+    out.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn arrival(headers: HeaderMap) -> Arrival {
+        Arrival::example(headers, "")
+    }
+
+    fn headers(of: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in of {
+            headers.append(*name, *value);
+        }
+        headers
+    }
+
+    #[test]
+    fn what_a_clone_says_reads_back_as_it_was() {
+        let mut envelope = Envelope::fresh(&arrival(headers(&[("traceparent", "00-a")])));
+        for status in [500, 503] {
+            envelope.record(Some(status), &status.to_string(), Some("why".into()), Duration::from_millis(12), "w");
+        }
+        envelope.delayed = 1;
+        envelope.interruptions = 2;
+        envelope.due = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_001));
+        let written = envelope.headers(Some("f"), Some("id"), false);
+        assert_eq!(Envelope::parked(&arrival(written)), envelope);
+    }
+
+    #[test]
+    fn headers_of_ours_on_a_fresh_message_say_nothing() {
+        let forged = headers(&[(names::ATTEMPTS, "9"), ("queue-worker-hop", "4"), (names::ORIGINAL_ID, "x:1-1")]);
+        let envelope = Envelope::fresh(&arrival(forged));
+        assert_eq!((envelope.attempts, envelope.hop, envelope.id.sequence), (0, 0, 7));
+        assert!(envelope.carried.is_empty());
+    }
+
+    #[test]
+    fn headers_of_the_broker_are_never_copied_and_unknown_ones_of_ours_are() {
+        let mixed = headers(&[("Nats-Rollup", "all"), ("nats-scheduler", "x"), ("Queue-Worker-Redrives", "2"), ("X-Other", "1")]);
+        let copied = Envelope::parked(&arrival(mixed)).next().headers(None, None, false);
+        assert!(copied.iter().all(|(name, _)| !name.to_string().to_lowercase().starts_with("nats-")), "{copied:?}");
+        assert_eq!(copied.get("Queue-Worker-Redrives").unwrap().as_str(), "2");
+        assert_eq!(copied.get("X-Other").unwrap().as_str(), "1");
+    }
+
+    #[test]
+    fn a_damaged_message_is_tried_rather_than_lost() {
+        let damaged =
+            headers(&[(names::ATTEMPTS, "many"), (names::ORIGINAL_ID, "nonsense"), (names::DUE, "soon"), (names::FIRST_SEEN, "?")]);
+        let envelope = Envelope::parked(&arrival(damaged));
+        assert_eq!((envelope.attempts, envelope.id.sequence, envelope.due), (0, 7, None));
+    }
+
+    #[test]
+    fn the_history_keeps_the_last_attempts_within_its_bounds() {
+        let mut envelope = Envelope::fresh(&arrival(HeaderMap::new()));
+        for _ in 0..50 {
+            envelope.record(None, "timeout", None, Duration::from_secs(60), &"w".repeat(63));
+        }
+        let history = envelope.history.join(",");
+        assert!(history.len() <= 1024 && envelope.history.len() <= 20, "{} in {} entries", history.len(), envelope.history.len());
+        assert!(history.ends_with(&format!("50:timeout:60000:{}", "w".repeat(63))));
+    }
+
+    #[test]
+    fn header_values_are_printable_ascii_of_bounded_length() {
+        assert_eq!(printable("a\r\nb\u{e9}", 256), "a  b%C3%A9");
+        assert_eq!(printable(&"é".repeat(9), 7), "%C3%A9");
+    }
+}

@@ -1,0 +1,249 @@
+//! Makes the messages that follow from a message: its clones and its dead letter. Pure: what goes into the stream is
+//! decided here, byte for byte; `settle` sends it.
+
+use std::{
+    borrow::Cow,
+    io::{Read, Write},
+    time::SystemTime,
+};
+
+use async_nats::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+
+use crate::{
+    broker::{Arrival, Record},
+    decode::{FunctionName, Invocation, Undecodable},
+    envelope::{Encoding, Envelope, rfc3339},
+    judge::Cause,
+    names::{self, Id, Names},
+    timer::{Place, Timer},
+};
+
+/// The largest payload that any NATS server can be set to take, in bytes.
+const MAX_PAYLOAD: u64 = 64 << 20;
+/// What the broker and the client add to a message's headers, in bytes, with room to spare.
+const OVERHEAD: usize = 256;
+
+/// A message that fits in no way into the broker's maximum payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("fits into no message of the broker's maximum payload")]
+pub struct TooLarge;
+
+/// A message in this worker's hands: what it is and where it has been.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// Its past.
+    pub envelope: Envelope,
+    /// The payload as it lies in the stream.
+    stored: Bytes,
+    /// The function's subject token, where the message names a function.
+    pub function: Option<String>,
+    /// The function's name, where the message names one.
+    pub function_name: Option<String>,
+    /// The call id, where there is one.
+    pub call_id: Option<String>,
+}
+
+impl Parcel {
+    /// What arrived. `parked`: whether a worker put it there.
+    pub fn new(arrival: &Arrival, parked: bool) -> Self {
+        let envelope = if parked { Envelope::parked(arrival) } else { Envelope::fresh(arrival) };
+        Self { envelope, stored: arrival.payload.clone(), function: None, function_name: None, call_id: None }
+    }
+
+    /// The payload as it first arrived.
+    ///
+    /// # Errors
+    /// Says what is wrong with a compressed payload.
+    pub fn payload(&self) -> Result<Cow<'_, [u8]>, String> {
+        if self.envelope.encoding == Encoding::Plain {
+            return Ok(Cow::Borrowed(&self.stored));
+        }
+        let mut plain = Vec::new();
+        match GzDecoder::new(self.stored.as_ref()).take(MAX_PAYLOAD + 1).read_to_end(&mut plain) {
+            Ok(read) if read as u64 <= MAX_PAYLOAD => Ok(Cow::Owned(plain)),
+            Ok(_) => Err("the compressed payload is larger than any message can be".to_owned()),
+            Err(_) => Err("the compressed payload is damaged".to_owned()),
+        }
+    }
+
+    /// Takes over the names by which people and subjects know the invocation.
+    pub fn identify(&mut self, invocation: &Invocation) {
+        self.function = Some(invocation.function.token());
+        self.function_name = Some(invocation.function.as_str().to_owned());
+        self.call_id = invocation.call_id().map(str::to_owned);
+    }
+
+    /// Takes over what is known of a message that is no invocation.
+    pub fn identify_undecodable(&mut self, undecodable: &Undecodable) {
+        self.function = undecodable.function.as_ref().map(FunctionName::token);
+        self.function_name = undecodable.function.as_ref().map(|function| function.as_str().to_owned());
+        self.call_id.clone_from(&undecodable.call_id);
+    }
+
+    /// The id of the message that follows from this one: a redelivered parent makes the same, a new decision another.
+    pub fn successor_id(&self) -> String {
+        message_id(self.envelope.id, self.envelope.next().hop)
+    }
+
+    /// The clone to be tried next, at `due`.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where it fits in no way.
+    pub fn clone_due(
+        &self,
+        next: &Envelope,
+        names: &Names,
+        timer: Timer,
+        due: SystemTime,
+        now: SystemTime,
+        max_payload: usize,
+    ) -> Result<Record, TooLarge> {
+        let mut next = next.next();
+        next.due = Some(due);
+        let token = self.function.as_deref().unwrap_or("_undecodable");
+        let place = timer.place(names, token, next.id, next.hop, due, now);
+        self.record(&names.retries, place, next, Vec::new(), max_payload)
+    }
+
+    /// The dead letter.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where it fits in no way.
+    pub fn dead_letter(&self, names: &Names, cause: Cause, now: SystemTime, max_payload: usize) -> Result<Record, TooLarge> {
+        let place = Place { subject: names.dead_letter(self.function.as_deref()), headers: Vec::new() };
+        let extra = vec![(names::CAUSE, cause.as_str().to_owned()), (names::FAILED_AT, rfc3339(now))];
+        self.record(&names.dead, place, self.envelope.next(), extra, max_payload)
+    }
+
+    /// Fits headers and payload into a message: first without what only people read, then compressed.
+    fn record(
+        &self,
+        stream: &str,
+        place: Place,
+        envelope: Envelope,
+        extra: Vec<(&'static str, String)>,
+        max_payload: usize,
+    ) -> Result<Record, TooLarge> {
+        let id = message_id(envelope.id, envelope.hop);
+        let broker_headers: usize = place.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let budget = max_payload.saturating_sub(OVERHEAD + broker_headers + id.len() + stream.len());
+        let (headers, payload) = self.fit(envelope, &extra, budget)?;
+        let mut record = Record { stream: stream.to_owned(), subject: place.subject, id, headers, payload };
+        for (name, value) in place.headers {
+            record.headers.insert(name, HeaderValue::from(value));
+        }
+        Ok(record)
+    }
+
+    fn fit(&self, mut envelope: Envelope, extra: &[(&'static str, String)], budget: usize) -> Result<(HeaderMap, Bytes), TooLarge> {
+        let mut payload = self.stored.clone();
+        loop {
+            for thin in [false, true] {
+                let mut headers = envelope.headers(self.function_name.as_deref(), self.call_id.as_deref(), thin);
+                for (name, value) in extra {
+                    headers.insert(*name, HeaderValue::from(value.as_str()));
+                }
+                if size(&headers) + payload.len() <= budget {
+                    return Ok((headers, payload));
+                }
+            }
+            if envelope.encoding == Encoding::Gzip {
+                return Err(TooLarge);
+            }
+            envelope.encoding = Encoding::Gzip;
+            payload = compressed(&payload).map_err(|_| TooLarge)?;
+        }
+    }
+}
+
+fn message_id(id: Id, hop: u64) -> String {
+    format!("{id}.{hop}")
+}
+
+/// The bytes of the headers on the wire.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().flat_map(|(name, values)| values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4)).sum()
+}
+
+fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(payload)?;
+    encoder.finish().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand::{Rng, RngExt};
+
+    use super::*;
+
+    const MAX_PAYLOAD: usize = 64 << 10;
+
+    fn parcel(payload: Vec<u8>) -> Parcel {
+        let mut parcel = Parcel::new(&Arrival::example(HeaderMap::new(), payload), false);
+        parcel.function = Some("f%2Ens".into());
+        parcel
+    }
+
+    fn clone_of(parcel: &Parcel, wait: u64) -> Result<Record, TooLarge> {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let due = now + Duration::from_secs(wait);
+        parcel.clone_due(&parcel.envelope, &Names::new("q", "q"), Timer::Schedules, due, now, MAX_PAYLOAD)
+    }
+
+    /// Base64 of random bytes: what a gateway makes of a body that does not compress.
+    fn random_base64(len: usize) -> Vec<u8> {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut rng = rand::rng();
+        (0..len).map(|_| ALPHABET[rng.random_range(0..64)]).collect()
+    }
+
+    #[test]
+    fn a_clone_is_held_until_it_is_due_and_is_one_hop_further() {
+        let record = clone_of(&parcel(b"payload".to_vec()), 5).unwrap();
+        assert_eq!(record.subject, "q-retries.at.f%2Ens.7-10.1");
+        assert_eq!(record.id, "7-10.1");
+        assert_eq!(record.headers.get("Nats-Schedule").unwrap().as_str(), "@at 1970-01-01T00:01:45.000000000Z");
+        assert_eq!(record.headers.get("Nats-Schedule-Target").unwrap().as_str(), "q-retries.due.f%2Ens.7-10.1");
+        assert_eq!(record.headers.get(names::HOP).unwrap().as_str(), "1");
+        assert_eq!(record.payload, "payload");
+    }
+
+    #[test]
+    fn what_is_due_at_once_needs_no_timer() {
+        let record = clone_of(&parcel(Vec::new()), 0).unwrap();
+        assert_eq!(record.subject, "q-retries.due.f%2Ens.7-10.1");
+        assert!(record.headers.get("Nats-Schedule").is_none());
+    }
+
+    #[test]
+    fn a_payload_at_the_limit_is_compressed_and_reads_back_whole() {
+        let payload = random_base64(MAX_PAYLOAD);
+        let record = clone_of(&parcel(payload.clone()), 5).unwrap();
+        assert_eq!(record.headers.get(names::ENCODING).unwrap().as_str(), "gzip");
+        assert!(size(&record.headers) + record.payload.len() + OVERHEAD / 2 < MAX_PAYLOAD);
+        let mut read = parcel(record.payload.to_vec());
+        read.envelope.encoding = Encoding::Gzip;
+        assert!(read.payload().unwrap().as_ref() == payload);
+        // Its own clone carries the same bytes.
+        assert_eq!(clone_of(&read, 5).unwrap().payload, record.payload);
+    }
+
+    #[test]
+    fn what_fits_in_no_way_is_said_to_be_too_large() {
+        let mut noise = vec![0; MAX_PAYLOAD];
+        rand::rng().fill_bytes(&mut noise);
+        assert_eq!(clone_of(&parcel(noise), 5).unwrap_err(), TooLarge);
+    }
+
+    #[test]
+    fn damaged_compression_is_an_error() {
+        let mut damaged = parcel(b"no gzip".to_vec());
+        damaged.envelope.encoding = Encoding::Gzip;
+        assert!(damaged.payload().is_err());
+    }
+}
