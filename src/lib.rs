@@ -30,3 +30,6 @@ pub mod duration;
 pub mod backoff;
 
 // What watches over it.
+pub mod telemetry;
+pub mod metrics;
+pub mod admin;

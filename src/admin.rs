@@ -1,0 +1,275 @@
+//! What the worker says about itself over HTTP: `/metrics`, `/healthz` and `/readyz`.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
+use futures_util::future::BoxFuture;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are better than none.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How old the broker's gauges may be before a scrape reads them anew, so that no number of scrapers is a load on it.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long answers that have begun may still take when the server ends.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Whether this worker takes messages now, and why not. Cheap to clone; the clones agree.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    draining: bool,
+    ready: Result<(), String>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Readiness {
+    /// Not ready: `starting`.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { draining: false, ready: Err("starting".to_owned()) })))
+    }
+
+    /// Ready, or not for this reason, which everybody may read. Without effect while draining.
+    pub fn set(&self, ready: Result<(), String>) {
+        let mut state = self.state();
+        if !state.draining {
+            state.ready = ready;
+        }
+    }
+
+    /// From now on not ready, for good: `draining`.
+    pub fn draining(&self) {
+        *self.state() = State { draining: true, ready: Err("draining".to_owned()) };
+    }
+
+    /// Whether this worker takes messages now.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
+    pub fn ready(&self) -> Result<(), String> {
+        self.state().ready.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves until `until` is cancelled, and then for no more than half a second, whatever the clients do. `refresh` reads the
+/// broker's gauges before a page of metrics is made: one at a time, at most one a second, and given up after two.
+///
+/// # Errors
+///
+/// Those of the listener.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    readiness: Readiness,
+    refresh: impl Fn() -> BoxFuture<'static, ()> + Clone + Send + Sync + 'static,
+    until: CancellationToken,
+) -> io::Result<()> {
+    let gauges = Arc::new(Gauges::new(refresh));
+    let page = async move || {
+        gauges.refresh().await;
+        let text = metrics.render();
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    };
+    let app = Router::new().route("/metrics", get(page)).route("/healthz", get(async || "ok")).route(
+        "/readyz",
+        get(async move || match readiness.ready() {
+            Ok(()) => (StatusCode::OK, "ready".to_owned()),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        }),
+    );
+    let end = until.clone();
+    let server = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned());
+    tokio::select! {
+        served = server => served,
+        () = async { end.cancelled().await; sleep(GOODBYE).await } => Ok(()),
+    }
+}
+
+/// The broker's gauges and when they were last asked for.
+struct Gauges<F> {
+    read: F,
+    asked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl<F: Fn() -> BoxFuture<'static, ()>> Gauges<F> {
+    fn new(read: F) -> Self {
+        Self { read, asked: tokio::sync::Mutex::new(None) }
+    }
+
+    async fn refresh(&self) {
+        let refreshed = async {
+            let Ok(mut asked) = self.asked.try_lock() else {
+                // Somebody reads them already, and what that brings serves both.
+                drop(self.asked.lock().await);
+                return;
+            };
+            if asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+                // Before the reading: one that is given up must not make the next scrape ask at once.
+                *asked = Some(Instant::now());
+                (self.read)().await;
+            }
+        };
+        // When the time is over the page shows what was known before.
+        let _ = timeout(REFRESH_PATIENCE, refreshed).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::{FutureExt, future::join_all};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+    };
+
+    use super::*;
+
+    struct Admin {
+        address: std::net::SocketAddr,
+        readiness: Readiness,
+        until: CancellationToken,
+        served: JoinHandle<io::Result<()>>,
+    }
+
+    async fn admin() -> Admin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Metrics::new("faas-request", "openfaas-fn").unwrap();
+        let readiness = Readiness::new();
+        let until = CancellationToken::new();
+        let counted = metrics.clone();
+        let refresh = move || {
+            counted.reconnected();
+            std::future::ready(()).boxed()
+        };
+        let served = tokio::spawn(serve(listener, metrics, readiness.clone(), refresh, until.clone()));
+        Admin { address, readiness, until, served }
+    }
+
+    impl Admin {
+        async fn ask(&self, request: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let request = format!("{request} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+
+        /// The status line and the last line of the answer.
+        async fn check(&self, request: &str, status: &str, body: &str) {
+            let answer = self.ask(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{request}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_worker_is_alive_from_the_start_and_ready_when_it_says_so() {
+        let admin = admin().await;
+        admin.check("GET /healthz", "200", "ok").await;
+        admin.check("GET /readyz", "503", "starting").await;
+        admin.readiness.set(Ok(()));
+        admin.check("GET /readyz", "200", "ready").await;
+        admin.readiness.set(Err("not connected to NATS".to_owned()));
+        admin.check("GET /readyz", "503", "not connected to NATS").await;
+        admin.readiness.draining();
+        admin.readiness.set(Ok(()));
+        admin.check("GET /readyz", "503", "draining").await;
+        admin.check("GET /healthz", "200", "ok").await;
+    }
+
+    #[tokio::test]
+    async fn metrics_are_rendered_after_the_brokers_gauges_were_read() {
+        let answer = admin().await.ask("GET /metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+        assert!(answer.contains("\nqueue_worker_nats_reconnect_total 1\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn nothing_else_is_served() {
+        let admin = admin().await;
+        for path in ["/", "/metric", "/metrics/", "/healthz/x", "/debug/pprof/"] {
+            admin.check(&format!("GET {path}"), "404", "").await;
+            admin.check(&format!("POST {path}"), "404", "").await;
+        }
+        for path in ["/metrics", "/healthz", "/readyz"] {
+            admin.check(&format!("POST {path}"), "405", "").await;
+            admin.check(&format!("DELETE {path}"), "405", "").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_that_neither_ask_nor_leave_do_not_hold_the_shutdown() {
+        let admin = admin().await;
+        let mut silent = TcpStream::connect(admin.address).await.unwrap();
+        let mut slow = TcpStream::connect(admin.address).await.unwrap();
+        slow.write_all(b"GET /metrics HTTP/1.1\r\nHo").await.unwrap();
+        let mut kept_alive = TcpStream::connect(admin.address).await.unwrap();
+        kept_alive.write_all(b"GET /healthz HTTP/1.1\r\nHost: worker\r\n\r\n").await.unwrap();
+        kept_alive.readable().await.unwrap();
+        admin.until.cancel();
+        admin.served.await.unwrap().unwrap();
+        silent.write_all(b"G").await.unwrap();
+    }
+
+    fn counted(reads: &Arc<AtomicUsize>, each: Duration) -> impl Fn() -> BoxFuture<'static, ()> + use<> {
+        let reads = Arc::clone(reads);
+        move || {
+            reads.fetch_add(1, Ordering::Relaxed);
+            sleep(each).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gauges_are_read_once_a_second_however_many_ask() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let gauges = Gauges::new(counted(&reads, Duration::from_millis(100)));
+        join_all((0..10).map(|_| gauges.refresh())).await;
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+        sleep(FRESH).await;
+        join_all((0..10).map(|_| gauges.refresh())).await;
+        assert_eq!(reads.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_does_not_answer_costs_a_scrape_two_seconds() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let gauges = Gauges::new(counted(&reads, Duration::from_secs(3_600)));
+        let before = Instant::now();
+        join_all((0..10).map(|_| gauges.refresh())).await;
+        assert_eq!(before.elapsed().as_secs(), REFRESH_PATIENCE.as_secs());
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,195 @@
+//! What is logged: every message and every field name stands here, because people grep for them and machines parse them.
+//!
+//! An event is one line on stderr. The names of the first three are those of OpenFaaS's own workers, so that saved
+//! searches and dashboards go on working. No body and no header value is ever logged, and no URL with its query or
+//! credentials: see [`loggable`].
+
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tracing::{Value, error, info, warn};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use crate::config;
+use buffer::Buffer;
+use line::Line;
+
+mod buffer;
+mod line;
+
+/// Bytes of lines that may wait for a slow reader.
+const CAPACITY: usize = 1 << 20;
+
+/// How long the exit waits for a reader that has stalled.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a panic waits for its line to be out. The program may be about to abort, or may have other calls to go on with.
+const PANIC_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Writes what was logged when it is dropped, waiting for at most a second. Lines logged after that are lost, so it is the
+/// first thing that `main` makes and the last that it drops.
+#[must_use = "lines logged after the guard is dropped are lost"]
+pub struct Guard(Arc<Buffer>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close(EXIT_PATIENCE);
+    }
+}
+
+/// Starts logging to stderr, and logs panics too: their place, but not their text, which may quote a message.
+///
+/// `RUST_LOG` decides the levels when it is set; else they are `info` (async_nats: `warn`), or `debug` for everything.
+///
+/// # Panics
+///
+/// When the system refuses one more thread: a worker whose log goes nowhere should not start.
+pub fn init(log: &config::Log) -> Guard {
+    let line = Line { encoding: log.encoding, colour: log.encoding == config::Encoding::Console && io::stderr().is_terminal() };
+    let buffer = Arc::new(Buffer::new(CAPACITY));
+    let guard = Guard(Arc::clone(&buffer));
+    let drained = Arc::clone(&buffer);
+    thread::spawn(move || {
+        drained.drain(io::stderr(), |missing| line.warning("Log lines dropped", "lines", missing));
+    });
+
+    let usual = match log.debug {
+        true => "debug",
+        false => "info,async_nats=warn",
+    };
+    let asked = std::env::var("RUST_LOG").ok().filter(|s| !s.is_empty());
+    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(usual));
+    let refused = filter.is_err();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(Arc::clone(&buffer))
+        .event_format(line)
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(usual)))
+        .finish();
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        std::panic::set_hook(Box::new(move |panic| {
+            let location = panic.location().map(ToString::to_string);
+            error!(location, "Panic");
+            buffer.flush(PANIC_PATIENCE);
+        }));
+    }
+    if refused {
+        warn!("RUST_LOG is not understood and not used");
+    }
+    guard
+}
+
+/// A call is about to be made. `delivery` is the number of the attempt from 1; `url` is [`loggable`].
+pub fn invoke(call_id: &str, function: &str, delivery: u32, bytes: usize, url: &str) {
+    info!(callId = call_id, function, delivery, bytes, url, "Invoke");
+}
+
+/// A call ended. `status` is its HTTP status, or a word when there was none: `timeout`, `unreachable`, `broken`.
+pub fn invoked(call_id: &str, function: &str, delivery: u32, status: &str, duration: Duration) {
+    let duration = duration.as_secs_f64();
+    with(status, |status| {
+        info!(callId = call_id, function, delivery, status, duration, "Invoked");
+    });
+}
+
+/// A callback was answered. `url` is [`loggable`].
+pub fn posted_result(call_id: &str, function: &str, url: &str, status: u16) {
+    info!(callId = call_id, function, url, status, "Posted result");
+}
+
+/// An attempt failed and another is parked, due in `wait` (logged in seconds), which is `at` this RFC 3339 time.
+pub fn retry_scheduled(call_id: &str, function: &str, delivery: u32, max_attempts: u32, wait: Duration, at: &str, status: &str) {
+    let wait = wait.as_secs_f64();
+    with(status, |status| {
+        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, "Retry scheduled");
+    });
+}
+
+/// An invocation ended without success. What is not known (a message that cannot be decoded has no call id, no function
+/// and no status) is an empty string, and its field is left out.
+pub fn dead_letter(call_id: &str, function: &str, attempts: u32, cause: &str, status: &str) {
+    let known = |text| Some(text).filter(|text: &&str| !text.is_empty());
+    with(status, |status| {
+        error!(callId = known(call_id), function = known(function), attempts, cause, status, "Dead letter");
+    });
+}
+
+/// Logs with a status that is a number where it is one, so that machines can compare it, and left out where it is empty.
+fn with(status: &str, log: impl FnOnce(Option<&dyn Value>)) {
+    match status.parse::<u16>() {
+        Ok(code) => log(Some(&code)),
+        Err(_) if status.is_empty() => log(None),
+        Err(_) => log(Some(&status)),
+    }
+}
+
+/// A URL as it may be logged: without user, password, query and fragment, which may all hold secrets.
+pub fn loggable(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Both are refused only by URLs that cannot have credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Encoding;
+
+    /// What `log` writes as JSON, less its time.
+    fn check(log: impl FnOnce(), expected: &str) {
+        let line = line::tests::logged(Encoding::Json, log);
+        let (_, fields) = line.split_once(',').unwrap();
+        assert_eq!(fields.trim_end_matches("}\n"), expected);
+    }
+
+    #[test]
+    fn calls_are_logged_with_the_names_that_people_grep_for() {
+        check(
+            || invoke("c", "echo", 1, 5, "http://gateway:8080/function/echo"),
+            r#""level":"info","message":"Invoke","callId":"c","function":"echo","delivery":1,"bytes":5,"url":"http://gateway:8080/function/echo""#,
+        );
+        check(
+            || invoked("c", "echo", 1, "200", Duration::from_millis(1500)),
+            r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":1,"status":200,"duration":1.5"#,
+        );
+        check(
+            || invoked("c", "echo", 2, "timeout", Duration::from_secs(60)),
+            r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":2,"status":"timeout","duration":60.0"#,
+        );
+        check(
+            || posted_result("c", "echo", "http://example.com/", 202),
+            r#""level":"info","message":"Posted result","callId":"c","function":"echo","url":"http://example.com/","status":202"#,
+        );
+    }
+
+    #[test]
+    fn failures_are_logged_with_what_comes_next() {
+        let wait = Duration::from_secs(10);
+        check(
+            || retry_scheduled("c", "echo", 1, 10, wait, "2026-01-01T00:00:10Z", "429"),
+            r#""level":"warn","message":"Retry scheduled","callId":"c","function":"echo","delivery":1,"maxAttempts":10,"wait":10.0,"at":"2026-01-01T00:00:10Z","status":429"#,
+        );
+        check(
+            || dead_letter("c", "echo", 10, "exhausted", "503"),
+            r#""level":"error","message":"Dead letter","callId":"c","function":"echo","attempts":10,"cause":"exhausted","status":503"#,
+        );
+        check(
+            || dead_letter("", "", 0, "undecodable", ""),
+            r#""level":"error","message":"Dead letter","attempts":0,"cause":"undecodable""#,
+        );
+    }
+
+    #[test]
+    fn a_logged_url_has_no_secrets() {
+        let url = Url::parse("https://user:pass@example.com:8443/a/b?token=1#frag").unwrap();
+        assert_eq!(loggable(&url), "https://example.com:8443/a/b");
+    }
+}

@@ -1,0 +1,245 @@
+//! How one event becomes one line.
+
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    time::SystemTime,
+};
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+use crate::config::Encoding;
+
+/// Longest text of one field in bytes. Callers choose call ids, and one caller must not fill the log of all.
+const LONGEST: usize = 4096;
+
+/// The form of every line: time, level, message, then the fields in their order, as text or as one flat JSON object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
+    pub(super) encoding: Encoding,
+    /// Colours the level of a text line.
+    pub(super) colour: bool,
+}
+
+impl Line {
+    /// A warning with one number, for the writer itself, which cannot send an event through the buffer that it empties.
+    pub(super) fn warning(self, message: &str, name: &str, number: u64) -> String {
+        let mut line = String::new();
+        let mut fields = self.begin(&mut line, Level::WARN);
+        fields.text("message", message);
+        fields.plain(name, number);
+        // Writing to a string cannot fail.
+        let _ = fields.end();
+        line
+    }
+
+    fn begin(self, out: &mut dyn Write, level: Level) -> Fields<'_> {
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        let (name, colour) = match level {
+            Level::ERROR => ("error", 31),
+            Level::WARN => ("warn", 33),
+            Level::INFO => ("info", 32),
+            Level::DEBUG => ("debug", 34),
+            Level::TRACE => ("trace", 35),
+        };
+        let written = match self.encoding {
+            Encoding::Json => write!(out, r#"{{"time":"{time}","level":"{name}""#),
+            Encoding::Console if self.colour => write!(out, "{time} \x1b[{colour}m{name}\x1b[0m"),
+            Encoding::Console => write!(out, "{time} {name}"),
+        };
+        Fields { out, encoding: self.encoding, written }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = self.begin(&mut out, *event.metadata().level());
+        event.record(&mut fields);
+        let target = event.metadata().target();
+        if !target.starts_with(env!("CARGO_CRATE_NAME")) {
+            fields.text("target", target);
+        }
+        fields.end()
+    }
+}
+
+struct Fields<'a> {
+    out: &'a mut dyn Write,
+    encoding: Encoding,
+    written: fmt::Result,
+}
+
+impl Fields<'_> {
+    fn text(&mut self, name: &str, value: &str) {
+        let value = &*shortened(value);
+        match self.encoding {
+            Encoding::Json => self.plain(name, serde_json::Value::from(value)),
+            // A caller's text must not begin a line of its own or move a terminal's cursor, hence the escapes.
+            Encoding::Console if name != "message" && is_word(value) => self.plain(name, value),
+            Encoding::Console if name != "message" => self.plain(name, format_args!("{value:?}")),
+            Encoding::Console if value.contains(char::is_control) => {
+                self.add(format_args!(" {}", value.escape_debug()));
+            }
+            Encoding::Console => self.add(format_args!(" {value}")),
+        }
+    }
+
+    fn plain(&mut self, name: &str, value: impl fmt::Display) {
+        match self.encoding {
+            Encoding::Json => self.add(format_args!(r#","{name}":{value}"#)),
+            Encoding::Console => self.add(format_args!(" {name}={value}")),
+        }
+    }
+
+    fn add(&mut self, part: fmt::Arguments<'_>) {
+        self.written = self.written.and_then(|()| self.out.write_fmt(part));
+    }
+
+    fn end(mut self) -> fmt::Result {
+        self.add(match self.encoding {
+            Encoding::Json => format_args!("}}\n"),
+            Encoding::Console => format_args!("\n"),
+        });
+        self.written
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field.name(), value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // What is no number in JSON (NaN, the infinities) becomes `null`.
+        self.plain(field.name(), serde_json::Value::from(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.text(field.name(), &format!("{value:?}"));
+    }
+}
+
+fn shortened(value: &str) -> Cow<'_, str> {
+    if value.len() <= LONGEST {
+        return value.into();
+    }
+    let cut = (0..=LONGEST).rev().find(|&at| value.is_char_boundary(at));
+    let (begin, _) = value.split_at(cut.unwrap_or(0));
+    format!("{begin}…").into()
+}
+
+/// Whether a value reads as one word after `name=` without quotes.
+fn is_word(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"')
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Page(Mutex<Vec<u8>>);
+
+    impl io::Write for &Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub(in super::super) fn logged(encoding: Encoding, log: impl FnOnce()) -> String {
+        let page = Arc::new(Page::default());
+        let subscriber = tracing_subscriber::fmt().with_writer(Arc::clone(&page)).event_format(Line { encoding, colour: false }).finish();
+        tracing::subscriber::with_default(subscriber, log);
+        String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn check(log: impl Fn(), text: &str, json: &str) {
+        let line = logged(Encoding::Console, &log);
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(rest, text);
+        assert_eq!(time.len(), "2025-03-10T12:40:45.838Z".len());
+        let line = logged(Encoding::Json, &log);
+        let (time, rest) = line.split_once(',').unwrap();
+        assert_eq!(format!("{{{rest}"), json);
+        assert!(time.starts_with(r#"{"time":"2"#), "{time}");
+    }
+
+    #[test]
+    fn a_line_has_level_message_and_fields_in_their_order() {
+        check(
+            || tracing::info!(callId = "1-a", status = 200, duration = 0.25, "Invoked"),
+            "info Invoked callId=1-a status=200 duration=0.25\n",
+            r#"{"level":"info","message":"Invoked","callId":"1-a","status":200,"duration":0.25}
+"#,
+        );
+    }
+
+    #[test]
+    fn a_callers_text_cannot_forge_a_line() {
+        check(
+            || tracing::warn!(callId = "a\n2025 error \x1b[2J \"x\"", empty = "", "two\nlines"),
+            "warn two\\nlines callId=\"a\\n2025 error \\u{1b}[2J \\\"x\\\"\" empty=\"\"\n",
+            r#"{"level":"warn","message":"two\nlines","callId":"a\n2025 error \u001b[2J \"x\"","empty":""}
+"#,
+        );
+    }
+
+    #[test]
+    fn other_crates_are_named_and_what_is_no_number_in_json_is_null() {
+        check(
+            || tracing::error!(target: "async_nats", rate = f64::NAN, "lost"),
+            "error lost rate=null target=async_nats\n",
+            r#"{"level":"error","message":"lost","rate":null,"target":"async_nats"}
+"#,
+        );
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let cut = shortened(&"é".repeat(LONGEST)).into_owned();
+        assert_eq!(cut.trim_end_matches('…').len(), LONGEST);
+        assert_eq!(shortened("short"), "short");
+    }
+
+    #[test]
+    fn the_writers_own_warning_looks_like_any_other_line() {
+        let line = Line { encoding: Encoding::Json, colour: true };
+        let text = line.warning("Log lines dropped", "lines", 3);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["message"], "Log lines dropped");
+        assert_eq!(json["lines"], 3);
+    }
+}
