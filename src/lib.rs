@@ -20,11 +20,15 @@ pub mod names;
 pub mod broker;
 
 // The way of a message.
+pub mod permits;
 pub mod envelope;
 pub mod timer;
 pub mod parcel;
+pub mod lease;
+pub mod delivery;
 pub mod decode;
 pub mod policy;
+pub mod gate;
 pub mod judge;
 pub mod duration;
 pub mod backoff;

@@ -1,0 +1,71 @@
+//! A message in this worker's hands, until it is settled. Settling consumes it: nothing is settled twice.
+
+use std::sync::Arc;
+
+use crate::{
+    broker::{Arrival, Broker},
+    decode::{self, Invocation, Undecodable},
+    lease::Lease,
+    parcel::Parcel,
+};
+
+/// After so many interruptions a message is suspected of killing its workers, and runs apart from other suspects.
+pub const SUSPECT: u32 = 3;
+
+/// A message that was delivered and is not settled yet.
+#[derive(Debug)]
+pub struct Delivery<B> {
+    /// What it is and where it has been.
+    pub parcel: Parcel,
+    /// For how long it is this worker's alone.
+    pub lease: Arc<Lease<B>>,
+    /// Where its acknowledgement goes.
+    pub reply: String,
+    /// How often the broker delivered this very message.
+    pub delivered: u64,
+    doubtful: bool,
+}
+
+impl<B: Broker> Delivery<B> {
+    /// What arrived. `parked`: from the stream of retries, where only workers write.
+    pub fn new(broker: &B, arrival: Arrival, parked: bool) -> Self {
+        Self {
+            parcel: Parcel::new(&arrival, parked),
+            lease: Arc::new(Lease::new(broker, &arrival)),
+            reply: arrival.reply,
+            delivered: arrival.delivered,
+            doubtful: arrival.doubtful,
+        }
+    }
+
+    /// Reads the invocation, and takes over its names.
+    ///
+    /// # Errors
+    /// Says why it is no invocation.
+    pub fn open(&mut self) -> Result<Invocation, Undecodable> {
+        let read = match self.parcel.payload() {
+            Ok(payload) => decode::decode(&payload),
+            Err(reason) => Err(Undecodable { reason, function: None, call_id: None }),
+        };
+        match &read {
+            Ok(invocation) => self.parcel.identify(invocation),
+            Err(undecodable) => self.parcel.identify_undecodable(undecodable),
+        }
+        read
+    }
+
+    /// Whether a worker had it before and let its lease run out: it died, stood still or was cut off.
+    pub fn was_abandoned(&self) -> bool {
+        self.delivered > 1
+    }
+
+    /// Whether what follows from it may be stored already.
+    pub fn may_be_settled(&self) -> bool {
+        self.was_abandoned() || self.doubtful
+    }
+
+    /// Whether it may be what kills its workers.
+    pub fn is_suspect(&self) -> bool {
+        self.parcel.envelope.interruptions >= SUSPECT
+    }
+}

@@ -1,0 +1,208 @@
+//! Who may start the next call. The permits of a process are shared by lanes (the consumers it pulls from), so that
+//! neither fresh nor due work starves the other: while several lanes have work, none holds more than its share, and a
+//! freed permit goes to the waiting lane that holds the fewest, the longest-unserved first.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// The permits of one process.
+#[derive(Debug, Clone)]
+pub struct Permits(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    limit: usize,
+    free: usize,
+    turn: u64,
+    lanes: Vec<LaneState>,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    held: usize,
+    /// Whether more work is known to wait in this lane.
+    hungry: bool,
+    last_served: u64,
+    waiter: Option<oneshot::Sender<Permit>>,
+}
+
+/// One consumer's side of the permits. A lane waits for one permit at a time.
+#[derive(Debug)]
+pub struct Lane {
+    permits: Permits,
+    index: usize,
+}
+
+/// The right to run one call. Given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    permits: Permits,
+    lane: usize,
+}
+
+impl Permits {
+    /// `limit` permits shared by `lanes` lanes.
+    pub fn new(limit: usize, lanes: usize) -> (Self, Vec<Lane>) {
+        let lane_states = (0..lanes).map(|_| LaneState::default()).collect();
+        let permits = Self(Arc::new(Mutex::new(State { limit, free: limit, turn: 0, lanes: lane_states })));
+        let lanes = (0..lanes).map(|index| Lane { permits: permits.clone(), index }).collect();
+        (permits, lanes)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code under the lock panics; should one ever, the counts are still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands free permits to the lanes that wait for one.
+    fn serve(&self, state: &mut State) {
+        while let Some(index) = state.next_served() {
+            let Some(waiter) = state.lanes.get_mut(index).and_then(|lane| lane.waiter.take()) else { return };
+            if let Err(unwanted) = waiter.send(state.grant(self, index)) {
+                // Its drop would take the lock that is held here.
+                std::mem::forget(unwanted);
+                state.take_back(index);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether the lane may have one more while the others have work too.
+    fn allows(&self, index: usize) -> bool {
+        let wants = |lane: &LaneState| lane.hungry || lane.waiter.is_some();
+        let hungry = self.lanes.iter().enumerate().filter(|(i, lane)| *i == index || wants(lane)).count();
+        let share = self.limit.div_ceil(hungry.max(1));
+        self.free > 0 && self.lanes.get(index).is_some_and(|lane| lane.held < share)
+    }
+
+    fn next_served(&self) -> Option<usize> {
+        let waiting = self.lanes.iter().enumerate().filter(|(index, lane)| lane.waiter.is_some() && self.allows(*index));
+        waiting.min_by_key(|(_, lane)| (lane.held, lane.last_served)).map(|(index, _)| index)
+    }
+
+    fn grant(&mut self, permits: &Permits, index: usize) -> Permit {
+        self.free -= 1;
+        self.turn += 1;
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.held += 1;
+            lane.last_served = self.turn;
+        }
+        Permit { permits: permits.clone(), lane: index }
+    }
+
+    fn take_back(&mut self, index: usize) {
+        self.free += 1;
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.held -= 1;
+        }
+    }
+}
+
+impl Lane {
+    /// Says whether more work is known to wait here. While it does, the other lanes leave this one its share.
+    pub fn set_hungry(&self, hungry: bool) {
+        let mut state = self.permits.state();
+        if let Some(lane) = state.lanes.get_mut(self.index) {
+            lane.hungry = hungry;
+        }
+        self.permits.serve(&mut state);
+    }
+
+    /// Waits for a permit. Dropping the future gives up the place.
+    pub async fn acquire(&mut self) -> Permit {
+        loop {
+            let granted = {
+                let mut state = self.permits.state();
+                let (sender, granted) = oneshot::channel();
+                if let Some(lane) = state.lanes.get_mut(self.index) {
+                    lane.waiter = Some(sender);
+                }
+                self.permits.serve(&mut state);
+                granted
+            };
+            if let Ok(permit) = granted.await {
+                return permit;
+            }
+        }
+    }
+
+    /// Up to `most` further permits that are free now and within this lane's share.
+    pub fn take_free(&self, most: usize) -> Vec<Permit> {
+        let mut state = self.permits.state();
+        let mut taken = Vec::new();
+        while taken.len() < most && state.allows(self.index) {
+            taken.push(state.grant(&self.permits, self.index));
+        }
+        taken
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.permits.state();
+        state.take_back(self.lane);
+        self.permits.serve(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn two(limit: usize) -> (Lane, Lane) {
+        let (_, mut lanes) = Permits::new(limit, 2);
+        let due = lanes.pop().unwrap();
+        (lanes.pop().unwrap(), due)
+    }
+
+    #[test]
+    fn a_lane_alone_gets_every_permit() {
+        let (fresh, _due) = two(5);
+        assert_eq!(fresh.take_free(9).len(), 5);
+    }
+
+    #[test]
+    fn a_lane_leaves_a_hungry_one_its_half() {
+        let (fresh, due) = two(5);
+        due.set_hungry(true);
+        let fresh_held = fresh.take_free(9);
+        fresh.set_hungry(true);
+        assert_eq!((fresh_held.len(), due.take_free(9).len()), (3, 2));
+    }
+
+    #[test]
+    fn one_permit_goes_from_lane_to_lane() {
+        let (mut fresh, mut due) = two(1);
+        fresh.set_hungry(true);
+        due.set_hungry(true);
+        let mut running = fresh.acquire().now_or_never().unwrap();
+        for _ in 0..3 {
+            let mut waiting_fresh = Box::pin(fresh.acquire());
+            let mut waiting_due = Box::pin(due.acquire());
+            assert!((&mut waiting_fresh).now_or_never().is_none());
+            assert!((&mut waiting_due).now_or_never().is_none());
+            drop(running);
+            let due_permit = waiting_due.now_or_never().expect("the due lane's turn");
+            assert!((&mut waiting_fresh).now_or_never().is_none());
+            drop(due_permit);
+            running = waiting_fresh.now_or_never().expect("the fresh lane's turn");
+        }
+    }
+
+    #[test]
+    fn a_permit_granted_to_a_future_that_is_gone_is_not_lost() {
+        let (mut fresh, due) = two(1);
+        let held = due.take_free(1);
+        let mut waiting = Box::pin(fresh.acquire());
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(waiting);
+        drop(held);
+        assert_eq!(due.take_free(1).len(), 1);
+        let mut waiting = Box::pin(fresh.acquire());
+        assert!((&mut waiting).now_or_never().is_some());
+    }
+}
