@@ -17,10 +17,15 @@
 // What is set, and what it is connected to.
 pub mod config;
 pub mod names;
+pub mod connect;
 pub mod broker;
+pub mod clock;
+pub mod jetstream;
+pub mod streams;
 
 // The way of a message.
 pub mod permits;
+pub mod consumer;
 pub mod envelope;
 pub mod timer;
 pub mod parcel;

@@ -1,0 +1,76 @@
+//! The broker's time. Due times are in it, because the broker's clock is the one that fires schedules.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+/// An answer that took longer says too little about the broker's clock.
+const PRECISE: Duration = Duration::from_millis(250);
+/// A skew that people should know of.
+const NOTABLE_SKEW: Duration = Duration::from_secs(2);
+
+/// The broker's clock, as far as its answers tell.
+#[derive(Debug, Default)]
+pub struct BrokerClock {
+    /// What it said last, and when it was asked.
+    told: Mutex<Option<(Instant, SystemTime)>>,
+    skewed: AtomicBool,
+}
+
+impl BrokerClock {
+    /// Learns from an answer that bears the broker's time `told`, to a question that was sent at `asked`. The time is taken
+    /// for that of the question, so that this clock is ahead of the broker's by at most the journey, never behind:
+    /// what is due by it is due. Returns how far the local wall clock is off, once when that becomes notable.
+    pub fn learn(&self, told: SystemTime, asked: Instant) -> Option<Duration> {
+        let journey = asked.elapsed();
+        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() || journey < PRECISE {
+            *known = Some((asked, told));
+        }
+        let here = SystemTime::now();
+        let apart = here.duration_since(told).or_else(|_| told.duration_since(here)).unwrap_or_default();
+        let skew = apart.saturating_sub(journey);
+        let was_skewed = self.skewed.swap(skew > NOTABLE_SKEW, Ordering::Relaxed);
+        (skew > NOTABLE_SKEW && !was_skewed).then_some(skew)
+    }
+
+    /// The broker's time now; the local wall clock before the first answer.
+    pub fn now(&self) -> SystemTime {
+        match *self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((asked, told)) => told + asked.elapsed(),
+            None => SystemTime::now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_brokers_time_goes_on_from_what_it_said_and_a_skew_is_told_once() {
+        let clock = BrokerClock::default();
+        let told = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        assert!(clock.learn(told, Instant::now()).is_some());
+        assert!(clock.learn(told, Instant::now()).is_none());
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(clock.now(), told + Duration::from_secs(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_took_long_does_not_replace_a_precise_one() {
+        let clock = BrokerClock::default();
+        let told = SystemTime::now();
+        clock.learn(told, Instant::now());
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        clock.learn(told + Duration::from_secs(60), asked);
+        assert_eq!(clock.now(), told + Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,239 @@
+//! One durable pull consumer, asked request by request. The client's own streams prefetch and stall on small batches;
+//! a worker wants just what it has permits for.
+
+use std::{task::Poll, time::Duration};
+
+use async_nats::{Message, StatusCode, Subscriber, jetstream};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    broker::{Arrival, Ask, BrokerError, Source},
+    connect::Link,
+    jetstream::JetStream,
+    streams::Bound,
+};
+
+/// A request waits at most this long at the broker.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often the broker says that a waiting request stands. Its silence is the only sign that it dropped one.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A request for what is there now is answered by then.
+const NOW: Duration = Duration::from_secs(3);
+
+/// A broker that was killed forgets the acknowledgements of its last moments and delivers those messages again, as if for the
+/// first time. They lie below the highest sequence seen before, or, where another worker was ahead, this little above it.
+const DOUBTED: u64 = 10_000;
+
+/// A consumer of the broker's.
+#[derive(Debug)]
+pub struct Consumer {
+    jetstream: JetStream,
+    /// Reads ack subjects. Made once: making one starts a task.
+    context: jetstream::Context,
+    bound: Bound,
+    link: watch::Receiver<Link>,
+    /// The connection that requests were last sent on, by its number.
+    made: u64,
+    inbox: Option<Inbox>,
+    /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is dropped
+    /// looks to the next worker like a call whose worker died.
+    retired: Vec<Inbox>,
+    /// The highest sequence that was delivered here.
+    highest: u64,
+    /// What lies up to here may have been settled before the connection broke.
+    doubted: u64,
+    /// Messages of the request that are still to come.
+    outstanding: usize,
+    /// Without a sign by then the request counts as dropped.
+    deadline: Instant,
+    silence: Duration,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    subject: String,
+    messages: Subscriber,
+    /// When its last request was sent.
+    asked: Instant,
+}
+
+impl Consumer {
+    /// The consumer `bound`.
+    pub fn new(broker: &JetStream, bound: Bound) -> Self {
+        let link = broker.link();
+        let now = Instant::now();
+        Self {
+            context: jetstream::new(broker.client().clone()),
+            jetstream: broker.clone(),
+            bound,
+            link,
+            made: 0,
+            inbox: None,
+            retired: Vec::new(),
+            highest: 0,
+            doubted: 0,
+            outstanding: 0,
+            deadline: now,
+            silence: NOW,
+        }
+    }
+
+    async fn inbox(&mut self) -> Result<String, BrokerError> {
+        if self.link.has_changed().unwrap_or(false) {
+            self.retire();
+        }
+        let link =
+            *self.link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
+        if link.made > self.made {
+            self.made = link.made;
+            self.doubted = if self.highest > 0 { self.highest + DOUBTED } else { 0 };
+        }
+        if let Some(inbox) = &self.inbox {
+            return Ok(inbox.subject.clone());
+        }
+        let client = self.jetstream.client();
+        let subject = client.new_inbox();
+        let messages = client.subscribe(subject.clone()).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        self.inbox = Some(Inbox { subject: subject.clone(), messages, asked: Instant::now() });
+        Ok(subject)
+    }
+
+    /// Gives the request up.
+    fn retire(&mut self) {
+        self.retired.extend(self.inbox.take());
+        self.retired.retain(|inbox| inbox.asked.elapsed() < self.bound.ack_wait);
+    }
+
+    fn arrival(&mut self, message: Message, asked: Instant) -> Option<Arrival> {
+        let message = jetstream::Message { message, context: self.context.clone() };
+        let info = message.info().ok()?;
+        let (stream, sequence, pending) = (info.stream.to_owned(), info.stream_sequence, info.pending);
+        let delivered = u64::try_from(info.delivered).unwrap_or(1);
+        let stored = info.published.into();
+        let message = message.message;
+        self.highest = self.highest.max(sequence);
+        Some(Arrival {
+            subject: message.subject.to_string(),
+            headers: message.headers.unwrap_or_default(),
+            payload: message.payload,
+            stream,
+            sequence,
+            stored,
+            delivered,
+            pending,
+            reply: message.reply?.to_string(),
+            asked,
+            ack_wait: self.bound.ack_wait,
+            doubtful: sequence <= self.doubted,
+        })
+    }
+
+    /// What a status without a message says about the request: whether it is over.
+    fn status(&mut self, message: &Message, status: StatusCode) -> Result<bool, BrokerError> {
+        match status {
+            StatusCode::IDLE_HEARTBEAT => Ok(false),
+            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(true),
+            other => {
+                self.retire();
+                Err(BrokerError::Unavailable(format!("{} {}", other.as_u16(), message.description.as_deref().unwrap_or_default())))
+            }
+        }
+    }
+}
+
+impl Source for Consumer {
+    async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
+        let inbox = self.inbox().await?;
+        let (batch, question, silence) = match ask {
+            Ask::UpTo(batch) => (batch, json!({ "batch": batch, "no_wait": true }), NOW),
+            Ask::One => {
+                // Short enough that most of the lease is left when a message comes at the end of the wait.
+                let wait = LONGEST_WAIT.min(self.bound.ack_wait / 4);
+                let heartbeat = HEARTBEAT.min(wait / 3);
+                let question = json!({ "batch": 1, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
+                (1, question, heartbeat * 2 + Duration::from_secs(1))
+            }
+        };
+        let subject = self.jetstream.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
+        let asked = Instant::now();
+        if let Some(inbox) = &mut self.inbox {
+            inbox.asked = asked;
+        }
+        let sent = self.jetstream.client().publish_with_reply(subject, inbox, question.to_string().into()).await;
+        sent.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        self.outstanding = batch;
+        self.silence = silence;
+        self.deadline = asked + silence;
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
+        while self.outstanding > 0 {
+            let Some(inbox) = &mut self.inbox else { return Ok(None) };
+            let asked = inbox.asked;
+            let message = tokio::select! {
+                biased;
+                message = inbox.messages.next() => message,
+                (message, asked) = late(&mut self.retired) => match self.arrival(message, asked) {
+                    Some(arrival) => return Ok(Some(arrival)),
+                    None => continue,
+                },
+                _ = self.link.changed() => None,
+                () = sleep_until(self.deadline) => None,
+            };
+            let Some(message) = message else {
+                self.retire();
+                return Err(BrokerError::Unavailable("the request was lost".to_owned()));
+            };
+            self.deadline = Instant::now() + self.silence;
+            if let Some(status) = message.status.filter(|_| message.reply.is_none()) {
+                if self.status(&message, status)? {
+                    self.outstanding = 0;
+                }
+            } else if let Some(arrival) = self.arrival(message, asked) {
+                self.outstanding -= 1;
+                return Ok(Some(arrival));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn close(&mut self) -> Vec<Arrival> {
+        self.retire();
+        let mut arrivals = Vec::new();
+        let end = Instant::now() + NOW;
+        for mut inbox in std::mem::take(&mut self.retired) {
+            if inbox.messages.drain().await.is_err() {
+                continue;
+            }
+            while let Ok(Some(message)) = timeout_at(end, inbox.messages.next()).await {
+                arrivals.extend(self.arrival(message, inbox.asked));
+            }
+        }
+        arrivals
+    }
+}
+
+/// The next message in one of the retired inboxes, and when it was asked for.
+async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
+    std::future::poll_fn(|context| {
+        for inbox in retired.iter_mut() {
+            while let Poll::Ready(Some(message)) = inbox.messages.poll_next_unpin(context) {
+                if message.reply.is_some() {
+                    return Poll::Ready((message, inbox.asked));
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,256 @@
+//! The broker, for real: JetStream's API over one connection, asked in its own words (JSON) so that fields which this
+//! program does not know survive an update.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_nats::{
+    Client, HeaderMap, Request,
+    client::RequestErrorKind,
+    connection::State,
+    header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    broker::{Ack, Broker, BrokerError, Record},
+    clock::BrokerClock,
+    connect::Link,
+};
+
+/// How long one question to the broker may take: any API call can hang.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// What is said of a request that got no answer within [`PATIENCE`].
+const SILENCE: &str = "no answer in time";
+/// No message has this id: a publish that expects it to be the last one is refused, if it gets so far.
+const NO_SUCH_ID: &str = "queue-worker-probe";
+
+/// JetStream's error codes that mean something here.
+mod code {
+    /// A precondition on the last message's id does not hold.
+    pub const WRONG_LAST_MSG_ID: u64 = 10070;
+    /// A precondition on the last sequence does not hold.
+    pub const WRONG_LAST_SEQUENCE: u64 = 10071;
+    /// There is no such message.
+    pub const NO_MESSAGE: u64 = 10037;
+    /// The message is larger than the stream takes.
+    pub const TOO_LARGE: u64 = 10054;
+}
+
+/// An error that the JetStream API answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// No answer.
+    #[error("{0}")]
+    Silent(#[from] BrokerError),
+    /// Nobody answers the API: JetStream is not enabled.
+    #[error("nobody answers the JetStream API")]
+    NoJetStream,
+    /// The API said no.
+    #[error("{description} (error {code})")]
+    Refused {
+        /// JetStream's own code.
+        code: u64,
+        /// What it says.
+        description: String,
+    },
+}
+
+/// A connection to JetStream. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct JetStream {
+    client: Client,
+    prefix: Arc<str>,
+    clock: Arc<BrokerClock>,
+    link: watch::Receiver<Link>,
+}
+
+impl JetStream {
+    /// JetStream behind `client`, in a domain if one is given.
+    pub fn new(client: Client, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
+        let prefix = domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
+        Self { client, prefix: prefix.into(), clock: Arc::default(), link }
+    }
+
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Follows the state of the connection.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// The subject of an API call.
+    pub fn api_subject(&self, call: &str) -> String {
+        format!("{}.{call}", self.prefix)
+    }
+
+    /// Asks the JetStream API.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn api(&self, call: &str, question: &Value) -> Result<Value, ApiError> {
+        let asked = Instant::now();
+        let message =
+            self.request(&self.api_subject(call), HeaderMap::new(), question.to_string().into()).await.map_err(|error| match error {
+                Unanswered::NoResponders => ApiError::NoJetStream,
+                Unanswered::Other(error) => ApiError::Silent(error),
+            })?;
+        let answer: Value = parse(&message)?;
+        let told = answer.get("ts").and_then(Value::as_str).and_then(|ts| humantime::parse_rfc3339(ts).ok());
+        if let Some(skew) = told.and_then(|told| self.clock.learn(told, asked)) {
+            tracing::warn!(seconds = skew.as_secs(), "this machine's clock and the broker's differ; due times follow the broker's");
+        }
+        match answer.get("error") {
+            Some(error) => Err(ApiError::Refused {
+                code: error.get("err_code").and_then(Value::as_u64).unwrap_or_default(),
+                description: error.get("description").and_then(Value::as_str).unwrap_or("no reason given").to_owned(),
+            }),
+            None => Ok(answer),
+        }
+    }
+
+    /// One question and its answer. Nothing is queued while the connection is down: what the client would send
+    /// when it comes back may be stale by then.
+    async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
+        if self.client.connection_state() != State::Connected {
+            return Err(Unanswered::Other(BrokerError::Unavailable("not connected".to_owned())));
+        }
+        let mut request = Request::new().payload(payload).timeout(Some(PATIENCE));
+        if !headers.is_empty() {
+            request = request.headers(headers);
+        }
+        match self.client.send_request(subject.to_owned(), request).await {
+            Ok(message) => Ok(message.payload),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => Unanswered::NoResponders,
+                RequestErrorKind::MaxPayloadExceeded => Unanswered::Other(BrokerError::TooLarge),
+                RequestErrorKind::TimedOut => Unanswered::Other(BrokerError::Unavailable(SILENCE.to_owned())),
+                _ => Unanswered::Other(BrokerError::Unavailable(error.to_string())),
+            }),
+        }
+    }
+
+    /// Publishes and reads the PubAck: whether the message was a duplicate.
+    async fn store(&self, stream: &str, subject: &str, mut headers: HeaderMap, payload: Bytes) -> Result<Result<bool, u64>, BrokerError> {
+        headers.insert(NATS_EXPECTED_STREAM, stream);
+        let answer = self.request(subject, headers, payload).await.map_err(|error| match error {
+            Unanswered::NoResponders => BrokerError::Unavailable(format!("no stream takes {subject}")),
+            Unanswered::Other(error) => error,
+        })?;
+        let answer: Value = parse(&answer)?;
+        if let Some(error) = answer.get("error") {
+            let said = error.get("description").and_then(Value::as_str).unwrap_or("no reason given");
+            return match error.get("err_code").and_then(Value::as_u64).unwrap_or_default() {
+                code::TOO_LARGE => Err(BrokerError::TooLarge),
+                known @ (code::WRONG_LAST_MSG_ID | code::WRONG_LAST_SEQUENCE) => Ok(Err(known)),
+                _ => Err(BrokerError::Refused(said.to_owned())),
+            };
+        }
+        if answer.get("stream").and_then(Value::as_str) != Some(stream) {
+            return Err(BrokerError::Refused(format!("the message for stream {stream} was taken by another")));
+        }
+        Ok(Ok(answer.get("duplicate").and_then(Value::as_bool).unwrap_or(false)))
+    }
+
+    /// Moves a holder's message to its target, unless the holder is gone or another took its place: `sequence` is what was seen.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn fire(
+        &self,
+        stream: &str,
+        holder: &str,
+        target: &str,
+        sequence: u64,
+        mut headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<bool, BrokerError> {
+        headers.insert("Nats-Scheduler", holder);
+        headers.insert("Nats-Schedule-Next", "purge");
+        headers.insert("Nats-Expected-Last-Subject-Sequence", sequence.to_string());
+        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", holder);
+        Ok(self.store(stream, target, headers, payload).await?.is_ok())
+    }
+}
+
+enum Unanswered {
+    NoResponders,
+    Other(BrokerError),
+}
+
+fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
+    serde_json::from_slice(answer).map_err(|_| BrokerError::Unavailable("the answer is no JSON".to_owned()))
+}
+
+impl Broker for JetStream {
+    async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
+        let mut headers = record.headers.clone();
+        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
+        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
+            Ok(_duplicate) => Ok(()),
+            Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
+        }
+    }
+
+    async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
+        let payload = match ack {
+            Ack::Done => Bytes::from_static(b"+ACK"),
+            Ack::InProgress => Bytes::from_static(b"+WPI"),
+            Ack::Later(wait) => format!("-NAK {}", json!({ "delay": u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2) })).into(),
+        };
+        match self.request(reply, HeaderMap::new(), payload).await {
+            Ok(_) => Ok(()),
+            // It was sent; whether it arrived is not insisted on.
+            Err(Unanswered::Other(BrokerError::Unavailable(reason))) if !confirmed && reason == SILENCE => Ok(()),
+            Err(Unanswered::NoResponders) => Err(BrokerError::Unavailable("the consumer is gone".to_owned())),
+            Err(Unanswered::Other(error)) => Err(error),
+        }
+    }
+
+    async fn holds(&self, stream: &str, filter: &str) -> Result<bool, BrokerError> {
+        match self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "last_by_subj": filter })).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(false),
+            Err(ApiError::Silent(error)) => Err(error),
+            Err(error) => Err(BrokerError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Asks with a publish that cannot succeed: the broker looks at the id first (a duplicate is confirmed) and only then at
+    /// a precondition that never holds, so that nothing is stored either way. A single server looks at the last sequence
+    /// before the id, and replicas at the last id only after they have noted the new one: so each gets the precondition that it
+    /// checks in between (nats-server 2.15: `processJetStreamMsgWithBatch`, `checkMsgHeadersPreClusteredProposal`).
+    async fn has_taken(&self, stream: &str, subject: &str, id: &str) -> Result<bool, BrokerError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, id);
+        // Asked anew each time: an operator may have given the stream replicas since the start.
+        let found = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await.map_err(|error| match error {
+            ApiError::Silent(error) => error,
+            error => BrokerError::Unavailable(error.to_string()),
+        })?;
+        if found.pointer("/config/num_replicas").and_then(Value::as_u64).unwrap_or(1) > 1 {
+            headers.insert("Nats-Expected-Last-Sequence", i64::MAX.to_string());
+        } else {
+            headers.insert("Nats-Expected-Last-Msg-Id", NO_SUCH_ID);
+        }
+        match self.store(stream, subject, headers, Bytes::new()).await? {
+            Ok(duplicate) => Ok(duplicate),
+            Err(_refused) => Ok(false),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    fn max_payload(&self) -> usize {
+        self.client.max_payload()
+    }
+}
