@@ -26,17 +26,22 @@ pub mod streams;
 // The way of a message.
 pub mod permits;
 pub mod consumer;
+pub mod pull;
 pub mod envelope;
 pub mod timer;
 pub mod parcel;
 pub mod lease;
 pub mod delivery;
+pub mod worker;
 pub mod decode;
 pub mod policy;
 pub mod gate;
+pub mod invoke;
 pub mod judge;
 pub mod duration;
 pub mod backoff;
+pub mod settle;
+pub mod callback;
 
 // What watches over it.
 pub mod telemetry;

@@ -1,0 +1,287 @@
+//! One call: an invocation becomes a POST to the gateway, and the answer an [`Outcome`].
+//!
+//! The client is hyper's, because a queue must pass a request on as it is: reqwest adds an `Accept` header and
+//! re-encodes query strings.
+
+use std::{
+    future::Future,
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use crate::{
+    decode::Invocation,
+    judge::{Outcome, Reply},
+};
+
+/// Connections are retired at this age, so that calls spread over the pods behind a service.
+const CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// A gateway that takes longer to accept a connection cannot be reached.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How much of every answer's body is looked at: enough to know the gateway's own words.
+const HEAD: usize = 64;
+/// The gateway's own 404 begins with these.
+const NOT_FOUND: &[u8] = b"error finding function";
+
+/// Headers of one connection, not of the message (RFC 9110 §7.6.1, and the proxies' own).
+pub const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Headers that speak of the caller's request to the gateway, not of ours.
+const NOT_PASSED_ON: [&str; 6] = ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
+
+/// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
+const MOST_HEADERS: usize = 20_000;
+
+/// The most headers of an answer; more count as a broken connection, and the call would be repeated for them.
+const MOST_ANSWER_HEADERS: usize = 1_000;
+
+/// What is to be called.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The invocation.
+    pub invocation: &'a Invocation,
+    /// Its call id: its own, or the one made for it.
+    pub call_id: &'a str,
+    /// Retries so far, from 0.
+    pub retry: u32,
+    /// The last retry's number.
+    pub retry_max: u32,
+    /// How many bytes of the answer's body are kept.
+    pub keep: usize,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What happened.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+    /// The answer's headers.
+    pub headers: HeaderMap,
+    /// The answer's body, as far as it was to be kept.
+    pub body: Bytes,
+    /// Whether there was more than was kept.
+    pub truncated: bool,
+}
+
+/// No request can be made of the invocation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsendable(pub String);
+
+/// The seam to the gateway.
+pub trait Gateway: Send + Sync + 'static {
+    /// Makes the call and reads its answer to the end. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// [`Unsendable`] where no request can be made of it.
+    fn call(&self, call: Call<'_>) -> impl Future<Output = Result<Answer, Unsendable>> + Send;
+
+    /// Where the call goes, as logs may show it: no query.
+    fn target(&self, invocation: &Invocation) -> String;
+}
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// The gateway behind `gateway_url`.
+#[derive(Debug)]
+pub struct HttpGateway {
+    base: String,
+    limit: Duration,
+    connector: HttpsConnector<HttpConnector>,
+    client: Mutex<(Instant, HttpClient)>,
+}
+
+impl HttpGateway {
+    /// The gateway at `base`; a call may take `limit`.
+    ///
+    /// # Errors
+    /// Where the system's certificates cannot be read, which only an https gateway needs.
+    pub fn new(base: &Url, limit: Duration) -> io::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.enforce_http(false);
+        let tls = if base.scheme() == "https" {
+            HttpsConnectorBuilder::new().with_native_roots()?
+        } else {
+            HttpsConnectorBuilder::new().with_tls_config(
+                rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+            )
+        };
+        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
+        let client = Mutex::new((Instant::now(), client(&connector)));
+        Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), limit, connector, client })
+    }
+
+    /// A client whose connections are young. Calls under way keep the old one until they end.
+    fn client(&self) -> HttpClient {
+        let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0.elapsed() >= CONNECTION_AGE {
+            *current = (Instant::now(), client(&self.connector));
+        }
+        current.1.clone()
+    }
+
+    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, Unsendable> {
+        if call.invocation.headers.len() > MOST_HEADERS {
+            return Err(Unsendable("it has more headers than HTTP libraries carry".to_owned()));
+        }
+        let mut target = self.target(call.invocation);
+        if !call.invocation.query.is_empty() {
+            target.push('?');
+            target.push_str(&percent_encoding::utf8_percent_encode(&call.invocation.query, NOT_IN_QUERIES).to_string());
+        }
+        let uri: Uri = target.parse().map_err(|error| Unsendable(format!("its URL cannot be sent: {error}")))?;
+        let mut request = Request::new(Full::new(call.invocation.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers(call);
+        Ok(request)
+    }
+}
+
+impl Gateway for HttpGateway {
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Unsendable> {
+        let request = self.request(call)?;
+        let client = self.client();
+        let started = Instant::now();
+        let exchange = async {
+            let response = client.request(request).await.map_err(|error| {
+                let cause = root(&error);
+                if error.is_connect() { Outcome::Unreachable(cause) } else { Outcome::Broken(cause) }
+            })?;
+            read(response, call.keep).await
+        };
+        let result = timeout(self.limit, exchange).await.unwrap_or(Err(Outcome::TimedOut));
+        let took = started.elapsed();
+        Ok(match result {
+            Ok((reply, headers, body, truncated)) => Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated },
+            Err(outcome) => Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false },
+        })
+    }
+
+    fn target(&self, invocation: &Invocation) -> String {
+        format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path())
+    }
+}
+
+/// What no URL's query may hold as it is; everything else goes through untouched.
+const NOT_IN_QUERIES: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
+
+fn client(connector: &HttpsConnector<HttpConnector>) -> HttpClient {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(CONNECTION_AGE / 2)
+        .http1_title_case_headers(true)
+        .http1_max_headers(MOST_ANSWER_HEADERS)
+        .build(connector.clone())
+}
+
+/// The message's headers, in order and number, less those of its first journey, plus ours.
+fn headers(call: Call<'_>) -> HeaderMap {
+    let given = &call.invocation.headers;
+    let listed: Vec<String> = given
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
+        .flat_map(|(_, values)| values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()))
+        .collect();
+    let mut headers = HeaderMap::new();
+    for (name, values) in given {
+        let lower = name.to_ascii_lowercase();
+        if HOP_BY_HOP.contains(&lower.as_str()) || NOT_PASSED_ON.contains(&lower.as_str()) || listed.contains(&lower) {
+            continue;
+        }
+        let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
+            tracing::warn!(callId = call.call_id, "a header whose name HTTP does not allow is not passed on");
+            continue;
+        };
+        for value in values {
+            match HeaderValue::from_bytes(value.as_bytes()) {
+                // A map has room for 32,768 names; what does not fit was no request that a gateway took.
+                Ok(value) => drop(headers.try_append(&name, value)),
+                Err(_) => tracing::warn!(
+                    callId = call.call_id,
+                    header = name.as_str(),
+                    "a header whose value HTTP does not allow is not passed on"
+                ),
+            }
+        }
+    }
+    if headers.get("x-call-id").is_none_or(HeaderValue::is_empty) {
+        set(&mut headers, "x-call-id", call.call_id);
+    }
+    set(&mut headers, "x-retry", &call.retry.to_string());
+    set(&mut headers, "x-retry-max", &call.retry_max.to_string());
+    if call.invocation.body.is_empty() {
+        // The client leaves it to us to say so.
+        set(&mut headers, "content-length", "0");
+    }
+    headers
+}
+
+/// Sets a header to a value that is known to be one.
+pub fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        // Only a map of 32,768 names is full.
+        drop(headers.try_insert(HeaderName::from_static(name), value));
+    }
+}
+
+/// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes.
+async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<(Reply, HeaderMap, Bytes, bool), Outcome> {
+    let (parts, mut body) = response.into_parts();
+    let mut kept = BytesMut::new();
+    let mut seen: usize = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Outcome::Broken(root(&error)))?;
+        if let Some(data) = frame.data_ref() {
+            seen = seen.saturating_add(data.len());
+            let room = keep.max(HEAD).saturating_sub(kept.len());
+            kept.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+        }
+    }
+    let has = |name: &str| parts.headers.contains_key(name);
+    let reply = Reply {
+        status: parts.status.as_u16(),
+        internal: has("x-openfaas-internal"),
+        retry_after: parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        has_call_id: has("x-call-id"),
+        served_by: has("x-served-by"),
+        not_found_text: kept.starts_with(NOT_FOUND),
+    };
+    kept.truncate(keep);
+    Ok((reply, parts.headers, kept.freeze(), seen > keep))
+}
+
+/// The innermost reason: the layers above it only say that a request went wrong.
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

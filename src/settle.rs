@@ -1,0 +1,202 @@
+//! Carries verdicts out. The only file that acknowledges: first the consequence is durable, then the message is let go.
+
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::sleep;
+
+use crate::{
+    broker::{Ack, Broker, BrokerError, Record},
+    delivery::Delivery,
+    envelope::Envelope,
+    judge::Cause,
+    lease::LeaseLost,
+    metrics::Metrics,
+    names::Names,
+    parcel::TooLarge,
+    telemetry,
+    timer::{Timer, due_after},
+};
+
+/// The pause before a broker that did not answer is asked again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Why a delivery is not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsettled {
+    /// Its lease ended; the broker delivers it again.
+    #[error(transparent)]
+    LeaseLost(#[from] LeaseLost),
+    /// What follows from it fits into no message.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+/// What it takes to settle the deliveries of one queue.
+#[derive(Debug, Clone)]
+pub struct Settle<B> {
+    /// The broker.
+    pub broker: B,
+    /// The queue's names.
+    pub names: Names,
+    /// What brings retries back.
+    pub timer: Timer,
+    /// Whether the confirmation of a completed call's acknowledgement is insisted on.
+    pub confirm_acks: bool,
+    /// `false`: what would be dead-lettered is dropped and counted.
+    pub dead_letters: bool,
+    /// Where things are counted.
+    pub metrics: Metrics,
+}
+
+impl<B: Broker> Settle<B> {
+    /// Parks a clone with the past `next`, to be tried after `wait`. Returns when it is due.
+    ///
+    /// # Errors
+    /// See [`Unsettled`].
+    pub async fn park(&self, delivery: &Delivery<B>, next: &Envelope, wait: Duration) -> Result<SystemTime, Unsettled> {
+        let now = self.broker.now();
+        let due = due_after(now, wait);
+        let record = delivery.parcel.clone_due(next, &self.names, self.timer, due, now, self.broker.max_payload())?;
+        self.store(delivery, &record).await?;
+        Ok(due)
+    }
+
+    /// Stores the dead letter, or drops it where the operator asked for that. The function, where there is one, is named by the
+    /// delivery's parcel.
+    ///
+    /// # Errors
+    /// See [`Unsettled`].
+    pub async fn bury(&self, delivery: &Delivery<B>, cause: Cause) -> Result<(), Unsettled> {
+        let parcel = &delivery.parcel;
+        if !self.dead_letters {
+            tracing::warn!(
+                callId = parcel.call_id.as_deref().unwrap_or_default(),
+                function = parcel.function_name.as_deref().unwrap_or_default(),
+                cause = cause.as_str(),
+                "Dropped: dead_letters is false"
+            );
+            self.metrics.dead_letter_dropped();
+            return Ok(());
+        }
+        // A broker that died may give a message to a second worker before the first one's lease ends. A clone which that one
+        // parked has the id of this dead letter, but lies in another stream, where the broker does not compare them.
+        if self.has_successor(delivery).await? {
+            return Err(LeaseLost.into());
+        }
+        let record = parcel.dead_letter(&self.names, cause, self.broker.now(), self.broker.max_payload())?;
+        self.store(delivery, &record).await?;
+        let envelope = &parcel.envelope;
+        telemetry::dead_letter(
+            parcel.call_id.as_deref().unwrap_or_default(),
+            parcel.function_name.as_deref().unwrap_or_default(),
+            envelope.attempts,
+            cause.as_str(),
+            envelope.last_status.as_deref().unwrap_or_default(),
+        );
+        self.metrics.dead_lettered(parcel.function_name.as_deref(), cause.as_str());
+        Ok(())
+    }
+
+    /// Lets go of a delivery whose consequence is durable.
+    ///
+    /// # Errors
+    /// [`Unsettled::LeaseLost`]; the broker delivers it again, and its successor is found then.
+    pub async fn acknowledge(&self, delivery: Delivery<B>) -> Result<(), Unsettled> {
+        self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, true)).await
+    }
+
+    /// Lets go of a delivery whose call completed. Nothing else was written about it.
+    ///
+    /// # Errors
+    /// [`Unsettled::LeaseLost`]: the call will run again.
+    pub async fn complete(&self, delivery: Delivery<B>) -> Result<(), Unsettled> {
+        self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, self.confirm_acks)).await
+    }
+
+    /// Hands a delivery back untouched, to be tried after `wait`. Not by a negative ack: to the next worker that looks like
+    /// a call whose worker died. A clone with the same past says what it is.
+    ///
+    /// # Errors
+    /// See [`Unsettled`].
+    pub async fn release(&self, delivery: Delivery<B>, wait: Duration) -> Result<(), Unsettled> {
+        let past = delivery.parcel.envelope.clone();
+        match self.park(&delivery, &past, wait).await {
+            Ok(_) => self.acknowledge(delivery).await,
+            Err(Unsettled::TooLarge(_)) => self.refuse(delivery, wait).await,
+            Err(lost) => Err(lost),
+        }
+    }
+
+    /// Leaves in its stream what fits into no other, for `wait`.
+    ///
+    /// # Errors
+    /// [`Unsettled::LeaseLost`].
+    pub async fn refuse(&self, delivery: Delivery<B>, wait: Duration) -> Result<(), Unsettled> {
+        let parcel = &delivery.parcel;
+        tracing::error!(
+            callId = parcel.call_id.as_deref().unwrap_or_default(),
+            function = parcel.function_name.as_deref().unwrap_or_default(),
+            maxPayload = self.broker.max_payload(),
+            "Unstorable: what follows from this message exceeds the broker's max_payload; it stays in its stream and is tried again"
+        );
+        self.metrics.unstorable();
+        self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true)).await
+    }
+
+    /// Whether what follows from the delivery is stored, or was lately: then another worker settled it and only its
+    /// acknowledgement was lost.
+    ///
+    /// # Errors
+    /// [`Unsettled::LeaseLost`].
+    pub async fn has_successor(&self, delivery: &Delivery<B>) -> Result<bool, Unsettled> {
+        let parcel = &delivery.parcel;
+        let id = parcel.successor_id();
+        let token = parcel.function.as_deref().unwrap_or("_undecodable");
+        let next = parcel.envelope.next();
+        let anywhere = self.names.anywhere(token, next.id, next.hop);
+        if self.insist(delivery, || self.broker.holds(&self.names.retries, &anywhere)).await? {
+            return Ok(true);
+        }
+        // One that was parked, came due and was settled since left only its id.
+        let probe = self.names.retries_probe();
+        if self.insist(delivery, || self.broker.has_taken(&self.names.retries, &probe, &id)).await? {
+            return Ok(true);
+        }
+        let probe = self.names.dead_probe();
+        Ok(self.dead_letters && self.insist(delivery, || self.broker.has_taken(&self.names.dead, &probe, &id)).await?)
+    }
+
+    async fn store(&self, delivery: &Delivery<B>, record: &Record) -> Result<(), Unsettled> {
+        self.insist(delivery, || self.broker.publish(record)).await
+    }
+
+    /// Asks until there is an answer: a known outcome is what has to become durable, and until then the function is not
+    /// called again. The lease is looked at before each try, so that a stale holder writes nothing.
+    async fn insist<T, F>(&self, delivery: &Delivery<B>, mut ask: impl FnMut() -> F) -> Result<T, Unsettled>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
+    {
+        let mut pause = PAUSE.0;
+        let mut said = false;
+        loop {
+            if !delivery.lease.holds() {
+                return Err(LeaseLost.into());
+            }
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(BrokerError::TooLarge) => return Err(TooLarge.into()),
+                Err(error) => {
+                    if !said {
+                        said = true;
+                        tracing::warn!(callId = delivery.parcel.call_id.as_deref().unwrap_or_default(), reason = %error, "the broker did not take it; asking again while the lease lasts");
+                    }
+                }
+            }
+            sleep(pause).await;
+            pause = PAUSE.1.min(pause * 2);
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! What becomes of a delivery, from its arrival to its end, on one screen: `Worker::path`.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    broker::Broker,
+    callback::{Callbacks, Ending},
+    decode::{Invocation, Undecodable},
+    delivery::Delivery,
+    gate::{Gate, NotNow},
+    invoke::{Answer, Call, Gateway, Unsendable},
+    judge::{Cause, Progress, Verdict, judge},
+    lease::Lease,
+    metrics::Metrics,
+    policy::RetryPolicy,
+    settle::{Settle, Unsettled},
+    telemetry,
+};
+
+/// So many calls in a row that were cut off with their worker end an invocation: it may be what kills the workers.
+const INTERRUPTIONS: u32 = 5;
+/// How soon a delivery that was handed back by a full worker may start elsewhere.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// The worker of one queue. Cheap to clone.
+#[derive(Debug)]
+pub struct Worker<B, G>(Arc<Parts<B, G>>);
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts<B, G> {
+    /// Carries verdicts out.
+    pub settle: Settle<B>,
+    /// Where functions answer.
+    pub gateway: G,
+    /// How invocations are retried unless they say otherwise.
+    pub policy: RetryPolicy,
+    /// Posts callbacks.
+    pub callbacks: Callbacks,
+    /// Says "not now".
+    pub gate: Gate,
+    /// Where things are counted.
+    pub metrics: Metrics,
+    /// This worker's name in histories.
+    pub name: String,
+    /// Cuts running calls off, at the end of a drain's grace.
+    pub cut: CancellationToken,
+}
+
+impl<B, G> Clone for Worker<B, G> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// An invocation on its way through the worker.
+struct Case<'a> {
+    invocation: &'a Invocation,
+    call_id: &'a str,
+    policy: RetryPolicy,
+}
+
+/// How the tries of one delivery came out.
+enum Tried {
+    Completed(Answer),
+    Retry {
+        wait: Duration,
+        reason: &'static str,
+        answer: Answer,
+    },
+    Dead(Cause, Answer),
+    Unsendable(Unsendable),
+    /// The drain's grace ended first.
+    CutOff,
+}
+
+impl<B: Broker, G: Gateway> Worker<B, G> {
+    /// A worker of these parts.
+    pub fn new(parts: Parts<B, G>) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &B {
+        &self.0.settle.broker
+    }
+
+    /// Processes a delivery under its lease.
+    pub async fn process(&self, delivery: Delivery<B>) {
+        self.under_lease(&delivery.lease.clone(), self.path(delivery)).await;
+    }
+
+    /// Hands a delivery back that was not begun.
+    pub async fn release(&self, mut delivery: Delivery<B>) {
+        // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
+        let _ = delivery.open();
+        let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { ELSEWHERE };
+        self.under_lease(&delivery.lease.clone(), self.0.settle.release(delivery, wait)).await;
+    }
+
+    async fn under_lease(&self, lease: &Lease<B>, work: impl Future<Output = Result<(), Unsettled>>) {
+        if lease.keep(work).await.map_err(Unsettled::from).and_then(|done| done).is_err() {
+            self.lost();
+        }
+    }
+
+    /// Notes that a delivery is no longer this worker's.
+    pub fn lost(&self) {
+        tracing::warn!("Lease lost: the broker delivers the message again");
+        self.0.metrics.lease_lost();
+    }
+
+    /// The whole path of a delivery.
+    async fn path(&self, mut delivery: Delivery<B>) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        let opened = delivery.open();
+        if delivery.may_be_settled() && parts.settle.has_successor(&delivery).await? {
+            return parts.settle.acknowledge(delivery).await;
+        }
+        let invocation = match opened {
+            Ok(invocation) => invocation,
+            Err(undecodable) => return self.undecodable(delivery, &undecodable).await,
+        };
+        let call_id = self.call_id(&mut delivery, &invocation);
+        let (policy, invalid) = parts.policy.for_annotations(&invocation.annotations);
+        if delivery.parcel.envelope.attempts == 0 {
+            for annotation in invalid {
+                tracing::warn!(callId = call_id, function = invocation.function.as_str(), %annotation, "an annotation is not used; the worker's setting is");
+            }
+        }
+        let case = Case { invocation: &invocation, call_id: &call_id, policy };
+        if delivery.was_abandoned() {
+            delivery = match self.interrupted(delivery, &case).await? {
+                Some(delivery) => delivery,
+                None => return Ok(()),
+            };
+        }
+        if case.policy.max_message_age.is_some_and(|most| self.age(&delivery) > most) {
+            return self.end(delivery, &case, Some(Cause::Expired), None).await;
+        }
+        let _pass = match parts.gate.pass(delivery.is_suspect()) {
+            Ok(pass) => pass,
+            Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
+        };
+        match self.attempt(&mut delivery, &case).await {
+            Tried::Completed(answer) => self.end(delivery, &case, None, Some(&answer)).await,
+            Tried::Dead(cause, answer) => self.end(delivery, &case, Some(cause), Some(&answer)).await,
+            Tried::Retry { wait, reason, answer } => self.retry(delivery, &case, wait, reason, &answer).await,
+            Tried::CutOff => {
+                tracing::warn!(
+                    callId = case.call_id,
+                    function = invocation.function.as_str(),
+                    "Cut off: the call is handed back and will be made again"
+                );
+                parts.settle.release(delivery, Duration::ZERO).await
+            }
+            Tried::Unsendable(Unsendable(reason)) => {
+                self.undecodable(delivery, &Undecodable { reason, function: None, call_id: None }).await
+            }
+        }
+    }
+
+    /// Tries the call, and again at once as often as the policy says.
+    async fn attempt(&self, delivery: &mut Delivery<B>, case: &Case<'_>) -> Tried {
+        let parts = &*self.0;
+        let function = case.invocation.function.as_str();
+        let target = parts.gateway.target(case.invocation);
+        self.note_waits(delivery);
+        let mut immediate = 0;
+        loop {
+            let envelope = &mut delivery.parcel.envelope;
+            let attempt = envelope.attempts.saturating_add(1);
+            telemetry::invoke(case.call_id, function, attempt, case.invocation.body.len(), &target);
+            let call = Call {
+                invocation: case.invocation,
+                call_id: case.call_id,
+                retry: envelope.attempts,
+                retry_max: case.policy.max_attempts.saturating_sub(1),
+                keep: parts.callbacks.wants(case.invocation),
+            };
+            let running = parts.metrics.call_started(function);
+            let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
+                None => return Tried::CutOff,
+                Some(Err(unsendable)) => return Tried::Unsendable(unsendable),
+                Some(Ok(answer)) => answer,
+            };
+            drop(running);
+            let outcome = &answer.outcome;
+            parts.metrics.attempt(function, outcome.label(), answer.took);
+            telemetry::invoked(case.call_id, function, attempt, &outcome.history(), answer.took);
+            envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
+            let progress = Progress { attempts: envelope.attempts, delayed: envelope.delayed, immediate, age: self.age(delivery) };
+            match judge(outcome, &case.policy, &progress, SystemTime::now(), rand::random()) {
+                Verdict::Complete => return Tried::Completed(answer),
+                Verdict::DeadLetter(cause) => return Tried::Dead(cause, answer),
+                Verdict::RetryAfter { wait, reason } => return Tried::Retry { wait, reason: reason.as_str(), answer },
+                Verdict::RetryNow(reason) => {
+                    parts.metrics.retried(function, reason.as_str());
+                    immediate += 1;
+                }
+            }
+        }
+    }
+
+    /// Parks the next attempt.
+    async fn retry(
+        &self,
+        delivery: Delivery<B>,
+        case: &Case<'_>,
+        wait: Duration,
+        reason: &'static str,
+        answer: &Answer,
+    ) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        let function = case.invocation.function.as_str();
+        let mut next = delivery.parcel.envelope.clone();
+        next.delayed = next.delayed.saturating_add(1);
+        match parts.settle.park(&delivery, &next, wait).await {
+            Ok(due) => {
+                let at = humantime::format_rfc3339_millis(due).to_string();
+                telemetry::retry_scheduled(
+                    case.call_id,
+                    function,
+                    next.attempts,
+                    case.policy.max_attempts,
+                    wait,
+                    &at,
+                    &answer.outcome.history(),
+                );
+                parts.metrics.retried(function, reason);
+                parts.settle.acknowledge(delivery).await
+            }
+            Err(Unsettled::TooLarge(_)) => self.refuse(delivery).await,
+            Err(lost) => Err(lost),
+        }
+    }
+
+    /// A call that was cut off with its worker is made again, from a clone that counts how often that happened. Gives the
+    /// delivery back where no clone can be made of it: then it is called as it is.
+    async fn interrupted(&self, mut delivery: Delivery<B>, case: &Case<'_>) -> Result<Option<Delivery<B>>, Unsettled> {
+        let parts = &*self.0;
+        let envelope = &mut delivery.parcel.envelope;
+        envelope.interruptions = envelope.interruptions.saturating_add(1);
+        if envelope.interruptions >= INTERRUPTIONS {
+            self.end(delivery, case, Some(Cause::Interrupted), None).await?;
+            return Ok(None);
+        }
+        tracing::warn!(
+            callId = case.call_id,
+            function = case.invocation.function.as_str(),
+            interruptions = envelope.interruptions,
+            "Interrupted: the worker that had this call died or lost its lease; it is made again"
+        );
+        let past = envelope.clone();
+        match parts.settle.park(&delivery, &past, Duration::ZERO).await {
+            Ok(_) => parts.settle.acknowledge(delivery).await.map(|()| None),
+            Err(Unsettled::TooLarge(_)) => Ok(Some(delivery)),
+            Err(lost) => Err(lost),
+        }
+    }
+
+    /// The end of an invocation: dead letter, callback, acknowledgement, in this order.
+    async fn end(&self, delivery: Delivery<B>, case: &Case<'_>, cause: Option<Cause>, answer: Option<&Answer>) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        if let Some(cause) = cause {
+            match parts.settle.bury(&delivery, cause).await {
+                Err(Unsettled::TooLarge(_)) => return self.refuse(delivery).await,
+                other => other?,
+            }
+        }
+        let envelope = &delivery.parcel.envelope;
+        let last = || envelope.last_status.as_deref().and_then(|status| status.parse().ok()).unwrap_or(503);
+        let status = match answer {
+            Some(answer) => answer.outcome.callback_status(),
+            None if cause == Some(Cause::Interrupted) => 503,
+            None => last(),
+        };
+        let retry_max = case.policy.max_attempts.saturating_sub(1);
+        let ending = Ending {
+            invocation: case.invocation,
+            call_id: case.call_id,
+            answer,
+            status,
+            retry: envelope.attempts.saturating_sub(1),
+            retry_max,
+        };
+        if parts.cut.run_until_cancelled(parts.callbacks.post(ending)).await.is_none() {
+            tracing::warn!(callId = case.call_id, "Cut off: the callback is given up, the call is not repeated");
+        }
+        let age = self.age(&delivery);
+        match cause {
+            None => parts.settle.complete(delivery).await?,
+            Some(_) => parts.settle.acknowledge(delivery).await?,
+        }
+        parts.metrics.ended(age);
+        parts.metrics.settled();
+        Ok(())
+    }
+
+    /// What is no invocation is kept whole, for people to look at.
+    async fn undecodable(&self, mut delivery: Delivery<B>, why: &Undecodable) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        delivery.parcel.envelope.last_error = Some(why.reason.clone());
+        match parts.settle.bury(&delivery, Cause::Undecodable).await {
+            Err(Unsettled::TooLarge(_)) => return self.refuse(delivery).await,
+            other => other?,
+        }
+        parts.settle.acknowledge(delivery).await?;
+        parts.metrics.settled();
+        Ok(())
+    }
+
+    /// Hands back what cannot even be stored, with a back-off by the broker's count: there is no other.
+    async fn refuse(&self, delivery: Delivery<B>) -> Result<(), Unsettled> {
+        let before = u32::try_from(delivery.delivered.saturating_sub(1)).unwrap_or(u32::MAX);
+        let wait = self.0.policy.backoff.wait(before, 1.0);
+        self.0.settle.refuse(delivery, wait).await
+    }
+
+    /// The invocation's call id, or one made of its identity: the same over all retries.
+    fn call_id(&self, delivery: &mut Delivery<B>, invocation: &Invocation) -> String {
+        let envelope = &delivery.parcel.envelope;
+        let sendable = |id: &&str| http::HeaderValue::from_bytes(id.as_bytes()).is_ok();
+        let call_id = invocation.call_id().filter(sendable).map_or_else(
+            || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes()).to_string(),
+            str::to_owned,
+        );
+        delivery.parcel.call_id = Some(call_id.clone());
+        call_id
+    }
+
+    fn age(&self, delivery: &Delivery<B>) -> Duration {
+        self.broker().now().duration_since(delivery.parcel.envelope.first_seen).unwrap_or_default()
+    }
+
+    fn note_waits(&self, delivery: &Delivery<B>) {
+        let envelope = &delivery.parcel.envelope;
+        if let Some(due) = envelope.due.filter(|_| envelope.attempts > 0) {
+            self.0.metrics.retry_lateness(self.broker().now().duration_since(due).unwrap_or_default());
+        } else if envelope.attempts == 0 && envelope.interruptions == 0 {
+            self.0.metrics.waited(self.age(delivery));
+        }
+    }
+}
