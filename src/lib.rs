@@ -22,6 +22,8 @@ pub mod broker;
 pub mod clock;
 pub mod jetstream;
 pub mod streams;
+pub mod serve;
+pub mod drain;
 
 // The way of a message.
 pub mod permits;
@@ -44,6 +46,8 @@ pub mod settle;
 pub mod callback;
 
 // What watches over it.
+pub mod janitor;
 pub mod telemetry;
 pub mod metrics;
+pub mod depth;
 pub mod admin;

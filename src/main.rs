@@ -1,3 +1,61 @@
-//! The worker, step by step.
+//! `queue-worker`: settings, logs, signals, and an exit code; the work is [`queue_worker::serve`]'s.
 
-fn main() {}
+use std::process::ExitCode;
+
+use queue_worker::{
+    config::{self, Refusal},
+    serve::serve,
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The exit code for bad settings (`EX_USAGE` of BSD's sysexits).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let loaded = match config::load(std::env::args_os().skip(1), std::env::vars_os()) {
+        Ok(loaded) => loaded,
+        Err(Refusal::Print(text)) => {
+            println!("{}", text.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Err(Refusal::Invalid(errors)) => {
+            for error in errors {
+                eprintln!("queue-worker: {error}");
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    let _guard = telemetry::init(&loaded.config.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting queue-worker");
+    for note in &loaded.notes {
+        tracing::warn!("{note}");
+    }
+    match run(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread is enough: the work is waiting, and a second one costs more than it gives.
+fn run(config: config::Config) -> anyhow::Result<()> {
+    // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let stop = CancellationToken::new();
+        let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let told = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => tracing::info!("SIGTERM"),
+                _ = interrupt.recv() => tracing::info!("SIGINT"),
+            }
+            told.cancel();
+        });
+        Ok(serve(config, stop).await?)
+    })
+}
