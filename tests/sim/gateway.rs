@@ -1,0 +1,53 @@
+//! The gateway: each message's calls go as its script says.
+
+use queue_worker::{
+    decode::Invocation,
+    invoke::{Answer, Call, Gateway, Unsendable},
+    judge::{Outcome, Reply},
+};
+use tokio::time::Instant;
+
+use crate::{broker::Line, plan, shared::Shared};
+
+/// A call under way. Dropped before its end it was cut.
+struct Running<'a> {
+    shared: &'a Shared,
+    key: &'a str,
+    nth: usize,
+    over: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.shared.state().ledger.cut(self.key, self.nth);
+        }
+    }
+}
+
+impl Gateway for Line {
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Unsendable> {
+        self.alive().await;
+        let began = Instant::now();
+        let (nth, step) = self.shared.state().ledger.called(call.call_id, call.retry, self.worker, &self.shared.plan);
+        let mut running = Running { shared: &self.shared, key: call.call_id, nth, over: false };
+        if self.crashed.run_until_cancelled(tokio::time::sleep(step.takes)).await.is_none() {
+            drop(running);
+            return std::future::pending().await;
+        }
+        running.over = true;
+        self.shared.state().ledger.answered(call.call_id, nth);
+        let replied = |status, retry_after| Outcome::Replied(Reply { status, retry_after, ..Reply::default() });
+        let outcome = match step.answer {
+            plan::Answer::Status(status) => replied(status, None),
+            plan::Answer::PushedBack(status, seconds) => replied(status, Some(seconds.to_string())),
+            plan::Answer::TimedOut => Outcome::TimedOut,
+            plan::Answer::Unreachable => Outcome::Unreachable("refused".to_owned()),
+        };
+        Ok(Answer { outcome, took: began.elapsed(), headers: http::HeaderMap::new(), body: bytes::Bytes::new(), truncated: false })
+    }
+
+    fn target(&self, invocation: &Invocation) -> String {
+        invocation.function.as_str().to_owned()
+    }
+}

@@ -1,0 +1,137 @@
+//! A consumer of the broker in memory, as one worker pulls from it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use queue_worker::broker::{Arrival, Ask, BrokerError, Source};
+use rand::RngExt;
+use tokio::time::Instant;
+
+use crate::{
+    broker::{Line, unavailable},
+    plan::any,
+};
+
+/// For so long after the broker came back what it delivers is doubtful.
+const DOUBT: Duration = Duration::from_secs(10);
+
+/// One consumer, as one worker pulls from it.
+#[derive(Debug)]
+pub struct Tap {
+    line: Line,
+    consumer: usize,
+    inbox: VecDeque<(Instant, Arrival)>,
+    asked: Instant,
+    /// Deliveries that the request may still bring.
+    open: usize,
+    /// When the request ends without; it does at once where it only asks for what is there.
+    expires: Option<Instant>,
+    outages: u64,
+}
+
+impl Tap {
+    pub fn new(line: Line, consumer: usize) -> Self {
+        Self { line, consumer, inbox: VecDeque::new(), asked: Instant::now(), open: 0, expires: None, outages: 0 }
+    }
+
+    /// Lets the broker answer the request as far as it can now.
+    fn fill(&mut self) {
+        let state = &mut *self.line.shared.state();
+        while self.open > 0 && state.up {
+            let Some((taken, heard)) = state.take(self.consumer, self.line.worker) else { return };
+            self.open -= 1;
+            if !heard {
+                state.blemished.insert(self.line.worker);
+                continue;
+            }
+            let ready = Instant::now() + any(&mut state.dice, Duration::from_millis(3));
+            let record = taken.message.record;
+            self.inbox.push_back((
+                ready,
+                Arrival {
+                    subject: record.subject,
+                    headers: record.headers,
+                    payload: record.payload,
+                    stream: state.server.stream_of(self.consumer).to_owned(),
+                    sequence: taken.sequence,
+                    stored: taken.message.stored,
+                    delivered: taken.count,
+                    pending: taken.waiting,
+                    reply: format!("{} {}", self.consumer, taken.sequence),
+                    asked: self.asked,
+                    ack_wait: self.line.shared.plan.ack_wait,
+                    doubtful: state.back.is_some_and(|back| Instant::now() < back + DOUBT),
+                },
+            ));
+        }
+    }
+
+    /// Whether the connection broke since the request.
+    fn broke(&mut self) -> bool {
+        let outages = self.line.shared.state().outages;
+        let broke = self.outages != outages;
+        if broke {
+            self.inbox.clear();
+            self.open = 0;
+        }
+        broke
+    }
+}
+
+impl Source for Tap {
+    async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
+        let wait = Duration::from_secs(30).min(self.line.shared.plan.ack_wait / 4);
+        let now = Instant::now();
+        (self.open, self.expires) = match ask {
+            Ask::One => (1, Some(now + wait)),
+            Ask::UpTo(most) => (most, None),
+        };
+        (self.asked, self.outages) = (now, self.line.shared.state().outages);
+        if let Err(error) = self.line.request(|_| ()).await {
+            self.open = 0;
+            return Err(error);
+        }
+        self.fill();
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
+        let changed = self.line.shared.changed.clone();
+        loop {
+            let mut changed = std::pin::pin!(changed.notified());
+            changed.as_mut().enable();
+            self.line.alive().await;
+            if self.broke() {
+                return Err(unavailable());
+            }
+            self.fill();
+            if let Some((ready, _)) = self.inbox.front() {
+                self.line.until(*ready).await;
+                if self.broke() {
+                    return Err(unavailable());
+                }
+                return Ok(self.inbox.pop_front().map(|(_, arrival)| arrival));
+            }
+            let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires) else {
+                self.open = 0;
+                return Ok(None);
+            };
+            let event = self.line.shared.state().server.next_event(Instant::now());
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = self.line.until(event.map_or(expires, |event| event.min(expires))) => {}
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Vec<Arrival> {
+        // The broker may answer the request just before it hears that it is withdrawn.
+        if self.line.shared.state().dice.random() {
+            self.fill();
+        }
+        self.open = 0;
+        self.line.pause(Duration::from_millis(5)).await;
+        self.broke();
+        self.inbox.drain(..).map(|(_, arrival)| arrival).collect()
+    }
+}
