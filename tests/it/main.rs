@@ -1,0 +1,33 @@
+//! The built worker against a real nats-server, a scripted gateway and a faulty network.
+//!
+//! Every test brings a broker, a gateway and workers of its own on ports of its own, so all of them run side by side.
+//! A test that fails prints what its programs logged last.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a scenario that cannot go on has failed"
+)]
+
+#[allow(dead_code, reason = "the bars share the harness, and each uses its own part")]
+mod support;
+
+mod adversary;
+mod broker;
+mod callbacks;
+mod calls;
+mod chaos;
+mod clones;
+mod crashes;
+mod dead_letters;
+mod drain;
+mod harness;
+mod life;
+mod observe;
+mod pace;
+mod redelivery;
+mod start;
+mod streams;
+mod verdicts;
+mod volume;

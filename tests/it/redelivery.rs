@@ -1,0 +1,80 @@
+//! A worker that died between storing what follows from a call and acknowledging the call: the next one must notice.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_nats::{HeaderMap, jetstream::consumer::pull};
+use futures_util::StreamExt;
+
+use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker, base36, patiently};
+
+/// A broker whose queue holds one message, once delivered to a worker that died, and the message's id.
+async fn after_a_death(gateway: &Gateway) -> (Nats, String) {
+    let nats = Nats::start().await;
+    let abandoned = pull::Config {
+        durable_name: Some("faas-workers".to_owned()),
+        filter_subject: QUEUE.to_owned(),
+        ack_wait: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let consumer = nats.make_queue().await.create_consumer(abandoned).await.unwrap();
+    // A first worker makes whatever else there is to make.
+    assert_eq!(Worker::of(&nats, gateway).set("ack_wait", "1s").start().await.drain().await, 0);
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    let mut taken = consumer.fetch().max_messages(1).messages().await.unwrap();
+    patiently("the first delivery", taken.next()).await.unwrap().unwrap();
+    let stored = nats.messages(QUEUE).await.remove(0);
+    let nanoseconds = stored.time.duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    (nats, format!("{}-{}", stored.sequence, base36(nanoseconds)))
+}
+
+/// What the worker that died stored before it could acknowledge.
+async fn store(nats: &Nats, subject: &str, id: &str, more: &[(&str, &str)]) {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("{id}.1"));
+    headers.insert("Queue-Worker-Original-Id", format!("{QUEUE}:{id}"));
+    let common = [
+        ("Queue-Worker-Hop", "1"),
+        ("Queue-Worker-Attempts", "1"),
+        ("Queue-Worker-Call-Id", "a"),
+        ("Queue-Worker-Function", "f"),
+        ("Queue-Worker-First-Seen", "2026-01-01T00:00:00Z"),
+    ];
+    for (name, value) in common.iter().chain(more) {
+        headers.insert(*name, *value);
+    }
+    nats.publish_raw(subject, headers, Invocation::of("f").call_id("a").to_bytes()).await;
+}
+
+#[tokio::test]
+async fn a_message_whose_retry_is_parked_is_acknowledged_and_not_called() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let (nats, id) = after_a_death(&gateway).await;
+    let due = "2099-01-01T00:00:00Z";
+    let target = format!("{RETRIES}.due.f.{id}.1");
+    let more = [("Nats-Schedule", "@at 2099-01-01T00:00:00Z"), ("Nats-Schedule-Target", &target), ("Queue-Worker-Due", due)];
+    store(&nats, &format!("{RETRIES}.at.f.{id}.1"), &id, &more).await;
+    let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
+    nats.await_counts([0, 1, 0]).await;
+    assert_eq!(gateway.count(), 0, "the retry is parked, so that the call is known to have failed");
+}
+
+#[tokio::test]
+async fn a_message_whose_dead_letter_is_stored_is_acknowledged_and_not_called() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let (nats, id) = after_a_death(&gateway).await;
+    let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    store(&nats, &format!("{DEAD}.f"), &id, &more).await;
+    let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(gateway.count(), 0);
+}
+
+#[tokio::test]
+async fn a_message_without_a_successor_is_called() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let (nats, _) = after_a_death(&gateway).await;
+    let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
+    gateway.await_calls(1).await;
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!(gateway.count(), 1);
+}

@@ -1,0 +1,107 @@
+//! What a scenario is made of: a broker, a gateway, workers, a network between them, and patience.
+
+mod answer;
+mod gateway;
+pub mod http;
+mod invocation;
+mod latch;
+mod metrics;
+mod nats;
+mod process;
+mod proxy;
+mod stored;
+mod worker;
+
+use std::{
+    fmt::Debug,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+
+pub use answer::Answer;
+pub use gateway::{Call, End, Gateway};
+pub use invocation::Invocation;
+pub use latch::Latch;
+pub use nats::{DEAD, Nats, QUEUE, RETRIES};
+pub use proxy::Proxy;
+pub use stored::{Stored, base36};
+pub use worker::Worker;
+
+/// How long anything may take before a scenario gives up. It is a safety net, never a measurement.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Polls what no event announces (the broker's state) until it holds; panics with `what` when it never does.
+pub async fn eventually(what: &str, mut probe: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !probe().await {
+        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
+        sleep(POLL).await;
+    }
+}
+
+/// Polls until the probe yields `expected`; panics with what it yielded last when it never does.
+pub async fn eventually_is<T: PartialEq + Debug>(what: &str, expected: T, mut probe: impl AsyncFnMut() -> T) {
+    let start = Instant::now();
+    loop {
+        let seen = probe().await;
+        if seen == expected {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: expected {expected:?}, still {seen:?}");
+        sleep(POLL).await;
+    }
+}
+
+/// Awaits an event, but not for ever.
+pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("never happened: {what}"))
+}
+
+/// A loopback port that nobody listens on. Below the kernel's ephemeral range, so that no outgoing connection takes it
+/// while its owner is down; each process starts elsewhere, so that two runs on one machine keep apart.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + u16::try_from(step % 20_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A folder of its own, gone when dropped.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Writes a file into the folder and returns where it is.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,257 @@
+//! A broker of one's own.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command as Program,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, HeaderMap,
+    jetstream::{self, Context, consumer, stream},
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::process::Command;
+
+use super::{
+    Invocation, Scratch, eventually_is, free_port, patiently,
+    process::Process,
+    stored::{Stored, Watch},
+};
+
+/// The queue's stream and subject.
+pub const QUEUE: &str = "faas-request";
+/// The stream of its parked retries.
+pub const RETRIES: &str = "faas-request-retries";
+/// The stream of its dead letters.
+pub const DEAD: &str = "faas-request-dead";
+
+/// A real nats-server with a port and a store of its own, killed when dropped.
+pub struct Nats {
+    port: u16,
+    config: PathBuf,
+    process: Option<Process>,
+    observer: Option<Client>,
+    _scratch: Scratch,
+}
+
+impl Nats {
+    /// A broker with JetStream, ready.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// A broker with JetStream and more lines in its configuration, ready.
+    pub async fn start_with(extra: &str) -> Self {
+        let mut nats = Self::absent_with(extra);
+        nats.boot().await;
+        nats
+    }
+
+    /// A broker without JetStream, ready.
+    pub async fn start_without_jetstream() -> Self {
+        let mut nats = Self::configured("", |_| String::new());
+        nats.boot().await;
+        nats
+    }
+
+    /// A broker that has an address but does not run yet.
+    pub fn absent() -> Self {
+        Self::absent_with("")
+    }
+
+    fn absent_with(extra: &str) -> Self {
+        Self::configured(extra, |store| format!("jetstream {{ store_dir: \"{}\" }}\n", store.display()))
+    }
+
+    fn configured(extra: &str, jetstream: impl FnOnce(&Path) -> String) -> Self {
+        let (scratch, port) = (Scratch::new(), free_port());
+        let jetstream = jetstream(&scratch.path().join("store"));
+        let config = scratch.write("nats.conf", &format!("listen: \"127.0.0.1:{port}\"\n{jetstream}{extra}\n"));
+        Self { port, config, process: None, observer: None, _scratch: scratch }
+    }
+
+    /// Starts the broker, on the same port and store each time, and awaits that it answers.
+    pub async fn boot(&mut self) {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(&self.config);
+        let process = Process::spawn("nats-server", command);
+        process.log().await_line("Server is ready", |line| line.contains("Server is ready")).await;
+        self.process = Some(process);
+        // Where the configuration names users, it names this one with all rights; else the broker lets in everyone.
+        let login = ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned())
+            .reconnect_delay_callback(|_| Duration::from_millis(50));
+        self.observer = Some(patiently("a connection to the broker", login.connect(self.url())).await.unwrap());
+    }
+
+    /// Ends the broker by SIGKILL.
+    pub async fn kill(&mut self) {
+        self.process.take().unwrap().kill().await;
+    }
+
+    /// Replaces a text in the configuration, for the next start.
+    pub fn reconfigure(&self, old: &str, new: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(old), "{old} is not in the configuration");
+        std::fs::write(&self.config, text.replace(old, new)).unwrap();
+    }
+
+    /// Ends the broker by SIGKILL and starts it again.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        self.boot().await;
+    }
+
+    /// Stops the broker's process in its tracks, connections left open.
+    pub fn pause(&self) {
+        self.process.as_ref().unwrap().signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.process.as_ref().unwrap().signal("CONT");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The scenario's own connection, with all rights.
+    pub fn client(&self) -> &Client {
+        self.observer.as_ref().unwrap()
+    }
+
+    pub fn js(&self) -> Context {
+        jetstream::new(self.client().clone())
+    }
+
+    /// Publishes to the default queue and returns the sequence.
+    pub async fn publish(&self, invocation: &Invocation) -> u64 {
+        self.publish_raw(QUEUE, HeaderMap::new(), invocation.to_bytes()).await
+    }
+
+    /// Publishes to the default queue without awaiting each in turn.
+    pub async fn publish_all(&self, invocations: impl Iterator<Item = Invocation>) {
+        let js = self.js();
+        let mut acks = Vec::new();
+        for invocation in invocations {
+            acks.push(js.publish(QUEUE, invocation.to_bytes().into()).await.unwrap());
+            // The client bounds how many may be outstanding.
+            if acks.len() == 500 {
+                for ack in acks.drain(..) {
+                    ack.await.unwrap();
+                }
+            }
+        }
+        for ack in acks {
+            ack.await.unwrap();
+        }
+    }
+
+    /// Publishes anything and returns the sequence.
+    pub async fn publish_raw(&self, subject: &str, headers: HeaderMap, payload: impl Into<Bytes>) -> u64 {
+        let sent = self.js().publish_with_headers(subject.to_owned(), headers, payload.into()).await.unwrap();
+        sent.await.unwrap_or_else(|error| panic!("{subject} takes no message: {error}")).sequence
+    }
+
+    /// Makes the default queue as operators do.
+    pub async fn make_queue(&self) -> stream::Stream {
+        self.make_stream(stream::Config { retention: stream::RetentionPolicy::WorkQueue, ..Default::default() }).await
+    }
+
+    /// Makes a stream; name and subject are the default queue's where the configuration gives none.
+    pub async fn make_stream(&self, mut config: stream::Config) -> stream::Stream {
+        if config.name.is_empty() {
+            config.name = QUEUE.to_owned();
+        }
+        if config.subjects.is_empty() {
+            config.subjects = vec![config.name.clone()];
+        }
+        self.js().create_stream(config).await.unwrap()
+    }
+
+    pub async fn stream(&self, name: &str) -> stream::Info {
+        self.js().get_stream(name).await.unwrap_or_else(|error| panic!("{name}: {error}")).cached_info().clone()
+    }
+
+    /// The names of all streams, sorted.
+    pub async fn streams(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.js().stream_names().map(Result::unwrap).collect().await;
+        names.sort();
+        names
+    }
+
+    /// How many messages a stream holds; 0 when there is no such stream.
+    pub async fn count(&self, stream: &str) -> u64 {
+        self.js().get_stream(stream).await.map_or(0, |stream| stream.cached_info().state.messages)
+    }
+
+    /// How many messages the queue, its retries and its dead letters hold.
+    pub async fn counts(&self) -> [u64; 3] {
+        [self.count(QUEUE).await, self.count(RETRIES).await, self.count(DEAD).await]
+    }
+
+    /// Awaits that the queue, its retries and its dead letters hold so many messages.
+    pub async fn await_counts(&self, expected: [u64; 3]) {
+        eventually_is("queued, parked, dead", expected, async || self.counts().await).await;
+    }
+
+    /// Awaits that nothing is queued or parked, and returns the dead letters, of which there must be so many.
+    pub async fn dead_letters(&self, n: u64) -> Vec<Stored> {
+        self.await_counts([0, 0, n]).await;
+        if n == 0 { Vec::new() } else { self.messages(DEAD).await }
+    }
+
+    /// Awaits that nothing is queued or parked, and returns the one dead letter.
+    pub async fn dead_letter(&self) -> Stored {
+        self.dead_letters(1).await.remove(0)
+    }
+
+    /// Every message of a stream, oldest first.
+    pub async fn messages(&self, stream: &str) -> Vec<Stored> {
+        let stream = self.js().get_stream_no_info(stream).await.unwrap();
+        let (mut messages, mut next) = (Vec::new(), 1);
+        while let Ok(message) = stream.get_first_raw_message_by_subject(">", next).await {
+            next = message.sequence + 1;
+            messages.push(message.into());
+        }
+        messages
+    }
+
+    pub async fn consumer(&self, stream: &str, name: &str) -> consumer::Info {
+        let stream = self.js().get_stream_no_info(stream).await.unwrap();
+        stream.consumer_info(name).await.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Sees every message that is published to the subject from now on, whatever becomes of it.
+    pub async fn watch(&self, subject: &str) -> Watch {
+        let subscriber = self.client().subscribe(subject.to_owned()).await.unwrap();
+        self.client().flush().await.unwrap();
+        Watch::new(subject, subscriber)
+    }
+}
+
+/// `NATS_SERVER`, else one on the path, else what the repository's own script provides.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let named = env::var_os("NATS_SERVER").map(PathBuf::from);
+        named.or_else(on_path).unwrap_or_else(|| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats-server.sh");
+            let output = Program::new(script).output().expect("no NATS_SERVER, none on the path, no script");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().into()
+        })
+    })
+}
+
+fn on_path() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|file| file.is_file())
+}

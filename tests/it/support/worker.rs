@@ -1,0 +1,144 @@
+//! The program under test.
+
+use std::{collections::BTreeMap, fs, sync::Arc};
+
+use tokio::process::Command;
+
+use super::{Gateway, Nats, Scratch, eventually, free_port, http, metrics::Metrics, process::Process};
+
+/// A running queue-worker.
+pub struct Worker {
+    process: Process,
+    port: u16,
+}
+
+/// How a worker is to be started. Each start is a new process on a new port.
+#[derive(Clone)]
+pub struct Settings {
+    environment: BTreeMap<String, String>,
+    scratch: Arc<Scratch>,
+}
+
+impl Worker {
+    /// Settings for a worker between this broker and this gateway, everything else at its default.
+    pub fn of(nats: &Nats, gateway: &Gateway) -> Settings {
+        let settings = Settings { environment: BTreeMap::new(), scratch: Arc::new(Scratch::new()) };
+        settings.set("nats_url", nats.url()).set("gateway_url", gateway.url())
+    }
+
+    /// Awaits that `/readyz` says 200.
+    pub async fn ready(&self) {
+        eventually("the worker is ready", async || {
+            assert!(!self.process.log().is_over(), "the worker ended before it was ready");
+            self.readyz().await.is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+    }
+
+    /// Status and body of `/readyz`; `None` while nobody listens.
+    pub async fn readyz(&self) -> Option<(u16, String)> {
+        self.get("/readyz").await
+    }
+
+    /// Status and body of a path; `None` while nobody listens.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        http::get(self.port, path).await.ok()
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        let (status, text) = self.get("/metrics").await.expect("nobody listens for /metrics");
+        assert_eq!(status, 200, "/metrics: {text}");
+        Metrics::new(text)
+    }
+
+    /// The first log line, written already or yet to come, that contains all these texts, whatever their case.
+    pub async fn await_log(&self, texts: &[&str]) -> String {
+        let wanted: Vec<_> = texts.iter().map(|text| text.to_lowercase()).collect();
+        self.process
+            .log()
+            .await_line(&format!("{texts:?}"), |line| {
+                let line = line.to_lowercase();
+                wanted.iter().all(|text| line.contains(text))
+            })
+            .await
+    }
+
+    /// The log lines so far that contain the text.
+    pub fn log_with(&self, text: &str) -> Vec<String> {
+        self.process.log().lines().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// Ends the worker by SIGKILL.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Sends SIGTERM, and does not wait.
+    pub fn terminate(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// Awaits the exit code; panics when a signal ended the worker.
+    pub async fn exit(&mut self) -> i32 {
+        let status = self.process.exit().await;
+        status.code().unwrap_or_else(|| panic!("the worker was killed: {status}"))
+    }
+
+    /// SIGTERM, then the exit code.
+    pub async fn drain(&mut self) -> i32 {
+        self.terminate();
+        self.exit().await
+    }
+
+    /// Stops the process in its tracks.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Settings {
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Sets the name to a file that contains the text.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        let path = self.scratch.write(name, text);
+        self.set(name, path.display())
+    }
+
+    /// Starts a worker and awaits that it is ready.
+    pub async fn start(&self) -> Worker {
+        let worker = self.spawn();
+        worker.ready().await;
+        worker
+    }
+
+    /// Starts a worker.
+    pub fn spawn(&self) -> Worker {
+        let port = free_port();
+        // What is measured is built for release, which cargo does not do for tests.
+        let program = std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
+        let mut command = Command::new(program);
+        // Nothing of the environment of whoever runs the tests gets in.
+        command.env_clear().env("listen_addr", format!("127.0.0.1:{port}")).envs(&self.environment);
+        Worker { process: Process::spawn("queue-worker", command), port }
+    }
+}

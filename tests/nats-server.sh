@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Prints the path of a nats-server of at least 2.14 on stdout, and everything else on stderr, so that
+# NATS_SERVER=$(tests/nats-server.sh) works. It takes the first of: $NATS_SERVER, the nats-server in PATH, an earlier copy in
+# .cache/, one built with go, one from Debian's newest package. Nothing is installed outside .cache/.
+set -euo pipefail
+
+version=v2.15.2 # What go builds.
+suite=forky     # Where Debian has 2.14 or newer.
+least="2.14"
+
+cache="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.cache"
+copy="$cache/nats-server"
+
+# Whatever a tool prints must not end up in the caller's variable: from here on stdout is stderr, and fd 3 is the answer.
+exec 3>&1 1>&2
+
+say() { echo "nats-server.sh: $*"; }
+
+# Whether version $1 (like "v2.15.2" or "1.24") is $2 (like "2.14") or newer.
+at_least() {
+    local have="${1#v}"
+    [[ "$have" =~ ^[0-9]+\.[0-9]+ ]] && [ "$(printf '%s\n%s\n' "$2" "$have" | sort -V | head -n 1)" = "$2" ]
+}
+
+# "nats-server: v2.15.2" becomes "v2.15.2"; nothing where it does not run.
+version_of() { "$1" --version 2>/dev/null | sed -n 's/^nats-server: *//p' || true; }
+
+is_new_enough() { [ -x "$1" ] && at_least "$(version_of "$1")" "$least"; }
+
+answer() {
+    echo "$1" >&3
+    exit 0
+}
+
+# A rename within one folder is atomic: another caller sees no copy or a whole one, and a running copy is not written into.
+keep() {
+    chmod 755 "$1"
+    if ! is_new_enough "$1"; then
+        say "what was fetched is no nats-server of $least or newer that runs here: '$(version_of "$1")'"
+        return 1
+    fi
+    mv -f "$1" "$copy"
+}
+
+with_go() {
+    local have
+    have="$(go env GOVERSION 2>/dev/null)" || return 1
+    at_least "${have#go}" 1.24 || { say "$have is older than 1.24"; return 1; }
+    say "building nats-server $version with $have, once"
+    # GOOS and GOARCH may be set for something else, and go refuses GOBIN then.
+    env -u GOOS -u GOARCH GOBIN="$scratch" go install "github.com/nats-io/nats-server/v2@$version" || return 1
+    keep "$scratch/nats-server"
+}
+
+with_apt() {
+    local tool mirror keys=""
+    for tool in apt-get dpkg; do
+        command -v "$tool" >/dev/null || { say "no $tool"; return 1; }
+    done
+    # The mirror this machine already uses; security updates live in a folder of another name.
+    mirror="$(apt-get indextargets --no-release-info --format '$(REPO_URI)' | grep -m 1 -E '/debian/?$')" ||
+        { say "apt here knows no Debian mirror"; return 1; }
+    for tool in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+        [ -r "$tool" ] && keys="[signed-by=$tool] "
+    done
+    say "downloading nats-server from Debian $suite ($mirror), once"
+    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
+    chmod 755 "$scratch"
+    echo "deb $keys$mirror $suite main" >"$scratch/sources.list"
+    # It downloads as oneself: apt's own user may not enter a folder in somebody's home.
+    local apt=(apt-get -q -o Dir::Etc::sourcelist="$scratch/sources.list" -o Dir::Etc::sourceparts=/nonexistent
+        -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache" -o Acquire::Languages=none
+        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+        -o APT::Sandbox::User="$(id -un)" -o APT::Update::Error-Mode=any)
+    "${apt[@]}" update || return 1
+    (cd "$scratch" && "${apt[@]}" download nats-server && dpkg -x nats-server_*.deb unpacked) || return 1
+    keep "$(find "$scratch/unpacked" -type f -name nats-server -perm -u+x | head -n 1)"
+}
+
+if [ -n "${NATS_SERVER:-}" ]; then
+    found="$(command -v "$NATS_SERVER" || true)"
+    is_new_enough "$found" && answer "$found"
+    say "NATS_SERVER is '$NATS_SERVER', which is no nats-server of $least or newer: '$(version_of "$NATS_SERVER")'"
+    exit 1
+fi
+
+found="$(command -v nats-server || true)"
+is_new_enough "$found" && answer "$found"
+is_new_enough "$copy" && answer "$copy"
+
+mkdir -p "$cache"
+# The lock only saves a second caller the work; where there is no flock, the rename alone keeps callers apart.
+if command -v flock >/dev/null; then
+    exec 9>"$cache/nats-server.lock"
+    flock 9
+    is_new_enough "$copy" && answer "$copy"
+fi
+scratch="$(mktemp -d "$cache/nats-server.XXXXXX")"
+trap 'rm -rf "$scratch"' EXIT
+
+with_go && answer "$copy"
+with_apt && answer "$copy"
+
+say "no nats-server of $least or newer here. Put one in PATH or name it in NATS_SERVER;" \
+    "or install go 1.24 or newer, or run on Debian with a mirror that has $suite, and this script fetches one."
+exit 1
