@@ -1,0 +1,67 @@
+//! The bars: what the worker is measured against. Each is one test that prints its figures.
+//!
+//! The short form, which runs with all other tests, is small, and asserts what must hold at any speed. `BARS=full`
+//! (`make bars`) has the sizes that the bars are about and asserts the times as well, one bar after the other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot go on has failed"
+)]
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the harness belongs to the scenarios; a measurement needs a part of it")]
+mod support;
+
+mod chaos;
+mod fairness;
+mod footprint;
+mod killer;
+mod lateness;
+mod leases;
+mod parked;
+
+use std::{env, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+/// Whether the full form runs.
+fn full() -> bool {
+    env::var("BARS").is_ok_and(|form| form == "full")
+}
+
+/// The size of a measurement in the short form and in the full form.
+fn size<T>(short: T, long: T) -> T {
+    if full() { long } else { short }
+}
+
+/// Prints a figure against its bar. Only the full form asserts it: on a busy machine a time says nothing.
+fn bar(what: &str, figure: f64, limit: f64) {
+    let verdict = if figure < limit { "below" } else { "NOT BELOW" };
+    println!("bar: {what}: {figure:.3}, {verdict} {limit}");
+    assert!(!full() || figure < limit, "{what}: {figure:.3} is not below {limit}");
+}
+
+/// Polls until it holds. The limit is a safety net that no measurement comes near.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let limit = Duration::from_secs(size(180, 900));
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < limit, "never happened: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The figure below which this share of all lies.
+fn percentile(figures: &mut [f64], share: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let last = figures.len() - 1;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short list")]
+    let place = (last as f64 * share).round() as usize;
+    figures[place]
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    percentile(figures, 0.5)
+}
