@@ -1,0 +1,25 @@
+.PHONY: help bars demo test
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Watch a call fail, back off, recover, and another end as a dead letter (about a minute; then it stays up)
+	@examples/demo.sh
+
+# The server is found before cargo starts, so that its absence is one clear line and not a failing test.
+test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
+	for script in tests/nats-server.sh examples/demo.sh .ci/run; do bash -n $$script || exit 1; done
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" RUST_TEST_THREADS=$(TEST_THREADS) cargo test
+
+# Most tests wait most of the time: six at once keep two cores busy.
+TEST_THREADS ?= 6
+
+# The worker is built for release, the tests are not: they measure the worker, and have the machine to themselves one by one.
+bars: ## Measure the worker against its bars, in full size (about a quarter of an hour, on a quiet machine)
+	cargo build --release
+	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" BARS=full \
+		WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker" \
+		cargo test --test bars -- --nocapture --test-threads=1
