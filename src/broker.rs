@@ -110,8 +110,8 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// `confirmed`, `Ok` means that the confirmation came.
     fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// Whether a message lies in `stream` on a subject that `filter` covers.
-    fn holds(&self, stream: &str, filter: &str) -> impl Future<Output = Result<bool, BrokerError>> + Send;
+    /// The subject of the last message in `stream` that `filter` covers, if there is one.
+    fn last(&self, stream: &str, filter: &str) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
 
     /// Whether `stream` has taken a message with this id within its duplicate window. `subject` is one of the stream's.
     fn has_taken(&self, stream: &str, subject: &str, id: &str) -> impl Future<Output = Result<bool, BrokerError>> + Send;

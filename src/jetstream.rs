@@ -214,10 +214,10 @@ impl Broker for JetStream {
         }
     }
 
-    async fn holds(&self, stream: &str, filter: &str) -> Result<bool, BrokerError> {
+    async fn last(&self, stream: &str, filter: &str) -> Result<Option<String>, BrokerError> {
         match self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "last_by_subj": filter })).await {
-            Ok(_) => Ok(true),
-            Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(false),
+            Ok(answer) => Ok(answer.pointer("/message/subject").and_then(Value::as_str).map(str::to_owned)),
+            Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(None),
             Err(ApiError::Silent(error)) => Err(error),
             Err(error) => Err(BrokerError::Unavailable(error.to_string())),
         }

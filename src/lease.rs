@@ -120,8 +120,8 @@ mod tests {
             left.map(|_| ()).map_err(|_| BrokerError::Unavailable("silent".into()))
         }
 
-        async fn holds(&self, _: &str, _: &str) -> Result<bool, BrokerError> {
-            Ok(false)
+        async fn last(&self, _: &str, _: &str) -> Result<Option<String>, BrokerError> {
+            Ok(None)
         }
 
         async fn has_taken(&self, _: &str, _: &str, _: &str) -> Result<bool, BrokerError> {

@@ -35,6 +35,8 @@ pub const HISTORY: &str = "Queue-Worker-History";
 pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
 /// Absent: the payload as it arrived; `gzip`: compressed to fit.
 pub const ENCODING: &str = "Queue-Worker-Encoding";
+/// How often an operator sent the invocation round again.
+pub const REDRIVES: &str = "Queue-Worker-Redrives";
 /// Why a message is dead.
 pub const CAUSE: &str = "Queue-Worker-Cause";
 /// RFC 3339, when it died.
@@ -90,9 +92,14 @@ impl Names {
         format!("{}-retries.due.{function}.{id}.{hop}", self.queue)
     }
 
-    /// Wherever the clone `id.hop` lies, whichever timer parked it.
-    pub fn anywhere(&self, function: &str, id: Id, hop: u64) -> String {
-        format!("{}-retries.*.{function}.{id}.{hop}", self.queue)
+    /// Wherever the clones of `id` lie, whichever timer parked them.
+    pub fn clones(&self, function: &str, id: Id) -> String {
+        format!("{}-retries.*.{function}.{id}.*", self.queue)
+    }
+
+    /// The hop at the end of a clone's subject.
+    pub fn hop_of(subject: &str) -> Option<u64> {
+        subject.rsplit('.').next()?.parse().ok()
     }
 
     /// A subject of the retries that no message has: questions are asked on it.
@@ -190,6 +197,7 @@ mod tests {
         assert_eq!(names.holder("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
         assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));
         assert_eq!(names.target_of("a.b-retries.due.f.7-10.2"), None);
+        assert_eq!(Names::hop_of(&names.due("f%2Ens", id, 12)), Some(12));
         assert_eq!(names.dead_letter(None), "a.b-dead._undecodable");
     }
 }

@@ -82,9 +82,19 @@ impl Parcel {
         self.call_id.clone_from(&undecodable.call_id);
     }
 
-    /// The id of the message that follows from this one: a redelivered parent makes the same, a new decision another.
+    /// The id of the clone that follows from this message: a redelivered parent makes the same, a new decision another.
     pub fn successor_id(&self) -> String {
         message_id(self.envelope.id, self.envelope.next().hop)
+    }
+
+    /// The id of the invocation's dead letter: whichever of its messages comes to that end, there is one, until somebody
+    /// sends it round again.
+    pub fn dead_letter_id(&self) -> String {
+        let id = self.envelope.id;
+        match self.envelope.carried.get(names::REDRIVES) {
+            None => format!("{id}.dead"),
+            Some(redrives) => format!("{id}.dead.{}", redrives.as_str()),
+        }
     }
 
     /// The clone to be tried next, at `due`.
@@ -104,7 +114,8 @@ impl Parcel {
         next.due = Some(due);
         let token = self.function.as_deref().unwrap_or("_undecodable");
         let place = timer.place(names, token, next.id, next.hop, due, now);
-        self.record(&names.retries, place, next, Vec::new(), max_payload)
+        let id = message_id(next.id, next.hop);
+        self.record(id, &names.retries, place, next, Vec::new(), max_payload)
     }
 
     /// The dead letter.
@@ -114,19 +125,19 @@ impl Parcel {
     pub fn dead_letter(&self, names: &Names, cause: Cause, now: SystemTime, max_payload: usize) -> Result<Record, TooLarge> {
         let place = Place { subject: names.dead_letter(self.function.as_deref()), headers: Vec::new() };
         let extra = vec![(names::CAUSE, cause.as_str().to_owned()), (names::FAILED_AT, rfc3339(now))];
-        self.record(&names.dead, place, self.envelope.next(), extra, max_payload)
+        self.record(self.dead_letter_id(), &names.dead, place, self.envelope.next(), extra, max_payload)
     }
 
     /// Fits headers and payload into a message: first without what only people read, then compressed.
     fn record(
         &self,
+        id: String,
         stream: &str,
         place: Place,
         envelope: Envelope,
         extra: Vec<(&'static str, String)>,
         max_payload: usize,
     ) -> Result<Record, TooLarge> {
-        let id = message_id(envelope.id, envelope.hop);
         let broker_headers: usize = place.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         let budget = max_payload.saturating_sub(OVERHEAD + broker_headers + id.len() + stream.len());
         let (headers, payload) = self.fit(envelope, &extra, budget)?;

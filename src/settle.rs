@@ -81,8 +81,8 @@ impl<B: Broker> Settle<B> {
             self.metrics.dead_letter_dropped();
             return Ok(());
         }
-        // A broker that died may give a message to a second worker before the first one's lease ends. A clone which that one
-        // parked has the id of this dead letter, but lies in another stream, where the broker does not compare them.
+        // A broker that died may give a message to a second worker before the first one's lease ends, and that one may have
+        // parked a clone.
         if self.has_successor(delivery).await? {
             return Err(LeaseLost.into());
         }
@@ -153,20 +153,28 @@ impl<B: Broker> Settle<B> {
     /// [`Unsettled::LeaseLost`].
     pub async fn has_successor(&self, delivery: &Delivery<B>) -> Result<bool, Unsettled> {
         let parcel = &delivery.parcel;
-        let id = parcel.successor_id();
-        let token = parcel.function.as_deref().unwrap_or("_undecodable");
-        let next = parcel.envelope.next();
-        let anywhere = self.names.anywhere(token, next.id, next.hop);
-        if self.insist(delivery, || self.broker.holds(&self.names.retries, &anywhere)).await? {
+        let envelope = &parcel.envelope;
+        let clones = self.names.clones(parcel.function.as_deref().unwrap_or("_undecodable"), envelope.id);
+        let last = self.insist(delivery, || self.broker.last(&self.names.retries, &clones)).await?;
+        if last.as_deref().and_then(Names::hop_of).is_some_and(|hop| hop > envelope.hop) {
             return Ok(true);
         }
-        // One that was parked, came due and was settled since left only its id.
-        let probe = self.names.retries_probe();
+        // One that was parked, came due and was settled since left only its id, for as long as the broker remembers it.
+        let (probe, id) = (self.names.retries_probe(), parcel.successor_id());
         if self.insist(delivery, || self.broker.has_taken(&self.names.retries, &probe, &id)).await? {
             return Ok(true);
         }
+        if !self.dead_letters {
+            return Ok(false);
+        }
+        // A dead letter that was written by hand has the id that a clone would have had.
         let probe = self.names.dead_probe();
-        Ok(self.dead_letters && self.insist(delivery, || self.broker.has_taken(&self.names.dead, &probe, &id)).await?)
+        for id in [parcel.dead_letter_id(), id] {
+            if self.insist(delivery, || self.broker.has_taken(&self.names.dead, &probe, &id)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn store(&self, delivery: &Delivery<B>, record: &Record) -> Result<(), Unsettled> {

@@ -20,7 +20,8 @@ async fn after_a_death(gateway: &Gateway) -> (Nats, String) {
     // A first worker makes whatever else there is to make.
     assert_eq!(Worker::of(&nats, gateway).set("ack_wait", "1s").start().await.drain().await, 0);
     nats.publish(&Invocation::of("f").call_id("a")).await;
-    let mut taken = consumer.fetch().max_messages(1).messages().await.unwrap();
+    // It waits: a request that takes what is there now is turned away while the first worker's last one still stands.
+    let mut taken = consumer.batch().max_messages(1).expires(Duration::from_secs(30)).messages().await.unwrap();
     patiently("the first delivery", taken.next()).await.unwrap().unwrap();
     let stored = nats.messages(QUEUE).await.remove(0);
     let nanoseconds = stored.time.duration_since(UNIX_EPOCH).unwrap().as_nanos();
@@ -28,9 +29,9 @@ async fn after_a_death(gateway: &Gateway) -> (Nats, String) {
 }
 
 /// What the worker that died stored before it could acknowledge.
-async fn store(nats: &Nats, subject: &str, id: &str, more: &[(&str, &str)]) {
+async fn store(nats: &Nats, subject: &str, id: &str, last: &str, more: &[(&str, &str)]) {
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", format!("{id}.1"));
+    headers.insert("Nats-Msg-Id", format!("{id}.{last}"));
     headers.insert("Queue-Worker-Original-Id", format!("{QUEUE}:{id}"));
     let common = [
         ("Queue-Worker-Hop", "1"),
@@ -52,21 +53,44 @@ async fn a_message_whose_retry_is_parked_is_acknowledged_and_not_called() {
     let due = "2099-01-01T00:00:00Z";
     let target = format!("{RETRIES}.due.f.{id}.1");
     let more = [("Nats-Schedule", "@at 2099-01-01T00:00:00Z"), ("Nats-Schedule-Target", &target), ("Queue-Worker-Due", due)];
-    store(&nats, &format!("{RETRIES}.at.f.{id}.1"), &id, &more).await;
+    store(&nats, &format!("{RETRIES}.at.f.{id}.1"), &id, "1", &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     nats.await_counts([0, 1, 0]).await;
     assert_eq!(gateway.count(), 0, "the retry is parked, so that the call is known to have failed");
 }
 
 #[tokio::test]
-async fn a_message_whose_dead_letter_is_stored_is_acknowledged_and_not_called() {
+async fn a_message_whose_later_retry_is_parked_is_acknowledged_though_the_first_is_forgotten() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let (nats, id) = after_a_death(&gateway).await;
+    let due = "2099-01-01T00:00:00Z";
+    let target = format!("{RETRIES}.due.f.{id}.3");
+    let more = [("Nats-Schedule", "@at 2099-01-01T00:00:00Z"), ("Nats-Schedule-Target", &target), ("Queue-Worker-Due", due)];
+    store(&nats, &format!("{RETRIES}.at.f.{id}.3"), &id, "3", &more).await;
+    let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
+    nats.await_counts([0, 1, 0]).await;
+    assert_eq!(gateway.count(), 0);
+}
+
+/// The last part of the dead letter's id: one for each invocation, or the hop's.
+async fn check_dead_letter(last: &str) {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let (nats, id) = after_a_death(&gateway).await;
     let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
-    store(&nats, &format!("{DEAD}.f"), &id, &more).await;
+    store(&nats, &format!("{DEAD}.f"), &id, last, &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     nats.await_counts([0, 0, 1]).await;
     assert_eq!(gateway.count(), 0);
+}
+
+#[tokio::test]
+async fn a_message_whose_dead_letter_is_stored_is_acknowledged_and_not_called() {
+    check_dead_letter("dead").await;
+}
+
+#[tokio::test]
+async fn a_message_whose_dead_letter_was_written_by_hand_is_acknowledged_and_not_called() {
+    check_dead_letter("1").await;
 }
 
 #[tokio::test]

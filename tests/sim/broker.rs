@@ -140,9 +140,9 @@ impl Broker for Line {
         Ok(())
     }
 
-    async fn holds(&self, stream: &str, filter: &str) -> Result<bool, BrokerError> {
+    async fn last(&self, stream: &str, filter: &str) -> Result<Option<String>, BrokerError> {
         let (stream, filter) = (stream.to_owned(), filter.to_owned());
-        self.request(move |state| state.server.holds(&stream, &filter)).await
+        self.request(move |state| state.server.last(&stream, &filter)).await
     }
 
     async fn has_taken(&self, stream: &str, _subject: &str, id: &str) -> Result<bool, BrokerError> {

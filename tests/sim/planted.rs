@@ -75,8 +75,8 @@ impl Broker for Planted {
         if swallowed { Ok(()) } else { self.line.acknowledge(reply, ack, confirmed).await }
     }
 
-    async fn holds(&self, stream: &str, filter: &str) -> Result<bool, BrokerError> {
-        if self.has(Bug::LooksForNothing) { Ok(false) } else { self.line.holds(stream, filter).await }
+    async fn last(&self, stream: &str, filter: &str) -> Result<Option<String>, BrokerError> {
+        if self.has(Bug::LooksForNothing) { Ok(None) } else { self.line.last(stream, filter).await }
     }
 
     async fn has_taken(&self, stream: &str, subject: &str, id: &str) -> Result<bool, BrokerError> {

@@ -218,8 +218,9 @@ impl Server {
         None
     }
 
-    pub fn holds(&self, stream: &str, filter: &str) -> bool {
-        self.streams[stream].messages.values().any(|message| covers(filter, &message.record.subject))
+    pub fn last(&self, stream: &str, filter: &str) -> Option<String> {
+        let mut subjects = self.streams[stream].messages.values().rev().map(|message| &message.record.subject);
+        subjects.find(|subject| covers(filter, subject)).cloned()
     }
 
     pub fn has_taken(&self, stream: &str, id: &str, now: Instant) -> bool {

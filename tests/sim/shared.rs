@@ -99,8 +99,10 @@ impl State {
         let taken = self.server.take(consumer, holder, heard, late, now)?;
         let (id, hop) = taken.message.identity(taken.sequence);
         let next = format!("{id}.{}", hop + 1);
-        let settled = self.server.holds(&self.names.retries, &format!("q-retries.*.f%2Ens.{next}"))
-            || [&self.names.retries, &self.names.dead].iter().any(|stream| self.server.has_taken(stream, &next, now));
+        let last = self.server.last(&self.names.retries, &format!("q-retries.*.f%2Ens.{id}.*"));
+        let settled = last.and_then(|subject| Names::hop_of(&subject)).is_some_and(|last| last > hop)
+            || self.server.has_taken(&self.names.retries, &next, now)
+            || self.server.has_taken(&self.names.dead, &format!("{id}.dead"), now);
         self.ledger.delivered(&taken, settled, holder, heard);
         let (held, clean) = (self.server.held_by(holder), !self.blemished.contains(&holder));
         let most = self.plan.max_inflight + 2;
