@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     broker::{Arrival, Ask, BrokerError, Source},
     connect::Link,
-    jetstream::JetStream,
+    jetstream::{JetStream, nanoseconds},
     streams::Bound,
 };
 
@@ -232,8 +232,4 @@ async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
         Poll::Pending
     })
     .await
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

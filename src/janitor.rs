@@ -15,11 +15,11 @@ use crate::{
     names::{self, Names},
 };
 
-/// How often the oldest holders are looked at.
+/// How often holders are looked at.
 const PERIOD: Duration = Duration::from_secs(10);
 /// A holder may be this late: then its schedule did not fire.
 const GRACE: Duration = Duration::from_secs(60);
-/// How many holders one round looks at, the oldest first: an overdue one stays behind while the others leave, so it is found.
+/// How many holders one round looks at; the next goes on behind them.
 const ROUND: usize = 200;
 /// The most bytes that one round reads.
 const BYTES: usize = 8 << 20;
@@ -37,15 +37,15 @@ pub async fn run(jetstream: &JetStream, names: &Names) {
     }
 }
 
-/// Moves the overdue among the oldest holders; returns how many.
+/// Moves the overdue among the next holders, from the sequence `from` on; returns how many.
 async fn round(jetstream: &JetStream, names: &Names, now: SystemTime, from: &mut u64) -> Result<usize, ApiError> {
     let stream = jetstream.api(&format!("STREAM.INFO.{}", names.retries), &json!({})).await?;
     if stream.pointer("/state/messages").and_then(Value::as_u64) == Some(0) {
         return Ok(0);
     }
     let (mut moved, mut bytes) = (0, 0);
-    let began = std::mem::replace(from, 1);
-    let mut next = began;
+    // A round that comes to the end leaves the next one to begin anew.
+    let mut next = std::mem::replace(from, 1);
     for _ in 0..ROUND {
         let question = json!({ "seq": next, "next_by_subj": names.holder_subjects() });
         let answer = match jetstream.api(&format!("STREAM.MSG.GET.{}", names.retries), &question).await {

@@ -185,6 +185,11 @@ enum Unanswered {
     Other(BrokerError),
 }
 
+/// A duration as JetStream's API writes it.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
     serde_json::from_slice(answer).map_err(|_| BrokerError::Unavailable("the answer is no JSON".to_owned()))
 }

@@ -43,11 +43,10 @@ pub struct Permit {
 
 impl Permits {
     /// `limit` permits shared by `lanes` lanes.
-    pub fn new(limit: usize, lanes: usize) -> (Self, Vec<Lane>) {
+    pub fn lanes(limit: usize, lanes: usize) -> Vec<Lane> {
         let lane_states = (0..lanes).map(|_| LaneState::default()).collect();
         let permits = Self(Arc::new(Mutex::new(State { limit, free: limit, turn: 0, lanes: lane_states })));
-        let lanes = (0..lanes).map(|index| Lane { permits: permits.clone(), index }).collect();
-        (permits, lanes)
+        (0..lanes).map(|index| Lane { permits: permits.clone(), index }).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
 
     fn two(limit: usize) -> (Lane, Lane) {
-        let (_, mut lanes) = Permits::new(limit, 2);
+        let mut lanes = Permits::lanes(limit, 2);
         let due = lanes.pop().unwrap();
         (lanes.pop().unwrap(), due)
     }

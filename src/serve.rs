@@ -140,7 +140,7 @@ impl Service<'_> {
         let running = Running { stop: stop.clone(), ..Running::default() };
         let worker = self.worker(jetstream, &ready, &running)?;
         let consumers = [(ready.fresh.clone(), false), (ready.due.clone(), true)];
-        let (_, lanes) = Permits::new(self.config.max_inflight, consumers.len());
+        let lanes = Permits::lanes(self.config.max_inflight, consumers.len());
         for (lane, (bound, parked)) in lanes.into_iter().zip(consumers) {
             let source = Consumer::new(jetstream, bound);
             let pull = Pull { worker: worker.clone(), lane, source, parked, tasks: running.calls.clone(), stop: stop.clone() };

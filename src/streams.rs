@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     config::{Config, Deliver, RetryTimer},
-    jetstream::{ApiError, JetStream},
+    jetstream::{ApiError, JetStream, nanoseconds},
     names::Names,
     timer::Timer,
 };
@@ -334,10 +334,6 @@ fn belongs(stream: &str, found: &Value, subjects: &str) -> Result<(), SetupError
         "stream {stream} takes {} and not {subjects}: it is another queue's; choose another queue_name",
         taken.join(", ")
     )))
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether a stream's subject (with wildcards) covers one without.

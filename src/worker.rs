@@ -14,7 +14,7 @@ use crate::{
     callback::{Callbacks, Ending},
     decode::{Invocation, Undecodable},
     delivery::Delivery,
-    gate::{Gate, NotNow},
+    gate::{self, Gate, NotNow},
     invoke::{Answer, Call, Gateway, Unsendable},
     judge::{Cause, Progress, Verdict, judge},
     lease::Lease,
@@ -26,8 +26,6 @@ use crate::{
 
 /// So many calls in a row that were cut off with their worker end an invocation: it may be what kills the workers.
 const INTERRUPTIONS: u32 = 5;
-/// How soon a delivery that was handed back by a full worker may start elsewhere.
-const ELSEWHERE: Duration = Duration::from_secs(1);
 
 /// The worker of one queue. Cheap to clone.
 #[derive(Debug)]
@@ -101,7 +99,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     pub async fn release(&self, mut delivery: Delivery<B>) {
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
         let _ = delivery.open();
-        let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { ELSEWHERE };
+        let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
         self.under_lease(&delivery.lease.clone(), self.0.settle.release(delivery, wait)).await;
     }
 

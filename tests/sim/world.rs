@@ -190,7 +190,7 @@ impl World {
             name: format!("w{number}"),
             cut: running.cut.clone(),
         });
-        let (_, lanes) = Permits::new(plan.max_inflight, CONSUMERS.len());
+        let lanes = Permits::lanes(plan.max_inflight, CONSUMERS.len());
         for (lane, consumer) in lanes.into_iter().zip(CONSUMERS) {
             let source = Tap::new(line.clone(), consumer);
             running.pulling.spawn(
