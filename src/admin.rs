@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::Exposition;
 
 /// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are better than none.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,39 +29,40 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long answers that have begun may still take when the server ends.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// Whether this worker takes messages now, and why not. Cheap to clone; the clones agree.
+/// Whether this worker takes messages now, of all its queues, and why not. Cheap to clone; the clones agree.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     draining: bool,
-    ready: Result<(), String>,
-}
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self::new()
-    }
+    connected: bool,
+    /// Each queue, and why it is not ready.
+    queues: Vec<(String, Result<(), String>)>,
 }
 
 impl Readiness {
-    /// Not ready: `starting`.
-    pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { draining: false, ready: Err("starting".to_owned()) })))
+    /// Nothing is ready: neither the connection nor these queues.
+    pub fn of(queues: impl IntoIterator<Item = String>) -> Self {
+        let queues = queues.into_iter().map(|queue| (queue, Err("starting".to_owned()))).collect();
+        Self(Arc::new(Mutex::new(State { draining: false, connected: false, queues })))
     }
 
-    /// Ready, or not for this reason, which everybody may read. Without effect while draining.
-    pub fn set(&self, ready: Result<(), String>) {
-        let mut state = self.state();
-        if !state.draining {
-            state.ready = ready;
+    /// A queue is ready, or not for this reason, which everybody may read.
+    pub fn set(&self, queue: &str, ready: Result<(), String>) {
+        if let Some((_, state)) = self.state().queues.iter_mut().find(|(name, _)| name == queue) {
+            *state = ready;
         }
+    }
+
+    /// Whether the connection to NATS stands.
+    pub fn connected(&self, up: bool) {
+        self.state().connected = up;
     }
 
     /// From now on not ready, for good: `draining`.
     pub fn draining(&self) {
-        *self.state() = State { draining: true, ready: Err("draining".to_owned()) };
+        self.state().draining = true;
     }
 
     /// Whether this worker takes messages now.
@@ -70,7 +71,15 @@ impl Readiness {
     ///
     /// The reason why not.
     pub fn ready(&self) -> Result<(), String> {
-        self.state().ready.clone()
+        let state = self.state();
+        if state.draining {
+            return Err("draining".to_owned());
+        }
+        if !state.connected {
+            return Err("not connected to NATS".to_owned());
+        }
+        let unready = state.queues.iter().find_map(|(queue, ready)| ready.as_ref().err().map(|reason| format!("queue {queue}: {reason}")));
+        unready.map_or(Ok(()), Err)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,7 +95,7 @@ impl Readiness {
 /// Those of the listener.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Metrics,
+    metrics: Exposition,
     readiness: Readiness,
     refresh: impl Fn() -> BoxFuture<'static, ()> + Clone + Send + Sync + 'static,
     until: CancellationToken,
@@ -154,6 +163,8 @@ mod tests {
 
     use super::*;
 
+    const QUEUE: &str = "faas-request";
+
     struct Admin {
         address: std::net::SocketAddr,
         readiness: Readiness,
@@ -164,8 +175,8 @@ mod tests {
     async fn admin() -> Admin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let metrics = Metrics::new("faas-request", "openfaas-fn").unwrap();
-        let readiness = Readiness::new();
+        let metrics = Exposition::new("openfaas-fn").unwrap();
+        let readiness = Readiness::of([QUEUE, "other"].map(str::to_owned));
         let until = CancellationToken::new();
         let counted = metrics.clone();
         let refresh = move || {
@@ -198,13 +209,20 @@ mod tests {
     async fn the_worker_is_alive_from_the_start_and_ready_when_it_says_so() {
         let admin = admin().await;
         admin.check("GET /healthz", "200", "ok").await;
-        admin.check("GET /readyz", "503", "starting").await;
-        admin.readiness.set(Ok(()));
-        admin.check("GET /readyz", "200", "ready").await;
-        admin.readiness.set(Err("not connected to NATS".to_owned()));
         admin.check("GET /readyz", "503", "not connected to NATS").await;
+        admin.readiness.connected(true);
+        admin.check("GET /readyz", "503", "queue faas-request: starting").await;
+        admin.readiness.set(QUEUE, Ok(()));
+        admin.check("GET /readyz", "503", "queue other: starting").await;
+        admin.readiness.set("other", Ok(()));
+        admin.check("GET /readyz", "200", "ready").await;
+        admin.readiness.connected(false);
+        admin.check("GET /readyz", "503", "not connected to NATS").await;
+        admin.readiness.connected(true);
+        admin.readiness.set(QUEUE, Err("its stream is gone".to_owned()));
+        admin.check("GET /readyz", "503", "queue faas-request: its stream is gone").await;
         admin.readiness.draining();
-        admin.readiness.set(Ok(()));
+        admin.readiness.set(QUEUE, Ok(()));
         admin.check("GET /readyz", "503", "draining").await;
         admin.check("GET /healthz", "200", "ok").await;
     }

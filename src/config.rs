@@ -83,8 +83,8 @@ pub enum Refusal {
 pub struct Config {
     /// How to reach and log in to NATS.
     pub nats: Nats,
-    /// The queue that is served.
-    pub queue: Queue,
+    /// The queues that are served, at least one; no two share a name or a stream.
+    pub queues: Vec<Queue>,
     /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no trailing slash,
     /// but for the root, which a [`Url`] always writes as `/`.
     pub gateway_url: Url,

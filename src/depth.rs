@@ -1,22 +1,64 @@
 //! What the broker knows of the queue's depth: the same figures from every replica, as autoscalers want them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
     broker::Broker,
     jetstream::{ApiError, JetStream},
-    metrics::Depth,
+    metrics::{Depth, Metrics},
     names::Names,
     streams::Bound,
 };
 
-/// Reads the figures.
-///
-/// # Errors
-/// Where the broker does not answer one of the questions.
-pub async fn read(jetstream: &JetStream, names: &Names, fresh: &Bound, dead_letters: bool) -> Result<Depth, ApiError> {
+/// The gauges of every queue that was made ready. Cheap to clone; the clones agree.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges(Arc<Mutex<Vec<Gauge>>>);
+
+/// Where the depth of one queue is read, and where it is shown.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    /// The broker.
+    pub jetstream: JetStream,
+    /// The queue's names.
+    pub names: Names,
+    /// The consumer of fresh invocations.
+    pub fresh: Bound,
+    /// Whether there is a stream of dead letters.
+    pub dead_letters: bool,
+    /// The queue's metrics.
+    pub metrics: Metrics,
+}
+
+impl Gauges {
+    /// Reads one more queue from now on.
+    pub fn add(&self, gauge: Gauge) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(gauge);
+    }
+
+    /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, and holds up no other.
+    pub async fn refresh(self) {
+        let gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        join_all(gauges.iter().map(Gauge::refresh)).await;
+    }
+}
+
+impl Gauge {
+    async fn refresh(&self) {
+        match read(&self.jetstream, &self.names, &self.fresh, self.dead_letters).await {
+            Ok(depth) => self.metrics.set_depth(depth),
+            Err(error) => tracing::debug!(queue = self.names.queue, %error, "the queue's depth is not known"),
+        }
+    }
+}
+
+/// Reads the figures. Fails where the broker does not answer one of the questions.
+async fn read(jetstream: &JetStream, names: &Names, fresh: &Bound, dead_letters: bool) -> Result<Depth, ApiError> {
     let consumer = consumer(jetstream, &fresh.stream, &fresh.consumer).await?;
     let queue = stream(jetstream, &names.stream).await?;
     let retries = stream(jetstream, &names.retries).await?;

@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -106,13 +106,13 @@ pub trait Gateway: Send + Sync + 'static {
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// The gateway behind `gateway_url`.
-#[derive(Debug)]
+/// The gateway behind `gateway_url`. The clones share their connections.
+#[derive(Debug, Clone)]
 pub struct HttpGateway {
     base: String,
     limit: Duration,
     connector: HttpsConnector<HttpConnector>,
-    client: Mutex<(Instant, HttpClient)>,
+    client: Arc<Mutex<(Instant, HttpClient)>>,
 }
 
 impl HttpGateway {
@@ -133,7 +133,7 @@ impl HttpGateway {
             )
         };
         let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Mutex::new((Instant::now(), client(&connector)));
+        let client = Arc::new(Mutex::new((Instant::now(), client(&connector))));
         Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), limit, connector, client })
     }
 

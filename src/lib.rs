@@ -23,6 +23,7 @@ pub mod clock;
 pub mod jetstream;
 pub mod streams;
 pub mod serve;
+pub mod service;
 pub mod drain;
 
 // The way of a message.

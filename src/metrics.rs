@@ -13,7 +13,7 @@ use std::{
 
 use prometheus::{Error, IntGauge, Registry, TextEncoder};
 
-use table::{ALL, Families};
+use table::{OfProcess, OfQueue};
 
 mod table;
 
@@ -25,7 +25,7 @@ const LONGEST_NAME: usize = 256;
 
 /// The name of every metric, in the order of the table.
 pub fn names() -> Vec<String> {
-    ALL.iter().map(|(name, ..)| (*name).to_owned()).collect()
+    table::all().map(|(name, ..)| name.to_owned()).collect()
 }
 
 /// How much there is in NATS, for the gauges that every replica shows alike.
@@ -43,17 +43,30 @@ pub struct Depth {
     pub oldest_pending: Option<Duration>,
 }
 
-/// The metrics of one worker, in a registry of their own. Cheap to clone; the clones count together.
+/// What a process shows: its own metrics and those of its queues, in one registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Exposition(Arc<Process>);
+
+struct Process {
+    registry: Registry,
+    families: OfProcess,
+    namespace: String,
+    functions: Mutex<HashSet<String>>,
+}
+
+/// The metrics of one queue. Cheap to clone; the clones count together.
 ///
 /// A `function` is a name as it stands in the message: `echo`, or `echo.openfaas-fn`.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics {
+    process: Arc<Process>,
+    queue: Arc<OfQueue>,
+}
 
-struct Inner {
-    registry: Registry,
-    families: Families,
-    namespace: String,
-    functions: Mutex<HashSet<String>>,
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exposition")
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -62,106 +75,34 @@ impl fmt::Debug for Metrics {
     }
 }
 
-impl Metrics {
-    /// Metrics of the queue `queue_name`. `function_namespace` is that of functions whose name has none.
+impl Exposition {
+    /// The metrics of a process without queues so far. `function_namespace` is that of functions whose name has none.
     ///
     /// # Errors
     ///
     /// None but those of a broken table, which a test would have shown.
-    pub fn new(queue_name: &str, function_namespace: &str) -> Result<Self, Error> {
+    pub fn new(function_namespace: &str) -> Result<Self, Error> {
         let registry = Registry::new();
-        let families = Families::register(&registry, queue_name)?;
+        let families = OfProcess::register(&registry, None)?;
         families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let metrics = Self(Arc::new(Inner { registry, families, namespace: function_namespace.to_owned(), functions: Mutex::default() }));
+        Ok(Self(Arc::new(Process { registry, families, namespace: function_namespace.to_owned(), functions: Mutex::default() })))
+    }
+
+    /// The metrics of one more queue.
+    ///
+    /// # Errors
+    ///
+    /// Where it has metrics already.
+    pub fn queue(&self, queue_name: &str) -> Result<Metrics, Error> {
+        let queue = Arc::new(OfQueue::register(&self.0.registry, Some(queue_name))?);
+        let metrics = Metrics { process: self.0.clone(), queue };
         metrics.set_depth(Depth::default());
         Ok(metrics)
-    }
-
-    /// A call's outcome is known.
-    pub fn attempt(&self, function: &str, outcome: &'static str, took: Duration) {
-        let families = &self.0.families;
-        families.attempts.with_label_values(&[&*self.label(function), outcome]).inc();
-        families.attempt_duration.observe(took.as_secs_f64());
-    }
-
-    /// A call begins; it ends when the guard is dropped.
-    #[must_use = "the call counts as ended when the guard is dropped"]
-    pub fn call_started(&self, function: &str) -> InflightGuard {
-        let inflight = &self.0.families.inflight;
-        let gauge = inflight.with_label_values(&[self.label(function)]);
-        gauge.inc();
-        InflightGuard(gauge)
-    }
-
-    /// A message was settled.
-    pub fn settled(&self) {
-        self.0.families.processed.inc();
-    }
-
-    /// A message is called for the first time, so long after its arrival.
-    pub fn waited(&self, arrival_to_first_call: Duration) {
-        let waited = arrival_to_first_call.as_secs_f64();
-        self.0.families.queue_wait.observe(waited);
-    }
-
-    /// An invocation ended, with success or without, so long after its arrival.
-    pub fn ended(&self, end_to_end: Duration) {
-        self.0.families.end_to_end.observe(end_to_end.as_secs_f64());
-    }
-
-    /// A retry was decided.
-    pub fn retried(&self, function: &str, reason: &'static str) {
-        let retries = &self.0.families.retries;
-        retries.with_label_values(&[&*self.label(function), reason]).inc();
-    }
-
-    /// A retry is called, so long after it was due.
-    pub fn retry_lateness(&self, late: Duration) {
-        self.0.families.retry_lateness.observe(late.as_secs_f64());
-    }
-
-    /// An invocation ended without success; `function` is `None` when the message could not be decoded.
-    pub fn dead_lettered(&self, function: Option<&str>, cause: &'static str) {
-        let label = function.map_or("_undecodable".to_owned(), |function| self.label(function));
-        let dead_lettered = &self.0.families.dead_lettered;
-        dead_lettered.with_label_values(&[&*label, cause]).inc();
-    }
-
-    /// What would have been a dead letter was dropped, as the settings ask.
-    pub fn dead_letter_dropped(&self) {
-        self.0.families.dead_letters_dropped.inc();
-    }
-
-    /// A callback was tried.
-    pub fn callback(&self, result: &'static str) {
-        self.0.families.callbacks.with_label_values(&[result]).inc();
-    }
-
-    /// A call was cut off because its lease ended.
-    pub fn lease_lost(&self) {
-        self.0.families.lease_lost.inc();
-    }
-
-    /// A retry or a dead letter fits in no way into a message.
-    pub fn unstorable(&self) {
-        self.0.families.unstorable.inc();
     }
 
     /// The connection to NATS was made again.
     pub fn reconnected(&self) {
         self.0.families.reconnects.inc();
-    }
-
-    /// Sets the gauges that are read from the broker.
-    pub fn set_depth(&self, depth: Depth) {
-        let families = &self.0.families;
-        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        families.pending.with_label_values(&["all-functions"]).set(signed(depth.pending));
-        families.submitted.set(signed(depth.submitted));
-        families.retries_parked.set(signed(depth.parked));
-        families.dead.set(signed(depth.dead));
-        let oldest = depth.oldest_pending.unwrap_or_default();
-        families.oldest_pending.set(oldest.as_secs_f64());
     }
 
     /// Everything in Prometheus' text format 0.0.4. A metric that has no values yet, because its labels come with events,
@@ -171,20 +112,104 @@ impl Metrics {
         let mut text = String::new();
         // It fails on families without values, and `gather` leaves those out.
         let _ = TextEncoder::new().encode_utf8(&gathered, &mut text);
-        for (name, kind, help) in ALL {
-            if gathered.iter().all(|family| family.name() != *name) {
+        for (name, kind, help) in table::all() {
+            if gathered.iter().all(|family| family.name() != name) {
                 let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             }
         }
         text
     }
+}
+
+impl Metrics {
+    /// A call's outcome is known.
+    pub fn attempt(&self, function: &str, outcome: &'static str, took: Duration) {
+        let families = &self.queue;
+        families.attempts.with_label_values(&[&*self.label(function), outcome]).inc();
+        families.attempt_duration.observe(took.as_secs_f64());
+    }
+
+    /// A call begins; it ends when the guard is dropped.
+    #[must_use = "the call counts as ended when the guard is dropped"]
+    pub fn call_started(&self, function: &str) -> InflightGuard {
+        let inflight = &self.queue.inflight;
+        let gauge = inflight.with_label_values(&[self.label(function)]);
+        gauge.inc();
+        InflightGuard(gauge)
+    }
+
+    /// A message was settled.
+    pub fn settled(&self) {
+        self.queue.processed.inc();
+    }
+
+    /// A message is called for the first time, so long after its arrival.
+    pub fn waited(&self, arrival_to_first_call: Duration) {
+        let waited = arrival_to_first_call.as_secs_f64();
+        self.queue.queue_wait.observe(waited);
+    }
+
+    /// An invocation ended, with success or without, so long after its arrival.
+    pub fn ended(&self, end_to_end: Duration) {
+        self.queue.end_to_end.observe(end_to_end.as_secs_f64());
+    }
+
+    /// A retry was decided.
+    pub fn retried(&self, function: &str, reason: &'static str) {
+        let retries = &self.queue.retries;
+        retries.with_label_values(&[&*self.label(function), reason]).inc();
+    }
+
+    /// A retry is called, so long after it was due.
+    pub fn retry_lateness(&self, late: Duration) {
+        self.queue.retry_lateness.observe(late.as_secs_f64());
+    }
+
+    /// An invocation ended without success; `function` is `None` when the message could not be decoded.
+    pub fn dead_lettered(&self, function: Option<&str>, cause: &'static str) {
+        let label = function.map_or("_undecodable".to_owned(), |function| self.label(function));
+        let dead_lettered = &self.queue.dead_lettered;
+        dead_lettered.with_label_values(&[&*label, cause]).inc();
+    }
+
+    /// What would have been a dead letter was dropped, as the settings ask.
+    pub fn dead_letter_dropped(&self) {
+        self.process.families.dead_letters_dropped.inc();
+    }
+
+    /// A callback was tried.
+    pub fn callback(&self, result: &'static str) {
+        self.queue.callbacks.with_label_values(&[result]).inc();
+    }
+
+    /// A call was cut off because its lease ended.
+    pub fn lease_lost(&self) {
+        self.process.families.lease_lost.inc();
+    }
+
+    /// A retry or a dead letter fits in no way into a message.
+    pub fn unstorable(&self) {
+        self.process.families.unstorable.inc();
+    }
+
+    /// Sets the gauges that are read from the broker.
+    pub fn set_depth(&self, depth: Depth) {
+        let families = &self.queue;
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        families.pending.with_label_values(&["all-functions"]).set(signed(depth.pending));
+        families.submitted.set(signed(depth.submitted));
+        families.retries_parked.set(signed(depth.parked));
+        families.dead.set(signed(depth.dead));
+        let oldest = depth.oldest_pending.unwrap_or_default();
+        families.oldest_pending.set(oldest.as_secs_f64());
+    }
 
     fn label(&self, function: &str) -> String {
         let name = match function.contains('.') {
             true => function.to_owned(),
-            false => format!("{function}.{}", self.0.namespace),
+            false => format!("{function}.{}", self.process.namespace),
         };
-        let known = self.0.functions.lock();
+        let known = self.process.functions.lock();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
         if known.contains(&name) {
             return name;
@@ -211,21 +236,24 @@ impl Drop for InflightGuard {
 mod tests {
     use super::*;
 
-    fn metrics() -> Metrics {
-        Metrics::new("faas-request", "openfaas-fn").unwrap()
+    /// A process with one queue.
+    fn metrics() -> (Exposition, Metrics) {
+        let exposition = Exposition::new("openfaas-fn").unwrap();
+        let metrics = exposition.queue("faas-request").unwrap();
+        (exposition, metrics)
     }
 
     /// The lines of a rendered page that are not comments.
-    fn values(metrics: &Metrics) -> Vec<String> {
-        let text = metrics.render();
+    fn values(exposition: &Exposition) -> Vec<String> {
+        let text = exposition.render();
         text.lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect()
     }
 
     #[track_caller]
     fn check(event: impl FnOnce(&Metrics), line: &str) {
-        let metrics = metrics();
+        let (exposition, metrics) = metrics();
         event(&metrics);
-        let values = values(&metrics);
+        let values = values(&exposition);
         assert!(values.iter().any(|l| l == line), "{line} is not in\n{values:#?}");
     }
 
@@ -233,8 +261,8 @@ mod tests {
 
     #[test]
     fn every_metric_is_declared_from_the_start() {
-        let text = metrics().render();
-        for (name, kind, help) in ALL {
+        let text = metrics().0.render();
+        for (name, kind, help) in table::all() {
             let declared = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
             assert_eq!(text.matches(&declared).count(), 1, "{declared}");
         }
@@ -293,7 +321,6 @@ mod tests {
         check(|m| m.callback("delivered"), r#"queue_worker_callbacks_total{queue_name="faas-request",result="delivered"} 1"#);
         check(|m| m.lease_lost(), "queue_worker_lease_lost_total 1");
         check(|m| m.unstorable(), "queue_worker_unstorable_messages_total 1");
-        check(|m| m.reconnected(), "queue_worker_nats_reconnect_total 1");
     }
 
     #[test]
@@ -313,24 +340,49 @@ mod tests {
 
     #[test]
     fn a_call_is_in_flight_until_its_guard_is_dropped() {
-        let metrics = metrics();
+        let (exposition, metrics) = metrics();
         let line =
             |n| format!(r#"queue_worker_function_invocation_inflight{{function_name="echo.openfaas-fn",queue_name="faas-request"}} {n}"#);
         let first = metrics.call_started("echo");
         let second = metrics.clone().call_started("echo.openfaas-fn");
-        assert!(values(&metrics).contains(&line(2)));
+        assert!(values(&exposition).contains(&line(2)));
         drop((first, second));
-        assert!(values(&metrics).contains(&line(0)));
+        assert!(values(&exposition).contains(&line(0)));
     }
 
     #[test]
     fn there_is_an_end_to_the_names_that_callers_choose() {
-        let metrics = metrics();
+        let (exposition, metrics) = metrics();
         assert_eq!(metrics.label(&"a".repeat(LONGEST_NAME)), "other");
         for n in 0..MOST_NAMES {
             assert_eq!(metrics.label(&format!("f{n}")), format!("f{n}.openfaas-fn"));
         }
         assert_eq!(metrics.label("one-more"), "other");
         assert_eq!(metrics.label("f0.openfaas-fn"), "f0.openfaas-fn");
+        let beside = exposition.queue("beside").unwrap();
+        assert_eq!((beside.label("one-more"), beside.label("f0")), ("other".to_owned(), "f0.openfaas-fn".to_owned()));
+    }
+
+    #[test]
+    fn each_queue_of_a_process_has_series_of_its_own() {
+        let (exposition, first) = metrics();
+        let second = exposition.queue("second").unwrap();
+        first.settled();
+        second.callback("delivered");
+        second.lease_lost();
+        exposition.reconnected();
+        let values = values(&exposition);
+        for line in [
+            r#"queue_worker_messages_processed_total{queue_name="faas-request"} 1"#,
+            r#"queue_worker_messages_processed_total{queue_name="second"} 0"#,
+            r#"queue_worker_callbacks_total{queue_name="second",result="delivered"} 1"#,
+            "queue_worker_lease_lost_total 1",
+            "queue_worker_nats_reconnect_total 1",
+        ] {
+            assert_eq!(values.iter().filter(|found| *found == line).count(), 1, "{line} is not in\n{values:#?}");
+        }
+        let text = exposition.render();
+        assert!(table::all().all(|(name, ..)| text.matches(&format!("# TYPE {name} ")).count() == 1), "{text}");
+        assert!(exposition.queue("second").is_err());
     }
 }

@@ -42,11 +42,17 @@ pub struct Permit {
 }
 
 impl Permits {
-    /// `limit` permits shared by `lanes` lanes.
-    pub fn lanes(limit: usize, lanes: usize) -> Vec<Lane> {
-        let lane_states = (0..lanes).map(|_| LaneState::default()).collect();
-        let permits = Self(Arc::new(Mutex::new(State { limit, free: limit, turn: 0, lanes: lane_states })));
-        (0..lanes).map(|index| Lane { permits: permits.clone(), index }).collect()
+    /// `limit` permits, and no lane yet.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { limit, free: limit, turn: 0, lanes: Vec::new() })))
+    }
+
+    /// `count` more lanes that share the permits: each queue adds its own when it is ready.
+    pub fn lanes(&self, count: usize) -> Vec<Lane> {
+        let mut state = self.state();
+        let begin = state.lanes.len();
+        state.lanes.extend((0..count).map(|_| LaneState::default()));
+        (begin..begin + count).map(|index| Lane { permits: self.clone(), index }).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -153,7 +159,7 @@ mod tests {
     use super::*;
 
     fn two(limit: usize) -> (Lane, Lane) {
-        let mut lanes = Permits::lanes(limit, 2);
+        let mut lanes = Permits::new(limit).lanes(2);
         let due = lanes.pop().unwrap();
         (lanes.pop().unwrap(), due)
     }
@@ -190,6 +196,24 @@ mod tests {
             drop(due_permit);
             running = waiting_fresh.now_or_never().expect("the fresh lane's turn");
         }
+    }
+
+    #[test]
+    fn lanes_that_come_later_get_their_share_and_none_starves() {
+        let permits = Permits::new(1);
+        let mut lanes = permits.lanes(2);
+        let running = lanes[0].take_free(1);
+        lanes.extend(permits.lanes(2));
+        let mut waiting: Vec<_> = lanes.iter_mut().map(|lane| Box::pin(lane.acquire())).enumerate().collect();
+        assert!(waiting.iter_mut().all(|(_, acquire)| acquire.now_or_never().is_none()));
+        drop(running);
+        // Each one that is served gives its permit back at once; the one that had it before all others is the last.
+        let mut served = Vec::new();
+        while !waiting.is_empty() {
+            let next = waiting.iter_mut().position(|(_, acquire)| acquire.now_or_never().is_some()).unwrap();
+            served.push(waiting.remove(next).0);
+        }
+        assert_eq!(served, [1, 2, 3, 0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    config::{Config, Deliver, RetryTimer},
+    config::{Config, Deliver, Queue, RetryTimer},
     jetstream::{ApiError, JetStream, nanoseconds},
     names::Names,
     timer::Timer,
@@ -79,15 +79,15 @@ pub async fn missing(jetstream: &JetStream, ready: &Ready, dead: Option<&str>) -
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn ensure(jetstream: &JetStream, config: &Config, names: &Names) -> Result<Ready, SetupError> {
-    let setup = Setup { jetstream, config, names };
+pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, names: &Names) -> Result<Ready, SetupError> {
+    let setup = Setup { jetstream, config, settings, names };
     let timer = setup.timer()?;
     let queue = setup.queue_stream().await?;
     setup.retries_stream().await?;
     if config.dead_letters.enabled {
         setup.dead_stream().await?;
     }
-    let fresh = setup.consumer(&names.stream, &config.queue.durable, &config.queue.filter_subject, setup.deliver(&queue)).await?;
+    let fresh = setup.consumer(&names.stream, &settings.durable, &settings.filter_subject, setup.deliver(&queue)).await?;
     let due = setup.consumer(&names.retries, "due", &names.due_subjects(), Some("all")).await?;
     Ok(Ready { fresh, due, timer })
 }
@@ -95,6 +95,7 @@ pub async fn ensure(jetstream: &JetStream, config: &Config, names: &Names) -> Re
 struct Setup<'a> {
     jetstream: &'a JetStream,
     config: &'a Config,
+    settings: &'a Queue,
     names: &'a Names,
 }
 
@@ -226,7 +227,7 @@ impl Setup<'_> {
         if queue.get("retention").and_then(Value::as_str) == Some("workqueue") {
             return Some("all");
         }
-        self.config.queue.deliver.map(|deliver| match deliver {
+        self.settings.deliver.map(|deliver| match deliver {
             Deliver::New => "new",
             Deliver::All => "all",
         })

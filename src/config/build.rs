@@ -7,7 +7,7 @@ use super::{
     gateway::gateway,
     names,
     nats::nats,
-    queue::queue,
+    queue::queues,
     reader::{Reader, Reported},
     table::{SETTINGS, Setting},
     values::{Read, boolean, choice, count, listen, size},
@@ -20,7 +20,7 @@ use crate::{
 
 pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let nats = nats(reader);
-    let queue = queue(reader);
+    let queues = queues(reader);
     let gateway_url = gateway(reader);
     let function_namespace = reader.value("function_namespace", names::word);
     let max_inflight = reader.value("max_inflight", count(1..=100_000));
@@ -39,7 +39,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     unbuilt(reader, "allowed_callback_urls", "the list of allowed callback URLs is");
     Ok(Config {
         nats: nats?,
-        queue: queue?,
+        queues: queues?,
         gateway_url: gateway_url?,
         function_namespace: function_namespace?,
         max_inflight: max_inflight?,

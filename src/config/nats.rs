@@ -8,7 +8,7 @@ use super::{
     names,
     reader::{Reader, Reported},
     typed::masked,
-    values::{Read, boolean, count, file, host, port},
+    values::{Read, boolean, count, file, host, list, port},
 };
 
 /// How to reach and log in to NATS.
@@ -91,17 +91,13 @@ pub(super) fn address(reader: &mut Reader, host_name: &'static str, port_name: &
 }
 
 fn servers(reader: &mut Reader) -> Result<Vec<String>, Reported> {
-    let urls = reader.optional("nats_url", urls);
+    let urls = reader.optional("nats_url", list(server));
     // All of them are read, so that all their errors come to light.
     let ours = address(reader, "nats_host", "nats_port");
     let theirs = address(reader, "faas_nats_address", "faas_nats_port");
     let (urls, ours, theirs) = (urls?, ours?, theirs?);
     let address = ours.or(theirs).unwrap_or_else(|| "127.0.0.1:4222".to_owned());
     Ok(urls.unwrap_or_else(|| vec![format!("nats://{address}")]))
-}
-
-fn urls(text: &str) -> Read<Vec<String>> {
-    text.split(',').map(|url| server(url.trim())).collect()
 }
 
 fn server(text: &str) -> Read<String> {

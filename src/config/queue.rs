@@ -1,12 +1,14 @@
-//! The queue that is served, and the names in NATS that follow from its own.
+//! The queues that are served, and the names in NATS that follow from their own.
+
+use std::{collections::BTreeMap, iter::zip};
 
 use super::{
     names::{self, stream_of},
     reader::{Reader, Reported},
-    values::choice,
+    values::{Read, choice, list},
 };
 
-/// The queue that is served.
+/// A queue that is served.
 #[derive(Debug, Clone)]
 pub struct Queue {
     /// The subject invocations arrive on.
@@ -44,32 +46,75 @@ impl Queue {
     }
 }
 
-pub(super) fn queue(reader: &mut Reader) -> Result<Queue, Reported> {
-    let stream = reader.optional("nats_stream", names::name);
-    let name = reader.optional("queue_name", names::queue);
-    let filter_subject = reader.optional("nats_filter_subject", names::filter);
+pub(super) fn queues(reader: &mut Reader) -> Result<Vec<Queue>, Reported> {
+    let streams = reader.optional("nats_stream", list(names::name));
+    let names = reader.optional("queue_name", list(names::queue));
+    let filters = reader.optional("nats_filter_subject", list(names::filter));
     let durable = reader.value("nats_durable", names::name);
     let deliver = reader.optional("nats_deliver", choice(&[("new", Deliver::New), ("all", Deliver::All)]));
 
-    let stream = stream?;
-    let name = match (name?, &stream) {
-        (Some(name), _) => name,
-        // The stream's name is a queue's name now and has to do for one.
-        (None, Some(stream)) => names::queue(stream).map_err(|expected| reader.fault("nats_stream", expected))?,
-        (None, None) => "faas-request".to_owned(),
+    let (streams, filters) = (streams?, filters?);
+    let names = match (names?, &streams) {
+        (Some(names), _) => names,
+        // A stream's name is a queue's name now and has to do for one.
+        (None, Some(streams)) => {
+            let names: Read<_> = streams.iter().map(|stream| names::queue(stream)).collect();
+            names.map_err(|expected| reader.fault("nats_stream", expected))?
+        }
+        (None, None) => vec!["faas-request".to_owned()],
     };
-    let queue = Queue {
-        stream: stream.unwrap_or_else(|| stream_of(&name, "")),
-        filter_subject: filter_subject?.unwrap_or_else(|| name.clone()),
-        durable: durable?,
-        deliver: deliver?,
-        name,
-    };
-    for (derived, what) in [(queue.retries_stream(), "retries"), (queue.dead_stream(), "dead letters")] {
-        if queue.stream == derived {
-            let expected = format!("expected another name, this is the stream of the {what} of {}", queue.name);
-            return Err(reader.fault("nats_stream", expected));
+    let streams = one_each(reader, "nats_stream", streams, &names);
+    let filters = one_each(reader, "nats_filter_subject", filters, &names);
+    let (durable, deliver, streams, filters) = (durable?, deliver?, streams?, filters?);
+    let queues: Vec<_> = zip(names, zip(streams, filters))
+        .map(|(name, (stream, filter))| Queue {
+            stream: stream.unwrap_or_else(|| stream_of(&name, "")),
+            filter_subject: filter.unwrap_or_else(|| name.clone()),
+            durable: durable.clone(),
+            deliver,
+            name,
+        })
+        .collect();
+    keep_apart(reader, &queues)?;
+    Ok(queues)
+}
+
+/// What was set for each queue, by position.
+fn one_each(
+    reader: &mut Reader,
+    setting: &'static str,
+    values: Option<Vec<String>>,
+    queues: &[String],
+) -> Result<Vec<Option<String>>, Reported> {
+    match values {
+        None => Ok(vec![None; queues.len()]),
+        Some(values) if values.len() == queues.len() => Ok(values.into_iter().map(Some).collect()),
+        Some(_) => Err(reader.fault(setting, format!("expected one value for each queue ({}), in that order", queues.join(", ")))),
+    }
+}
+
+/// That no stream is taken twice, by two queues or for two purposes of one.
+fn keep_apart(reader: &mut Reader, queues: &[Queue]) -> Result<(), Reported> {
+    let named_by = if reader.is_set("queue_name") { "queue_name" } else { "nats_stream" };
+    let mut taken: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+    for queue in queues {
+        let name = queue.name.as_str();
+        let streams = [
+            (queue.stream.clone(), "stream"),
+            (queue.retries_stream(), "stream of the retries"),
+            (queue.dead_stream(), "stream of the dead letters"),
+        ];
+        for (stream, purpose) in streams {
+            let Some((other, its)) = taken.insert(stream.clone(), (name, purpose)) else { continue };
+            return Err(if other != name {
+                let both = format!("{stream} is the {its} of {other} and the {purpose} of {name}");
+                reader.fault(named_by, format!("expected queues with streams of their own, but {both}"))
+            } else if its == purpose {
+                reader.fault(named_by, format!("expected each queue once, but {name} stands there twice"))
+            } else {
+                reader.fault("nats_stream", format!("expected another name, this is the {purpose} of {name}"))
+            });
         }
     }
-    Ok(queue)
+    Ok(())
 }

@@ -121,10 +121,10 @@ settings! {
         nats_manage: Bool = Value("true"), "false: only bind, never create or update streams or consumers";
     }
     "Queue" {
-        queue_name: Text = Derived("nats_stream, else faas-request"), "The subject that invocations arrive on",
+        queue_name: Text = Derived("nats_stream, else faas-request"), "The subject that invocations arrive on; comma separated: several queues",
             also &["nats_channel", "faas_nats_channel"];
-        nats_stream: Text = Derived("the queue's name, dots as _"), "The queue's stream";
-        nats_filter_subject: Text = Derived("the queue's name"), "What the consumer takes from the stream";
+        nats_stream: Text = Derived("the queue's name, dots as _"), "The queue's stream; several queues: one each, comma separated, in their order";
+        nats_filter_subject: Text = Derived("the queue's name"), "What the consumer takes from the stream; several queues: one each, as for nats_stream";
         nats_durable: Text = Value("faas-workers"), "The queue's durable pull consumer";
         nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is no work queue";
         nats_stream_replicas: Count = Value("1"), "Replicas of the streams that this program creates, 1 to 5";

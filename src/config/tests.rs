@@ -51,11 +51,12 @@ fn nothing_set_gives_the_defaults_that_are_promised() {
     assert_eq!((config.nats.ca_file, config.nats.client_cert, config.nats.js_domain), (None, None, None));
     assert_eq!((config.nats.inbox_prefix.as_str(), config.nats.manage), ("_INBOX", true));
     assert_eq!(config.nats.stream_replicas, 1);
-    assert_eq!((config.queue.name.as_str(), config.queue.stream.as_str()), ("faas-request", "faas-request"));
-    assert_eq!((config.queue.filter_subject.as_str(), config.queue.deliver), ("faas-request", None));
-    assert_eq!(config.queue.durable, "faas-workers");
-    assert_eq!(config.queue.retries_stream(), "faas-request-retries");
-    assert_eq!(config.queue.dead_stream(), "faas-request-dead");
+    let [queue] = config.queues.try_into().unwrap();
+    assert_eq!((queue.name.as_str(), queue.stream.as_str()), ("faas-request", "faas-request"));
+    assert_eq!((queue.filter_subject.as_str(), queue.deliver), ("faas-request", None));
+    assert_eq!(queue.durable, "faas-workers");
+    assert_eq!(queue.retries_stream(), "faas-request-retries");
+    assert_eq!(queue.dead_stream(), "faas-request-dead");
     assert_eq!(config.gateway_url.as_str(), "http://127.0.0.1:8080/");
     assert_eq!(config.function_namespace, "openfaas-fn");
     assert_eq!(config.max_inflight, 50);

@@ -33,6 +33,11 @@ pub(super) fn choice<T: Copy>(options: &[(&str, T)]) -> impl Fn(&str) -> Read<T>
     }
 }
 
+/// Several values, comma separated.
+pub(super) fn list<T>(read: impl Fn(&str) -> Read<T>) -> impl Fn(&str) -> Read<Vec<T>> {
+    move |text| text.split(',').map(|part| read(part.trim())).collect()
+}
+
 /// A port, checked; 0 is none.
 pub(super) fn port(text: &str) -> Read<u16> {
     count(1..=u16::MAX)(text)

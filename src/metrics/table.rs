@@ -15,15 +15,17 @@ const WAITS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0
 /// Seconds that a due retry is late.
 const LATENESS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Turns the table into a struct with one registered field a row, and into the list of all rows.
+/// Turns a table into a struct with one registered field a row, and into the list of its rows.
 macro_rules! families {
-    ($($field:ident: $kind:ident $labels:tt $(in $buckets:ident)?, $name:literal, $help:literal;)*) => {
-        /// Every metric, one field a row.
-        pub(super) struct Families { $(pub(super) $field: $kind),* }
+    ($(#[$doc:meta])* $scope:ident, $list:ident:
+     $($field:ident: $kind:ident $labels:tt $(in $buckets:ident)?, $name:literal, $help:literal;)*) => {
+        $(#[$doc])*
+        pub(super) struct $scope { $(pub(super) $field: $kind),* }
 
-        impl Families {
-            /// Makes every metric and registers it.
-            pub(super) fn register(registry: &Registry, queue_name: &str) -> Result<Self, Error> {
+        impl $scope {
+            /// Makes every metric of the table and registers it. The label `queue_name` is the same for all events of a
+            /// queue, so that it is fixed here and costs nothing later.
+            pub(super) fn register(registry: &Registry, queue_name: Option<&str>) -> Result<Self, Error> {
                 Ok(Self { $($field: {
                     let buckets: &[f64] = &[];
                     $(let buckets = { let _ = buckets; $buckets };)?
@@ -32,52 +34,64 @@ macro_rules! families {
             }
         }
 
-        /// Name, type and help text of every metric.
-        pub(super) const ALL: &[(&str, &str, &str)] = &[$(($name, <$kind as Family>::TYPE, $help)),*];
+        /// Name, type and help text of every metric of the table.
+        const $list: &[(&str, &str, &str)] = &[$(($name, <$kind as Family>::TYPE, $help)),*];
     };
 }
 
 families! {
-    pending: IntGaugeVec ["queue_name", "function_name"],
+    /// The metrics of one queue: all carry `queue_name` besides the labels that stand here.
+    OfQueue, OF_QUEUE:
+    pending: IntGaugeVec ["function_name"],
         "queue_worker_pending_messages", "Messages of the queue that no worker has taken yet.";
-    processed: IntCounter ["queue_name"],
+    processed: IntCounter [],
         "queue_worker_messages_processed_total", "Messages that were settled.";
-    submitted: IntGauge ["queue_name"],
+    submitted: IntGauge [],
         "queue_worker_messages_submitted_total", "Messages that ever arrived: the last sequence of the queue's stream.";
-    inflight: IntGaugeVec ["queue_name", "function_name"],
+    inflight: IntGaugeVec ["function_name"],
         "queue_worker_function_invocation_inflight", "Calls that are running in this process.";
+    attempts: IntCounterVec ["function_name", "outcome"],
+        "queue_worker_attempts_total", "Calls whose outcome is known.";
+    attempt_duration: Histogram [] in CALLS,
+        "queue_worker_attempt_duration_seconds", "How long one call took.";
+    queue_wait: Histogram [] in WAITS,
+        "queue_worker_queue_wait_seconds", "From a message's arrival to its first call.";
+    end_to_end: Histogram [] in WAITS,
+        "queue_worker_end_to_end_seconds", "From a message's arrival to its end, with all retries.";
+    retries: IntCounterVec ["function_name", "reason"],
+        "queue_worker_retries_total", "Retries that were decided.";
+    retries_parked: IntGauge [],
+        "queue_worker_retries_parked", "Retries that wait for their due time.";
+    retry_lateness: Histogram [] in LATENESS,
+        "queue_worker_retry_lateness_seconds", "From a retry's due time to its call.";
+    dead_lettered: IntCounterVec ["function_name", "cause"],
+        "queue_worker_dead_letters_total", "Invocations that ended without success.";
+    dead: IntGauge [],
+        "queue_worker_dead_letters", "Dead letters that are stored.";
+    callbacks: IntCounterVec ["result"],
+        "queue_worker_callbacks_total", "Callbacks that were tried.";
+    oldest_pending: Gauge [],
+        "queue_worker_oldest_pending_age_seconds", "Age of the oldest message that no worker has taken yet; 0 when there is none.";
+}
+
+families! {
+    /// The metrics of the whole process.
+    OfProcess, OF_PROCESS:
     reconnects: IntCounter [],
         "queue_worker_nats_reconnect_total", "Times that the connection to NATS was made again.";
-    attempts: IntCounterVec ["queue_name", "function_name", "outcome"],
-        "queue_worker_attempts_total", "Calls whose outcome is known.";
-    attempt_duration: Histogram ["queue_name"] in CALLS,
-        "queue_worker_attempt_duration_seconds", "How long one call took.";
-    queue_wait: Histogram ["queue_name"] in WAITS,
-        "queue_worker_queue_wait_seconds", "From a message's arrival to its first call.";
-    end_to_end: Histogram ["queue_name"] in WAITS,
-        "queue_worker_end_to_end_seconds", "From a message's arrival to its end, with all retries.";
-    retries: IntCounterVec ["queue_name", "function_name", "reason"],
-        "queue_worker_retries_total", "Retries that were decided.";
-    retries_parked: IntGauge ["queue_name"],
-        "queue_worker_retries_parked", "Retries that wait for their due time.";
-    retry_lateness: Histogram ["queue_name"] in LATENESS,
-        "queue_worker_retry_lateness_seconds", "From a retry's due time to its call.";
-    dead_lettered: IntCounterVec ["queue_name", "function_name", "cause"],
-        "queue_worker_dead_letters_total", "Invocations that ended without success.";
-    dead: IntGauge ["queue_name"],
-        "queue_worker_dead_letters", "Dead letters that are stored.";
     dead_letters_dropped: IntCounter [],
         "queue_worker_dead_letters_dropped_total", "Invocations that ended without success and were not kept, as the settings ask.";
-    callbacks: IntCounterVec ["queue_name", "result"],
-        "queue_worker_callbacks_total", "Callbacks that were tried.";
     lease_lost: IntCounter [],
         "queue_worker_lease_lost_total", "Deliveries that were given up because their lease ended.";
     unstorable: IntCounter [],
         "queue_worker_unstorable_messages_total", "Retries and dead letters too large to store; their messages stay in their stream.";
-    oldest_pending: Gauge ["queue_name"],
-        "queue_worker_oldest_pending_age_seconds", "Age of the oldest message that no worker has taken yet; 0 when there is none.";
     build_info: IntGaugeVec ["version"],
         "queue_worker_build_info", "Always 1; the version is in the label.";
+}
+
+/// Name, type and help text of every metric.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    OF_QUEUE.iter().chain(OF_PROCESS).copied()
 }
 
 /// A kind of metric that the table can name.
@@ -112,13 +126,17 @@ family! {
     }
 }
 
-/// The queue is one and the same for all, so its label is fixed here and costs nothing later.
-fn register<F: Family>(registry: &Registry, queue_name: &str, mut opts: Opts, labels: &[&str], buckets: &[f64]) -> Result<F, Error> {
-    if labels.contains(&"queue_name") {
+fn register<F: Family>(
+    registry: &Registry,
+    queue_name: Option<&str>,
+    mut opts: Opts,
+    labels: &[&str],
+    buckets: &[f64],
+) -> Result<F, Error> {
+    if let Some(queue_name) = queue_name {
         opts = opts.const_label("queue_name", queue_name);
     }
-    let others: Vec<&str> = labels.iter().copied().filter(|l| *l != "queue_name").collect();
-    let family = F::declare(opts, &others, buckets)?;
+    let family = F::declare(opts, labels, buckets)?;
     registry.register(Box::new(family.clone()))?;
     Ok(family)
 }

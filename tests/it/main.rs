@@ -26,6 +26,7 @@ mod harness;
 mod life;
 mod observe;
 mod pace;
+mod queues;
 mod redelivery;
 mod start;
 mod streams;

@@ -8,7 +8,7 @@ use queue_worker::{
     config,
     drain::Running,
     gate::Gate,
-    metrics::Metrics,
+    metrics::{Exposition, Metrics},
     permits::Permits,
     policy::RetryPolicy,
     pull::Pull,
@@ -46,7 +46,13 @@ pub struct Report {
 pub fn run(plan: Plan, bug: Option<Bug>) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut world = World { shared: Shared::new(plan), metrics: Metrics::new("q", "ns").unwrap(), bug, next: 0, alive: Vec::new() };
+        let mut world = World {
+            shared: Shared::new(plan),
+            metrics: Exposition::new("ns").unwrap().queue("q").unwrap(),
+            bug,
+            next: 0,
+            alive: Vec::new(),
+        };
         world.live().await;
         let ledger = &mut world.shared.state().ledger;
         Report { broken: std::mem::take(&mut ledger.broken), trace: std::mem::take(&mut ledger.trace), tally: ledger.tally() }
@@ -190,7 +196,7 @@ impl World {
             name: format!("w{number}"),
             cut: running.cut.clone(),
         });
-        let lanes = Permits::lanes(plan.max_inflight, CONSUMERS.len());
+        let lanes = Permits::new(plan.max_inflight).lanes(CONSUMERS.len());
         for (lane, consumer) in lanes.into_iter().zip(CONSUMERS) {
             let source = Tap::new(line.clone(), consumer);
             running.pulling.spawn(

@@ -27,14 +27,13 @@ fn addresses_follow_from_the_first_way_that_is_set() {
 #[test]
 fn the_names_of_a_queue_follow_from_each_other() {
     let names = |words: &[&str]| {
-        let queue = config(words).queue;
-        [queue.name.clone(), queue.stream.clone(), queue.filter_subject.clone(), queue.dead_stream()].join(" ")
+        let one = |queue: &Queue| [queue.name.clone(), queue.stream.clone(), queue.filter_subject.clone(), queue.dead_stream()].join(" ");
+        config(words).queues.iter().map(one).collect::<Vec<_>>().join("; ")
     };
     assert_eq!(names(&["queue_name=team.jobs"]), "team.jobs team_jobs team.jobs team_jobs-dead");
     assert_eq!(names(&["nats_stream=jobs"]), "jobs jobs jobs jobs-dead");
     assert_eq!(names(&["nats_stream=OF_jobs", "queue_name=jobs"]), "jobs OF_jobs jobs jobs-dead");
     assert_eq!(names(&["nats_filter_subject=faas-request.>"]), "faas-request faas-request faas-request.> faas-request-dead");
-    check_fault(&["queue_name=a,b"], "queue_name=a,b: serving several queues is not built yet; only one name works");
     for (stream, what) in [("team_jobs-dead", "dead letters"), ("team_jobs-retries", "retries")] {
         check_fault(
             &["queue_name=team.jobs", &format!("nats_stream={stream}")],
@@ -43,8 +42,42 @@ fn the_names_of_a_queue_follow_from_each_other() {
     }
     let [fault] = faults(&["nats_stream=a.b"]).try_into().unwrap();
     assert!(fault.starts_with("nats_stream=a.b: expected a name"), "{fault}");
-    assert_eq!(config(&["nats_deliver=New"]).queue.deliver, Some(Deliver::New));
-    assert_eq!(config(&["nats_deliver=all"]).queue.deliver, Some(Deliver::All));
+    assert_eq!(config(&["nats_deliver=New"]).queues[0].deliver, Some(Deliver::New));
+    assert_eq!(config(&["nats_deliver=all"]).queues[0].deliver, Some(Deliver::All));
+
+    assert_eq!(names(&["queue_name=a, team.b"]), "a a a a-dead; team.b team_b team.b team_b-dead");
+    assert_eq!(names(&["nats_stream=a,b"]), "a a a a-dead; b b b b-dead");
+    assert_eq!(names(&["queue_name=a,b", "nats_stream=OF_a,OF_b", "nats_filter_subject=a.>,b.>"]), "a OF_a a.> a-dead; b OF_b b.> b-dead");
+    let shared = config(&["queue_name=a,b", "nats_durable=d", "nats_deliver=new"]).queues;
+    assert!(shared.iter().all(|queue| (queue.durable.as_str(), queue.deliver) == ("d", Some(Deliver::New))));
+}
+
+#[test]
+fn every_queue_has_what_is_set_for_it() {
+    let expected = "expected one value for each queue (a, b), in that order";
+    for words in ["nats_stream=s", "nats_stream=s,t,u", "nats_filter_subject=a.>", "nats_filter_subject=a,b,c"] {
+        check_fault(&["queue_name=a,b", words], &format!("{words}: {expected}"));
+    }
+    check_fault(&["queue_name=a", "nats_stream=s,t"], "nats_stream=s,t: expected one value for each queue (a), in that order");
+    check_fault(
+        &["queue_name=a,,b"],
+        "queue_name=a,,b: expected a subject: words joined by dots, without spaces, * and >, and no $ in front",
+    );
+}
+
+#[test]
+fn queues_whose_names_collide_are_refused() {
+    let check = |words: &[&str], named: &str, what: &str| {
+        let shown = words.iter().find(|word| word.starts_with(named)).unwrap();
+        check_fault(words, &format!("{shown}: expected {what}"));
+    };
+    let apart = |rest: &str| format!("queues with streams of their own, but {rest}");
+    check(&["queue_name=a,b,a"], "queue_name", "each queue once, but a stands there twice");
+    check(&["queue_name=a.b,a_b"], "queue_name", &apart("a_b is the stream of a.b and the stream of a_b"));
+    check(&["queue_name=a,a-retries"], "queue_name", &apart("a-retries is the stream of the retries of a and the stream of a-retries"));
+    check(&["queue_name=a-dead,a"], "queue_name", &apart("a-dead is the stream of a-dead and the stream of the dead letters of a"));
+    check(&["queue_name=a,b", "nats_stream=s,s"], "queue_name", &apart("s is the stream of a and the stream of b"));
+    check(&["nats_stream=a,b,b-dead"], "nats_stream", &apart("b-dead is the stream of the dead letters of b and the stream of b-dead"));
 }
 
 #[test]

@@ -36,7 +36,7 @@ const CHART: &[&str] = &[
 fn what_the_chart_renders_is_understood() {
     let Loaded { config, notes } = load_words(CHART).unwrap();
     assert_eq!(config.nats.servers, ["nats://nats.openfaas.svc.cluster.local:4222"]);
-    assert_eq!((config.queue.name.as_str(), config.queue.stream.as_str()), ("faas-request", "faas-request"));
+    assert_eq!((config.queues[0].name.as_str(), config.queues[0].stream.as_str()), ("faas-request", "faas-request"));
     assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas.svc.cluster.local:8080/");
     assert_eq!((config.retry.max_attempts, config.retry.backoff.jitter), (100, Jitter::None));
     let ignored: Vec<_> = notes.iter().filter_map(|note| note.split_once(' ')).map(|(name, _)| name).collect();
@@ -50,7 +50,7 @@ fn what_the_chart_of_a_queue_renders_is_understood() {
     words.extend(more);
     words.push("nats_stream=custom-request");
     let Loaded { config, notes } = load_words(&words).unwrap();
-    assert_eq!((config.queue.name.as_str(), config.queue.stream.as_str()), ("custom-request", "custom-request"));
+    assert_eq!((config.queues[0].name.as_str(), config.queues[0].stream.as_str()), ("custom-request", "custom-request"));
     assert_eq!(notes.len(), 5);
 }
 

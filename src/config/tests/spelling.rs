@@ -21,7 +21,7 @@ fn every_spelling_is_the_same_setting() {
         ],
     );
     check_same(
-        |config| config.queue.name,
+        |config| config.queues[0].name.clone(),
         "jobs".to_owned(),
         &[&["queue_name=jobs"], &["NATS_CHANNEL=jobs"], &["faas_nats_channel=jobs"], &["--faas-nats-channel=jobs"]],
     );
@@ -55,7 +55,7 @@ fn flags_take_their_value_as_people_type_it() {
 fn the_flag_wins_over_the_environment_and_an_empty_value_is_none() {
     assert_eq!(config(&["--max-inflight=7", "max_inflight=8"]).max_inflight, 7);
     assert_eq!(config(&["--max-inflight=7", "max_inflight=many"]).max_inflight, 7);
-    assert_eq!(config(&["--nats-channel=a", "queue_name=b"]).queue.name, "a");
+    assert_eq!(config(&["--nats-channel=a", "queue_name=b"]).queues[0].name, "a");
     assert_eq!(config(&["--max-inflight=", "max_inflight=8"]).max_inflight, 8);
     assert_eq!(config(&["max_inflight=", "MAX_INFLIGHT=8", "maxInflight=  "]).max_inflight, 8);
 }

@@ -99,6 +99,11 @@ impl Nats {
         std::fs::write(&self.config, text.replace(old, new)).unwrap();
     }
 
+    /// Makes the running broker read its configuration again.
+    pub fn reload(&self) {
+        self.process.as_ref().unwrap().signal("HUP");
+    }
+
     /// Ends the broker by SIGKILL and starts it again.
     pub async fn restart(&mut self) {
         self.kill().await;
