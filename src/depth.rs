@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::Broker,
+    decode::FunctionName,
     jetstream::{ApiError, JetStream},
-    metrics::{Depth, Metrics},
+    metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     names::Names,
     streams::Bound,
 };
+
+/// How many pages of subjects are asked for at most; the broker puts 100,000 on one.
+const PAGES: usize = 4;
 
 /// The gauges of every queue that was made ready. Cheap to clone; the clones agree.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +33,8 @@ pub struct Gauge {
     pub names: Names,
     /// The consumer of fresh invocations.
     pub fresh: Bound,
+    /// What that consumer takes, if the wildcards in it stand for functions.
+    pub functions: Option<String>,
     /// Whether there is a stream of dead letters.
     pub dead_letters: bool,
     /// The queue's metrics.
@@ -50,50 +56,133 @@ impl Gauges {
 
 impl Gauge {
     async fn refresh(&self) {
-        match read(&self.jetstream, &self.names, &self.fresh, self.dead_letters).await {
+        match self.read().await {
             Ok(depth) => self.metrics.set_depth(depth),
             Err(error) => tracing::debug!(queue = self.names.queue, %error, "the queue's depth is not known"),
         }
     }
+
+    /// Fails where the broker does not answer one of the questions.
+    async fn read(&self) -> Result<Depth, ApiError> {
+        let names = &self.names;
+        let consumer = self.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
+        let (pending, unsettled) = (number(&consumer, "/num_pending"), number(&consumer, "/num_ack_pending"));
+        let next = number(&consumer, "/delivered/stream_seq") + 1;
+        let queue = self.stream(&names.stream, &json!({})).await?;
+        // Only a work queue holds just what is not settled.
+        let is_work_queue = queue.pointer("/config/retention").and_then(Value::as_str) == Some("workqueue");
+        let backlogs = match self.functions.as_ref().filter(|_| is_work_queue) {
+            Some(filter) => Some(self.backlogs(filter, pending + unsettled).await?),
+            None => None,
+        };
+        let retries = self.stream(&names.retries, &json!({})).await?;
+        let due = self.consumer(&names.retries, "due").await?;
+        Ok(Depth {
+            pending,
+            backlogs,
+            submitted: number(&queue, "/state/last_seq"),
+            parked: number(&retries, "/state/messages").saturating_sub(number(&due, "/num_pending") + number(&due, "/num_ack_pending")),
+            dead: if self.dead_letters { number(&self.stream(&names.dead, &json!({})).await?, "/state/messages") } else { 0 },
+            oldest_pending: if pending > 0 { self.age(next).await? } else { None },
+        })
+    }
+
+    /// How much is stored of each function, page by page; what lies behind the last page that is asked for counts as what has
+    /// no name. The broker does not tell a consumer's pending messages by subject.
+    async fn backlogs(&self, filter: &str, all: u64) -> Result<Backlogs, ApiError> {
+        let (mut backlogs, mut offset) = (Backlogs::new(), 0);
+        for _ in 0..PAGES {
+            let question = json!({ "subjects_filter": filter, "offset": offset });
+            let page = self.stream(&self.names.stream, &question).await?;
+            let read = add(&mut backlogs, filter, &page);
+            offset += read;
+            if read == 0 || offset as u64 >= number(&page, "/total") {
+                return Ok(backlogs);
+            }
+        }
+        let named: u64 = backlogs.values().sum();
+        *backlogs.entry(None).or_default() += all.saturating_sub(named);
+        Ok(backlogs)
+    }
+
+    /// The age of the first message from `sequence` on.
+    async fn age(&self, sequence: u64) -> Result<Option<Duration>, ApiError> {
+        let question = json!({ "seq": sequence, "next_by_subj": ">" });
+        let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{}", self.names.stream), &question).await {
+            Err(ApiError::Refused { .. }) => return Ok(None),
+            other => other?,
+        };
+        let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
+        Ok(stored.map(|stored: SystemTime| self.jetstream.now().duration_since(stored).unwrap_or_default()))
+    }
+
+    async fn stream(&self, stream: &str, question: &Value) -> Result<Value, ApiError> {
+        self.jetstream.api(&format!("STREAM.INFO.{stream}"), question).await
+    }
+
+    async fn consumer(&self, stream: &str, consumer: &str) -> Result<Value, ApiError> {
+        self.jetstream.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
+    }
 }
 
-/// Reads the figures. Fails where the broker does not answer one of the questions.
-async fn read(jetstream: &JetStream, names: &Names, fresh: &Bound, dead_letters: bool) -> Result<Depth, ApiError> {
-    let consumer = consumer(jetstream, &fresh.stream, &fresh.consumer).await?;
-    let queue = stream(jetstream, &names.stream).await?;
-    let retries = stream(jetstream, &names.retries).await?;
-    let due = self::consumer(jetstream, &names.retries, "due").await?;
-    let dead = if dead_letters { number(&stream(jetstream, &names.dead).await?, "/state/messages") } else { 0 };
-    let pending = number(&consumer, "/num_pending");
-    let next = number(&consumer, "/delivered/stream_seq") + 1;
-    Ok(Depth {
-        pending,
-        submitted: number(&queue, "/state/last_seq"),
-        parked: number(&retries, "/state/messages").saturating_sub(number(&due, "/num_pending") + number(&due, "/num_ack_pending")),
-        dead,
-        oldest_pending: if pending > 0 { age(jetstream, names, next).await? } else { None },
-    })
+/// Adds the subjects of a page to the backlogs, and says how many there were. Subjects are other people's words: what names no
+/// function, and more functions than get a label, count together.
+fn add(backlogs: &mut Backlogs, filter: &str, page: &Value) -> usize {
+    let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { return 0 };
+    for (subject, messages) in subjects {
+        let function =
+            function(filter, subject).filter(|function| backlogs.len() < MOST_NAMES || backlogs.contains_key(&Some(function.clone())));
+        *backlogs.entry(function).or_default() += messages.as_u64().unwrap_or_default();
+    }
+    subjects.len()
 }
 
-/// The age of the first message from `sequence` on.
-async fn age(jetstream: &JetStream, names: &Names, sequence: u64) -> Result<Option<Duration>, ApiError> {
-    let question = json!({ "seq": sequence, "next_by_subj": ">" });
-    let answer = match jetstream.api(&format!("STREAM.MSG.GET.{}", names.stream), &question).await {
-        Err(ApiError::Refused { .. }) => return Ok(None),
-        other => other?,
-    };
-    let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
-    Ok(stored.map(|stored: SystemTime| jetstream.now().duration_since(stored).unwrap_or_default()))
-}
-
-async fn stream(jetstream: &JetStream, stream: &str) -> Result<Value, ApiError> {
-    jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({})).await
-}
-
-async fn consumer(jetstream: &JetStream, stream: &str, consumer: &str) -> Result<Value, ApiError> {
-    jetstream.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
+/// The function that a subject names: what stands there for the wildcards of the filter. Dots of the name may be written `%2E`.
+fn function(filter: &str, subject: &str) -> Option<FunctionName> {
+    let mut tokens = subject.split('.');
+    let mut name = Vec::new();
+    for wanted in filter.split('.') {
+        match wanted {
+            "*" => name.push(tokens.next()?),
+            ">" => name.extend(tokens.by_ref()),
+            _ => drop(tokens.next()),
+        }
+    }
+    name.join(".").replace("%2E", ".").parse().ok()
 }
 
 fn number(answer: &Value, pointer: &str) -> u64 {
     answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wildcards_of_the_filter_stand_for_the_function() {
+        for (filter, subject, name) in [
+            ("faas-request.>", "faas-request.echo", Some("echo")),
+            ("faas-request.>", "faas-request.echo.openfaas-fn", Some("echo.openfaas-fn")),
+            ("faas-request.*", "faas-request.echo%2Eopenfaas-fn", Some("echo.openfaas-fn")),
+            ("*.jobs.*", "echo.jobs.dev", Some("echo.dev")),
+            (">", "echo", Some("echo")),
+            ("faas-request.>", "faas-request", None),
+            ("faas-request.*", "faas-request.é", None),
+            ("faas-request.*", "faas-request.a%2E%2Eb", None),
+        ] {
+            assert_eq!(function(filter, subject).map(|function| function.to_string()).as_deref(), name, "{filter} {subject}");
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_the_names_in_subjects() {
+        let subjects: serde_json::Map<_, _> = (0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), json!(2))).collect();
+        let (mut backlogs, page) = (Backlogs::new(), json!({ "state": { "subjects": subjects } }));
+        assert_eq!(add(&mut backlogs, "q.*", &page), MOST_NAMES + 5);
+        assert_eq!((backlogs.len(), backlogs.get(&None)), (MOST_NAMES + 1, Some(&10)));
+        assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": { "subjects": { "q.f0000": 3, "q.new": 1 } } })), 2);
+        assert_eq!((backlogs.get(&"f0000".parse().ok()), backlogs.get(&None)), (Some(&5), Some(&11)));
+        assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": {} })), 0);
+    }
 }

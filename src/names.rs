@@ -170,6 +170,20 @@ impl FromStr for Id {
     }
 }
 
+/// Whether a subject with wildcards covers another, which may have some too.
+pub fn covers(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, tokens.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(token)) if token != ">" => {}
+            (wanted, Some(token)) if wanted == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +200,27 @@ mod tests {
         assert_eq!(Id { sequence: 7, stored: 36 }.to_string(), "7-10");
         for bad in ["", "7", "7-", "-1", "7-ä", "7-zzzzzzzzzzzzzzzzzz"] {
             assert_eq!(bad.parse::<Id>(), Err(()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards_cover_words() {
+        for (pattern, subject, expected) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a.b", "a", false),
+            ("a", "a.b", false),
+            ("*", "a", true),
+            ("*", "a.b", false),
+            ("*.b", "a.b", true),
+            (">", "a.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.>", "a.*", true),
+            ("a.*", "a.>", false),
+            ("a.>", "a.>", true),
+        ] {
+            assert_eq!(covers(pattern, subject), expected, "{pattern} {subject}");
         }
     }
 

@@ -125,6 +125,7 @@ impl<'a> Service<'a> {
             jetstream: jetstream.clone(),
             names: self.names.clone(),
             fresh: ready.fresh.clone(),
+            functions: self.queue.subjects_carry_function().then(|| self.queue.filter_subject.clone()),
             dead_letters: config.dead_letters.enabled,
             metrics: self.metrics.clone(),
         });

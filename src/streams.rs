@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     config::{Config, Deliver, Queue, RetryTimer},
     jetstream::{ApiError, JetStream, nanoseconds},
-    names::Names,
+    names::{Names, covers},
     timer::Timer,
 };
 
@@ -116,21 +116,18 @@ impl Setup<'_> {
     }
 
     async fn queue_stream(&self) -> Result<Value, SetupError> {
+        let subject = self.settings.subject();
         let replicas = self.config.nats.stream_replicas;
         let wanted = json!({
-            "name": self.names.stream, "subjects": [self.names.queue], "retention": "workqueue", "storage": "file", "num_replicas": replicas,
+            "name": self.names.stream, "subjects": [subject], "retention": "workqueue", "storage": "file", "num_replicas": replicas,
         });
         let found = self.stream(&self.names.stream, wanted).await?;
         if found
             .get("subjects")
             .and_then(Value::as_array)
-            .is_some_and(|subjects| !subjects.iter().filter_map(Value::as_str).any(|subject| covers(subject, &self.names.queue)))
+            .is_some_and(|subjects| !subjects.iter().filter_map(Value::as_str).any(|taken| covers(taken, subject)))
         {
-            tracing::warn!(
-                stream = self.names.stream,
-                subject = self.names.queue,
-                "the stream does not take what is published on the queue's subject"
-            );
+            tracing::warn!(stream = self.names.stream, subject, "the stream does not take what is published on the queue's subject");
         }
         Ok(found)
     }
@@ -335,18 +332,4 @@ fn belongs(stream: &str, found: &Value, subjects: &str) -> Result<(), SetupError
         "stream {stream} takes {} and not {subjects}: it is another queue's; choose another queue_name",
         taken.join(", ")
     )))
-}
-
-/// Whether a stream's subject (with wildcards) covers one without.
-fn covers(pattern: &str, subject: &str) -> bool {
-    let mut tokens = subject.split('.');
-    for wanted in pattern.split('.') {
-        match (wanted, tokens.next()) {
-            (">", Some(_)) => return true,
-            ("*", Some(_)) => {}
-            (wanted, Some(token)) if wanted == token => {}
-            _ => return false,
-        }
-    }
-    tokens.next().is_none()
 }

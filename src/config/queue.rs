@@ -7,6 +7,7 @@ use super::{
     reader::{Reader, Reported},
     values::{Read, choice, list},
 };
+use crate::names::covers;
 
 /// A queue that is served.
 #[derive(Debug, Clone)]
@@ -33,6 +34,19 @@ pub enum Deliver {
 }
 
 impl Queue {
+    /// What the queue's stream takes when it is made: the queue's name, unless the consumer is to take other subjects. Newer
+    /// gateways of OpenFaaS put the function's name into the subject, behind the queue's.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        if covers(&self.filter_subject, &self.name) { &self.name } else { &self.filter_subject }
+    }
+
+    /// Whether subjects carry the function: then it is what the filter's wildcards stand for.
+    #[must_use]
+    pub fn subjects_carry_function(&self) -> bool {
+        self.subject().contains(['*', '>'])
+    }
+
     /// The stream of parked retries: the queue's name, dots as `_`, and `-retries`.
     #[must_use]
     pub fn retries_stream(&self) -> String {

@@ -43,7 +43,7 @@ families! {
     /// The metrics of one queue: all carry `queue_name` besides the labels that stand here.
     OfQueue, OF_QUEUE:
     pending: IntGaugeVec ["function_name"],
-        "queue_worker_pending_messages", "Messages of the queue that no worker has taken yet.";
+        "queue_worker_pending_messages", "Messages of the queue that no worker has taken yet; by function, where subjects carry it: those that are not settled yet.";
     processed: IntCounter [],
         "queue_worker_messages_processed_total", "Messages that were settled.";
     submitted: IntGauge [],

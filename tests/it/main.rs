@@ -23,6 +23,7 @@ mod crashes;
 mod dead_letters;
 mod drain;
 mod harness;
+mod layouts;
 mod life;
 mod observe;
 mod pace;

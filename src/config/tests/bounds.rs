@@ -53,6 +53,21 @@ fn the_names_of_a_queue_follow_from_each_other() {
 }
 
 #[test]
+fn a_filter_beside_the_queues_subject_is_the_newer_layout() {
+    for (filter, subject, carries_function) in [
+        ("faas-request", "faas-request", false),
+        ("*", "faas-request", false),
+        (">", "faas-request", false),
+        ("faas-request.>", "faas-request.>", true),
+        ("faas-request.*.*", "faas-request.*.*", true),
+        ("elsewhere", "elsewhere", false),
+    ] {
+        let queue = config(&[&format!("nats_filter_subject={filter}")]).queues.remove(0);
+        assert_eq!((queue.subject(), queue.subjects_carry_function()), (subject, carries_function), "{filter}");
+    }
+}
+
+#[test]
 fn every_queue_has_what_is_set_for_it() {
     let expected = "expected one value for each queue (a, b), in that order";
     for words in ["nats_stream=s", "nats_stream=s,t,u", "nats_filter_subject=a.>", "nats_filter_subject=a,b,c"] {

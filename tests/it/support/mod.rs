@@ -29,7 +29,7 @@ pub use latch::Latch;
 pub use nats::{DEAD, Nats, QUEUE, RETRIES};
 pub use proxy::Proxy;
 pub use stored::{Stored, base36};
-pub use worker::Worker;
+pub use worker::{Settings, Worker};
 
 /// How long anything may take before a scenario gives up. It is a safety net, never a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(60);
