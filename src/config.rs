@@ -12,6 +12,7 @@ mod build;
 mod env;
 mod foreign;
 mod gateway;
+mod login;
 mod names;
 mod nats;
 mod queue;
@@ -27,10 +28,10 @@ use std::{ffi::OsString, net::SocketAddr, time::Duration};
 use url::Url;
 
 pub use self::{
-    nats::{Login, Nats},
+    login::{Login, UrlLogin},
+    nats::Nats,
     queue::{Deliver, Queue},
     table::{Kind, Preset, Setting},
-    typed::masked,
 };
 use crate::policy::RetryPolicy;
 

@@ -1,14 +1,24 @@
 //! From settings to a connection that keeps itself up. A broker that is absent is waited for; one that says no ends the program.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    error::Error,
+    io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
-use crate::config::{Login, Nats};
+use crate::config::{Login, Nats, UrlLogin};
 
 /// Reconnects are at most this far apart, plus a jitter of a fifth, so that a restarted broker is found at once and a herd is not.
 const RECONNECT: Duration = Duration::from_millis(400);
@@ -20,9 +30,9 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// Why there is no connection and will be none.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The broker refused the credentials.
-    #[error("NATS refused the credentials")]
-    Refused,
+    /// The broker refused the credentials: these.
+    #[error("NATS refused the credentials: {0}")]
+    Refused(Login),
     /// A file of the settings cannot be read.
     #[error("{path}: {error}")]
     File {
@@ -65,24 +75,56 @@ pub struct Connection {
 pub async fn connect(settings: &Nats) -> Result<Connection, ConnectError> {
     let (link, link_seen) = watch::channel(Link { made: 0, up: false, since: Instant::now() });
     let (denied, denied_seen) = watch::channel(None);
-    let mut said = false;
+    check_certificates(settings).await?;
+    let mut said = String::new();
     loop {
         let options = options(settings, link.clone(), denied.clone()).await?;
         match options.connect(settings.servers.as_slice()).await {
             Ok(client) => return Ok(Connection { client, link: link_seen, denied: denied_seen }),
             Err(error) => match error.kind() {
-                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => return Err(ConnectError::Refused),
+                ConnectErrorKind::AuthorizationViolation => return Err(ConnectError::Refused(settings.login.clone())),
+                ConnectErrorKind::Authentication => {
+                    return Err(ConnectError::Unusable(format!("{}: the seed cannot sign what the server asks", settings.login)));
+                }
                 ConnectErrorKind::ServerParse => return Err(ConnectError::Unusable(format!("nats_url: {error}"))),
-                kind => {
-                    if !said {
-                        tracing::warn!(reason = %kind, "NATS is not there yet; waiting for it");
-                        said = true;
+                kind if kind == ConnectErrorKind::Tls || is_tls(&error) => {
+                    return Err(ConnectError::Unusable(format!("no TLS connection to NATS: {error}")));
+                }
+                _ => {
+                    let reason = error.to_string();
+                    if said != reason {
+                        tracing::warn!(reason, "NATS is not there yet; waiting for it");
+                        said = reason;
                     }
                 }
             },
         }
         sleep(pause()).await;
     }
+}
+
+/// Whether TLS itself said no, to a certificate or to a server that speaks something else: waiting mends neither.
+fn is_tls(error: &async_nats::ConnectError) -> bool {
+    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Reads the certificates once: the client reads them anew for each connection, and would say no more than "TLS error".
+async fn check_certificates(settings: &Nats) -> Result<(), ConnectError> {
+    let bad = |path: &Path| {
+        let path = path.display().to_string();
+        move |error: pem::Error| ConnectError::File { path, error: io::Error::new(io::ErrorKind::InvalidData, error) }
+    };
+    let certificates = settings.ca_file.iter().chain(settings.client_cert.iter().map(|(cert, _)| cert));
+    for path in certificates {
+        let text = read(path).await?;
+        let mut found = CertificateDer::pem_slice_iter(text.as_bytes());
+        found.next().unwrap_or(Err(pem::Error::NoItemsFound)).map_err(bad(path))?;
+    }
+    if let Some((_, key)) = &settings.client_cert {
+        PrivateKeyDer::from_pem_slice(read(key).await?.as_bytes()).map_err(bad(key))?;
+    }
+    Ok(())
 }
 
 async fn options(
@@ -98,19 +140,36 @@ async fn options(
         .max_reconnects(None)
         .reconnect_delay_callback(|attempt| if attempt <= 1 { Duration::ZERO } else { pause() })
         .subscription_capacity(1 << 16)
-        .event_callback(move |event| {
-            note(&event, &link, &denied);
-            std::future::ready(())
+        .event_callback({
+            let said = Mutex::new(None);
+            move |event| {
+                // While a broker is away the same is said several times a second.
+                let again =
+                    said.lock().unwrap_or_else(PoisonError::into_inner).replace(event.clone()).is_some_and(|before| before == event);
+                note(&event, again, &link, &denied);
+                std::future::ready(())
+            }
         });
     options = match &settings.login {
         Login::None => options,
         Login::Creds(path) => {
-            options.credentials(&read(path).await?).map_err(|error| ConnectError::File { path: path.display().to_string(), error })?
+            // The client reads no last line without its end.
+            let text = format!("{}\n", read(path).await?);
+            options.credentials(&text).map_err(|error| ConnectError::File { path: path.display().to_string(), error })?
         }
         Login::Nkey(path) => options.nkey(read(path).await?),
         Login::Token(path) => options.token(read(path).await?),
         Login::UserPassword(user, path) => options.user_and_password(user.clone(), read(path).await?),
+        Login::InUrl(UrlLogin { user, password: Some(password) }) => options.user_and_password(user.clone(), password.clone()),
+        Login::InUrl(UrlLogin { user, password: None }) => options.token(user.clone()),
     };
+    // Whoever names an authority or shows a certificate wants no connection without TLS, also where nobody asks for one.
+    if settings.ca_file.is_some() || settings.client_cert.is_some() {
+        options = options.require_tls(true);
+    }
+    if settings.tls_first {
+        options = options.tls_first();
+    }
     if let Some(ca) = &settings.ca_file {
         options = options.add_root_certificates(ca.clone());
     }
@@ -120,7 +179,7 @@ async fn options(
     Ok(options)
 }
 
-fn note(event: &Event, link: &watch::Sender<Link>, denied: &watch::Sender<Option<String>>) {
+fn note(event: &Event, again: bool, link: &watch::Sender<Link>, denied: &watch::Sender<Option<String>>) {
     match event {
         Event::Connected => {
             link.send_modify(|link| *link = Link { made: link.made + 1, up: true, since: Instant::now() });
@@ -135,7 +194,9 @@ fn note(event: &Event, link: &watch::Sender<Link>, denied: &watch::Sender<Option
         }
         other => {
             let text = other.to_string();
-            tracing::warn!(event = text, "NATS");
+            if !again {
+                tracing::warn!(event = text, "NATS");
+            }
             let state = *link.borrow();
             if text.to_lowercase().contains("authorization violation") && !state.up && state.since.elapsed() > REFUSED {
                 denied.send_replace(Some(text));

@@ -150,10 +150,13 @@ impl Source for Consumer {
     async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
         let inbox = self.inbox().await?;
         let (batch, question, silence) = match ask {
-            Ask::UpTo(batch) => (batch, json!({ "batch": batch, "no_wait": true }), NOW),
+            Ask::UpTo(batch) => {
+                let batch = batch.min(self.bound.max_batch);
+                (batch, json!({ "batch": batch, "no_wait": true }), NOW)
+            }
             Ask::One => {
                 // Short enough that most of the lease is left when a message comes at the end of the wait.
-                let wait = LONGEST_WAIT.min(self.bound.ack_wait / 4);
+                let wait = LONGEST_WAIT.min(self.bound.ack_wait / 4).min(self.bound.max_expires);
                 let heartbeat = HEARTBEAT.min(wait / 3);
                 let question = json!({ "batch": 1, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
                 (1, question, heartbeat * 2 + Duration::from_secs(1))

@@ -97,7 +97,9 @@ impl<'a> Service<'a> {
                 }
                 Err(SetupError::Never(reason)) => return Err(reason),
                 Err(SetupError::NotNow(reason)) => {
-                    if !jetstream.client().server_info().jetstream && began.elapsed() > JETSTREAM_STARTS {
+                    // A domain's servers may be others than the one that is connected to.
+                    let could_have = config.nats.js_domain.is_some() || jetstream.client().server_info().jetstream;
+                    if !could_have && began.elapsed() > JETSTREAM_STARTS {
                         return Err(format!("JetStream is not enabled on this NATS server ({reason})"));
                     }
                     if said != reason {

@@ -17,6 +17,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// How many deliveries of a consumer may be unacknowledged, over all workers.
 const MAX_ACK_PENDING: u64 = 10_000;
 
+/// A shorter lease would end before it could be renewed.
+const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
+
 mod code {
     pub const STREAM_NOT_FOUND: u64 = 10059;
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
@@ -43,6 +46,10 @@ pub struct Bound {
     pub consumer: String,
     /// How long the broker waits for an acknowledgement.
     pub ack_wait: Duration,
+    /// How many messages one request may ask for.
+    pub max_batch: usize,
+    /// How long one request may wait.
+    pub max_expires: Duration,
 }
 
 /// What stands ready.
@@ -129,6 +136,10 @@ impl Setup<'_> {
         {
             tracing::warn!(stream = self.names.stream, subject, "the stream does not take what is published on the queue's subject");
         }
+        // What a stream with a limit does not take at all, its publisher hears of.
+        if found.get("discard").and_then(Value::as_str) != Some("new") {
+            warn_of_limits(&self.names.stream, &found);
+        }
         Ok(found)
     }
 
@@ -141,11 +152,7 @@ impl Setup<'_> {
         });
         let found = self.stream(stream, wanted).await?;
         belongs(stream, &found, &self.names.retries_subjects())?;
-        for limit in ["max_age", "max_msgs", "max_bytes", "max_msgs_per_subject"] {
-            if found.get(limit).and_then(Value::as_i64).unwrap_or_default() > 0 {
-                tracing::warn!(stream, limit, "the stream of parked retries has a limit: what exceeds it is lost");
-            }
-        }
+        warn_of_limits(stream, &found);
         let found = self.amend(stream, found, &[("duplicate_window", window)], true).await?;
         if found.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
             return Ok(());
@@ -182,7 +189,10 @@ impl Setup<'_> {
     /// The stream's configuration; made as `wanted` if there is none.
     async fn stream(&self, stream: &str, wanted: Value) -> Result<Value, SetupError> {
         let found = match self.jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({})).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if self.config.nats.manage => {
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
+                return Err(SetupError::Never(format!("there is no stream {stream}, and nats_manage=false: create it as {wanted}")));
+            }
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {
                 let made = self.jetstream.api(&format!("STREAM.CREATE.{stream}"), &wanted).await;
                 let made = made.map_err(|error| explain(&error, &format!("stream {stream} cannot be created")))?;
                 tracing::info!(stream, "created the stream");
@@ -233,7 +243,7 @@ impl Setup<'_> {
     async fn consumer(&self, stream: &str, consumer: &str, filter: &str, deliver: Option<&str>) -> Result<Bound, SetupError> {
         let least_pending = u64::try_from(self.config.max_inflight).unwrap_or(u64::MAX / 4).saturating_mul(4);
         let found = match self.jetstream.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await {
-            Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) if self.config.nats.manage => {
+            Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => {
                 let Some(deliver) = deliver else {
                     return Err(SetupError::Never(format!(
                         "stream {stream} is no work queue and has no consumer {consumer} yet: set nats_deliver to new (only what arrives from now on) or all (everything stored)"
@@ -243,6 +253,11 @@ impl Setup<'_> {
                     "durable_name": consumer, "filter_subject": filter, "deliver_policy": deliver, "ack_policy": "explicit", "replay_policy": "instant",
                     "ack_wait": nanoseconds(self.config.ack_wait), "max_deliver": -1, "max_ack_pending": least_pending.max(MAX_ACK_PENDING),
                 });
+                if !self.config.nats.manage {
+                    return Err(SetupError::Never(format!(
+                        "stream {stream} has no consumer {consumer}, and nats_manage=false: create it as {wanted}"
+                    )));
+                }
                 self.write_consumer(stream, consumer, wanted).await?
             }
             other => other.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream}")))?,
@@ -253,7 +268,19 @@ impl Setup<'_> {
         // A consumer's back-off list takes the place of its ack_wait.
         let backoff = settings.get("backoff").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_u64).min();
         let ack_wait = backoff.map_or(ack_wait, |least| ack_wait.min(Duration::from_nanos(least)));
-        Ok(Bound { stream: stream.to_owned(), consumer: consumer.to_owned(), ack_wait })
+        if ack_wait < LEAST_ACK_WAIT {
+            return Err(SetupError::Never(format!(
+                "consumer {consumer} of stream {stream} delivers again after {ack_wait:?}: no call could keep its lease; at least {LEAST_ACK_WAIT:?} is needed"
+            )));
+        }
+        let most = |name: &str| settings.get(name).and_then(Value::as_u64).filter(|most| *most > 0).unwrap_or(u64::MAX);
+        Ok(Bound {
+            stream: stream.to_owned(),
+            consumer: consumer.to_owned(),
+            ack_wait,
+            max_batch: usize::try_from(most("max_batch")).unwrap_or(usize::MAX),
+            max_expires: Duration::from_nanos(most("max_expires")),
+        })
     }
 
     /// Brings an existing consumer's `ack_wait` and `max_ack_pending` up to what is needed, and warns of the rest.
@@ -264,6 +291,16 @@ impl Setup<'_> {
             return Err(SetupError::Never(format!(
                 "consumer {consumer} of stream {stream} is no pull consumer with explicit acks; set nats_durable to another name"
             )));
+        }
+        let list = |name: &str| found.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        // Without the payload a message cannot be read, and would end as one that never could.
+        if found.get("headers_only").and_then(Value::as_bool) == Some(true) || list("priority_groups") {
+            return Err(SetupError::Never(format!(
+                "consumer {consumer} of stream {stream} gives no payloads or wants priority groups; set nats_durable to another name"
+            )));
+        }
+        if list("backoff") {
+            tracing::warn!(stream, consumer, "the consumer has a backoff list, which takes the place of ack_wait; it is used as found");
         }
         if text("filter_subject") != filter {
             tracing::warn!(
@@ -284,7 +321,9 @@ impl Setup<'_> {
         }
         let mut wanted = found.clone();
         if let Some(settings) = wanted.as_object_mut() {
-            settings.insert("ack_wait".to_owned(), json!(nanoseconds(self.config.ack_wait)));
+            if !list("backoff") {
+                settings.insert("ack_wait".to_owned(), json!(nanoseconds(self.config.ack_wait)));
+            }
             if number("max_ack_pending") >= 0 && number("max_ack_pending").unsigned_abs() < least_pending {
                 settings.insert("max_ack_pending".to_owned(), json!(least_pending));
             }
@@ -318,6 +357,15 @@ fn explain(error: &ApiError, what: &str) -> SetupError {
             SetupError::NotNow(format!("{what}: {error}"))
         }
         ApiError::Refused { .. } => SetupError::Never(format!("{what}: {error}")),
+    }
+}
+
+/// Says which limits of a stream may lose messages.
+fn warn_of_limits(stream: &str, found: &Value) {
+    for limit in ["max_age", "max_msgs", "max_bytes", "max_msgs_per_subject"] {
+        if found.get(limit).and_then(Value::as_i64).unwrap_or_default() > 0 {
+            tracing::warn!(stream, limit, "the stream has a limit: what exceeds it is lost");
+        }
     }
 }
 

@@ -44,7 +44,8 @@ impl Drop for Guard {
 
 /// Starts logging to stderr, and logs panics too: their place, but not their text, which may quote a message.
 ///
-/// `RUST_LOG` decides the levels when it is set; else they are `info` (async_nats: `warn`), or `debug` for everything.
+/// `RUST_LOG` decides the levels when it is set; else they are `info` (async_nats: `warn`, less what the
+/// connection says itself), or `debug` for everything.
 ///
 /// # Panics
 ///
@@ -60,7 +61,7 @@ pub fn init(log: &config::Log) -> Guard {
 
     let usual = match log.debug {
         true => "debug",
-        false => "info,async_nats=warn",
+        false => "info,async_nats=warn,async_nats::connector=off",
     };
     let asked = std::env::var("RUST_LOG").ok().filter(|s| !s.is_empty());
     let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(usual));

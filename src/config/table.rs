@@ -103,7 +103,7 @@ macro_rules! settings {
 
 settings! {
     "NATS" {
-        nats_url: Url = Derived("nats://127.0.0.1:4222"), "One or more servers, comma separated; tls:// works";
+        nats_url: Url = Derived("nats://127.0.0.1:4222"), "One or more servers, comma separated; tls:// works, and so do user:password@ and token@ before the host";
         nats_host: Text = Value("127.0.0.1"), "The server's host, if nats_url is not set";
         nats_port: Port = Value("4222"), "The server's port, if nats_url is not set";
         faas_nats_address: Text = Value("127.0.0.1"), "The server's host, if neither nats_url nor nats_host or nats_port is set";
@@ -113,9 +113,10 @@ settings! {
         nats_token_file: File = Nothing, "Log in with the token in this file";
         nats_user: Text = Nothing, "Log in as this user, with nats_password_file";
         nats_password_file: File = Nothing, "The file that holds the password of nats_user";
-        nats_ca_file: File = Nothing, "Certificate authorities to trust besides the system's, in PEM";
+        nats_ca_file: File = Nothing, "Certificate authorities to trust in place of the system's, in PEM; only TLS is spoken then";
         nats_cert_file: File = Nothing, "The client's certificate in PEM, with nats_key_file";
         nats_key_file: File = Nothing, "The key of nats_cert_file in PEM";
+        nats_tls_first: Bool = Value("false"), "Begin TLS before the server's first word, as servers with handshake_first want it";
         nats_js_domain: Text = Nothing, "The JetStream domain";
         nats_inbox_prefix: Text = Value("_INBOX"), "The prefix of reply subjects";
         nats_manage: Bool = Value("true"), "false: only bind, never create or update streams or consumers";

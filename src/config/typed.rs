@@ -26,8 +26,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// A URL, or several in one text, without user, password, query and fragment.
-#[must_use]
-pub fn masked(text: &str) -> String {
+fn masked(text: &str) -> String {
     let is_scheme = |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),

@@ -8,6 +8,8 @@ use std::{
     str::FromStr,
 };
 
+use super::reader::{Reader, Reported};
+
 pub(super) type Read<T> = Result<T, String>;
 
 pub(super) fn boolean(text: &str) -> Read<bool> {
@@ -84,6 +86,21 @@ pub(super) fn size(text: &str) -> Read<u64> {
     bytes
         .filter(|bytes| i64::try_from(*bytes).is_ok())
         .ok_or_else(|| "expected a number of bytes, such as 1048576, 64kB or 10MiB".to_owned())
+}
+
+/// Two settings of which neither means anything without the other.
+pub(super) fn pair<A, B>(
+    reader: &mut Reader,
+    (one, read_one): (&'static str, impl Fn(&str) -> Read<A>),
+    (two, read_two): (&'static str, impl Fn(&str) -> Read<B>),
+) -> Result<Option<(A, B)>, Reported> {
+    let values = (reader.optional(one, read_one), reader.optional(two, read_two));
+    match (values.0?, values.1?) {
+        (Some(a), Some(b)) => Ok(Some((a, b))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(reader.fault(one, format!("expected {two} beside it"))),
+        (None, Some(_)) => Err(reader.fault(two, format!("expected {one} beside it"))),
+    }
 }
 
 #[cfg(test)]

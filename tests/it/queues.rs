@@ -103,7 +103,7 @@ async fn a_queue_that_is_late_is_waited_for_while_the_other_is_served() {
     assert_eq!(worker.readyz().await.map(|(status, _)| status), Some(503));
 
     nats.reconfigure("nowhere", "$JS.API.STREAM.INFO.late");
-    nats.reload();
+    nats.reload().await;
     worker.ready().await;
     publish(&nats, "late", "f", "b").await;
     gateway.await_calls(2).await;

@@ -121,9 +121,20 @@ fn there_is_one_way_to_log_in() {
 }
 
 #[test]
+fn a_login_in_a_url_is_decoded_and_goes_to_all_servers() {
+    let login = |urls: &str| config(&[&format!("nats_url={urls}")]).nats.login;
+    let in_url = |user: &str, password: Option<&str>| Login::InUrl(UrlLogin { user: user.into(), password: password.map(Into::into) });
+    assert_eq!(login("nats://u:p%40%2F@h"), in_url("u", Some("p@/")));
+    assert_eq!(login("u:p@h:4222,tls://i,nats://u:p@k"), in_url("u", Some("p")));
+    assert_eq!(login("nats://s3cr3t@h"), in_url("s3cr3t", None));
+    assert_eq!(login("nats://h,i:4222"), Login::None);
+    check_fault(&["nats_url=u:p@h,u:q@i"], "nats_url=***@i: expected the same login for all servers");
+}
+
+#[test]
 fn what_is_shown_of_the_settings_holds_no_password() {
     let config = config(&["nats_url=nats://u:secret@h,tls://u:secret@i"]);
-    assert_eq!(config.nats.servers, ["nats://u:secret@h", "tls://u:secret@i"]);
+    assert_eq!(config.nats.servers, ["nats://h", "tls://i"]);
     assert!(!format!("{config:?}").contains("secret"), "{config:?}");
     for words in [["nats_url=nats://u:secret@h/path"], ["gateway_url=http://u:secret@h"], ["-password=secret"], ["--nats://u:secret@h"]] {
         assert!(!format!("{:?}", faults(&words)).contains("secret"), "{words:?}");

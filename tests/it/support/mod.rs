@@ -10,6 +10,7 @@ mod nats;
 mod process;
 mod proxy;
 mod stored;
+mod trust;
 mod worker;
 
 use std::{
@@ -29,6 +30,7 @@ pub use latch::Latch;
 pub use nats::{DEAD, Nats, QUEUE, RETRIES};
 pub use proxy::Proxy;
 pub use stored::{Stored, base36};
+pub use trust::{Authority, Identity, Operator};
 pub use worker::{Settings, Worker};
 
 /// How long anything may take before a scenario gives up. It is a safety net, never a measurement.

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use tokio::process::Command;
 
 use super::{
-    Invocation, Scratch, eventually_is, free_port, patiently,
+    Invocation, Scratch, eventually, eventually_is, free_port, patiently,
     process::Process,
     stored::{Stored, Watch},
 };
@@ -35,6 +35,7 @@ pub struct Nats {
     config: PathBuf,
     process: Option<Process>,
     observer: Option<Client>,
+    login: Box<dyn Fn() -> ConnectOptions + Send + Sync>,
     _scratch: Scratch,
 }
 
@@ -51,9 +52,29 @@ impl Nats {
         nats
     }
 
+    /// A broker that lets the scenario in with this login only, ready.
+    pub async fn start_with_login(extra: &str, login: impl Fn() -> ConnectOptions + Send + Sync + 'static) -> Self {
+        let mut nats = Self { login: Box::new(login), ..Self::absent_with(extra) };
+        nats.boot().await;
+        nats
+    }
+
+    /// A broker whose JetStream is a domain of its own, with more lines in its configuration, ready.
+    pub async fn start_in_domain(domain: &str, extra: &str) -> Self {
+        let jetstream = |store: &Path| format!("jetstream {{ store_dir: \"{}\", domain: {domain} }}\n", store.display());
+        let mut nats = Self::configured(extra, jetstream);
+        nats.boot().await;
+        nats
+    }
+
     /// A broker without JetStream, ready.
     pub async fn start_without_jetstream() -> Self {
-        let mut nats = Self::configured("", |_| String::new());
+        Self::start_without_jetstream_with("").await
+    }
+
+    /// A broker without JetStream and with more lines in its configuration, ready.
+    pub async fn start_without_jetstream_with(extra: &str) -> Self {
+        let mut nats = Self::configured(extra, |_| String::new());
         nats.boot().await;
         nats
     }
@@ -71,7 +92,9 @@ impl Nats {
         let (scratch, port) = (Scratch::new(), free_port());
         let jetstream = jetstream(&scratch.path().join("store"));
         let config = scratch.write("nats.conf", &format!("listen: \"127.0.0.1:{port}\"\n{jetstream}{extra}\n"));
-        Self { port, config, process: None, observer: None, _scratch: scratch }
+        // Where the configuration names users, it names this one with all rights; else the broker lets in everyone.
+        let login = Box::new(|| ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned()));
+        Self { port, config, process: None, observer: None, login, _scratch: scratch }
     }
 
     /// Starts the broker, on the same port and store each time, and awaits that it answers.
@@ -81,9 +104,7 @@ impl Nats {
         let process = Process::spawn("nats-server", command);
         process.log().await_line("Server is ready", |line| line.contains("Server is ready")).await;
         self.process = Some(process);
-        // Where the configuration names users, it names this one with all rights; else the broker lets in everyone.
-        let login = ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned())
-            .reconnect_delay_callback(|_| Duration::from_millis(50));
+        let login = (self.login)().reconnect_delay_callback(|_| Duration::from_millis(50));
         self.observer = Some(patiently("a connection to the broker", login.connect(self.url())).await.unwrap());
     }
 
@@ -99,9 +120,13 @@ impl Nats {
         std::fs::write(&self.config, text.replace(old, new)).unwrap();
     }
 
-    /// Makes the running broker read its configuration again.
-    pub fn reload(&self) {
-        self.process.as_ref().unwrap().signal("HUP");
+    /// Makes the broker read its configuration anew while it runs.
+    pub async fn reload(&self) {
+        let process = self.process.as_ref().unwrap();
+        let said = |lines: &[String]| lines.iter().filter(|line| line.contains("Reloaded server configuration")).count();
+        let before = said(&process.log().lines());
+        process.signal("HUP");
+        eventually("the broker reads its configuration anew", async || said(&process.log().lines()) > before).await;
     }
 
     /// Ends the broker by SIGKILL and starts it again.

@@ -1,0 +1,241 @@
+//! Accounts that may do no more than they must, and JetStream behind a leaf node.
+
+use std::{fs, path::Path};
+
+use async_nats::jetstream::{
+    AckKind,
+    consumer::pull,
+    stream::{Config, RetentionPolicy},
+};
+use futures_util::StreamExt;
+
+use crate::support::{Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually, free_port};
+
+/// What a worker publishes to, what for, and whether it does so with `nats_manage=false`, too: the rows of the README's table.
+const RIGHTS: &[(&str, &str, bool)] = &[
+    ("$JS.API.STREAM.INFO.*", "looking for the streams", true),
+    ("$JS.API.STREAM.CREATE.*", "making those that are missing", false),
+    ("$JS.API.STREAM.UPDATE.*", "schedules on, duplicate window up", false),
+    ("$JS.API.STREAM.MSG.GET.*", "looking for what followed from a message, and for overdue retries", true),
+    ("$JS.API.CONSUMER.INFO.*.*", "looking for the consumers", true),
+    ("$JS.API.CONSUMER.DURABLE.CREATE.*.*", "making them, and keeping their ack_wait", false),
+    ("$JS.API.CONSUMER.MSG.NEXT.*.*", "pulling", true),
+    ("$JS.ACK.>", "acknowledging", true),
+    ("faas-request-retries.>", "parking retries", true),
+    ("faas-request-dead.>", "dead letters", true),
+];
+
+#[test]
+fn the_readme_lists_the_rights() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let rows = readme.lines().skip_while(|line| !line.starts_with("| may publish to |")).skip(2).take_while(|line| line.starts_with('|'));
+    let expected =
+        RIGHTS.iter().map(|(subject, what, always)| format!("| `{subject}` | {what} | {} |", if *always { "yes" } else { "no" }));
+    assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+/// What the worker may do with this setting of `nats_manage`.
+fn rights(manage: bool) -> Vec<&'static str> {
+    RIGHTS.iter().filter(|(_, _, always)| manage || *always).map(|(subject, _, _)| *subject).collect()
+}
+
+/// A broker where the user `worker` may publish to these subjects and read answers on `inbox`, and nothing else.
+async fn restricted(rights: &[&str], inbox: &str) -> Nats {
+    Nats::start_with(&format!(
+        "authorization {{ users = [ {{ user: observer, password: observer }}, {{ user: worker, password: secret, permissions: {{ \
+         publish: {{ allow: {rights:?} }}, subscribe: {{ allow: [{inbox:?}] }} }} }} ] }}"
+    ))
+    .await
+}
+
+fn answer(call: &Call) -> Answer {
+    match call.function() {
+        "flaky" => Answer::status(if call.nth == 1 { 500 } else { 200 }),
+        "bad" => Answer::status(400),
+        _ => Answer::ok(),
+    }
+}
+
+fn settings(nats: &Nats, gateway: &Gateway) -> Settings {
+    let settings = Worker::of(nats, gateway).set("initial_retry_wait", "1s").set("nats_inbox_prefix", "_INBOX_worker");
+    settings.set("nats_user", "worker").file("nats_password_file", "secret")
+}
+
+/// Leaves something to do for every right: a stream to make and one to change, a consumer to make, and a message that
+/// was delivered before.
+async fn half_made(nats: &Nats) {
+    nats.make_stream(Config {
+        name: RETRIES.to_owned(),
+        subjects: vec![format!("{RETRIES}.>")],
+        retention: RetentionPolicy::WorkQueue,
+        ..Default::default()
+    })
+    .await;
+    let queue = nats.make_queue().await;
+    let durable = pull::Config { durable_name: Some("faas-workers".to_owned()), ..Default::default() };
+    let consumer = queue.create_consumer(durable).await.unwrap();
+    delivered_before(nats, &consumer).await;
+}
+
+async fn delivered_before(nats: &Nats, consumer: &async_nats::jetstream::consumer::PullConsumer) {
+    nats.publish(&Invocation::of("good").call_id("again")).await;
+    let message = consumer.fetch().max_messages(1).messages().await.unwrap().next().await.unwrap().unwrap();
+    message.ack_with(AckKind::Nak(None)).await.unwrap();
+}
+
+/// Everything that a worker does in its life: fresh calls, a retry, a dead letter, a redelivery, a scrape, a drain, a new
+/// start, a restart of the broker.
+async fn live(nats: &mut Nats, gateway: &Gateway, settings: &Settings) {
+    let mut worker = settings.start().await;
+    for function in ["good", "flaky", "bad"] {
+        nats.publish(&Invocation::of(function).call_id(function)).await;
+    }
+    nats.await_counts([0, 0, 1]).await;
+    worker.metrics().await;
+    assert_eq!(worker.drain().await, 0);
+
+    let consumer = nats.js().get_stream(QUEUE).await.unwrap().get_consumer("faas-workers").await.unwrap();
+    delivered_before(nats, &consumer).await;
+    let mut worker = settings.start().await;
+    nats.publish(&Invocation::of("flaky").call_id("later")).await;
+    nats.await_counts([0, 1, 1]).await;
+    nats.restart().await;
+    nats.await_counts([0, 0, 1]).await;
+    eventually("ready again", async || worker.readyz().await.is_some_and(|(status, _)| status == 200)).await;
+    nats.publish(&Invocation::of("good").call_id("last")).await;
+    gateway.await_that("the last call", |calls| calls.iter().any(|call| call.id() == "last" && call.end.is_some())).await;
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(worker.drain().await, 0);
+    assert!(worker.log_with("iolation").is_empty());
+}
+
+#[tokio::test]
+async fn the_rights_are_enough_for_a_whole_life() {
+    let mut nats = restricted(&rights(true), "_INBOX_worker.>").await;
+    let gateway = Gateway::start(answer).await;
+    half_made(&nats).await;
+    let settings = settings(&nats, &gateway);
+    live(&mut nats, &gateway, &settings).await;
+}
+
+#[tokio::test]
+async fn fewer_rights_are_enough_where_an_operator_makes_the_streams() {
+    let mut nats = restricted(&rights(false), "_INBOX_worker.>").await;
+    let gateway = Gateway::start(answer).await;
+    let operator = Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
+    assert_eq!(operator.start().await.drain().await, 0);
+    let settings = settings(&nats, &gateway).set("nats_manage", "false");
+    live(&mut nats, &gateway, &settings).await;
+}
+
+/// A worker without the right ends, and says so.
+async fn ends_without(missing: &str, rights: &[&str], inbox: &str) {
+    let nats = restricted(rights, inbox).await;
+    let gateway = Gateway::start(answer).await;
+    half_made(&nats).await;
+    let settings = settings(&nats, &gateway);
+    let mut worker = settings.spawn();
+    for function in ["flaky", "bad"] {
+        nats.publish(&Invocation::of(function).call_id(function)).await;
+    }
+    assert_eq!(worker.exit().await, 1, "without {missing}");
+    let named = missing.trim_end_matches(['*', '>', '.']);
+    let errors = worker.log_with(" error ");
+    assert!(errors.iter().any(|line| line.contains("Permissions Violation") && line.contains(named)), "{missing}: {errors:?}");
+}
+
+#[tokio::test]
+async fn each_right_is_needed_and_named_when_it_is_missing() {
+    let all = rights(true);
+    for missing in &all {
+        let rest: Vec<_> = all.iter().copied().filter(|right| right != missing).collect();
+        ends_without(missing, &rest, "_INBOX_worker.>").await;
+    }
+    ends_without("_INBOX_worker.>", &all, "_INBOX.>").await;
+}
+
+#[tokio::test]
+async fn what_is_missing_is_described_to_whoever_has_to_make_it() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(answer).await;
+    let managed = Worker::of(&nats, &gateway);
+    let bound = managed.clone().set("nats_manage", "false");
+    let refused = async |said: &[&str]| {
+        let before = nats.streams().await;
+        let mut worker = bound.spawn();
+        worker.await_log(&[&["error", "nats_manage=false", "create it as"], said].concat()).await;
+        assert_eq!(worker.exit().await, 1);
+        assert_eq!(nats.streams().await, before, "something was made");
+    };
+    refused(&["no stream faas-request,", "workqueue", "\"subjects\":[\"faas-request\"]"]).await;
+    nats.make_queue().await;
+    refused(&["no stream faas-request-retries,", "allow_msg_schedules", "faas-request-retries.>"]).await;
+    assert_eq!(managed.start().await.drain().await, 0);
+
+    for (stream, consumer, filter) in [(QUEUE, "faas-workers", QUEUE), (RETRIES, "due", "faas-request-retries.due.>")] {
+        nats.js().get_stream(stream).await.unwrap().delete_consumer(consumer).await.unwrap();
+        refused(&[stream, consumer, "durable_name", filter]).await;
+        assert_eq!(managed.start().await.drain().await, 0);
+    }
+    nats.js().delete_stream(DEAD).await.unwrap();
+    refused(&["no stream faas-request-dead,", "limits"]).await;
+}
+
+/// A hub with JetStream and the port where leaf nodes join.
+async fn hub() -> (Nats, String) {
+    let port = free_port();
+    let hub = Nats::start_in_domain("hub", &format!("leafnodes {{ listen: \"127.0.0.1:{port}\" }}")).await;
+    (hub, format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{port}\" }} ] }}"))
+}
+
+/// A worker at the leaf calls what was published there, parks a retry and keeps a dead letter, all in the hub's domain.
+async fn works_in_the_hub(hub: &mut Nats, leaf: &Nats) {
+    let gateway = Gateway::start(answer).await;
+    let settings = Worker::of(leaf, &gateway).set("nats_js_domain", "hub").set("initial_retry_wait", "1s").set("ack_wait", "2s");
+    let mut worker = settings.start().await;
+    assert_eq!(hub.streams().await, [QUEUE, DEAD, RETRIES]);
+    for function in ["good", "flaky", "bad"] {
+        leaf.client().publish(QUEUE, Invocation::of(function).call_id(function).to_bytes().into()).await.unwrap();
+    }
+    gateway.await_ended(4).await;
+    assert_eq!(hub.dead_letter().await.expect("Queue-Worker-Function"), "bad");
+
+    hub.publish(&Invocation::of("flaky").call_id("later")).await;
+    hub.await_counts([0, 1, 1]).await;
+    hub.restart().await;
+    gateway.await_ended(6).await;
+    hub.await_counts([0, 0, 1]).await;
+    let metrics = worker.metrics().await;
+    assert_eq!(metrics.value("queue_worker_messages_submitted_total", &[("queue_name", QUEUE)]), 4.0);
+    assert_eq!(worker.drain().await, 0);
+    assert_eq!(gateway.count(), 6);
+}
+
+#[tokio::test]
+async fn a_worker_at_a_leaf_works_in_the_hubs_domain() {
+    let (mut hub, remote) = hub().await;
+    let leaf = Nats::start_without_jetstream_with(&remote).await;
+    works_in_the_hub(&mut hub, &leaf).await;
+}
+
+#[tokio::test]
+async fn a_leaf_with_a_domain_of_its_own_keeps_out_of_it() {
+    let (mut hub, remote) = hub().await;
+    let leaf = Nats::start_in_domain("leaf", &remote).await;
+    works_in_the_hub(&mut hub, &leaf).await;
+    assert!(leaf.streams().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_domain_that_is_away_is_waited_for() {
+    let (mut hub, remote) = hub().await;
+    hub.kill().await;
+    let leaf = Nats::start_without_jetstream_with(&remote).await;
+    let gateway = Gateway::start(answer).await;
+    let worker = Worker::of(&leaf, &gateway).set("nats_js_domain", "hub").spawn();
+    worker.await_log(&["cannot be set up yet"]).await;
+    // Longer than a server without JetStream is believed to be still starting.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    hub.boot().await;
+    worker.ready().await;
+}
