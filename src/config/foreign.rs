@@ -33,6 +33,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("consumer_inactive_threshold", SHARED),
     ("queue_partitions", SHARED),
     ("filter_partition", SHARED),
+    ("adaptive_concurrency", "max_inflight is the one limit of calls at once"),
     ("limiter_enabled", "max_inflight is the one limit of calls at once"),
 ];
 

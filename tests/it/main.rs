@@ -18,6 +18,7 @@ mod broker;
 mod callbacks;
 mod calls;
 mod chaos;
+mod charts;
 mod clones;
 mod crashes;
 mod dead_letters;

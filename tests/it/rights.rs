@@ -181,10 +181,10 @@ async fn what_is_missing_is_described_to_whoever_has_to_make_it() {
     refused(&["no stream faas-request-dead,", "limits"]).await;
 }
 
-/// A hub with JetStream and the port where leaf nodes join.
-async fn hub() -> (Nats, String) {
+/// A hub with JetStream, more lines in its configuration, and what makes a broker its leaf.
+async fn hub(extra: &str) -> (Nats, String) {
     let port = free_port();
-    let hub = Nats::start_in_domain("hub", &format!("leafnodes {{ listen: \"127.0.0.1:{port}\" }}")).await;
+    let hub = Nats::start_in_domain("hub", &format!("leafnodes {{ listen: \"127.0.0.1:{port}\" }}\n{extra}")).await;
     (hub, format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{port}\" }} ] }}"))
 }
 
@@ -213,22 +213,31 @@ async fn works_in_the_hub(hub: &mut Nats, leaf: &Nats) {
 
 #[tokio::test]
 async fn a_worker_at_a_leaf_works_in_the_hubs_domain() {
-    let (mut hub, remote) = hub().await;
+    let (mut hub, remote) = hub("").await;
     let leaf = Nats::start_without_jetstream_with(&remote).await;
     works_in_the_hub(&mut hub, &leaf).await;
 }
 
 #[tokio::test]
 async fn a_leaf_with_a_domain_of_its_own_keeps_out_of_it() {
-    let (mut hub, remote) = hub().await;
+    let (mut hub, remote) = hub("").await;
     let leaf = Nats::start_in_domain("leaf", &remote).await;
     works_in_the_hub(&mut hub, &leaf).await;
     assert!(leaf.streams().await.is_empty());
 }
 
 #[tokio::test]
+async fn acknowledgements_may_carry_their_domain() {
+    let (mut hub, remote) = hub("feature_flags { js_ack_fc_v2: true }").await;
+    let leaf = Nats::start_without_jetstream_with(&remote).await;
+    let mut acks = hub.watch("$JS.ACK.hub.>").await;
+    works_in_the_hub(&mut hub, &leaf).await;
+    assert!(acks.next().await.subject.split('.').count() >= 11);
+}
+
+#[tokio::test]
 async fn a_domain_that_is_away_is_waited_for() {
-    let (mut hub, remote) = hub().await;
+    let (mut hub, remote) = hub("").await;
     hub.kill().await;
     let leaf = Nats::start_without_jetstream_with(&remote).await;
     let gateway = Gateway::start(answer).await;

@@ -1,6 +1,6 @@
 //! The program under test.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, fs, sync::Arc};
 
 use tokio::process::Command;
 
@@ -15,6 +15,9 @@ pub struct Worker {
 /// How a worker is to be started. Each start is a new process on a new port.
 #[derive(Clone)]
 pub struct Settings {
+    /// The program to start, and what stands before its own arguments.
+    program: Vec<OsString>,
+    arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     scratch: Arc<Scratch>,
 }
@@ -22,8 +25,14 @@ pub struct Settings {
 impl Worker {
     /// Settings for a worker between this broker and this gateway, everything else at its default.
     pub fn of(nats: &Nats, gateway: &Gateway) -> Settings {
-        let settings = Settings { environment: BTreeMap::new(), scratch: Arc::new(Scratch::new()) };
-        settings.set("nats_url", nats.url()).set("gateway_url", gateway.url())
+        Self::bare().set("nats_url", nats.url()).set("gateway_url", gateway.url())
+    }
+
+    /// Settings with nothing set but the address for metrics, which is each worker's own.
+    pub fn bare() -> Settings {
+        // What is measured is built for release, which cargo does not do for tests.
+        let program = std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
+        Settings { program: vec![program], arguments: Vec::new(), environment: BTreeMap::new(), scratch: Arc::new(Scratch::new()) }
     }
 
     /// Awaits that `/readyz` says 200.
@@ -124,6 +133,26 @@ impl Settings {
         self.set(name, path.display())
     }
 
+    /// Adds an argument.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts another program, with arguments of its own and the worker's binary as the last of them.
+    pub fn through(mut self, program: &[&str]) -> Self {
+        self.program.splice(..0, program.iter().map(Into::into));
+        self
+    }
+
+    /// Calls the worker by another name: that of a link.
+    pub fn called(mut self, name: &str) -> Self {
+        let link = self.scratch.path().join(name);
+        std::os::unix::fs::symlink(&self.program[0], &link).unwrap();
+        self.program[0] = link.into();
+        self
+    }
+
     /// Starts a worker and awaits that it is ready.
     pub async fn start(&self) -> Worker {
         let worker = self.spawn();
@@ -134,9 +163,8 @@ impl Settings {
     /// Starts a worker.
     pub fn spawn(&self) -> Worker {
         let port = free_port();
-        // What is measured is built for release, which cargo does not do for tests.
-        let program = std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]).args(&self.arguments);
         // Nothing of the environment of whoever runs the tests gets in.
         command.env_clear().env("listen_addr", format!("127.0.0.1:{port}")).envs(&self.environment);
         Worker { process: Process::spawn("queue-worker", command), port }
