@@ -70,7 +70,6 @@ async fn in_the_community_chart() {
         ("faas_nats_channel", "faas-request"),
         ("faas_nats_queue_group", "faas"),
         ("faas_function_suffix", ".openfaas-fn.svc.cluster.local"),
-        ("gateway_invoke", "true"),
         ("ack_wait", "60s"),
         ("max_inflight", "1"),
         ("secret_mount_path", "/var/secrets/gateway"),

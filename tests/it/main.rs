@@ -23,6 +23,7 @@ mod clones;
 mod crashes;
 mod dead_letters;
 mod drain;
+mod found;
 mod harness;
 mod layouts;
 mod life;
