@@ -8,6 +8,7 @@ use async_nats::jetstream::{
     stream::{Config, RetentionPolicy},
 };
 use futures_util::StreamExt;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually, free_port};
 
@@ -155,30 +156,38 @@ async fn each_right_is_needed_and_named_when_it_is_missing() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_described_to_whoever_has_to_make_it() {
+async fn what_is_missing_is_described_so_that_an_operator_can_make_it() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(answer).await;
-    let managed = Worker::of(&nats, &gateway);
-    let bound = managed.clone().set("nats_manage", "false");
-    let refused = async |said: &[&str]| {
+    let settings = Worker::of(&nats, &gateway).set("nats_manage", "false").set("initial_retry_wait", "10ms");
+    for (call, said) in [
+        ("STREAM.CREATE.faas-request", "no stream faas-request,"),
+        ("STREAM.CREATE.faas-request-retries", "no stream faas-request-retries,"),
+        ("STREAM.CREATE.faas-request-dead", "no stream faas-request-dead,"),
+        ("CONSUMER.DURABLE.CREATE.faas-request.faas-workers", "stream faas-request has no consumer faas-workers,"),
+        ("CONSUMER.DURABLE.CREATE.faas-request-retries.due", "stream faas-request-retries has no consumer due,"),
+    ] {
         let before = nats.streams().await;
-        let mut worker = bound.spawn();
-        worker.await_log(&[&["error", "nats_manage=false", "create it as"], said].concat()).await;
+        let mut worker = settings.spawn();
+        let line = worker.await_log(&[" error ", said, "nats_manage=false"]).await;
         assert_eq!(worker.exit().await, 1);
         assert_eq!(nats.streams().await, before, "something was made");
-    };
-    refused(&["no stream faas-request,", "workqueue", "\"subjects\":[\"faas-request\"]"]).await;
-    nats.make_queue().await;
-    refused(&["no stream faas-request-retries,", "allow_msg_schedules", "faas-request-retries.>"]).await;
-    assert_eq!(managed.start().await.drain().await, 0);
 
-    for (stream, consumer, filter) in [(QUEUE, "faas-workers", QUEUE), (RETRIES, "due", "faas-request-retries.due.>")] {
-        nats.js().get_stream(stream).await.unwrap().delete_consumer(consumer).await.unwrap();
-        refused(&[stream, consumer, "durable_name", filter]).await;
-        assert_eq!(managed.start().await.drain().await, 0);
+        // The operator does as told.
+        let told = line.split("create it as ").nth(1).unwrap();
+        let config: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{told}: {error}"));
+        let stream = call.split('.').rev().nth(1).unwrap();
+        let question = if call.starts_with("CONSUMER") { json!({ "stream_name": stream, "config": config }) } else { config };
+        let answer = nats.client().request(format!("$JS.API.{call}"), question.to_string().into()).await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
     }
-    nats.js().delete_stream(DEAD).await.unwrap();
-    refused(&["no stream faas-request-dead,", "limits"]).await;
+    let _worker = settings.start().await;
+    for function in ["good", "flaky", "bad"] {
+        nats.publish(&Invocation::of(function).call_id(function)).await;
+    }
+    gateway.await_ended(4).await;
+    assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Function"), "bad");
 }
 
 /// A hub with JetStream, more lines in its configuration, and what makes a broker its leaf.
