@@ -112,7 +112,12 @@ async fn credentials_come_from_a_file() {
 
 /// A broker with these lines in its TLS block, and what clients need: the authority's certificate and an identity.
 async fn encrypted(lines: &str, first: bool) -> (Nats, Authority, Identity) {
-    let (authority, scratch) = (Authority::new(), Scratch::new());
+    encrypted_in(Scratch::new(), lines, first).await
+}
+
+/// The same, with its files in this folder.
+async fn encrypted_in(scratch: Scratch, lines: &str, first: bool) -> (Nats, Authority, Identity) {
+    let authority = Authority::new();
     let (server, client) = (authority.identity("server"), authority.identity("worker"));
     let file = |name: &str, text: &str| scratch.write(name, text).display().to_string();
     let ca = file("ca.pem", &authority.pem());
@@ -162,6 +167,30 @@ async fn a_certificate_of_the_client_logs_it_in() {
     let stranger = Authority::new().identity("worker");
     refused(with(&stranger), &["TLS", "UnknownCA"], &[&stranger.key]).await;
     refused(with(&client).file("nats_key_file", "no key"), &["nats_key_file"], &["no key"]).await;
+}
+
+#[tokio::test]
+async fn certificates_may_change_while_the_worker_runs() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().to_owned();
+    let (mut nats, authority, _) = encrypted_in(scratch, "verify: false", false).await;
+    let gateway = gateway().await;
+    let settings = Worker::of(&nats, &gateway).file("nats_ca_file", &authority.pem()).set("initial_retry_wait", "10ms");
+    let worker = settings.start().await;
+
+    let other = Authority::new();
+    let server = other.identity("server");
+    for (name, text) in [("ca.pem", &other.pem()), ("server.pem", &server.certificate), ("server.key", &server.key)] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    nats.restart().await;
+    worker.await_log(&["client error", "IO error"]).await;
+    assert_eq!(worker.readyz().await.map(|(status, _)| status), Some(503));
+    let _same_file = settings.file("nats_ca_file", &other.pem());
+    worker.ready().await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    gateway.await_ended(2).await;
+    nats.await_counts([0, 0, 0]).await;
 }
 
 #[tokio::test]

@@ -12,39 +12,67 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually, free_port};
 
-/// What a worker publishes to, what for, and whether it does so with `nats_manage=false`, too: the rows of the README's table.
-const RIGHTS: &[(&str, &str, bool)] = &[
-    ("$JS.API.STREAM.INFO.*", "looking for the streams", true),
-    ("$JS.API.STREAM.CREATE.*", "making those that are missing", false),
-    ("$JS.API.STREAM.UPDATE.*", "schedules on, duplicate window up", false),
-    ("$JS.API.STREAM.MSG.GET.*", "looking for what followed from a message, and for overdue retries", true),
-    ("$JS.API.CONSUMER.INFO.*.*", "looking for the consumers", true),
-    ("$JS.API.CONSUMER.DURABLE.CREATE.*.*", "making them, and keeping their ack_wait", false),
-    ("$JS.API.CONSUMER.MSG.NEXT.*.*", "pulling", true),
-    ("$JS.ACK.>", "acknowledging", true),
-    ("faas-request-retries.>", "parking retries", true),
-    ("faas-request-dead.>", "dead letters", true),
+use Right::{Publish, Subscribe};
+
+/// A subject that an account may use.
+enum Right {
+    Publish(&'static str),
+    Subscribe(&'static str),
+}
+
+/// What a worker needs, what for, and whether it does so with `nats_manage=false`, too: the rows of the README's table.
+const RIGHTS: &[(Right, &str, bool)] = &[
+    (Subscribe("{nats_inbox_prefix}.>"), "reading answers and deliveries", true),
+    (Publish("$JS.API.STREAM.INFO.*"), "looking for the streams", true),
+    (Publish("$JS.API.STREAM.CREATE.*"), "making those that are missing", false),
+    (Publish("$JS.API.STREAM.UPDATE.*"), "schedules on, duplicate window up", false),
+    (Publish("$JS.API.STREAM.MSG.GET.*"), "looking for what followed from a message, and for overdue retries", true),
+    (Publish("$JS.API.CONSUMER.INFO.*.*"), "looking for the consumers", true),
+    (Publish("$JS.API.CONSUMER.DURABLE.CREATE.*.*"), "making them, and keeping their ack_wait", false),
+    (Publish("$JS.API.CONSUMER.MSG.NEXT.*.*"), "pulling", true),
+    (Publish("$JS.ACK.>"), "acknowledging", true),
+    (Publish("faas-request-retries.>"), "parking retries", true),
+    (Publish("faas-request-dead.>"), "dead letters", true),
 ];
 
 #[test]
 fn the_readme_lists_the_rights() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let rows = readme.lines().skip_while(|line| !line.starts_with("| may publish to |")).skip(2).take_while(|line| line.starts_with('|'));
-    let expected =
-        RIGHTS.iter().map(|(subject, what, always)| format!("| `{subject}` | {what} | {} |", if *always { "yes" } else { "no" }));
+    let rows = readme.lines().skip_while(|line| !line.starts_with("| to | the subject |")).skip(2).take_while(|line| line.starts_with('|'));
+    let expected = RIGHTS.iter().map(|(right, what, always)| {
+        let (verb, subject) = match right {
+            Publish(subject) => ("publish", subject),
+            Subscribe(subject) => ("subscribe", subject),
+        };
+        format!("| {verb} | `{subject}` | {what} | {} |", if *always { "yes" } else { "no" })
+    });
     assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
 
 /// What the worker may do with this setting of `nats_manage`.
-fn rights(manage: bool) -> Vec<&'static str> {
-    RIGHTS.iter().filter(|(_, _, always)| manage || *always).map(|(subject, _, _)| *subject).collect()
+fn rights(manage: bool) -> Vec<&'static Right> {
+    RIGHTS.iter().filter(|(_, _, always)| manage || *always).map(|(right, ..)| right).collect()
 }
 
-/// A broker where the user `worker` may publish to these subjects and read answers on `inbox`, and nothing else.
-async fn restricted(rights: &[&str], inbox: &str) -> Nats {
+/// The subject, as the settings of these scenarios make it.
+fn subject(right: &Right) -> String {
+    let (Publish(subject) | Subscribe(subject)) = right;
+    subject.replace("{nats_inbox_prefix}", "_INBOX_worker")
+}
+
+/// A broker where the user `worker` has these rights, and no others.
+async fn restricted(rights: &[&Right]) -> Nats {
+    // A list without an entry would allow everything.
+    let (mut publish, mut subscribe) = (vec!["nothing".to_owned()], vec!["nothing".to_owned()]);
+    for right in rights {
+        match right {
+            Publish(_) => publish.push(subject(right)),
+            Subscribe(_) => subscribe.push(subject(right)),
+        }
+    }
     Nats::start_with(&format!(
         "authorization {{ users = [ {{ user: observer, password: observer }}, {{ user: worker, password: secret, permissions: {{ \
-         publish: {{ allow: {rights:?} }}, subscribe: {{ allow: [{inbox:?}] }} }} }} ] }}"
+         publish: {{ allow: {publish:?} }}, subscribe: {{ allow: {subscribe:?} }} }} }} ] }}"
     ))
     .await
 }
@@ -112,7 +140,7 @@ async fn live(nats: &mut Nats, gateway: &Gateway, settings: &Settings) {
 
 #[tokio::test]
 async fn the_rights_are_enough_for_a_whole_life() {
-    let mut nats = restricted(&rights(true), "_INBOX_worker.>").await;
+    let mut nats = restricted(&rights(true)).await;
     let gateway = Gateway::start(answer).await;
     half_made(&nats).await;
     let settings = settings(&nats, &gateway);
@@ -121,7 +149,7 @@ async fn the_rights_are_enough_for_a_whole_life() {
 
 #[tokio::test]
 async fn fewer_rights_are_enough_where_an_operator_makes_the_streams() {
-    let mut nats = restricted(&rights(false), "_INBOX_worker.>").await;
+    let mut nats = restricted(&rights(false)).await;
     let gateway = Gateway::start(answer).await;
     let operator = Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
     assert_eq!(operator.start().await.drain().await, 0);
@@ -129,30 +157,24 @@ async fn fewer_rights_are_enough_where_an_operator_makes_the_streams() {
     live(&mut nats, &gateway, &settings).await;
 }
 
-/// A worker without the right ends, and says so.
-async fn ends_without(missing: &str, rights: &[&str], inbox: &str) {
-    let nats = restricted(rights, inbox).await;
-    let gateway = Gateway::start(answer).await;
-    half_made(&nats).await;
-    let settings = settings(&nats, &gateway);
-    let mut worker = settings.spawn();
-    for function in ["flaky", "bad"] {
-        nats.publish(&Invocation::of(function).call_id(function)).await;
-    }
-    assert_eq!(worker.exit().await, 1, "without {missing}");
-    let named = missing.trim_end_matches(['*', '>', '.']);
-    let errors = worker.log_with(" error ");
-    assert!(errors.iter().any(|line| line.contains("Permissions Violation") && line.contains(named)), "{missing}: {errors:?}");
-}
-
 #[tokio::test]
 async fn each_right_is_needed_and_named_when_it_is_missing() {
-    let all = rights(true);
-    for missing in &all {
-        let rest: Vec<_> = all.iter().copied().filter(|right| right != missing).collect();
-        ends_without(missing, &rest, "_INBOX_worker.>").await;
+    for missing in rights(true) {
+        let rest: Vec<_> = rights(true).into_iter().filter(|right| !std::ptr::eq(*right, missing)).collect();
+        let nats = restricted(&rest).await;
+        let gateway = Gateway::start(answer).await;
+        half_made(&nats).await;
+        let settings = settings(&nats, &gateway);
+        let mut worker = settings.spawn();
+        for function in ["flaky", "bad"] {
+            nats.publish(&Invocation::of(function).call_id(function)).await;
+        }
+        let missing = subject(missing);
+        assert_eq!(worker.exit().await, 1, "without {missing}");
+        let named = missing.trim_end_matches(['*', '>', '.']);
+        let errors = worker.log_with(" error ");
+        assert!(errors.iter().any(|line| line.contains("Permissions Violation") && line.contains(named)), "{missing}: {errors:?}");
     }
-    ends_without("_INBOX_worker.>", &all, "_INBOX.>").await;
 }
 
 #[tokio::test]
