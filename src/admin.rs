@@ -39,13 +39,15 @@ struct State {
     connected: bool,
     /// Each queue, and why it is not ready.
     queues: Vec<(String, Result<(), String>)>,
+    /// Why NATS Streaming clients are not served, where they are to be.
+    bridge: Result<(), String>,
 }
 
 impl Readiness {
     /// Nothing is ready: neither the connection nor these queues.
     pub fn of(queues: impl IntoIterator<Item = String>) -> Self {
         let queues = queues.into_iter().map(|queue| (queue, Err("starting".to_owned()))).collect();
-        Self(Arc::new(Mutex::new(State { draining: false, connected: false, queues })))
+        Self(Arc::new(Mutex::new(State { draining: false, connected: false, queues, bridge: Ok(()) })))
     }
 
     /// A queue is ready, or not for this reason, which everybody may read.
@@ -53,6 +55,11 @@ impl Readiness {
         if let Some((_, state)) = self.state().queues.iter_mut().find(|(name, _)| name == queue) {
             *state = ready;
         }
+    }
+
+    /// NATS Streaming clients are served as they are to be, or not for this reason.
+    pub fn bridge(&self, ready: Result<(), String>) {
+        self.state().bridge = ready;
     }
 
     /// Whether the connection to NATS stands.
@@ -79,7 +86,10 @@ impl Readiness {
             return Err("not connected to NATS".to_owned());
         }
         let unready = state.queues.iter().find_map(|(queue, ready)| ready.as_ref().err().map(|reason| format!("queue {queue}: {reason}")));
-        unready.map_or(Ok(()), Err)
+        if let Some(reason) = unready {
+            return Err(reason);
+        }
+        state.bridge.as_ref().map_err(|reason| format!("NATS Streaming: {reason}")).copied()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -215,6 +225,9 @@ mod tests {
         admin.readiness.set(QUEUE, Ok(()));
         admin.check("GET /readyz", "503", "queue other: starting").await;
         admin.readiness.set("other", Ok(()));
+        admin.readiness.bridge(Err("starting".to_owned()));
+        admin.check("GET /readyz", "503", "NATS Streaming: starting").await;
+        admin.readiness.bridge(Ok(()));
         admin.check("GET /readyz", "200", "ready").await;
         admin.readiness.connected(false);
         admin.check("GET /readyz", "503", "not connected to NATS").await;

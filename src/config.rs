@@ -86,6 +86,8 @@ pub struct Config {
     pub nats: Nats,
     /// The queues that are served, at least one; no two share a name or a stream.
     pub queues: Vec<Queue>,
+    /// The NATS Streaming cluster that the bridge answers as; none: there is no bridge.
+    pub stan_cluster: Option<String>,
     /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no trailing slash,
     /// but for the root, which a [`Url`] always writes as `/`.
     pub gateway_url: Url,

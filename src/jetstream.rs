@@ -159,6 +159,19 @@ impl JetStream {
         Ok(Ok(answer.get("duplicate").and_then(Value::as_bool).unwrap_or(false)))
     }
 
+    /// Stores a record, and says whether it is new: not so if its id is stored or was lately.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn deposit(&self, record: &Record) -> Result<bool, BrokerError> {
+        let mut headers = record.headers.clone();
+        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
+        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
+            Ok(duplicate) => Ok(!duplicate),
+            Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
+        }
+    }
+
     /// Moves a holder's message to its target, unless the holder is gone or another took its place: `sequence` is what was seen.
     ///
     /// # Errors
@@ -196,12 +209,7 @@ fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
 
 impl Broker for JetStream {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
-        let mut headers = record.headers.clone();
-        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
-        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
-            Ok(_duplicate) => Ok(()),
-            Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
-        }
+        self.deposit(record).await.map(|_new| ())
     }
 
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {

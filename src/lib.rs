@@ -27,6 +27,7 @@ pub mod service;
 pub mod drain;
 
 // The way of a message.
+pub mod stan;
 pub mod permits;
 pub mod consumer;
 pub mod pull;

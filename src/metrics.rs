@@ -27,6 +27,9 @@ pub const MOST_NAMES: usize = 2_000;
 /// The label of functions that get none of their own.
 const OTHER: &str = "other";
 
+/// The label of messages that were for no queue.
+const NONE: &str = "none";
+
 /// The label of figures that are not known by function.
 const ALL_FUNCTIONS: &str = "all-functions";
 
@@ -113,6 +116,11 @@ impl Exposition {
         let metrics = Metrics { process: self.0.clone(), queue };
         metrics.set_depth(Depth::default());
         Ok(metrics)
+    }
+
+    /// A NATS Streaming client published a message to a queue, or to nothing that is known as one.
+    pub fn stan_message(&self, queue: Option<&str>, result: &'static str) {
+        self.0.families.stan.with_label_values(&[queue.unwrap_or(NONE), result]).inc();
     }
 
     /// The connection to NATS was made again.

@@ -18,6 +18,7 @@ use crate::{
     metrics::{Exposition, Metrics},
     permits::Permits,
     service::{Service, Shared},
+    stan::{Bridge, Channel},
 };
 
 /// How long the last acknowledgements have to leave.
@@ -105,11 +106,27 @@ impl Process {
             () = shared.running.stop.cancelled() => {}
             () = self.follow(link) => {}
             Some(reason) = serving.next() => return Err(Fatal::Setup(reason)),
+            reason = self.bridge(shared) => return Err(Fatal::Setup(reason)),
         }
         self.readiness.draining();
         shared.running.drain(shared.config.shutdown_grace).await;
         let _ = timeout(FLUSH, shared.jetstream.client().flush()).await;
         Ok(())
+    }
+
+    /// Opens the bridge if there is to be one; it runs until it is drained. Returns only when it cannot be opened, and why.
+    async fn bridge(&self, Shared { config, jetstream, running, .. }: &Shared) -> String {
+        let Some(cluster) = &config.stan_cluster else { return std::future::pending().await };
+        self.readiness.bridge(Err("starting".to_owned()));
+        let channels = config.queues.iter().map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() });
+        match Bridge::open(jetstream, cluster, channels.collect(), &self.exposition).await {
+            Ok(bridge) => {
+                running.pulling.spawn(bridge.run(running.stop.clone(), running.cut.clone()));
+                self.readiness.bridge(Ok(()));
+                std::future::pending().await
+            }
+            Err(error) => format!("NATS Streaming: {error}"),
+        }
     }
 
     /// Keeps readiness in step with the connection.

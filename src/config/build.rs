@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Callback, Config, DeadLetters, Encoding, Log, RetryTimer,
+    Callback, Config, DeadLetters, Encoding, Log, Queue, RetryTimer,
     gateway::gateway,
     names,
     nats::nats,
@@ -21,6 +21,7 @@ use crate::{
 pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let nats = nats(reader);
     let queues = queues(reader);
+    let stan_cluster = stan_cluster(reader, queues.as_deref().unwrap_or_default());
     let gateway_url = gateway(reader);
     let function_namespace = reader.value("function_namespace", names::word);
     let max_inflight = reader.value("max_inflight", count(1..=100_000));
@@ -40,6 +41,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     Ok(Config {
         nats: nats?,
         queues: queues?,
+        stan_cluster: stan_cluster?,
         gateway_url: gateway_url?,
         function_namespace: function_namespace?,
         max_inflight: max_inflight?,
@@ -54,6 +56,18 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         listen_addr: listen_addr?,
         log: log?,
     })
+}
+
+/// Who names the cluster wants the bridge; who wants it need not name the cluster.
+fn stan_cluster(reader: &mut Reader, queues: &[Queue]) -> Result<Option<String>, Reported> {
+    let bridge = reader.optional("stan_bridge", boolean);
+    let cluster = reader.value("faas_nats_cluster_name", names::token);
+    let wanted = bridge?.unwrap_or_else(|| reader.is_set("faas_nats_cluster_name"));
+    if wanted && let Some(queue) = queues.iter().find(|queue| queue.subject() != queue.name) {
+        let expected = format!("expected a filter that {} matches, which is what the bridge publishes on", queue.name);
+        return Err(reader.fault("nats_filter_subject", expected));
+    }
+    Ok(Some(cluster?).filter(|_| wanted))
 }
 
 fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {

@@ -7,7 +7,6 @@ const RECONNECTS: &str = "the broker is reconnected to for as long as it takes";
 const SHARED: &str = "one consumer serves all functions of the queue";
 const BODIES: &str = "bodies are never logged";
 const GATEWAY: &str = "functions are always called through the gateway, which asks for no login there";
-const STAN: &str = "NATS Streaming (STAN) gateways are not served yet; the gateway must publish to JetStream";
 
 /// Names, and why nothing comes of them.
 const FOREIGN: &[(&str, &str)] = &[
@@ -17,7 +16,6 @@ const FOREIGN: &[(&str, &str)] = &[
     ("faas_reconnect_delay", RECONNECTS),
     ("faas_queue_group", "the durable consumer is what workers share"),
     ("faas_nats_queue_group", "the durable consumer is what workers share"),
-    ("faas_nats_cluster_name", STAN),
     ("faas_print_body", BODIES),
     ("write_debug", BODIES),
     ("print_request_body", BODIES),

@@ -31,6 +31,12 @@ pub(super) fn subject(text: &str) -> Read<String> {
     }
 }
 
+/// One word of a subject.
+pub(super) fn token(text: &str) -> Read<String> {
+    let is_token = !text.is_empty() && text.chars().all(|c| is_plain(c) && !matches!(c, '.' | '*' | '>'));
+    if is_token { Ok(text.to_owned()) } else { Err("expected one word without spaces, dots, * and >".to_owned()) }
+}
+
 /// The name of a queue: a subject, from which the names of streams are made.
 pub(super) fn queue(text: &str) -> Read<String> {
     subject(text)?;
@@ -85,6 +91,11 @@ mod tests {
     #[test]
     fn subjects_are_whole_words_joined_by_dots() {
         check(subject, &["faas-request", "a.b.c", "_INBOX_a"], &["", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "$JS.x"]);
+    }
+
+    #[test]
+    fn a_token_is_one_word_of_a_subject() {
+        check(token, &["faas-cluster", "test_1", "é", "$a"], &["", "a.b", "a b", "*", "a>", "a\nb"]);
     }
 
     #[test]

@@ -130,6 +130,11 @@ settings! {
         nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is no work queue";
         nats_stream_replicas: Count = Value("1"), "Replicas of the streams that this program creates, 1 to 5";
     }
+    "NATS Streaming" {
+        stan_bridge: Bool = Derived("true if faas_nats_cluster_name is set, else false"),
+            "Take messages from gateways that only speak the NATS Streaming protocol, and store them in the queue";
+        faas_nats_cluster_name: Text = Value("faas-cluster"), "The NATS Streaming cluster that such gateways look for";
+    }
     "Calls" {
         gateway_url: Url = Derived("http://127.0.0.1:8080"),
             "Where functions answer, at /function/NAME; http or https, a base path is kept";

@@ -81,6 +81,8 @@ families! {
         "queue_worker_nats_reconnect_total", "Times that the connection to NATS was made again.";
     dead_letters_dropped: IntCounter [],
         "queue_worker_dead_letters_dropped_total", "Invocations that ended without success and were not kept, as the settings ask.";
+    stan: IntCounterVec ["queue_name", "result"],
+        "queue_worker_stan_messages_total", "Messages that NATS Streaming clients published to the bridge.";
     lease_lost: IntCounter [],
         "queue_worker_lease_lost_total", "Deliveries that were given up because their lease ended.";
     unstorable: IntCounter [],

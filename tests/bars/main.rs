@@ -21,6 +21,7 @@ mod killer;
 mod lateness;
 mod leases;
 mod parked;
+mod stan;
 
 use std::{env, time::Duration};
 

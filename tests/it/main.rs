@@ -33,6 +33,7 @@ mod pace;
 mod queues;
 mod redelivery;
 mod rights;
+mod stan;
 mod start;
 mod streams;
 mod verdicts;

@@ -161,6 +161,7 @@ fn values_have_their_bounds() {
     check_fault(&["ack_wait=999ms"], "ack_wait=999ms: expected a duration of at least 1s");
     check_fault(&["upstream_timeout=0"], "upstream_timeout=0: expected a duration of more than 0, such as 30s");
     check_fault(&["--nats-stream-replicas=6"], "--nats-stream-replicas=6: expected a whole number from 1 to 5");
+    check_fault(&["faas_nats_cluster_name=a.b"], "faas_nats_cluster_name=a.b: expected one word without spaces, dots, * and >");
     check_fault(&["backoff=linear"], "backoff=linear: expected exponential or full or equal");
     check_fault(&["initial_retry_wait=30"], "initial_retry_wait=30: expected a duration with a unit, such as 30s");
     check_fault(&["--initial-retry-wait=-5s"], "--initial-retry-wait=-5s: expected a duration that is not negative, such as 30s");

@@ -79,8 +79,33 @@ fn what_the_community_edition_is_given_is_understood() {
     assert_eq!(config.nats.servers, ["nats://nats.openfaas.svc.cluster.local:4222"]);
     assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas.svc.cluster.local:8080/");
     assert_eq!((config.max_inflight, config.ack_wait.as_secs()), (1, 305));
-    assert_eq!(notes.len(), 10);
-    assert!(notes.iter().any(|note| note.starts_with("faas_nats_cluster_name") && note.contains("(STAN)")), "{notes:?}");
+    assert_eq!(config.stan_cluster.as_deref(), Some("faas-cluster"));
+    assert_eq!(notes.len(), 9);
+}
+
+#[test]
+fn the_bridge_is_there_when_it_or_its_cluster_is_asked_for() {
+    for (words, expected) in [
+        (&[] as &[&str], None),
+        (&["faas_nats_cluster_name="], None),
+        (&["faas_nats_cluster_name=test"], Some("test")),
+        (&["stan_bridge=true"], Some("faas-cluster")),
+        (&["--stan-bridge"], Some("faas-cluster")),
+        (&["stan_bridge=true", "faas_nats_cluster_name="], Some("faas-cluster")),
+        (&["stan_bridge=false", "faas_nats_cluster_name=test"], None),
+    ] {
+        assert_eq!(load_words(words).unwrap().config.stan_cluster.as_deref(), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn the_bridge_publishes_on_the_names_of_queues() {
+    let words = ["stan_bridge=true", "nats_filter_subject=faas-request.*"];
+    check_fault(
+        &words,
+        "nats_filter_subject=faas-request.*: expected a filter that faas-request matches, which is what the bridge publishes on",
+    );
+    assert!(load_words(&["stan_bridge=true", "nats_filter_subject=faas-request,>", "queue_name=faas-request,b"]).is_ok());
 }
 
 #[test]
@@ -88,7 +113,7 @@ fn every_setting_of_another_worker_is_ignored_with_one_line_if_it_is_set() {
     for name in "max_reconnect reconnect_delay faas_max_reconnect faas_reconnect_delay faas_queue_group faas_print_body \
         write_debug print_request_body print_response_body gateway_invoke faas_function_suffix basic_auth \
         secret_mount_path max_waiting scaling_mode inactive_threshold consumer_inactive_threshold \
-        consumer_pull_max_messages limiter_enabled queue_partitions filter_partition faas_nats_cluster_name"
+        consumer_pull_max_messages limiter_enabled queue_partitions filter_partition"
         .split_whitespace()
     {
         let upper = name.to_uppercase();

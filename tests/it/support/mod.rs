@@ -9,6 +9,7 @@ mod metrics;
 mod nats;
 mod process;
 mod proxy;
+pub mod stan;
 mod stored;
 mod trust;
 mod worker;
