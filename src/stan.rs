@@ -245,12 +245,14 @@ impl Desk {
 
     /// Tries to store a record for as long as that makes sense. Whether it is new.
     async fn deposit(&self, record: &Record, received: Instant) -> Result<bool, BrokerError> {
-        // The semaphore is never closed.
-        let _turn = self.storing.acquire().await;
         let mut pause = PAUSE;
         let mut refused_since = None;
         while received.elapsed() < SILENCE {
-            let error = match self.jetstream.deposit(record).await {
+            // Given back between the tries, so that a queue which takes nothing does not hold up the others. Never closed.
+            let turn = self.storing.acquire().await;
+            let tried = self.jetstream.deposit(record).await;
+            drop(turn);
+            let error = match tried {
                 Err(error @ (BrokerError::Unavailable(_) | BrokerError::Refused(_))) => error,
                 settled => return settled,
             };
