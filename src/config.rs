@@ -13,6 +13,7 @@ mod env;
 mod foreign;
 mod gateway;
 mod login;
+mod lookup;
 mod names;
 mod nats;
 mod queue;
@@ -29,6 +30,7 @@ use url::Url;
 
 pub use self::{
     login::{Login, UrlLogin},
+    lookup::FunctionLookup,
     nats::Nats,
     queue::{Deliver, Queue},
     table::{Kind, Preset, Setting},
@@ -91,6 +93,8 @@ pub struct Config {
     /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no trailing slash,
     /// but for the root, which a [`Url`] always writes as `/`.
     pub gateway_url: Url,
+    /// How the annotations are found that a message does not carry; `None`: they are not looked for.
+    pub function_lookup: Option<FunctionLookup>,
     /// The namespace of functions whose name carries none.
     pub function_namespace: String,
     /// Calls at once in this process, at least 1.

@@ -278,7 +278,7 @@ async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<
 }
 
 /// The innermost reason: the layers above it only say that a request went wrong.
-fn root(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -38,6 +38,7 @@ pub mod lease;
 pub mod delivery;
 pub mod worker;
 pub mod decode;
+pub mod lookup;
 pub mod policy;
 pub mod gate;
 pub mod invoke;

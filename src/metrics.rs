@@ -128,6 +128,11 @@ impl Exposition {
         self.0.families.reconnects.inc();
     }
 
+    /// A function was looked up at the gateway.
+    pub fn function_lookup(&self, result: &'static str) {
+        self.0.families.lookups.with_label_values(&[result]).inc();
+    }
+
     /// Everything in Prometheus' text format 0.0.4. A metric that has no values yet, because its labels come with events,
     /// is at least declared.
     pub fn render(&self) -> String {

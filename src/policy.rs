@@ -9,6 +9,8 @@ use crate::{backoff::Backoff, duration};
 
 pub use codes::{InvalidStatusCodes, StatusCodes};
 
+/// What the keys of the annotations begin with that are read here.
+pub const ANNOTATIONS: &str = "com.openfaas.retry.";
 /// The most attempts that an annotation may ask for.
 const MOST_ATTEMPTS: u32 = 1_000;
 /// How much of a wrong annotation is shown, in bytes.

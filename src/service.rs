@@ -16,6 +16,7 @@ use crate::{
     invoke::HttpGateway,
     janitor,
     jetstream::JetStream,
+    lookup::Lookup,
     metrics::Metrics,
     names::Names,
     permits::Permits,
@@ -43,6 +44,8 @@ pub struct Shared {
     pub permits: Permits,
     /// Where functions answer.
     pub gateway: HttpGateway,
+    /// Finds the annotations that messages do not carry.
+    pub lookup: Lookup,
     /// Says "not now".
     pub gate: Gate,
     /// Whether the queues are ready.
@@ -141,7 +144,7 @@ impl<'a> Service<'a> {
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
-        let Shared { config, jetstream, gateway, gate, running, worker, .. } = self.shared;
+        let Shared { config, jetstream, gateway, lookup, gate, running, worker, .. } = self.shared;
         Worker::new(Parts {
             settle: Settle {
                 broker: jetstream.clone(),
@@ -153,6 +156,7 @@ impl<'a> Service<'a> {
             },
             gateway: gateway.clone(),
             policy: config.retry.clone(),
+            lookup: lookup.clone(),
             callbacks: Callbacks::new(config.callback.clone(), self.metrics.clone()),
             gate: gate.clone(),
             metrics: self.metrics.clone(),

@@ -18,6 +18,7 @@ use crate::{
     invoke::{Answer, Call, Gateway, Unsendable},
     judge::{Cause, Progress, Verdict, judge},
     lease::Lease,
+    lookup::Lookup,
     metrics::Metrics,
     policy::RetryPolicy,
     settle::{Settle, Unsettled},
@@ -40,6 +41,8 @@ pub struct Parts<B, G> {
     pub gateway: G,
     /// How invocations are retried unless they say otherwise.
     pub policy: RetryPolicy,
+    /// Finds what a function says about that where its messages do not.
+    pub lookup: Lookup,
     /// Posts callbacks.
     pub callbacks: Callbacks,
     /// Says "not now".
@@ -127,7 +130,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             Err(undecodable) => return self.undecodable(delivery, &undecodable).await,
         };
         let call_id = self.call_id(&mut delivery, &invocation);
-        let (policy, invalid) = parts.policy.for_annotations(&invocation.annotations);
+        let annotations = parts.lookup.annotations(&invocation).await;
+        let (policy, invalid) = parts.policy.for_annotations(&annotations);
         if delivery.parcel.envelope.attempts == 0 {
             for annotation in invalid {
                 tracing::warn!(callId = call_id, function = invocation.function.as_str(), %annotation, "an annotation is not used; the worker's setting is");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Callback, Config, DeadLetters, Encoding, Log, Queue, RetryTimer,
     gateway::gateway,
+    lookup::function_lookup,
     names,
     nats::nats,
     queue::queues,
@@ -23,6 +24,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let queues = queues(reader);
     let stan_cluster = stan_cluster(reader, queues.as_deref().unwrap_or_default());
     let gateway_url = gateway(reader);
+    let function_lookup = function_lookup(reader, stan_cluster.as_ref().is_ok_and(Option::is_some));
     let function_namespace = reader.value("function_namespace", names::word);
     let max_inflight = reader.value("max_inflight", count(1..=100_000));
     let ack_wait = reader.value("ack_wait", |text| at_least(Duration::from_secs(1), text));
@@ -43,6 +45,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         queues: queues?,
         stan_cluster: stan_cluster?,
         gateway_url: gateway_url?,
+        function_lookup: function_lookup?,
         function_namespace: function_namespace?,
         max_inflight: max_inflight?,
         ack_wait: ack_wait?,
@@ -141,7 +144,7 @@ fn read(text: &str) -> Read<Duration> {
     duration::parse(text).map_err(|error| error.to_string())
 }
 
-fn positive(text: &str) -> Read<Duration> {
+pub(super) fn positive(text: &str) -> Read<Duration> {
     let duration = read(text)?;
     if duration.is_zero() { Err("expected a duration of more than 0, such as 30s".to_owned()) } else { Ok(duration) }
 }

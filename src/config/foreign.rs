@@ -22,8 +22,6 @@ const FOREIGN: &[(&str, &str)] = &[
     ("print_response_body", BODIES),
     ("gateway_invoke", GATEWAY),
     ("faas_function_suffix", GATEWAY),
-    ("basic_auth", GATEWAY),
-    ("secret_mount_path", GATEWAY),
     ("max_waiting", "a consumer asks for no more than there are free permits"),
     ("consumer_pull_max_messages", "a consumer asks for no more than there are free permits"),
     ("scaling_mode", SHARED),

@@ -146,6 +146,11 @@ settings! {
         ack_wait: Duration = Value("60s"),
             "How soon another worker takes over after this one dies, at least 1s; a call may take longer";
         upstream_timeout: Duration = Value("1m"), "How long one call may take";
+        function_lookup: Bool = Derived("true where basic_auth is true or the bridge is on"),
+            "Ask the gateway for a function's retry annotations where a message carries none";
+        function_lookup_ttl: Duration = Value("30s"), "How long such an answer is used before the gateway is asked again";
+        basic_auth: Bool = Value("false"), "Log in for that, with the files basic-auth-user and basic-auth-password";
+        secret_mount_path: File = Value("/run/secrets"), "The folder of those two files";
         confirm_acks: Bool = Value("false"), "Insist on the broker's confirmation that a completed call was acknowledged, as long as the lease lasts";
     }
     "Retries" {

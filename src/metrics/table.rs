@@ -79,6 +79,8 @@ families! {
     OfProcess, OF_PROCESS:
     reconnects: IntCounter [],
         "queue_worker_nats_reconnect_total", "Times that the connection to NATS was made again.";
+    lookups: IntCounterVec ["result"],
+        "queue_worker_function_lookups_total", "Functions whose annotations were asked for at the gateway.";
     dead_letters_dropped: IntCounter [],
         "queue_worker_dead_letters_dropped_total", "Invocations that ended without success and were not kept, as the settings ask.";
     stan: IntCounterVec ["queue_name", "result"],

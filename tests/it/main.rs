@@ -28,6 +28,7 @@ mod harness;
 mod layouts;
 mod life;
 mod logins;
+mod lookup;
 mod observe;
 mod pace;
 mod queues;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 21] = [
+const METRICS: [&str; 22] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_build_info",
@@ -14,6 +14,7 @@ const METRICS: [&str; 21] = [
     "queue_worker_dead_letters_total",
     "queue_worker_end_to_end_seconds",
     "queue_worker_function_invocation_inflight",
+    "queue_worker_function_lookups_total",
     "queue_worker_lease_lost_total",
     "queue_worker_messages_processed_total",
     "queue_worker_messages_submitted_total",

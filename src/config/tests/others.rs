@@ -1,5 +1,7 @@
 //! What is rendered for other OpenFaaS workers.
 
+use std::path::Path;
+
 use super::*;
 
 /// The main chart of OpenFaaS Pro renders these, `backoff` empty among them.
@@ -80,7 +82,9 @@ fn what_the_community_edition_is_given_is_understood() {
     assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas.svc.cluster.local:8080/");
     assert_eq!((config.max_inflight, config.ack_wait.as_secs()), (1, 305));
     assert_eq!(config.stan_cluster.as_deref(), Some("faas-cluster"));
-    assert_eq!(notes.len(), 9);
+    let lookup = config.function_lookup.unwrap();
+    assert_eq!(lookup.secrets.as_deref(), Some(Path::new("/var/secrets/gateway")));
+    assert_eq!(notes.len(), 7);
 }
 
 #[test]
@@ -109,10 +113,27 @@ fn the_bridge_publishes_on_the_names_of_queues() {
 }
 
 #[test]
+fn functions_are_looked_up_where_the_gateway_sends_no_annotations() {
+    let check = |words: &[&str], expected: Option<Option<&str>>| {
+        let lookup = load_words(words).unwrap().config.function_lookup;
+        let secrets = lookup.as_ref().map(|lookup| lookup.secrets.as_deref());
+        assert_eq!(secrets, expected.map(|folder| folder.map(Path::new)), "{words:?}");
+    };
+    check(&[], None);
+    check(&["basic_auth=false", "secret_mount_path=/s"], None);
+    check(&["basic_auth=true"], Some(Some("/run/secrets")));
+    check(&["basic_auth=1", "secret_mount_path=/s"], Some(Some("/s")));
+    check(&["faas_nats_cluster_name=faas-cluster"], Some(None));
+    check(&["stan_bridge=true"], Some(None));
+    check(&["function_lookup=true"], Some(None));
+    check(&["function_lookup=false", "basic_auth=true", "faas_nats_cluster_name=c"], None);
+}
+
+#[test]
 fn every_setting_of_another_worker_is_ignored_with_one_line_if_it_is_set() {
     for name in "max_reconnect reconnect_delay faas_max_reconnect faas_reconnect_delay faas_queue_group faas_print_body \
-        write_debug print_request_body print_response_body gateway_invoke faas_function_suffix basic_auth \
-        secret_mount_path max_waiting scaling_mode inactive_threshold consumer_inactive_threshold \
+        write_debug print_request_body print_response_body gateway_invoke faas_function_suffix \
+        max_waiting scaling_mode inactive_threshold consumer_inactive_threshold \
         consumer_pull_max_messages limiter_enabled queue_partitions filter_partition"
         .split_whitespace()
     {

@@ -153,6 +153,14 @@ impl Settings {
         self
     }
 
+    /// Turns `basic_auth` on, with a mounted secret of this user and this password.
+    pub fn login(self, user: &str, password: &str) -> Self {
+        self.scratch.write("basic-auth-user", user);
+        self.scratch.write("basic-auth-password", password);
+        let folder = self.scratch.path().display().to_string();
+        self.set("basic_auth", true).set("secret_mount_path", folder)
+    }
+
     /// Starts a worker and awaits that it is ready.
     pub async fn start(&self) -> Worker {
         let worker = self.spawn();
