@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -32,8 +32,6 @@ const CONNECTION_AGE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(10);
 /// How much of every answer's body is looked at: enough to know the gateway's own words.
 const HEAD: usize = 64;
-/// The gateway's own 404 begins with these.
-const NOT_FOUND: &[u8] = b"error finding function";
 
 /// Headers of one connection, not of the message (RFC 9110 §7.6.1, and the proxies' own).
 pub const HOP_BY_HOP: [&str; 10] = [
@@ -264,15 +262,7 @@ async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<
             kept.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
         }
     }
-    let has = |name: &str| parts.headers.contains_key(name);
-    let reply = Reply {
-        status: parts.status.as_u16(),
-        internal: has("x-openfaas-internal"),
-        retry_after: parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
-        has_call_id: has("x-call-id"),
-        served_by: has("x-served-by"),
-        not_found_text: kept.starts_with(NOT_FOUND),
-    };
+    let reply = Reply::new(parts.status, &parts.headers, &kept);
     kept.truncate(keep);
     Ok((reply, parts.headers, kept.freeze(), seen > keep))
 }

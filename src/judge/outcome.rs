@@ -1,5 +1,10 @@
 //! What happened to a call.
 
+use http::{HeaderMap, StatusCode, header};
+
+/// The gateway's own 404 begins with these.
+const NOT_FOUND: &[u8] = b"error finding function";
+
 /// What happened to a call, without any judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -31,6 +36,18 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// What an answer says; of its body a beginning is enough.
+    pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        Self {
+            status: status.as_u16(),
+            internal: headers.contains_key("x-openfaas-internal"),
+            retry_after: headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            has_call_id: headers.contains_key("x-call-id"),
+            served_by: headers.contains_key("x-served-by"),
+            not_found_text: body.starts_with(NOT_FOUND),
+        }
+    }
+
     /// Whether this is the gateway's own 404, which it also gives when its provider is away, and not the function's.
     pub(super) fn is_gateway_not_found(&self) -> bool {
         self.status == 404 && !self.has_call_id && !self.served_by && self.not_found_text

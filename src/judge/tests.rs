@@ -1,4 +1,5 @@
 mod answers;
+mod producers;
 mod properties;
 
 use super::*;

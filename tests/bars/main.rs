@@ -20,6 +20,7 @@ mod footprint;
 mod killer;
 mod lateness;
 mod leases;
+mod outage;
 mod parked;
 mod stan;
 

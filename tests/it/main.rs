@@ -31,6 +31,7 @@ mod logins;
 mod lookup;
 mod observe;
 mod pace;
+mod producers;
 mod queues;
 mod redelivery;
 mod rights;
