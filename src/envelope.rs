@@ -33,6 +33,8 @@ pub struct Envelope {
     pub delayed: u32,
     /// Calls in a row that were cut off with their worker.
     pub interruptions: u32,
+    /// The row of attempts, the last one included, in which the gateway did not find the function.
+    pub not_found: Option<NotFound>,
     /// When it first arrived.
     pub first_seen: SystemTime,
     /// When this clone was due.
@@ -47,6 +49,15 @@ pub struct Envelope {
     pub encoding: Encoding,
     /// Headers that are not this version's, carried on as they are.
     pub carried: HeaderMap,
+}
+
+/// A row of attempts in which the gateway did not find the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotFound {
+    /// How many they are.
+    pub attempts: u32,
+    /// When the first of them ended.
+    pub since: SystemTime,
 }
 
 /// How a payload is stored.
@@ -69,6 +80,7 @@ impl Envelope {
             attempts: 0,
             delayed: 0,
             interruptions: 0,
+            not_found: None,
             first_seen: arrival.stored,
             due: None,
             last_status: None,
@@ -90,6 +102,9 @@ impl Envelope {
             .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
             .unwrap_or((fresh.origin, fresh.id));
         let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
+        let not_found = text(names::NOT_FOUND).and_then(|value| value.split_once(':')).and_then(|(attempts, since)| {
+            Some(NotFound { attempts: attempts.parse().ok()?, since: humantime::parse_rfc3339(since).ok()? })
+        });
         Self {
             origin,
             id,
@@ -97,6 +112,8 @@ impl Envelope {
             attempts,
             delayed: number(text(names::DELAYED)).unwrap_or(attempts),
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
+            // A row longer than the attempts is of an earlier life: what is sent round again begins anew.
+            not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
             first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
             due: time(names::DUE),
             last_status: text(names::LAST_STATUS).map(str::to_owned),
@@ -118,6 +135,12 @@ impl Envelope {
         while self.history.len() > entries || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes {
             self.history.remove(0);
         }
+    }
+
+    /// Adds an attempt at `now` to the row of those in which the gateway did not find the function, or ends the row.
+    pub fn note_found(&mut self, found: bool, now: SystemTime) {
+        let row = self.not_found.unwrap_or(NotFound { attempts: 0, since: now });
+        self.not_found = (!found).then(|| NotFound { attempts: row.attempts.saturating_add(1), ..row });
     }
 
     /// One hop further.
@@ -148,6 +171,9 @@ impl Envelope {
         }
         if self.interruptions > 0 {
             put(names::INTERRUPTIONS, self.interruptions.to_string());
+        }
+        if let Some(NotFound { attempts, since }) = self.not_found {
+            put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));
         }
         if self.encoding == Encoding::Gzip {
             put(names::ENCODING, "gzip".to_owned());
@@ -199,7 +225,7 @@ fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -212,6 +238,7 @@ const KNOWN: [&str; 15] = [
     names::LAST_ERROR,
     names::HISTORY,
     names::INTERRUPTIONS,
+    names::NOT_FOUND,
     names::ENCODING,
     names::CAUSE,
     names::FAILED_AT,
@@ -261,6 +288,7 @@ mod tests {
         }
         envelope.delayed = 1;
         envelope.interruptions = 2;
+        envelope.note_found(false, SystemTime::UNIX_EPOCH + Duration::from_nanos(1));
         envelope.due = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_001));
         let written = envelope.headers(Some("f"), Some("id"), false);
         assert_eq!(Envelope::parked(&arrival(written)), envelope);
@@ -285,10 +313,35 @@ mod tests {
 
     #[test]
     fn a_damaged_message_is_tried_rather_than_lost() {
-        let damaged =
-            headers(&[(names::ATTEMPTS, "many"), (names::ORIGINAL_ID, "nonsense"), (names::DUE, "soon"), (names::FIRST_SEEN, "?")]);
+        let damaged = headers(&[
+            (names::ATTEMPTS, "many"),
+            (names::ORIGINAL_ID, "nonsense"),
+            (names::DUE, "soon"),
+            (names::FIRST_SEEN, "?"),
+            (names::NOT_FOUND, "5"),
+        ]);
         let envelope = Envelope::parked(&arrival(damaged));
         assert_eq!((envelope.attempts, envelope.id.sequence, envelope.due), (0, 7, None));
+        assert_eq!(envelope.not_found, None);
+    }
+
+    #[test]
+    fn a_row_of_attempts_without_a_function_counts_from_its_first_and_ends_with_another_answer() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut envelope = Envelope::fresh(&arrival(HeaderMap::new()));
+        envelope.note_found(false, at(1));
+        envelope.note_found(false, at(9));
+        assert_eq!(envelope.not_found, Some(NotFound { attempts: 2, since: at(1) }));
+        envelope.note_found(true, at(10));
+        assert_eq!(envelope.not_found, None);
+        envelope.note_found(false, at(11));
+        assert_eq!(envelope.not_found, Some(NotFound { attempts: 1, since: at(11) }));
+
+        let after = |attempts| {
+            let written = headers(&[(names::ATTEMPTS, attempts), (names::NOT_FOUND, "5:1970-01-01T00:00:01Z")]);
+            Envelope::parked(&arrival(written)).not_found.map(|row| row.attempts)
+        };
+        assert_eq!((after("5"), after("4"), after("0")), (Some(5), None, None), "what is sent round again begins anew");
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub use outcome::{Outcome, Reply};
 /// header, but a bad token is no better at the next attempt.
 const INTERNAL: [u16; 5] = [429, 500, 502, 503, 504];
 /// A gateway that cannot reach its provider says that the function does not exist. It is believed once it has said so
-/// this often and for this long.
+/// this often in a row and for this long. What came before does not count: a message may have waited or failed for long
+/// when the provider goes away for a moment.
 const NOT_FOUND_ATTEMPTS: u32 = 5;
 const NOT_FOUND_AGE: Duration = Duration::from_secs(120);
 
@@ -29,6 +30,8 @@ pub struct Progress {
     pub immediate: u32,
     /// The time since the invocation first arrived.
     pub age: Duration,
+    /// How often in a row, and for how long, the gateway has not found the function, the attempt that is judged included.
+    pub not_found: (u32, Duration),
 }
 
 /// What to do about an outcome, with nothing left to decide.
@@ -100,7 +103,8 @@ pub fn judge(outcome: &Outcome, policy: &RetryPolicy, progress: &Progress, now: 
         Finding::Final => return Verdict::DeadLetter(Cause::Refused),
         Finding::Retriable(reason) => reason,
     };
-    let believed = progress.attempts >= NOT_FOUND_ATTEMPTS && progress.age >= NOT_FOUND_AGE;
+    let (attempts, lasting) = progress.not_found;
+    let believed = attempts >= NOT_FOUND_ATTEMPTS && lasting >= NOT_FOUND_AGE;
     if reason == Reason::GatewayNotFound && believed {
         return Verdict::DeadLetter(Cause::Refused);
     }

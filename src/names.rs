@@ -33,6 +33,9 @@ pub const LAST_ERROR: &str = "Queue-Worker-Last-Error";
 pub const HISTORY: &str = "Queue-Worker-History";
 /// Calls in a row that were cut off with their worker.
 pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
+/// How often in a row the gateway did not find the function, and since when: `n:RFC 3339`; absent where the last attempt
+/// ended otherwise.
+pub const NOT_FOUND: &str = "Queue-Worker-Not-Found";
 /// Absent: the payload as it arrived; `gzip`: compressed to fit.
 pub const ENCODING: &str = "Queue-Worker-Encoding";
 /// How often an operator sent the invocation round again.

@@ -14,6 +14,7 @@ use crate::{
     callback::{Callbacks, Ending},
     decode::{Invocation, Undecodable},
     delivery::Delivery,
+    envelope::NotFound,
     gate::{self, Gate, NotNow},
     invoke::{Answer, Call, Gateway, Unsendable},
     judge::{Cause, Progress, Verdict, judge},
@@ -198,7 +199,16 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             parts.metrics.attempt(function, outcome.label(), answer.took);
             telemetry::invoked(case.call_id, function, attempt, &outcome.history(), answer.took);
             envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
-            let progress = Progress { attempts: envelope.attempts, delayed: envelope.delayed, immediate, age: self.age(delivery) };
+            let now = self.broker().now();
+            envelope.note_found(!outcome.is_gateway_not_found(), now);
+            let lasting = |row: NotFound| (row.attempts, now.duration_since(row.since).unwrap_or_default());
+            let progress = Progress {
+                attempts: envelope.attempts,
+                delayed: envelope.delayed,
+                immediate,
+                not_found: envelope.not_found.map(lasting).unwrap_or_default(),
+                age: self.age(delivery),
+            };
             match judge(outcome, &case.policy, &progress, SystemTime::now(), rand::random()) {
                 Verdict::Complete => return Tried::Completed(answer),
                 Verdict::DeadLetter(cause) => return Tried::Dead(cause, answer),

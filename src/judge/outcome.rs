@@ -63,6 +63,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the gateway did not find the function, or could not ask for it.
+    pub fn is_gateway_not_found(&self) -> bool {
+        self.reply().is_some_and(Reply::is_gateway_not_found)
+    }
+
     /// The HTTP status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         self.reply().map(|reply| reply.status)

@@ -21,7 +21,7 @@ fn policy() -> RetryPolicy {
 }
 
 fn first() -> Progress {
-    Progress { attempts: 1, delayed: 0, immediate: 0, age: SECOND }
+    Progress { attempts: 1, delayed: 0, immediate: 0, age: SECOND, not_found: (0, Duration::ZERO) }
 }
 
 fn judged(outcome: &Outcome, policy: &RetryPolicy, progress: &Progress) -> Verdict {
@@ -133,17 +133,20 @@ fn success_and_refusal_count_on_the_last_attempt_too() {
 }
 
 #[test]
-fn the_gateway_is_believed_after_five_tries_and_two_minutes() {
-    let check = |attempts, seconds, expected| {
-        let progress = Progress { attempts, delayed: 0, immediate: 0, age: SECOND * seconds };
-        assert_eq!(judged(&Outcome::Replied(not_found()), &policy(), &progress), expected, "{attempts} {seconds}");
+fn the_gateway_is_believed_after_five_tries_in_a_row_and_two_minutes() {
+    let check = |attempts, row, seconds, expected| {
+        let progress = Progress { attempts, age: 600 * SECOND, not_found: (row, SECOND * seconds), ..first() };
+        assert_eq!(judged(&Outcome::Replied(not_found()), &policy(), &progress), expected, "{attempts} {row} {seconds}");
     };
-    check(4, 600, later(Reason::GatewayNotFound));
-    check(5, 119, later(Reason::GatewayNotFound));
-    check(5, 120, REFUSED);
-    check(9, 119, later(Reason::GatewayNotFound));
-    check(10, 119, Verdict::DeadLetter(Cause::Exhausted));
-    check(10, 120, REFUSED);
+    check(4, 4, 600, later(Reason::GatewayNotFound));
+    check(5, 5, 119, later(Reason::GatewayNotFound));
+    check(5, 5, 120, REFUSED);
+    check(9, 9, 119, later(Reason::GatewayNotFound));
+    check(10, 10, 119, Verdict::DeadLetter(Cause::Exhausted));
+    check(10, 10, 120, REFUSED);
+    // What failed otherwise before does not count.
+    check(9, 1, 0, later(Reason::GatewayNotFound));
+    check(9, 4, 120, later(Reason::GatewayNotFound));
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! A function's answer and the infrastructure's: each is played to a worker as its producer writes it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
-use crate::support::{Answer, Call, Gateway, Invocation, Nats, Worker};
+use async_nats::HeaderMap;
+
+use crate::support::{Answer, Call, Gateway, Invocation, Nats, RETRIES, Worker};
 
 type Played = fn() -> Answer;
 
@@ -138,4 +143,33 @@ async fn no_message_is_lost_to_a_provider_that_is_away_for_a_while() {
     let metrics = worker.metrics().await;
     assert_eq!(metrics.get("queue_worker_dead_letters_total", &[]), None);
     assert_eq!(metrics.value("queue_worker_attempts_total", &[("outcome", "success")]), 20.0);
+}
+
+/// What a worker does with a retry of long ago, of which five attempts were made, when the gateway does not find its function
+/// once, and then does.
+async fn check_old(not_found: Option<(u32, Duration)>, calls: usize, cause: Option<&str>) {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|call| if call.nth == 1 { missing(404) } else { Answer::ok() }).await;
+    let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "1ms").start().await;
+    let ago = |time: Duration| humantime::format_rfc3339_nanos(SystemTime::now() - time).to_string();
+    let mut headers = HeaderMap::new();
+    headers.insert("Queue-Worker-Attempts", "5");
+    headers.insert("Queue-Worker-First-Seen", ago(Duration::from_secs(3600)));
+    if let Some((attempts, since)) = not_found {
+        headers.insert("Queue-Worker-Not-Found", format!("{attempts}:{}", ago(since)));
+    }
+    nats.publish_raw(&format!("{RETRIES}.due.f.7-abc.5"), headers, Invocation::of("f").call_id("a").to_bytes()).await;
+    gateway.await_calls(calls).await;
+    let dead = nats.dead_letters(cause.iter().count() as u64).await;
+    assert_eq!(dead.first().map(|dead| dead.expect("Queue-Worker-Cause")), cause, "{not_found:?}");
+    assert_eq!(gateway.count(), calls, "{not_found:?}");
+}
+
+#[tokio::test]
+async fn only_a_function_that_stays_missing_is_given_up() {
+    // However old a message is and however often it failed otherwise, the provider may have gone this moment.
+    check_old(None, 2, None).await;
+    check_old(Some((4, Duration::from_secs(60))), 2, None).await;
+    check_old(Some((3, Duration::from_secs(180))), 2, None).await;
+    check_old(Some((4, Duration::from_secs(180))), 1, Some("refused")).await;
 }

@@ -72,19 +72,31 @@ fn whoever_answers_is_told_apart() {
     }
 }
 
-/// What becomes of a message that arrives so long before the end of an outage, under the settings that nobody changed.
-fn through_an_outage(left: Duration, during: &[Outcome]) -> (Verdict, u32) {
+/// What becomes of a message, and after how many attempts, when an outage begins at its `before + 1`-th attempt and lasts
+/// so long, under the settings that nobody changed. The attempts before failed by the function's own doing.
+fn through_an_outage(lasts: Duration, before: u32, during: &[Outcome]) -> (Verdict, u32) {
     let policy = crate::config::load([], []).unwrap().config.retry;
-    let mut progress = Progress { attempts: 0, delayed: 0, immediate: 0, age: Duration::ZERO };
+    // It has been in the queue for long.
+    let mut progress = Progress { attempts: 0, age: 3600 * SECOND, ..first() };
+    let (mut now, mut began, mut row) = (Duration::ZERO, None, None);
     loop {
-        let outcome = during.get(progress.attempts as usize % during.len()).filter(|_| progress.age < left);
+        let outcome = match progress.attempts {
+            early if early < before => &Outcome::Replied(function(500)),
+            later => {
+                let began = *began.get_or_insert(now);
+                let away = now < began + lasts;
+                if away { &during[(later - before) as usize % during.len()] } else { &Outcome::Replied(function(200)) }
+            }
+        };
         progress.attempts += 1;
-        match judged(outcome.unwrap_or(&Outcome::Replied(function(200))), &policy, &progress) {
+        row = outcome.is_gateway_not_found().then(|| row.map_or((1, now), |(attempts, since)| (attempts + 1, since)));
+        progress.not_found = row.map(|(attempts, since)| (attempts, now.saturating_sub(since))).unwrap_or_default();
+        match judged(outcome, &policy, &progress) {
             Verdict::RetryAfter { wait, .. } => {
-                progress.age += wait;
+                now += wait;
                 progress.delayed += 1;
             }
-            end => return (end, progress.attempts),
+            end => return (end, progress.attempts - before),
         }
     }
 }
@@ -104,16 +116,19 @@ fn an_outage_of_the_provider_costs_no_message_under_the_default_settings() {
         vec![away, failed, gone.clone(), not_found.clone()],
     ];
     for during in &outages {
-        for left in 0..=30 {
-            let (end, attempts) = through_an_outage(SECOND * left, during);
-            assert_eq!(end, Verdict::Complete, "{left} s of {during:?}");
-            assert!(attempts <= 4, "{attempts} attempts in {left} s of {during:?}");
+        for seconds in 0..=30 {
+            // Four more attempts than the function has used up itself are enough.
+            for before in 0..=6 {
+                let (end, attempts) = through_an_outage(SECOND * seconds, before, during);
+                assert_eq!(end, Verdict::Complete, "{seconds} s of {during:?} after {before} attempts");
+                assert!(attempts <= 4, "{attempts} attempts in {seconds} s of {during:?} after {before}");
+            }
         }
-        // Five tries take 150 s, so that even two minutes are harmless.
-        assert_eq!(through_an_outage(150 * SECOND, during).0, Verdict::Complete, "{during:?}");
+        // The fifth attempt comes after 150 s, so that even two minutes are harmless.
+        assert_eq!(through_an_outage(150 * SECOND, 0, during).0, Verdict::Complete, "{during:?}");
     }
     // What is missing for longer is taken to be missing.
-    assert_eq!(through_an_outage(151 * SECOND, &[not_found]), (REFUSED, 5));
-    assert_eq!(through_an_outage(750 * SECOND, std::slice::from_ref(&gone)), (Verdict::Complete, 10));
-    assert_eq!(through_an_outage(751 * SECOND, &[gone]), (Verdict::DeadLetter(Cause::Exhausted), 10));
+    assert_eq!(through_an_outage(151 * SECOND, 0, &[not_found]), (REFUSED, 5));
+    assert_eq!(through_an_outage(750 * SECOND, 0, std::slice::from_ref(&gone)), (Verdict::Complete, 10));
+    assert_eq!(through_an_outage(751 * SECOND, 0, &[gone]), (Verdict::DeadLetter(Cause::Exhausted), 10));
 }

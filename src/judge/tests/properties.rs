@@ -42,8 +42,8 @@ fn any_policy() -> impl Strategy<Value = RetryPolicy> {
 }
 
 fn any_progress() -> impl Strategy<Value = Progress> {
-    (prop_oneof![1..20_u32, any::<u32>()], any::<u32>(), 0..5_u32, any::<Duration>())
-        .prop_map(|(attempts, delayed, immediate, age)| Progress { attempts, delayed, immediate, age })
+    (prop_oneof![1..20_u32, any::<u32>()], any::<u32>(), 0..5_u32, any::<Duration>(), any::<(u32, Duration)>())
+        .prop_map(|(attempts, delayed, immediate, age, not_found)| Progress { attempts, delayed, immediate, age, not_found })
 }
 
 proptest! {
