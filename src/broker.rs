@@ -113,8 +113,12 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// The subject of the last message in `stream` that `filter` covers, if there is one.
     fn last(&self, stream: &str, filter: &str) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
 
-    /// Whether `stream` has taken a message with this id within its duplicate window. `subject` is one of the stream's.
-    fn has_taken(&self, stream: &str, subject: &str, id: &str) -> impl Future<Output = Result<bool, BrokerError>> + Send;
+    /// The sequence under which `stream` has taken a message with this id within its duplicate window, if it has. `subject`
+    /// is one of the stream's.
+    fn taken_as(&self, stream: &str, subject: &str, id: &str) -> impl Future<Output = Result<Option<u64>, BrokerError>> + Send;
+
+    /// The headers of the message `sequence` of `stream`, less the broker's own, if it is still there.
+    fn headers(&self, stream: &str, sequence: u64) -> impl Future<Output = Result<Option<HeaderMap>, BrokerError>> + Send;
 
     /// The broker's time. Never behind it by more than the clocks drift between two looks, so that nothing is early.
     fn now(&self) -> SystemTime;

@@ -24,7 +24,7 @@ mod tests;
 mod typed;
 mod values;
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
@@ -35,7 +35,7 @@ pub use self::{
     queue::{Deliver, Queue},
     table::{Kind, Preset, Setting},
 };
-use crate::policy::RetryPolicy;
+use crate::{callback::AllowedHosts, policy::RetryPolicy};
 
 /// Reads the settings from the arguments (without the program's name) and the environment.
 ///
@@ -146,8 +146,16 @@ pub struct DeadLetters {
 pub struct Callback {
     /// How long one POST may take.
     pub timeout: Duration,
+    /// How often one is tried, at least once.
+    pub attempts: u32,
     /// The most bytes of a function's answer that are passed on.
     pub max_body: usize,
+    /// Where it may be sent.
+    pub allowed: AllowedHosts,
+    /// Whether only addresses of the public internet may be connected to.
+    pub deny_private: bool,
+    /// The secrets that callbacks are signed with, if they are.
+    pub signing_file: Option<PathBuf>,
     /// Skip certificate checks.
     pub tls_insecure: bool,
 }

@@ -4,13 +4,24 @@ use std::sync::Arc;
 
 use crate::{
     broker::{Arrival, Broker},
+    callback::Posting,
     decode::{self, Invocation, Undecodable},
+    envelope::Kind,
     lease::Lease,
     parcel::Parcel,
 };
 
 /// After so many interruptions a message is suspected of killing its workers, and runs apart from other suspects.
 pub const SUSPECT: u32 = 3;
+
+/// What is in a message.
+#[derive(Debug)]
+pub enum Content {
+    /// A call to be made.
+    Invocation(Box<Invocation>),
+    /// An answer to be posted.
+    Callback(Box<Posting>),
+}
 
 /// A message that was delivered and is not settled yet.
 #[derive(Debug)]
@@ -38,17 +49,24 @@ impl<B: Broker> Delivery<B> {
         }
     }
 
-    /// Reads the invocation, and takes over its names.
+    /// Reads what is in it, and takes over its names.
     ///
     /// # Errors
-    /// Says why it is no invocation.
-    pub fn open(&mut self) -> Result<Invocation, Undecodable> {
-        let read = match self.parcel.payload() {
-            Ok(payload) => decode::decode(&payload),
-            Err(reason) => Err(Undecodable { reason, function: None, call_id: None }),
+    /// Says why nothing can be made of it.
+    pub fn open(&mut self) -> Result<Content, Undecodable> {
+        let undecodable = |reason| Undecodable { reason, function: None, call_id: None };
+        let read = match (&self.parcel.envelope.kind, self.parcel.payload()) {
+            (_, Err(reason)) => Err(undecodable(reason)),
+            (Kind::Invocation, Ok(payload)) => decode::decode(&payload).map(Box::new).map(Content::Invocation),
+            (Kind::Callback, Ok(payload)) => Posting::read(&payload).map(Box::new).map(Content::Callback),
+            (Kind::Unknown(_), Ok(_)) => Err(undecodable("it is of a kind that this version does not know".to_owned())),
         };
         match &read {
-            Ok(invocation) => self.parcel.identify(invocation),
+            Ok(Content::Invocation(invocation)) => {
+                self.parcel.identify(&invocation.function, invocation.call_id());
+                self.parcel.has_callback = invocation.callback.is_some();
+            }
+            Ok(Content::Callback(posting)) => self.parcel.identify(&posting.function, Some(&posting.call_id)),
             Err(undecodable) => self.parcel.identify_undecodable(undecodable),
         }
         read

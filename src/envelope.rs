@@ -21,6 +21,8 @@ const CARRIED: usize = 4096;
 /// The past of an invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
+    /// What the message is.
+    pub kind: Kind,
     /// The stream in which it first arrived.
     pub origin: String,
     /// Its identity there.
@@ -60,6 +62,35 @@ pub struct NotFound {
     pub since: SystemTime,
 }
 
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A call to be made.
+    Invocation,
+    /// The answer of a call that ended, to be posted to the URL that the caller asked for.
+    Callback,
+    /// Something of another version's, in its own word.
+    Unknown(String),
+}
+
+impl Kind {
+    fn read(text: Option<&str>) -> Self {
+        match text {
+            None => Self::Invocation,
+            Some("callback") => Self::Callback,
+            Some(other) => Self::Unknown(other.to_owned()),
+        }
+    }
+
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Invocation => None,
+            Self::Callback => Some("callback"),
+            Self::Unknown(other) => Some(other),
+        }
+    }
+}
+
 /// How a payload is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -74,6 +105,7 @@ impl Envelope {
     /// and say nothing.
     pub fn fresh(arrival: &Arrival) -> Self {
         Self {
+            kind: Kind::Invocation,
             origin: arrival.stream.clone(),
             id: Id::new(arrival.sequence, arrival.stored),
             hop: 0,
@@ -94,18 +126,24 @@ impl Envelope {
     /// The past of a message that a worker parked. What cannot be read counts as never written, so that a damaged message
     /// is tried rather than lost.
     pub fn parked(arrival: &Arrival) -> Self {
-        let text = |name: &str| arrival.headers.get(name).map(HeaderValue::as_str);
+        Self::fresh(arrival).as_told(&arrival.headers)
+    }
+
+    /// The past that headers of ours tell. Where they do not tell its identity, that stays.
+    #[must_use]
+    pub fn as_told(&self, headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
         let time = |name| text(name).and_then(|value| humantime::parse_rfc3339(value).ok());
-        let fresh = Self::fresh(arrival);
         let (origin, id) = text(names::ORIGINAL_ID)
             .and_then(|value| value.rsplit_once(':'))
             .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
-            .unwrap_or((fresh.origin, fresh.id));
+            .unwrap_or((self.origin.clone(), self.id));
         let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
         let not_found = text(names::NOT_FOUND).and_then(|value| value.split_once(':')).and_then(|(attempts, since)| {
             Some(NotFound { attempts: attempts.parse().ok()?, since: humantime::parse_rfc3339(since).ok()? })
         });
         Self {
+            kind: Kind::read(text(names::KIND)),
             origin,
             id,
             hop: number(text(names::HOP)).unwrap_or(0),
@@ -120,7 +158,7 @@ impl Envelope {
             last_error: text(names::LAST_ERROR).map(str::to_owned),
             history: text(names::HISTORY).into_iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect(),
             encoding: if text(names::ENCODING) == Some("gzip") { Encoding::Gzip } else { Encoding::Plain },
-            carried: carried(&arrival.headers, true),
+            carried: carried(headers, true),
         }
     }
 
@@ -149,6 +187,30 @@ impl Envelope {
         Self { hop: self.hop.saturating_add(1), due: None, ..self.clone() }
     }
 
+    /// The past of its callback, whose own attempts begin here. It follows from the invocation's message as a retry would, so
+    /// that whoever gets that message again finds it.
+    #[must_use]
+    pub fn callback(&self) -> Self {
+        Self {
+            kind: Kind::Callback,
+            attempts: 0,
+            delayed: 0,
+            interruptions: 0,
+            due: None,
+            last_status: None,
+            last_error: None,
+            history: Vec::new(),
+            encoding: Encoding::Plain,
+            ..self.clone()
+        }
+    }
+
+    /// How the last attempt came out, in the word of the history, and how many milliseconds it took.
+    pub fn last_attempt(&self) -> Option<(&str, u64)> {
+        let mut parts = self.history.last()?.split(':').skip(1);
+        Some((parts.next()?, parts.next()?.parse().ok()?))
+    }
+
     /// The headers that say all this. `thin` leaves out what only helps people to look.
     pub fn headers(&self, function: Option<&str>, call_id: Option<&str>, thin: bool) -> HeaderMap {
         let mut headers = if thin { HeaderMap::new() } else { self.carried.clone() };
@@ -174,6 +236,9 @@ impl Envelope {
         }
         if let Some(NotFound { attempts, since }) = self.not_found {
             put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));
+        }
+        if let Some(kind) = self.kind.as_str() {
+            put(names::KIND, printable(kind, VALUE));
         }
         if self.encoding == Encoding::Gzip {
             put(names::ENCODING, "gzip".to_owned());
@@ -225,7 +290,7 @@ fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -239,6 +304,7 @@ const KNOWN: [&str; 16] = [
     names::HISTORY,
     names::INTERRUPTIONS,
     names::NOT_FOUND,
+    names::KIND,
     names::ENCODING,
     names::CAUSE,
     names::FAILED_AT,
@@ -292,6 +358,26 @@ mod tests {
         envelope.due = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_001));
         let written = envelope.headers(Some("f"), Some("id"), false);
         assert_eq!(Envelope::parked(&arrival(written)), envelope);
+    }
+
+    #[test]
+    fn a_kind_is_carried_on_whether_it_is_known_or_not() {
+        for (text, kind) in [("callback", Kind::Callback), ("of-tomorrow", Kind::Unknown("of-tomorrow".into()))] {
+            let parked = Envelope::parked(&arrival(headers(&[(names::KIND, text)])));
+            assert_eq!(parked.kind, kind);
+            assert_eq!(parked.next().headers(None, None, true).get(names::KIND).unwrap().as_str(), text);
+            assert_eq!(Envelope::fresh(&arrival(headers(&[(names::KIND, text)]))).kind, Kind::Invocation);
+        }
+    }
+
+    #[test]
+    fn a_callback_begins_its_own_attempts_where_the_invocation_ended() {
+        let mut ended = Envelope::fresh(&arrival(headers(&[("traceparent", "00-a")])));
+        ended.record(None, "timeout", Some("no answer in time".into()), Duration::from_millis(12), "w");
+        assert_eq!(ended.last_attempt(), Some(("timeout", 12)));
+        let callback = ended.callback();
+        assert_eq!((callback.attempts, callback.last_attempt(), callback.last_error.as_deref()), (0, None, None));
+        assert_eq!((callback.id, callback.hop, callback.carried.len()), (ended.id, ended.hop, 1));
     }
 
     #[test]

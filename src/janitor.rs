@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::{
     broker::Broker,
-    jetstream::{ApiError, JetStream},
+    jetstream::{ApiError, JetStream, own_headers},
     names::{self, Names},
 };
 
@@ -84,7 +84,7 @@ struct Holder {
 impl Holder {
     fn read(message: &Value) -> Option<Self> {
         let bytes = |name: &str| message.get(name).and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok());
-        let headers = parse(&bytes("hdrs").unwrap_or_default());
+        let headers = own_headers(&bytes("hdrs").unwrap_or_default());
         let due = headers.get(names::DUE).and_then(|due| humantime::parse_rfc3339(due.as_str()).ok());
         Some(Self {
             subject: message.get("subject")?.as_str()?.to_owned(),
@@ -98,29 +98,5 @@ impl Holder {
     async fn fire(self, jetstream: &JetStream, names: &Names) -> Result<bool, ApiError> {
         let Some(target) = names.target_of(&self.subject) else { return Ok(false) };
         Ok(jetstream.fire(&names.retries, &self.subject, &target, self.sequence, self.headers, self.payload).await?)
-    }
-}
-
-/// The headers of a stored message, less the broker's own.
-fn parse(block: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
-        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-")) {
-            headers.append(name, value.trim());
-        }
-    }
-    headers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stored_header_block_is_read_without_the_brokers_own() {
-        let headers = parse(b"NATS/1.0\r\nNats-Schedule: @at x\r\nQueue-Worker-Hop: 2\r\nX: a: b\r\nX: c\r\n\r\n");
-        assert_eq!(headers.get("Queue-Worker-Hop").unwrap().as_str(), "2");
-        assert_eq!(headers.get_all("X").map(|value| value.as_str()).collect::<Vec<_>>(), ["a: b", "c"]);
-        assert_eq!(headers.len(), 2);
     }
 }

@@ -12,6 +12,7 @@ use async_nats::{
     connection::State,
     header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
 };
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
@@ -137,8 +138,14 @@ impl JetStream {
         }
     }
 
-    /// Publishes and reads the PubAck: whether the message was a duplicate.
-    async fn store(&self, stream: &str, subject: &str, mut headers: HeaderMap, payload: Bytes) -> Result<Result<bool, u64>, BrokerError> {
+    /// Publishes and reads the PubAck: of a duplicate, the sequence of what was taken first.
+    async fn store(
+        &self,
+        stream: &str,
+        subject: &str,
+        mut headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Result<Option<u64>, u64>, BrokerError> {
         headers.insert(NATS_EXPECTED_STREAM, stream);
         let answer = self.request(subject, headers, payload).await.map_err(|error| match error {
             Unanswered::NoResponders => BrokerError::Unavailable(format!("no stream takes {subject}")),
@@ -156,7 +163,8 @@ impl JetStream {
         if answer.get("stream").and_then(Value::as_str) != Some(stream) {
             return Err(BrokerError::Refused(format!("the message for stream {stream} was taken by another")));
         }
-        Ok(Ok(answer.get("duplicate").and_then(Value::as_bool).unwrap_or(false)))
+        let duplicate = answer.get("duplicate").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Ok(duplicate.then(|| answer.get("seq").and_then(Value::as_u64).unwrap_or_default())))
     }
 
     /// Stores a record, and says whether it is new: not so if its id is stored or was lately.
@@ -167,7 +175,7 @@ impl JetStream {
         let mut headers = record.headers.clone();
         headers.insert(NATS_MESSAGE_ID, record.id.as_str());
         match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
-            Ok(duplicate) => Ok(!duplicate),
+            Ok(duplicate) => Ok(duplicate.is_none()),
             Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
         }
     }
@@ -207,6 +215,17 @@ fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
     serde_json::from_slice(answer).map_err(|_| BrokerError::Unavailable("the answer is no JSON".to_owned()))
 }
 
+/// The headers of a stored message, less the broker's own.
+pub fn own_headers(block: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
+        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-")) {
+            headers.append(name, value.trim());
+        }
+    }
+    headers
+}
+
 impl Broker for JetStream {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
         self.deposit(record).await.map(|_new| ())
@@ -240,7 +259,7 @@ impl Broker for JetStream {
     /// a precondition that never holds, so that nothing is stored either way. A single server looks at the last sequence
     /// before the id, and replicas at the last id only after they have noted the new one: so each gets the precondition that it
     /// checks in between (nats-server 2.15: `processJetStreamMsgWithBatch`, `checkMsgHeadersPreClusteredProposal`).
-    async fn has_taken(&self, stream: &str, subject: &str, id: &str) -> Result<bool, BrokerError> {
+    async fn taken_as(&self, stream: &str, subject: &str, id: &str) -> Result<Option<u64>, BrokerError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);
         // Asked anew each time: an operator may have given the stream replicas since the start.
@@ -255,7 +274,19 @@ impl Broker for JetStream {
         }
         match self.store(stream, subject, headers, Bytes::new()).await? {
             Ok(duplicate) => Ok(duplicate),
-            Err(_refused) => Ok(false),
+            Err(_refused) => Ok(None),
+        }
+    }
+
+    async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
+        match self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": sequence })).await {
+            Ok(answer) => {
+                let block = answer.pointer("/message/hdrs").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok());
+                Ok(Some(own_headers(&block.unwrap_or_default())))
+            }
+            Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(None),
+            Err(ApiError::Silent(error)) => Err(error),
+            Err(error) => Err(BrokerError::Unavailable(error.to_string())),
         }
     }
 
@@ -265,5 +296,18 @@ impl Broker for JetStream {
 
     fn max_payload(&self) -> usize {
         self.client.max_payload()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_header_block_is_read_without_the_brokers_own() {
+        let headers = own_headers(b"NATS/1.0\r\nNats-Schedule: @at x\r\nQueue-Worker-Hop: 2\r\nX: a: b\r\nX: c\r\n\r\n");
+        assert_eq!(headers.get("Queue-Worker-Hop").unwrap().as_str(), "2");
+        assert_eq!(headers.get_all("X").map(|value| value.as_str()).collect::<Vec<_>>(), ["a: b", "c"]);
+        assert_eq!(headers.len(), 2);
     }
 }

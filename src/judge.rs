@@ -153,10 +153,8 @@ fn wait(outcome: &Outcome, asked: Option<Duration>, policy: &RetryPolicy, progre
         return None;
     }
     let computed = || policy.backoff.wait(progress.delayed, draw);
-    // Where the two bounds cross, the lower one holds: it is there to spare the function.
-    let bounded = |asked: Duration| asked.min(policy.max_retry_after).max(policy.backoff.initial);
     let heeded = asked.filter(|_| matches!(status, Some(429 | 503)));
-    Some(heeded.map_or_else(computed, bounded))
+    Some(heeded.map_or_else(computed, |asked| policy.heeded(asked)))
 }
 
 #[cfg(test)]

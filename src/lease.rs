@@ -124,8 +124,12 @@ mod tests {
             Ok(None)
         }
 
-        async fn has_taken(&self, _: &str, _: &str, _: &str) -> Result<bool, BrokerError> {
-            Ok(false)
+        async fn taken_as(&self, _: &str, _: &str, _: &str) -> Result<Option<u64>, BrokerError> {
+            Ok(None)
+        }
+
+        async fn headers(&self, _: &str, _: u64) -> Result<Option<HeaderMap>, BrokerError> {
+            Ok(None)
         }
 
         fn now(&self) -> SystemTime {

@@ -36,6 +36,8 @@ pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
 /// How often in a row the gateway did not find the function, and since when: `n:RFC 3339`; absent where the last attempt
 /// ended otherwise.
 pub const NOT_FOUND: &str = "Queue-Worker-Not-Found";
+/// Absent: an invocation; `callback`: its answer, on its way to the URL that the caller asked for.
+pub const KIND: &str = "Queue-Worker-Kind";
 /// Absent: the payload as it arrived; `gzip`: compressed to fit.
 pub const ENCODING: &str = "Queue-Worker-Encoding";
 /// How often an operator sent the invocation round again.

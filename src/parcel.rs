@@ -13,15 +13,15 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
 use crate::{
     broker::{Arrival, Record},
-    decode::{FunctionName, Invocation, Undecodable},
-    envelope::{Encoding, Envelope, rfc3339},
+    decode::{FunctionName, Undecodable},
+    envelope::{Encoding, Envelope, Kind, rfc3339},
     judge::Cause,
     names::{self, Id, Names},
     timer::{Place, Timer},
 };
 
 /// The largest payload that any NATS server can be set to take, in bytes.
-const MAX_PAYLOAD: u64 = 64 << 20;
+pub(crate) const MAX_PAYLOAD: u64 = 64 << 20;
 /// What the broker and the client add to a message's headers, in bytes, with room to spare.
 const OVERHEAD: usize = 256;
 
@@ -43,13 +43,15 @@ pub struct Parcel {
     pub function_name: Option<String>,
     /// The call id, where there is one.
     pub call_id: Option<String>,
+    /// Whether its end is to be told by a callback.
+    pub has_callback: bool,
 }
 
 impl Parcel {
     /// What arrived. `parked`: whether a worker put it there.
     pub fn new(arrival: &Arrival, parked: bool) -> Self {
         let envelope = if parked { Envelope::parked(arrival) } else { Envelope::fresh(arrival) };
-        Self { envelope, stored: arrival.payload.clone(), function: None, function_name: None, call_id: None }
+        Self { envelope, stored: arrival.payload.clone(), function: None, function_name: None, call_id: None, has_callback: false }
     }
 
     /// The payload as it first arrived.
@@ -69,10 +71,10 @@ impl Parcel {
     }
 
     /// Takes over the names by which people and subjects know the invocation.
-    pub fn identify(&mut self, invocation: &Invocation) {
-        self.function = Some(invocation.function.token());
-        self.function_name = Some(invocation.function.as_str().to_owned());
-        self.call_id = invocation.call_id().map(str::to_owned);
+    pub fn identify(&mut self, function: &FunctionName, call_id: Option<&str>) {
+        self.function = Some(function.token());
+        self.function_name = Some(function.as_str().to_owned());
+        self.call_id = call_id.map(str::to_owned);
     }
 
     /// Takes over what is known of a message that is no invocation.
@@ -87,10 +89,31 @@ impl Parcel {
         message_id(self.envelope.id, self.envelope.next().hop)
     }
 
+    /// The callback that follows from this message. Nothing is stored of it yet: see [`fill`](Self::fill).
+    #[must_use]
+    pub fn callback(&self) -> Self {
+        Self { envelope: self.envelope.callback(), stored: Bytes::new(), has_callback: false, ..self.clone() }
+    }
+
+    /// Whether nothing was stored of it yet.
+    pub fn is_hollow(&self) -> bool {
+        self.stored.is_empty()
+    }
+
+    /// Gives a callback its payload.
+    pub fn fill(&mut self, stored: Bytes, encoding: Encoding) {
+        self.stored = stored;
+        self.envelope.encoding = encoding;
+    }
+
     /// The id of the invocation's dead letter: whichever of its messages comes to that end, there is one, until somebody
-    /// sends it round again.
+    /// sends it round again. Its callback has another one. What is of no known kind may be anything: one for each message.
     pub fn dead_letter_id(&self) -> String {
-        let id = self.envelope.id;
+        let id = match self.envelope.kind {
+            Kind::Invocation => self.envelope.id.to_string(),
+            Kind::Callback => format!("{}.callback", self.envelope.id),
+            Kind::Unknown(_) => message_id(self.envelope.id, self.envelope.hop),
+        };
         match self.envelope.carried.get(names::REDRIVES) {
             None => format!("{id}.dead"),
             Some(redrives) => format!("{id}.dead.{}", redrives.as_str()),
@@ -178,7 +201,7 @@ fn size(headers: &HeaderMap) -> usize {
     headers.iter().flat_map(|(name, values)| values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4)).sum()
 }
 
-fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
+pub(crate) fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(payload)?;
     encoder.finish().map(Bytes::from)
@@ -222,6 +245,16 @@ mod tests {
         assert_eq!(record.headers.get("Nats-Schedule-Target").unwrap().as_str(), "q-retries.due.f%2Ens.7-10.1");
         assert_eq!(record.headers.get(names::HOP).unwrap().as_str(), "1");
         assert_eq!(record.payload, "payload");
+    }
+
+    #[test]
+    fn each_end_of_an_invocation_has_an_id_of_its_own() {
+        let invocation = parcel(Vec::new());
+        let mut unknown = invocation.clone();
+        unknown.envelope.kind = Kind::Unknown("of-tomorrow".into());
+        let ids = [&invocation, &invocation.callback(), &unknown].map(Parcel::dead_letter_id);
+        assert_eq!(ids, ["7-10.dead", "7-10.callback.dead", "7-10.0.dead"]);
+        assert_eq!(invocation.callback().successor_id(), invocation.successor_id());
     }
 
     #[test]

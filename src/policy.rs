@@ -59,6 +59,12 @@ impl RetryPolicy {
         ];
         (policy, readings.into_iter().filter_map(Result::err).collect())
     }
+
+    /// A wait that was asked for, within the bounds. Where the two cross, the lower one holds: it is there to spare whoever
+    /// answers.
+    pub fn heeded(&self, asked: Duration) -> Duration {
+        asked.min(self.max_retry_after).max(self.backoff.initial)
+    }
 }
 
 /// Puts what an annotation says, where there is one, in the place of the worker's setting.

@@ -1,6 +1,6 @@
 //! The process: connect, serve every queue until a signal, drain.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Readiness},
+    callback::{Callbacks, HttpPost, SecretsError},
     config::Config,
     connect::{ConnectError, Connection, Link, connect},
     depth::Gauges,
@@ -40,6 +41,9 @@ pub enum Fatal {
     /// The address for metrics and health cannot be had, or another part of this machine is missing.
     #[error("{0}: {1}")]
     Machine(String, io::Error),
+    /// The secrets that callbacks are signed with cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// A metric cannot be made.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -52,6 +56,11 @@ pub enum Fatal {
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Fatal> {
     let exposition = Exposition::new(&config.function_namespace)?;
     let metrics: Vec<Metrics> = config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
+    let callbacks = Callbacks {
+        post: Arc::new(HttpPost::new(config.callback.clone())?),
+        attempts: config.callback.attempts,
+        max_body: config.callback.max_body,
+    };
     let listener = TcpListener::bind(config.listen_addr).await;
     let listener = listener.map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()));
@@ -62,7 +71,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Fatal>
         move || gauges.clone().refresh().boxed()
     };
     let pages = tokio::spawn(admin::serve(listener, exposition.clone(), readiness.clone(), refresh, over.clone()));
-    let served = Process { exposition, metrics, readiness, gauges }.run(config, stop).await;
+    let served = Process { exposition, metrics, callbacks, readiness, gauges }.run(config, stop).await;
     over.cancel();
     let _ = pages.await;
     served
@@ -72,6 +81,7 @@ struct Process {
     exposition: Exposition,
     /// Of each queue, in the order of the settings.
     metrics: Vec<Metrics>,
+    callbacks: Callbacks,
     readiness: Readiness,
     gauges: Gauges,
 }
@@ -86,6 +96,7 @@ impl Process {
             permits: Permits::new(config.max_inflight),
             gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
             lookup: Lookup::new(&config.gateway_url, config.function_lookup.as_ref(), self.exposition.clone()),
+            callbacks: self.callbacks.clone(),
             gate: Gate::default(),
             readiness: self.readiness.clone(),
             gauges: self.gauges.clone(),

@@ -46,6 +46,8 @@ pub struct Shared {
     pub gateway: HttpGateway,
     /// Finds the annotations that messages do not carry.
     pub lookup: Lookup,
+    /// Posts callbacks.
+    pub callbacks: Callbacks,
     /// Says "not now".
     pub gate: Gate,
     /// Whether the queues are ready.
@@ -144,7 +146,7 @@ impl<'a> Service<'a> {
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
-        let Shared { config, jetstream, gateway, lookup, gate, running, worker, .. } = self.shared;
+        let Shared { config, jetstream, gateway, lookup, callbacks, gate, running, worker, .. } = self.shared;
         Worker::new(Parts {
             settle: Settle {
                 broker: jetstream.clone(),
@@ -157,7 +159,7 @@ impl<'a> Service<'a> {
             gateway: gateway.clone(),
             policy: config.retry.clone(),
             lookup: lookup.clone(),
-            callbacks: Callbacks::new(config.callback.clone(), self.metrics.clone()),
+            callbacks: callbacks.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),
             name: worker.clone(),

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_nats::HeaderMap;
 use tokio::time::sleep;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     judge::Cause,
     lease::LeaseLost,
     metrics::Metrics,
-    names::Names,
+    names::{self, Names},
     parcel::TooLarge,
     telemetry,
     timer::{Timer, due_after},
@@ -32,6 +33,15 @@ pub enum Unsettled {
     /// What follows from it fits into no message.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+}
+
+/// What followed from a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Successor {
+    /// The last thing that ever does: only the acknowledgement was lost.
+    Last,
+    /// A dead letter, at this sequence. If the message is an invocation, its callback may be owed still.
+    DeadLetter(u64),
 }
 
 /// What it takes to settle the deliveries of one queue.
@@ -83,7 +93,7 @@ impl<B: Broker> Settle<B> {
         }
         // A broker that died may give a message to a second worker before the first one's lease ends, and that one may have
         // parked a clone.
-        if self.has_successor(delivery).await? {
+        if self.successor(delivery).await?.is_some() {
             return Err(LeaseLost.into());
         }
         let record = parcel.dead_letter(&self.names, cause, self.broker.now(), self.broker.max_payload())?;
@@ -146,35 +156,50 @@ impl<B: Broker> Settle<B> {
         self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true)).await
     }
 
-    /// Whether what follows from the delivery is stored, or was lately: then another worker settled it and only its
-    /// acknowledgement was lost.
+    /// What follows from the delivery and is stored, or was lately: then another worker settled it, or began to.
     ///
     /// # Errors
     /// [`Unsettled::LeaseLost`].
-    pub async fn has_successor(&self, delivery: &Delivery<B>) -> Result<bool, Unsettled> {
+    pub async fn successor(&self, delivery: &Delivery<B>) -> Result<Option<Successor>, Unsettled> {
         let parcel = &delivery.parcel;
         let envelope = &parcel.envelope;
         let clones = self.names.clones(parcel.function.as_deref().unwrap_or("_undecodable"), envelope.id);
         let last = self.insist(delivery, || self.broker.last(&self.names.retries, &clones)).await?;
         if last.as_deref().and_then(Names::hop_of).is_some_and(|hop| hop > envelope.hop) {
-            return Ok(true);
+            return Ok(Some(Successor::Last));
         }
         // One that was parked, came due and was settled since left only its id, for as long as the broker remembers it.
         let (probe, id) = (self.names.retries_probe(), parcel.successor_id());
-        if self.insist(delivery, || self.broker.has_taken(&self.names.retries, &probe, &id)).await? {
-            return Ok(true);
+        if self.insist(delivery, || self.broker.taken_as(&self.names.retries, &probe, &id)).await?.is_some() {
+            return Ok(Some(Successor::Last));
         }
         if !self.dead_letters {
-            return Ok(false);
+            return Ok(None);
         }
-        // A dead letter that was written by hand has the id that a clone would have had.
         let probe = self.names.dead_probe();
-        for id in [parcel.dead_letter_id(), id] {
-            if self.insist(delivery, || self.broker.has_taken(&self.names.dead, &probe, &id)).await? {
-                return Ok(true);
+        let letter = parcel.dead_letter_id();
+        if let Some(sequence) = self.insist(delivery, || self.broker.taken_as(&self.names.dead, &probe, &letter)).await? {
+            return Ok(Some(Successor::DeadLetter(sequence)));
+        }
+        // A dead letter that was written by hand has the id that a clone would have had; and the callback of a success may
+        // be all that died.
+        for id in [Some(id), parcel.has_callback.then(|| parcel.callback().dead_letter_id())].into_iter().flatten() {
+            if self.insist(delivery, || self.broker.taken_as(&self.names.dead, &probe, &id)).await?.is_some() {
+                return Ok(Some(Successor::Last));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// What a dead letter tells of an invocation's past; where it is gone, what the delivery does.
+    ///
+    /// # Errors
+    /// [`Unsettled::LeaseLost`].
+    pub async fn dead_letter(&self, delivery: &Delivery<B>, sequence: u64) -> Result<(Envelope, Option<Cause>), Unsettled> {
+        let past = &delivery.parcel.envelope;
+        let headers = self.insist(delivery, || self.broker.headers(&self.names.dead, sequence)).await?;
+        let cause = |headers: &HeaderMap| headers.get(names::CAUSE).and_then(|cause| cause.as_str().parse().ok());
+        Ok(headers.map_or_else(|| (past.clone(), None), |headers| (past.as_told(&headers), cause(&headers))))
     }
 
     async fn store(&self, delivery: &Delivery<B>, record: &Record) -> Result<(), Unsettled> {

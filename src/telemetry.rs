@@ -97,9 +97,24 @@ pub fn invoked(call_id: &str, function: &str, delivery: u32, status: &str, durat
     });
 }
 
-/// A callback was answered. `url` is [`loggable`].
-pub fn posted_result(call_id: &str, function: &str, url: &str, status: u16) {
-    info!(callId = call_id, function, url, status, "Posted result");
+/// A callback was posted. `status` is that of its answer, or a word when there was none; `url` is [`loggable`].
+pub fn posted_result(call_id: &str, function: &str, url: &str, status: &str) {
+    with(status, |status| {
+        info!(callId = call_id, function, url, status, "Posted result");
+    });
+}
+
+/// A callback failed and another try is parked, due in `wait` (logged in seconds), which is `at` this RFC 3339 time.
+pub fn callback_scheduled(call_id: &str, function: &str, delivery: u32, max_attempts: u32, wait: Duration, at: &str, status: &str) {
+    let wait = wait.as_secs_f64();
+    with(status, |status| {
+        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, "Callback retry scheduled");
+    });
+}
+
+/// A callback is not made, because it must not be. `url` is [`loggable`].
+pub fn callback_refused(call_id: &str, function: &str, url: &str, reason: &str) {
+    warn!(callId = call_id, function, url, reason, "Callback refused");
 }
 
 /// An attempt failed and another is parked, due in `wait` (logged in seconds), which is `at` this RFC 3339 time.
@@ -126,6 +141,11 @@ fn with(status: &str, log: impl FnOnce(Option<&dyn Value>)) {
         Err(_) if status.is_empty() => log(None),
         Err(_) => log(Some(&status)),
     }
+}
+
+/// The text of a URL as it may be logged: nothing where it is none.
+pub fn loggable_text(url: &str) -> String {
+    Url::parse(url).map(|url| loggable(&url)).unwrap_or_default()
 }
 
 /// A URL as it may be logged: without user, password, query and fragment, which may all hold secrets.
@@ -166,7 +186,7 @@ mod tests {
             r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":2,"status":"timeout","duration":60.0"#,
         );
         check(
-            || posted_result("c", "echo", "http://example.com/", 202),
+            || posted_result("c", "echo", "http://example.com/", "202"),
             r#""level":"info","message":"Posted result","callId":"c","function":"echo","url":"http://example.com/","status":202"#,
         );
     }
@@ -185,6 +205,18 @@ mod tests {
         check(
             || dead_letter("", "", 0, "undecodable", ""),
             r#""level":"error","message":"Dead letter","attempts":0,"cause":"undecodable""#,
+        );
+    }
+
+    #[test]
+    fn callbacks_that_fail_are_told_from_calls() {
+        check(
+            || callback_scheduled("c", "echo", 1, 5, Duration::from_secs(10), "2026-01-01T00:00:10Z", "timeout"),
+            r#""level":"warn","message":"Callback retry scheduled","callId":"c","function":"echo","delivery":1,"maxAttempts":5,"wait":10.0,"at":"2026-01-01T00:00:10Z","status":"timeout""#,
+        );
+        check(
+            || callback_refused("c", "echo", "http://10.0.0.1/", "its address is private"),
+            r#""level":"warn","message":"Callback refused","callId":"c","function":"echo","url":"http://10.0.0.1/","reason":"its address is private""#,
         );
     }
 

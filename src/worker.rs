@@ -1,5 +1,7 @@
 //! What becomes of a delivery, from its arrival to its end, on one screen: `Worker::path`.
 
+mod callback;
+
 use std::{
     future::Future,
     sync::Arc,
@@ -11,9 +13,9 @@ use uuid::Uuid;
 
 use crate::{
     broker::Broker,
-    callback::{Callbacks, Ending},
+    callback::{Callbacks, Ending, Posting, status_of},
     decode::{Invocation, Undecodable},
-    delivery::Delivery,
+    delivery::{Content, Delivery},
     envelope::NotFound,
     gate::{self, Gate, NotNow},
     invoke::{Answer, Call, Gateway, Unsendable},
@@ -22,7 +24,7 @@ use crate::{
     lookup::Lookup,
     metrics::Metrics,
     policy::RetryPolicy,
-    settle::{Settle, Unsettled},
+    settle::{Settle, Successor, Unsettled},
     telemetry,
 };
 
@@ -102,9 +104,32 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// Hands a delivery back that was not begun.
     pub async fn release(&self, mut delivery: Delivery<B>) {
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
-        let _ = delivery.open();
+        let (opened, lease) = (delivery.open(), delivery.lease.clone());
         let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
-        self.under_lease(&delivery.lease.clone(), self.0.settle.release(delivery, wait)).await;
+        let work = async {
+            // A clone of what has ended would be called.
+            match self.unless_settled(delivery, opened.as_ref().ok()).await? {
+                Some(delivery) => self.0.settle.release(delivery, wait).await,
+                None => Ok(()),
+            }
+        };
+        self.under_lease(&lease, work).await;
+    }
+
+    /// Gives a delivery back unless what follows from it is stored: then it lacks its callback and its acknowledgement at
+    /// most, and gets them.
+    async fn unless_settled(&self, delivery: Delivery<B>, content: Option<&Content>) -> Result<Option<Delivery<B>>, Unsettled> {
+        if !delivery.may_be_settled() {
+            return Ok(Some(delivery));
+        }
+        match (self.0.settle.successor(&delivery).await?, content) {
+            (None, _) => return Ok(Some(delivery)),
+            (Some(Successor::DeadLetter(letter)), Some(Content::Invocation(invocation))) => {
+                self.owed_callback(delivery, invocation, letter).await?;
+            }
+            (Some(_), _) => self.0.settle.acknowledge(delivery).await?,
+        }
+        Ok(None)
     }
 
     async fn under_lease(&self, lease: &Lease<B>, work: impl Future<Output = Result<(), Unsettled>>) {
@@ -123,11 +148,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     async fn path(&self, mut delivery: Delivery<B>) -> Result<(), Unsettled> {
         let parts = &*self.0;
         let opened = delivery.open();
-        if delivery.may_be_settled() && parts.settle.has_successor(&delivery).await? {
-            return parts.settle.acknowledge(delivery).await;
-        }
+        let Some(mut delivery) = self.unless_settled(delivery, opened.as_ref().ok()).await? else { return Ok(()) };
         let invocation = match opened {
-            Ok(invocation) => invocation,
+            Ok(Content::Invocation(invocation)) => invocation,
+            Ok(Content::Callback(posting)) => return self.parked_callback(delivery, *posting).await,
             Err(undecodable) => return self.undecodable(delivery, &undecodable).await,
         };
         let call_id = self.call_id(&mut delivery, &invocation);
@@ -186,7 +210,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 call_id: case.call_id,
                 retry: envelope.attempts,
                 retry_max: case.policy.max_attempts.saturating_sub(1),
-                keep: parts.callbacks.wants(case.invocation),
+                keep: if case.invocation.callback.is_some() { parts.callbacks.max_body } else { 0 },
             };
             let running = parts.metrics.call_started(function);
             let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
@@ -287,29 +311,22 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 other => other?,
             }
         }
+        let age = self.age(&delivery);
         let envelope = &delivery.parcel.envelope;
-        let last = || envelope.last_status.as_deref().and_then(|status| status.parse().ok()).unwrap_or(503);
-        let status = match answer {
-            Some(answer) => answer.outcome.callback_status(),
-            None if cause == Some(Cause::Interrupted) => 503,
-            None => last(),
-        };
-        let retry_max = case.policy.max_attempts.saturating_sub(1);
         let ending = Ending {
             invocation: case.invocation,
             call_id: case.call_id,
             answer,
-            status,
+            status: answer.map_or_else(|| status_of(cause, envelope), |answer| answer.outcome.callback_status()),
+            took: answer.map(|answer| answer.took).unwrap_or_default(),
+            answer_lost: false,
             retry: envelope.attempts.saturating_sub(1),
-            retry_max,
+            retry_max: case.policy.max_attempts.saturating_sub(1),
         };
-        if parts.cut.run_until_cancelled(parts.callbacks.post(ending)).await.is_none() {
-            tracing::warn!(callId = case.call_id, "Cut off: the callback is given up, the call is not repeated");
-        }
-        let age = self.age(&delivery);
-        match cause {
-            None => parts.settle.complete(delivery).await?,
-            Some(_) => parts.settle.acknowledge(delivery).await?,
+        match (Posting::of(ending), cause) {
+            (Some(posting), _) => self.first_callback(delivery, posting).await?,
+            (None, None) => parts.settle.complete(delivery).await?,
+            (None, Some(_)) => parts.settle.acknowledge(delivery).await?,
         }
         parts.metrics.ended(age);
         parts.metrics.settled();

@@ -11,10 +11,11 @@ use super::{
     queue::queues,
     reader::{Reader, Reported},
     table::{SETTINGS, Setting},
-    values::{Read, boolean, choice, count, listen, size},
+    values::{Read, boolean, choice, count, file, listen, size},
 };
 use crate::{
     backoff::{Backoff, Jitter},
+    callback::AllowedHosts,
     duration,
     policy::{RetryPolicy, StatusCodes},
 };
@@ -38,8 +39,6 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let listen_addr = reader.value("listen_addr", listen);
     let log = log(reader);
     unbuilt(reader, "audit", "the audit stream is");
-    unbuilt(reader, "callback_attempts", "another number of callback attempts is");
-    unbuilt(reader, "allowed_callback_urls", "the list of allowed callback URLs is");
     Ok(Config {
         nats: nats?,
         queues: queues?,
@@ -119,8 +118,20 @@ fn callback(reader: &mut Reader) -> Result<Callback, Reported> {
         let usable = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
         usable.ok_or_else(|| "expected at least one byte".to_owned())
     });
+    let attempts = reader.value("callback_attempts", count(1..=100));
+    let allowed = reader.value("allowed_callback_urls", str::parse::<AllowedHosts>);
+    let deny_private = reader.value("callback_deny_private", boolean);
+    let signing_file = reader.optional("callback_signing_secret_file", file);
     let tls_insecure = reader.value("tls_insecure", boolean);
-    Ok(Callback { timeout: timeout?, max_body: max_body?, tls_insecure: tls_insecure? })
+    Ok(Callback {
+        timeout: timeout?,
+        attempts: attempts?,
+        max_body: max_body?,
+        allowed: allowed?,
+        deny_private: deny_private?,
+        signing_file: signing_file?,
+        tls_insecure: tls_insecure?,
+    })
 }
 
 fn log(reader: &mut Reader) -> Result<Log, Reported> {

@@ -175,9 +175,12 @@ settings! {
     }
     "Callbacks" {
         callback_timeout: Duration = Value("30s"), "How long one POST to a callback URL may take";
-        callback_attempts: Count = Value("5"), "How often a callback is tried (another number is not built yet)";
+        callback_attempts: Count = Value("5"), "How often a callback is tried, the first time included, 1 to 100";
         callback_max_body: Bytes = Value("10MiB"), "The most of a function's answer that is passed on";
-        allowed_callback_urls: Text = Value("*"), "Globs of hosts that may be called back; none: no host (not built yet)";
+        allowed_callback_urls: Text = Value("*"),
+            "Hosts that may be called back, comma separated: globs such as *.example.com, with a port or without; none: no host";
+        callback_deny_private: Bool = Value("false"), "Call back public addresses only: none of this machine, its network or its cloud";
+        callback_signing_secret_file: File = Nothing, "Sign callbacks (Standard Webhooks) with the secrets in this file, one a line";
         tls_insecure: Bool = Value("false"), "Skip certificate checks for callbacks";
     }
     "Process" {

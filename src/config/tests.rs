@@ -78,6 +78,8 @@ fn nothing_set_gives_the_defaults_that_are_promised() {
     assert!(config.dead_letters.enabled);
     assert_eq!((config.dead_letters.max_age, config.dead_letters.max_bytes), (seconds(14 * 86_400), 0));
     assert_eq!((config.callback.timeout, config.callback.max_body), (seconds(30), 10 << 20));
+    assert_eq!((config.callback.attempts, config.callback.allowed), (5, "*".parse().unwrap()));
+    assert_eq!((config.callback.deny_private, config.callback.signing_file), (false, None));
     assert!(!config.callback.tls_insecure);
     assert_eq!(config.shutdown_grace, seconds(25));
     assert_eq!(config.listen_addr, ([0, 0, 0, 0], 8081).into());

@@ -69,7 +69,7 @@ families! {
     dead: IntGauge [],
         "queue_worker_dead_letters", "Dead letters that are stored.";
     callbacks: IntCounterVec ["result"],
-        "queue_worker_callbacks_total", "Callbacks that were tried.";
+        "queue_worker_callbacks_total", "POSTs of callbacks: delivered, retried, failed or refused.";
     oldest_pending: Gauge [],
         "queue_worker_oldest_pending_age_seconds", "Age of the oldest message that no worker has taken yet; 0 when there is none.";
 }

@@ -15,6 +15,8 @@ mod support;
 
 mod adversary;
 mod broker;
+mod callback_retries;
+mod callback_rules;
 mod callbacks;
 mod calls;
 mod chaos;

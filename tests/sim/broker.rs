@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_nats::HeaderMap;
 use queue_worker::broker::{Ack, Broker, BrokerError, Record};
 use rand::RngExt;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -145,9 +146,14 @@ impl Broker for Line {
         self.request(move |state| state.server.last(&stream, &filter)).await
     }
 
-    async fn has_taken(&self, stream: &str, _subject: &str, id: &str) -> Result<bool, BrokerError> {
+    async fn taken_as(&self, stream: &str, _subject: &str, id: &str) -> Result<Option<u64>, BrokerError> {
         let (stream, id) = (stream.to_owned(), id.to_owned());
-        self.request(move |state| state.server.has_taken(&stream, &id, Instant::now())).await
+        self.request(move |state| state.server.taken_as(&stream, &id, Instant::now())).await
+    }
+
+    async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
+        let stream = stream.to_owned();
+        self.request(move |state| state.server.headers(&stream, sequence)).await
     }
 
     fn now(&self) -> SystemTime {

@@ -1,6 +1,8 @@
-//! The gateway: each message's calls go as its script says.
+//! The gateway, and the receiver of callbacks: each message's calls and POSTs go as its scripts say.
 
+use futures_util::future::{BoxFuture, FutureExt};
 use queue_worker::{
+    callback::{Post, Posting, Refused},
     decode::Invocation,
     invoke::{Answer, Call, Gateway, Unsendable},
     judge::{Outcome, Reply},
@@ -37,17 +39,39 @@ impl Gateway for Line {
         }
         running.over = true;
         self.shared.state().ledger.answered(call.call_id, nth);
-        let replied = |status, retry_after| Outcome::Replied(Reply { status, retry_after, ..Reply::default() });
-        let outcome = match step.answer {
-            plan::Answer::Status(status) => replied(status, None),
-            plan::Answer::PushedBack(status, seconds) => replied(status, Some(seconds.to_string())),
-            plan::Answer::TimedOut => Outcome::TimedOut,
-            plan::Answer::Unreachable => Outcome::Unreachable("refused".to_owned()),
-        };
-        Ok(Answer { outcome, took: began.elapsed(), headers: http::HeaderMap::new(), body: bytes::Bytes::new(), truncated: false })
+        Ok(Answer {
+            outcome: outcome(step.answer),
+            took: began.elapsed(),
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            truncated: false,
+        })
     }
 
     fn target(&self, invocation: &Invocation) -> String {
         invocation.function.as_str().to_owned()
+    }
+}
+
+impl Post for Line {
+    fn post<'a>(&'a self, posting: &'a Posting, _id: &'a str) -> BoxFuture<'a, Result<Outcome, Refused>> {
+        async move {
+            self.alive().await;
+            let step = self.shared.state().ledger.posts(&posting.call_id, self.worker);
+            self.pause(step.takes).await;
+            self.shared.state().ledger.posted(&posting.call_id, step.answer);
+            Ok(outcome(step.answer))
+        }
+        .boxed()
+    }
+}
+
+fn outcome(answer: plan::Answer) -> Outcome {
+    let replied = |status, retry_after| Outcome::Replied(Reply { status, retry_after, ..Reply::default() });
+    match answer {
+        plan::Answer::Status(status) => replied(status, None),
+        plan::Answer::PushedBack(status, seconds) => replied(status, Some(seconds.to_string())),
+        plan::Answer::TimedOut => Outcome::TimedOut,
+        plan::Answer::Unreachable => Outcome::Unreachable("refused".to_owned()),
     }
 }

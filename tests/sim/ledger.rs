@@ -32,8 +32,30 @@ struct Message {
     lost: Vec<Instant>,
     redelivered: u32,
     letters: Vec<(u32, String)>,
+    /// The callback, where one is asked for.
+    callback: Option<Callback>,
     /// A restarted broker stored a clone twice, because it had forgotten the first one's id.
     copied: bool,
+}
+
+/// What is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Call,
+    Callback,
+    DeadLetter,
+    DeadCallback,
+}
+
+/// What came of a callback.
+#[derive(Debug, Default)]
+struct Callback {
+    script: Vec<Step>,
+    posts: usize,
+    taken: usize,
+    letters: usize,
+    /// Whether it came to a worker again after a POST whose outcome may be lost.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -41,8 +63,8 @@ pub struct Ledger {
     began: Instant,
     messages: BTreeMap<Bytes, (String, Message)>,
     keys: BTreeMap<String, Bytes>,
-    /// Identity and hop of all that was ever stored.
-    stored: BTreeSet<(String, u64)>,
+    /// Identity, hop and kind of all that was ever stored.
+    stored: BTreeSet<(String, u64, What)>,
     most_at_once: BTreeMap<usize, usize>,
     /// Whether the broker was killed, and forgot ids.
     pub forgetful: bool,
@@ -76,9 +98,10 @@ impl Ledger {
         }
     }
 
-    pub fn announce(&mut self, key: &str, payload: &Bytes, script: Vec<Step>) {
+    pub fn announce(&mut self, key: &str, payload: &Bytes, script: Vec<Step>, callback: Option<Vec<Step>>) {
         self.keys.insert(key.to_owned(), payload.clone());
-        self.messages.insert(payload.clone(), (key.to_owned(), Message { script, ..Message::default() }));
+        let callback = callback.map(|script| Callback { script, ..Callback::default() });
+        self.messages.insert(payload.clone(), (key.to_owned(), Message { script, callback, ..Message::default() }));
     }
 
     fn message(&mut self, key: &str) -> &mut Message {
@@ -86,19 +109,31 @@ impl Ledger {
     }
 
     fn key(&self, stored: &Stored) -> String {
-        self.messages[&stored.record.payload].0.clone()
+        if stored.is_callback() { stored.call_id().unwrap().to_owned() } else { self.messages[&stored.record.payload].0.clone() }
     }
 
     pub fn stored(&mut self, stored: &Stored, sequence: u64, plan: &Plan) {
         let (key, record) = (self.key(stored), &stored.record);
         let (id, hop) = stored.identity(sequence);
         self.note(&format!("stored {key} hop {hop} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
-        if !self.stored.insert((id, hop)) && self.forgetful {
+        let header = |name: &str| record.headers.get(name).map(|value| value.as_str().to_owned());
+        let cause = header(names::CAUSE);
+        let what = match (stored.is_callback(), &cause) {
+            (false, None) => What::Call,
+            (true, None) => What::Callback,
+            (false, Some(_)) => What::DeadLetter,
+            (true, Some(_)) => What::DeadCallback,
+        };
+        if !self.stored.insert((id, hop, what)) && self.forgetful {
             self.message(&key).copied = true;
         }
-        let header = |name: &str| record.headers.get(name).map(|value| value.as_str().to_owned());
-        if let Some(cause) = header(names::CAUSE) {
-            self.message(&key).letters.push((stored.attempts(), cause));
+        match (what, cause) {
+            (What::DeadCallback, Some(cause)) => {
+                self.require(cause == "callback", || format!("{key}'s callback died as {cause}"));
+                self.message(&key).callback.as_mut().unwrap().letters += 1;
+            }
+            (_, Some(cause)) => self.message(&key).letters.push((stored.attempts(), cause)),
+            (_, None) => {}
         }
         let due = header(names::DUE).and_then(|due| humantime::parse_rfc3339(&due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
         let wait = due.duration_since(stored.stored).unwrap_or_default();
@@ -111,6 +146,12 @@ impl Ledger {
         let how = if heard { "" } else { ", which does not arrive" };
         self.note(&format!("delivered {key} hop {hop} to worker {to}, delivery {}{how}, settled {settled}", taken.count));
         let message = self.message(&key);
+        if let Some(callback) = message.callback.as_mut().filter(|callback| taken.again && callback.posts > 0) {
+            callback.again = true;
+        }
+        if taken.message.is_callback() {
+            return;
+        }
         message.redelivered += u32::from(taken.count > 1);
         if taken.again && !settled {
             message.lost.push(Instant::now());
@@ -122,10 +163,33 @@ impl Ledger {
         let key = self.key(stored);
         let (id, hop) = stored.identity(sequence);
         self.note(&format!("acknowledged {key} hop {hop}"));
-        let followed = self.stored.contains(&(id, hop + 1));
+        let stands = |what| self.stored.contains(&(id.clone(), hop + 1, what));
+        let called = stands(What::Call);
+        let parked = stands(What::Callback);
         let attempts = stored.attempts();
-        let done = self.message(&key).calls.iter().any(|call| call.succeeded() && call.retry == attempts);
-        self.require(followed || done, || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+        let message = self.message(&key);
+        // There is one dead letter an invocation and one a callback, and a late one may be of an earlier hop.
+        let told = parked || message.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
+        let done = message.calls.iter().any(|call| call.succeeded() && call.retry == attempts);
+        let ended = done || !message.letters.is_empty() || stored.is_callback();
+        self.require(called || (ended && told), || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+    }
+
+    /// A POST of a callback begins; returns how it will go.
+    pub fn posts(&mut self, key: &str, worker: usize) -> Step {
+        self.note(&format!("worker {worker} posts {key}"));
+        let message = self.message(key);
+        let ended = !message.letters.is_empty() || message.calls.iter().any(Call::succeeded);
+        let callback = message.callback.as_mut().unwrap();
+        let step = step(&callback.script, callback.posts);
+        callback.posts += 1;
+        self.require(ended, || format!("{key} is told before it ended"));
+        step
+    }
+
+    pub fn posted(&mut self, key: &str, answer: Answer) {
+        self.note(&format!("posted {key}: {answer:?}"));
+        self.message(key).callback.as_mut().unwrap().taken += usize::from(answer == Answer::Status(200));
     }
 
     /// A call begins; returns how it will go.
@@ -186,6 +250,11 @@ impl Ledger {
             add("outcomes that may be lost", message.lost.len());
             add("double clones", usize::from(message.copied));
             add("dead letters", message.letters.len());
+            if let Some(callback) = &message.callback {
+                add("callbacks", 1);
+                add("posts", callback.posts);
+                add("dead callbacks", callback.letters);
+            }
             add("interrupted", message.letters.iter().filter(|(_, cause)| cause == "interrupted").count());
         }
         tally
@@ -240,6 +309,16 @@ impl Message {
                 _ => false,
             };
             require(fits, format!("died as {cause} after {attempts} attempts"));
+        }
+        if let Some(callback) = &self.callback {
+            let told = callback.taken + callback.letters;
+            require(told > 0, "ended and its callback nowhere".to_owned());
+            let again = callback.again || self.copied || ends > 1;
+            require(again || told == 1, format!("was told {told} times"));
+            if calm {
+                let scripted = plan.posts(&callback.script);
+                require(callback.posts == scripted, format!("was posted {} times instead of {scripted}", callback.posts));
+            }
         }
         if calm {
             let scripted = plan.calls(&self.script);

@@ -57,8 +57,9 @@ pub struct Plan {
     pub max_wait: Duration,
     pub max_retry_after: Duration,
     pub confirm_acks: bool,
-    /// When each message is queued, and how its calls go.
-    pub messages: Vec<(Duration, Vec<Step>)>,
+    pub callback_attempts: u32,
+    /// When each message is queued, how its calls go, and how its callback does if it asks for one.
+    pub messages: Vec<(Duration, Vec<Step>, Option<Vec<Step>>)>,
     pub events: Vec<(Duration, Event)>,
     pub faults: Faults,
 }
@@ -87,14 +88,17 @@ impl Plan {
             max_wait: Duration::from_secs(one_of(dice, &[4, 10])),
             max_retry_after: Duration::from_secs(20),
             confirm_acks: dice.random(),
+            callback_attempts: dice.random_range(1..=3),
             messages: Vec::new(),
             events: Vec::new(),
             faults: Faults::default(),
         };
         for _ in 0..dice.random_range(1..=12) {
-            plan.messages.push((any(dice, STORM / 3), script(dice, ack_wait)));
+            let (at, calls) = (any(dice, STORM / 3), script(dice, ack_wait));
+            let callback = dice.random_bool(0.5).then(|| script(dice, ack_wait));
+            plan.messages.push((at, calls, callback));
         }
-        plan.messages.sort_by_key(|(at, _)| *at);
+        plan.messages.sort_by_key(|(at, ..)| *at);
         // Each kind of trouble is there or not, so that some seeds are calm and others know one kind alone.
         for trouble in 0..3 {
             for _ in 0..one_of(dice, &[0, 0, 1, 3]) {
@@ -104,7 +108,7 @@ impl Plan {
                     _ => Event::Outage { lasts: any(dice, ack_wait * 2), killed: dice.random() },
                 };
                 // Half of it strikes while a message is worked on, where it hurts.
-                let (queued, _) = plan.messages[dice.random_range(0..plan.messages.len())];
+                let (queued, ..) = plan.messages[dice.random_range(0..plan.messages.len())];
                 let at = if dice.random() { queued + any(dice, Duration::from_millis(400)) } else { any(dice, STORM) };
                 plan.events.push((at, event));
             }
@@ -144,9 +148,15 @@ impl Plan {
         let last = (0..).find(|&retry| self.wait_after(step(script, retry as usize).answer, retry).is_none());
         last.unwrap() as usize + 1
     }
+
+    /// How many POSTs the script of a callback makes where nothing goes wrong.
+    pub fn posts(&self, script: &[Step]) -> usize {
+        let ends = |n: &usize| matches!(step(script, *n).answer, Answer::Status(200 | 400));
+        (0..self.callback_attempts as usize).find(ends).map_or(self.callback_attempts as usize, |last| last + 1)
+    }
 }
 
-/// The step of the `n`th call, from 0.
+/// The step of the `n`th call or POST, from 0.
 pub fn step(script: &[Step], n: usize) -> Step {
     script[n.min(script.len() - 1)]
 }

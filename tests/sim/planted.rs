@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use async_nats::HeaderMap;
 use queue_worker::{
     broker::{Ack, Broker, BrokerError, Record},
     names,
@@ -79,8 +80,12 @@ impl Broker for Planted {
         if self.has(Bug::LooksForNothing) { Ok(None) } else { self.line.last(stream, filter).await }
     }
 
-    async fn has_taken(&self, stream: &str, subject: &str, id: &str) -> Result<bool, BrokerError> {
-        if self.has(Bug::LooksForNothing) { Ok(false) } else { self.line.has_taken(stream, subject, id).await }
+    async fn taken_as(&self, stream: &str, subject: &str, id: &str) -> Result<Option<u64>, BrokerError> {
+        if self.has(Bug::LooksForNothing) { Ok(None) } else { self.line.taken_as(stream, subject, id).await }
+    }
+
+    async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
+        self.line.headers(stream, sequence).await
     }
 
     fn now(&self) -> SystemTime {

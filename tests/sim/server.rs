@@ -38,6 +38,16 @@ impl Stored {
         (known.unwrap_or_else(|| Id::new(sequence, self.stored).to_string()), hop)
     }
 
+    /// Whether it is a callback, and no call.
+    pub fn is_callback(&self) -> bool {
+        self.header(names::KIND) == Some("callback")
+    }
+
+    /// The call that it belongs to, where its headers say so.
+    pub fn call_id(&self) -> Option<&str> {
+        self.header(names::CALL_ID)
+    }
+
     pub fn attempts(&self) -> u32 {
         self.header(names::ATTEMPTS).and_then(|attempts| attempts.parse().ok()).unwrap_or(0)
     }
@@ -223,8 +233,12 @@ impl Server {
         subjects.find(|subject| covers(filter, subject)).cloned()
     }
 
-    pub fn has_taken(&self, stream: &str, id: &str, now: Instant) -> bool {
-        self.streams[stream].ids.get(id).is_some_and(|(taken, _)| now < *taken + WINDOW)
+    pub fn taken_as(&self, stream: &str, id: &str, now: Instant) -> Option<u64> {
+        self.streams[stream].ids.get(id).filter(|(taken, _)| now < *taken + WINDOW).map(|(_, sequence)| *sequence)
+    }
+
+    pub fn headers(&self, stream: &str, sequence: u64) -> Option<HeaderMap> {
+        Some(self.streams[stream].messages.get(&sequence)?.record.headers.clone())
     }
 
     /// What a SIGKILL takes: the last acknowledgements (some messages come back as never delivered, which `as_new` says),

@@ -70,12 +70,13 @@ impl Shared {
     }
 
     /// A gateway queues an invocation.
-    pub fn queue(&self, key: &str, script: Vec<Step>) {
-        let payload = format!(r#"{{"Header":{{"X-Call-Id":["{key}"]}},"Function":"f.ns","Body":"aGVsbG8="}}"#);
+    pub fn queue(&self, key: &str, script: Vec<Step>, callback: Option<Vec<Step>>) {
+        let url = if callback.is_some() { r#","CallbackUrl":{"Scheme":"http","Host":"h","Path":"/"}"# } else { "" };
+        let payload = format!(r#"{{"Header":{{"X-Call-Id":["{key}"]}},"Function":"f.ns","Body":"aGVsbG8="{url}}}"#);
         let (stream, subject) = (self.names.stream.clone(), self.names.queue.clone());
         let record = Record { stream, subject, id: key.to_owned(), headers: async_nats::HeaderMap::new(), payload: payload.into() };
         let state = &mut *self.state();
-        state.ledger.announce(key, &record.payload, script);
+        state.ledger.announce(key, &record.payload, script, callback);
         state.publish(&record);
         self.stir();
     }
@@ -101,8 +102,11 @@ impl State {
         let next = format!("{id}.{}", hop + 1);
         let last = self.server.last(&self.names.retries, &format!("q-retries.*.f%2Ens.{id}.*"));
         let settled = last.and_then(|subject| Names::hop_of(&subject)).is_some_and(|last| last > hop)
-            || self.server.has_taken(&self.names.retries, &next, now)
-            || self.server.has_taken(&self.names.dead, &format!("{id}.dead"), now);
+            || self.server.taken_as(&self.names.retries, &next, now).is_some()
+            || [".dead", ".callback.dead"]
+                .iter()
+                .filter(|end| !taken.message.is_callback() || **end == ".callback.dead")
+                .any(|end| self.server.taken_as(&self.names.dead, &format!("{id}{end}"), now).is_some());
         self.ledger.delivered(&taken, settled, holder, heard);
         let (held, clean) = (self.server.held_by(holder), !self.blemished.contains(&holder));
         let most = self.plan.max_inflight + 2;

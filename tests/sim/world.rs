@@ -1,11 +1,10 @@
 //! Lives a plan through, in virtual time: workers, weather, and the look at what is left.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use queue_worker::{
     backoff::{Backoff, Jitter},
     callback::Callbacks,
-    config,
     drain::Running,
     gate::Gate,
     lookup::Lookup,
@@ -113,12 +112,12 @@ impl World {
         let (shared, messages) = (self.shared.clone(), plan.messages.clone());
         let began = Instant::now();
         tokio::spawn(async move {
-            for (number, (at, script)) in messages.into_iter().enumerate() {
+            for (number, (at, script, callback)) in messages.into_iter().enumerate() {
                 sleep_until(began + at).await;
                 while !shared.state().up {
                     sleep(Duration::from_millis(100)).await;
                 }
-                shared.queue(&format!("m{number}"), script);
+                shared.queue(&format!("m{number}"), script, callback);
             }
         })
     }
@@ -171,7 +170,6 @@ impl World {
         self.next += 1;
         self.note(&format!("worker {number} starts"));
         let line = Line { shared: self.shared.clone(), worker: number, crashed: crashed.clone() };
-        let callback = config::Callback { timeout: Duration::from_secs(1), max_body: 0, tls_insecure: false };
         let worker = Worker::new(Parts {
             settle: Settle {
                 broker: Planted { line: line.clone(), bug: self.bug },
@@ -192,7 +190,7 @@ impl World {
                 max_message_age: None,
             },
             lookup: Lookup::Off,
-            callbacks: Callbacks::new(callback, self.metrics.clone()),
+            callbacks: Callbacks { post: Arc::new(line.clone()), attempts: plan.callback_attempts, max_body: 0 },
             gate: Gate::default(),
             metrics: self.metrics.clone(),
             name: format!("w{number}"),
@@ -240,7 +238,7 @@ impl World {
         let (number, plan) = (self.alive[0].number, self.shared.plan.clone());
         self.shared.state().ledger.most_at_once(number);
         for probe in 0..plan.max_inflight * 2 {
-            self.shared.queue(&format!("probe{probe}"), vec![Step { answer: Answer::Status(200), takes: plan.ack_wait * 2 }]);
+            self.shared.queue(&format!("probe{probe}"), vec![Step { answer: Answer::Status(200), takes: plan.ack_wait * 2 }], None);
         }
         let quiet = self.quiet().await;
         let ledger = &mut self.shared.state().ledger;

@@ -1,0 +1,207 @@
+//! One POST to a caller, and who may be reached by it.
+//!
+//! ```text
+//!  the URL's host ─▶ allowed_callback_urls? ─▶ callback_deny_private? ─▶ the environment names a proxy for it?
+//!                                               │ no: the addresses that the client resolves are filtered, and the
+//!                                               │     connection goes to one that passed
+//!                                               └ yes: the name is resolved here, and goes to the proxy, which may be
+//!                                                     private itself, if every address passes
+//! ```
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, HeaderValue, header};
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::{
+    Client,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect,
+};
+use tokio::{net::lookup_host, time::timeout};
+use url::{Host, Url};
+
+use super::{Post, Posting, Refused, address::is_public, sign::SecretsError, sign::Signer};
+use crate::{
+    config,
+    invoke::root,
+    judge::{Outcome, Reply},
+};
+
+const NO_URL: Refused = Refused("it is no URL that a callback can be sent to");
+const NOT_ALLOWED: Refused = Refused("its host is not among allowed_callback_urls");
+const PRIVATE: Refused = Refused("its address is private");
+
+/// Posts over HTTP. The clients are made when the first callback is due: most queues have none.
+#[derive(Debug)]
+pub struct HttpPost {
+    settings: config::Callback,
+    signer: Option<Signer>,
+    proxies: Matcher,
+    clients: OnceLock<Option<Clients>>,
+}
+
+/// The way there, and the way through the proxies that the environment names.
+#[derive(Debug)]
+struct Clients {
+    direct: Client,
+    proxied: Client,
+}
+
+impl HttpPost {
+    /// Posts under these settings.
+    ///
+    /// # Errors
+    /// See [`SecretsError`].
+    pub fn new(settings: config::Callback) -> Result<Self, SecretsError> {
+        let signer = settings.signing_file.clone().map(Signer::new).transpose()?;
+        Ok(Self { settings, signer, proxies: Matcher::from_env(), clients: OnceLock::new() })
+    }
+
+    async fn send(&self, posting: &Posting, id: &str) -> Result<Outcome, Refused> {
+        let mut url = Url::parse(&posting.url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(NO_URL)?;
+        if !self.settings.allowed.permits(&url) {
+            return Err(NOT_ALLOWED);
+        }
+        let proxied = url.origin().ascii_serialization().parse().is_ok_and(|uri| self.proxies.intercept(&uri).is_some());
+        if self.settings.deny_private
+            && let Err(outcome) = self.check(&url, proxied).await?
+        {
+            return Ok(outcome);
+        }
+        let Some(clients) = self.clients.get_or_init(|| self.clients()) else {
+            return Ok(Outcome::Unreachable("no HTTP client can be made".to_owned()));
+        };
+        let mut headers = posting.headers.clone();
+        authorize(&mut headers, &mut url);
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut headers, id, &posting.body, SystemTime::now()).await;
+        }
+        let client = if proxied { &clients.proxied } else { &clients.direct };
+        match client.post(url).headers(headers).body(posting.body.clone()).send().await {
+            Ok(answer) => Ok(Outcome::Replied(Reply {
+                status: answer.status().as_u16(),
+                retry_after: answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+                ..Reply::default()
+            })),
+            Err(error) if is_private(&error) => Err(PRIVATE),
+            Err(error) if error.is_timeout() => Ok(Outcome::TimedOut),
+            Err(error) if error.is_connect() => Ok(Outcome::Unreachable(root(&error.without_url()))),
+            Err(error) => Ok(Outcome::Broken(root(&error.without_url()))),
+        }
+    }
+
+    /// Looks at an address that stands in the URL, and at those behind a name that a proxy is to resolve again: which one it
+    /// takes is not known, so that all have to be public. Gives the outcome of a name that cannot be resolved.
+    async fn check(&self, url: &Url, proxied: bool) -> Result<Result<(), Outcome>, Refused> {
+        let public = match url.host() {
+            None => return Err(NO_URL),
+            Some(Host::Ipv4(address)) => is_public(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => is_public(IpAddr::V6(address)),
+            Some(Host::Domain(_)) if !proxied => true,
+            Some(Host::Domain(name)) => match timeout(self.settings.timeout, lookup_host((name, 0))).await {
+                Ok(Ok(mut found)) => found.all(|address| is_public(address.ip())),
+                Ok(Err(error)) => return Ok(Err(Outcome::Unreachable(error.to_string()))),
+                Err(_elapsed) => return Ok(Err(Outcome::TimedOut)),
+            },
+        };
+        if public { Ok(Ok(())) } else { Err(PRIVATE) }
+    }
+
+    fn clients(&self) -> Option<Clients> {
+        let builder = || {
+            Client::builder()
+                .redirect(redirect::Policy::none())
+                .timeout(self.settings.timeout)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .tls_danger_accept_invalid_certs(self.settings.tls_insecure)
+        };
+        let direct = if self.settings.deny_private { builder().dns_resolver(Arc::new(PublicOnly)) } else { builder() };
+        let clients = direct.no_proxy().build().and_then(|direct| Ok(Clients { direct, proxied: builder().build()? }));
+        clients.inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted")).ok()
+    }
+}
+
+impl Post for HttpPost {
+    fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, Refused>> {
+        self.send(posting, id).boxed()
+    }
+}
+
+/// Takes user and password out of the URL and into the header for them.
+fn authorize(headers: &mut HeaderMap, url: &mut Url) {
+    if url.username().is_empty() && url.password().is_none() {
+        return;
+    }
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+    let login = [plain(url.username()), b":".to_vec(), plain(url.password().unwrap_or_default())].concat();
+    // Both are refused only by URLs that cannot have credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(login))) {
+        value.set_sensitive(true);
+        // Only a map of 32,768 names is full.
+        drop(headers.try_insert(header::AUTHORIZATION, value));
+    }
+}
+
+/// Resolves names, and keeps what is public.
+struct PublicOnly;
+
+/// None of a name's addresses is public.
+#[derive(Debug, thiserror::Error)]
+#[error("its addresses are private")]
+struct Private;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            let any = !found.is_empty();
+            let public: Vec<_> = found.into_iter().filter(|address| is_public(address.ip())).collect();
+            match public.is_empty() {
+                false => Ok(Box::new(public.into_iter()) as Addrs),
+                true if any => Err(Private.into()),
+                true => Err(io::Error::other("the name has no address").into()),
+            }
+        })
+    }
+}
+
+fn is_private(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<Private>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_leave_the_url_for_the_header() {
+        let check = |text: &str, expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static("the function's"));
+            let mut url = Url::parse(text).unwrap();
+            authorize(&mut headers, &mut url);
+            assert_eq!(url.as_str(), "http://h/x?y");
+            assert_eq!(headers[header::AUTHORIZATION], expected.unwrap_or("the function's"));
+        };
+        check("http://h/x?y", None);
+        check("http://user:pw@h/x?y", Some("Basic dXNlcjpwdw=="));
+        check("http://user@h/x?y", Some("Basic dXNlcjo="));
+        check("http://us%40er:p%3A%C3%A9@h/x?y", Some("Basic dXNAZXI6cDrDqQ=="));
+    }
+}

@@ -1,0 +1,203 @@
+//! The way of a callback. A delivery whose invocation has ended becomes its callback: same identity, same hop, so that what
+//! is parked or buried from now on is what whoever gets the message again will find.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{INTERRUPTIONS, Worker};
+use crate::{
+    broker::Broker,
+    callback::{Ending, Next, Posting, Refused, judge, status_of},
+    decode::Invocation,
+    delivery::Delivery,
+    gate::NotNow,
+    invoke::Gateway,
+    judge::{Cause, Outcome},
+    names,
+    settle::Unsettled,
+    telemetry,
+};
+
+/// Bodies of more bytes take so long to be packed that leases might suffer.
+const LARGE: usize = 64 << 10;
+
+impl<B: Broker, G: Gateway> Worker<B, G> {
+    /// The first POST, in place. Whatever comes of it, the delivery is settled.
+    pub(super) async fn first_callback(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+        delivery.parcel = delivery.parcel.callback();
+        self.post(delivery, posting).await
+    }
+
+    /// A callback that was parked has come due.
+    pub(super) async fn parked_callback(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        if delivery.was_abandoned() {
+            let envelope = &mut delivery.parcel.envelope;
+            envelope.interruptions = envelope.interruptions.saturating_add(1);
+            if envelope.interruptions >= INTERRUPTIONS {
+                envelope.last_error = Some("its workers died while they posted it".to_owned());
+                parts.metrics.callback("failed");
+                return self.bury_callback(delivery, posting).await;
+            }
+            tracing::warn!(
+                callId = posting.call_id,
+                function = posting.function.as_str(),
+                interruptions = envelope.interruptions,
+                "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
+            );
+            return self.park_callback(delivery, posting, Duration::ZERO).await.map(|_| ());
+        }
+        let _pass = match parts.gate.pass(delivery.is_suspect()) {
+            Ok(pass) => pass,
+            Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
+        };
+        self.post(delivery, posting).await
+    }
+
+    /// An invocation is delivered again whose dead letter is stored, and nothing else: its worker died before the callback
+    /// was delivered or parked, or just after. It is posted from a message of its own, once more if need be. The answer is
+    /// gone; how the call ended stands in the dead letter.
+    pub(super) async fn owed_callback(&self, mut delivery: Delivery<B>, invocation: &Invocation, letter: u64) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        if invocation.callback.is_none() {
+            return parts.settle.acknowledge(delivery).await;
+        }
+        let (past, cause) = parts.settle.dead_letter(&delivery, letter).await?;
+        let call_id = self.call_id(&mut delivery, invocation);
+        let (policy, _) = parts.policy.for_annotations(&invocation.annotations);
+        let ending = Ending {
+            invocation,
+            call_id: &call_id,
+            answer: None,
+            status: status_of(cause, &past),
+            took: Duration::from_millis(past.last_attempt().map(|(_, millis)| millis).unwrap_or_default()),
+            answer_lost: past.last_status.is_some(),
+            retry: past.attempts.saturating_sub(1),
+            retry_max: policy.max_attempts.saturating_sub(1),
+        };
+        let Some(posting) = Posting::of(ending) else { return parts.settle.acknowledge(delivery).await };
+        let abandoned = delivery.was_abandoned();
+        delivery.parcel = delivery.parcel.callback();
+        if parts.settle.successor(&delivery).await?.is_some() {
+            return parts.settle.acknowledge(delivery).await;
+        }
+        delivery.parcel.envelope.interruptions = u32::from(abandoned);
+        self.park_callback(delivery, posting, Duration::ZERO).await.map(|_| ())
+    }
+
+    /// Posts it, and parks it, buries it or lets it go, as the answer has it.
+    async fn post(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        let (call_id, function) = (posting.call_id.clone(), posting.function.as_str().to_owned());
+        let url = telemetry::loggable_text(&posting.url);
+        let began = Instant::now();
+        let id = webhook_id(&delivery);
+        let Some(posted) = parts.cut.run_until_cancelled(parts.callbacks.post.post(&posting, &id)).await else {
+            tracing::warn!(callId = call_id, function, "Cut off: the callback is handed back and will be posted again");
+            return self.park_callback(delivery, posting, Duration::ZERO).await.map(|_| ());
+        };
+        let envelope = &mut delivery.parcel.envelope;
+        let outcome = match posted {
+            Ok(outcome) => outcome,
+            Err(Refused(reason)) => {
+                telemetry::callback_refused(&call_id, &function, &url, reason);
+                parts.metrics.callback("refused");
+                envelope.last_error = Some(reason.to_owned());
+                return self.bury_callback(delivery, posting).await;
+            }
+        };
+        let status = outcome.history();
+        telemetry::posted_result(&call_id, &function, &url, &status);
+        envelope.record(outcome.status(), &status, error(&outcome), began.elapsed(), &parts.name);
+        let (policy, _) = parts.policy.for_annotations(&posting.annotations);
+        let (attempts, most) = (envelope.attempts, parts.callbacks.attempts);
+        match judge(&outcome, &policy, attempts, most, SystemTime::now(), rand::random()) {
+            Next::Delivered => {
+                parts.metrics.callback("delivered");
+                parts.settle.acknowledge(delivery).await
+            }
+            Next::Dead => {
+                parts.metrics.callback("failed");
+                self.bury_callback(delivery, posting).await
+            }
+            Next::Again(wait) => {
+                envelope.delayed = envelope.attempts;
+                if let Some(due) = self.park_callback(delivery, posting, wait).await? {
+                    let at = humantime::format_rfc3339_millis(due).to_string();
+                    telemetry::callback_scheduled(&call_id, &function, attempts, most, wait, &at, &status);
+                    parts.metrics.callback("retried");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Parks it, and lets go of the delivery. Returns when it is due, unless it fitted nowhere and was given up.
+    async fn park_callback(&self, delivery: Delivery<B>, posting: Posting, wait: Duration) -> Result<Option<SystemTime>, Unsettled> {
+        let parts = &*self.0;
+        let delivery = self.filled(delivery, posting).await;
+        let past = delivery.parcel.envelope.clone();
+        let parked = parts.settle.park(&delivery, &past, wait).await;
+        self.let_go(delivery, parked).await
+    }
+
+    /// Buries it, and lets go of the delivery.
+    async fn bury_callback(&self, delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+        let delivery = self.filled(delivery, posting).await;
+        let buried = self.0.settle.bury(&delivery, Cause::Callback).await;
+        self.let_go(delivery, buried).await.map(|_| ())
+    }
+
+    /// Acknowledges a delivery whose callback is stored. One that fits nowhere is lost, and said to be: the delivery may be an
+    /// invocation's, and handed back it would be called again.
+    async fn let_go<T>(&self, delivery: Delivery<B>, stored: Result<T, Unsettled>) -> Result<Option<T>, Unsettled> {
+        let stored = match stored {
+            Ok(stored) => Some(stored),
+            Err(Unsettled::TooLarge(_)) => {
+                tracing::error!(
+                    callId = delivery.parcel.call_id.as_deref().unwrap_or_default(),
+                    function = delivery.parcel.function_name.as_deref().unwrap_or_default(),
+                    "Unstorable: the callback fits into no message of the broker's max_payload and is given up"
+                );
+                self.0.metrics.unstorable();
+                None
+            }
+            Err(lost) => return Err(lost),
+        };
+        self.0.settle.acknowledge(delivery).await.map(|()| stored)
+    }
+
+    /// Gives a callback that was never stored its payload. A large one is packed beside the loop, which has leases to keep.
+    async fn filled(&self, mut delivery: Delivery<B>, posting: Posting) -> Delivery<B> {
+        if delivery.parcel.is_hollow() {
+            let max_payload = self.broker().max_payload();
+            let is_large = posting.body.len() > LARGE;
+            let pack = move || posting.pack(max_payload);
+            let packed = if is_large { spawn_blocking(pack).await } else { Ok(pack()) };
+            // Packing does not panic.
+            if let Ok((stored, encoding)) = packed {
+                delivery.parcel.fill(stored, encoding);
+            }
+        }
+        delivery
+    }
+}
+
+/// What a receiver knows a callback by: the invocation, and how often an operator sent it round again.
+fn webhook_id<B>(delivery: &Delivery<B>) -> String {
+    let envelope = &delivery.parcel.envelope;
+    let id = format!("{}:{}", envelope.origin, envelope.id);
+    match envelope.carried.get(names::REDRIVES) {
+        None => id,
+        Some(redrives) => format!("{id}:{}", redrives.as_str()),
+    }
+}
+
+fn error(outcome: &Outcome) -> Option<String> {
+    match outcome.status() {
+        Some(200..=299) => None,
+        Some(status) => Some(format!("the callback URL answered {status}")),
+        None => outcome.error(),
+    }
+}
