@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker, base36, patiently};
 
 /// A broker whose queue holds one message, once delivered to a worker that died, and the message's id.
-async fn after_a_death(gateway: &Gateway) -> (Nats, String) {
+async fn after_a_death(gateway: &Gateway, invocation: &Invocation) -> (Nats, String) {
     let nats = Nats::start().await;
     let abandoned = pull::Config {
         durable_name: Some("faas-workers".to_owned()),
@@ -19,7 +19,7 @@ async fn after_a_death(gateway: &Gateway) -> (Nats, String) {
     let consumer = nats.make_queue().await.create_consumer(abandoned).await.unwrap();
     // A first worker makes whatever else there is to make.
     assert_eq!(Worker::of(&nats, gateway).set("ack_wait", "1s").start().await.drain().await, 0);
-    nats.publish(&Invocation::of("f").call_id("a")).await;
+    nats.publish(invocation).await;
     // It waits: a request that takes what is there now is turned away while the first worker's last one still stands.
     let mut taken = consumer.batch().max_messages(1).expires(Duration::from_secs(30)).messages().await.unwrap();
     patiently("the first delivery", taken.next()).await.unwrap().unwrap();
@@ -49,7 +49,7 @@ async fn store(nats: &Nats, subject: &str, id: &str, last: &str, more: &[(&str, 
 /// A retry is parked, so many hops on: its call is known to have failed.
 async fn check_parked(hop: &str) {
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let (nats, id) = after_a_death(&gateway).await;
+    let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a")).await;
     let due = "2099-01-01T00:00:00Z";
     let target = format!("{RETRIES}.due.f.{id}.{hop}");
     let more = [("Nats-Schedule", "@at 2099-01-01T00:00:00Z"), ("Nats-Schedule-Target", &target), ("Queue-Worker-Due", due)];
@@ -72,7 +72,7 @@ async fn a_message_whose_later_retry_is_parked_is_acknowledged_though_the_first_
 /// The last part of the dead letter's id: one for each invocation, or the hop's.
 async fn check_dead_letter(last: &str) {
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let (nats, id) = after_a_death(&gateway).await;
+    let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a")).await;
     let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
     store(&nats, &format!("{DEAD}.f"), &id, last, &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
@@ -93,9 +93,20 @@ async fn a_message_whose_dead_letter_was_written_by_hand_is_acknowledged_and_not
 #[tokio::test]
 async fn a_message_without_a_successor_is_called() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let (nats, _) = after_a_death(&gateway).await;
+    let (nats, _) = after_a_death(&gateway, &Invocation::of("f").call_id("a")).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     gateway.await_calls(1).await;
     nats.await_counts([0, 0, 0]).await;
     assert_eq!(gateway.count(), 1);
+}
+
+#[tokio::test]
+async fn a_success_whose_callback_was_given_up_is_acknowledged_and_not_called() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a").callback("http://127.0.0.1:1/")).await;
+    let more = [("Queue-Worker-Cause", "callback"), ("Queue-Worker-Kind", "callback"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    store(&nats, &format!("{DEAD}.f"), &id, "callback.dead", &more).await;
+    let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(gateway.count(), 0);
 }
