@@ -134,6 +134,8 @@ pub enum Ask {
     One,
     /// As many as are there now, at most this many.
     UpTo(usize),
+    /// At most this many, each as soon as it is there.
+    AsTheyCome(usize),
 }
 
 /// One consumer, as the worker pulls from it.

@@ -18,9 +18,17 @@ const NOTABLE_SKEW: Duration = Duration::from_secs(2);
 /// The broker's clock, as far as its answers tell.
 #[derive(Debug, Default)]
 pub struct BrokerClock {
-    /// What it said last, and when it was asked.
-    told: Mutex<Option<(Instant, SystemTime)>>,
+    /// What it said last.
+    told: Mutex<Option<Told>>,
     skewed: AtomicBool,
+}
+
+/// A time that the broker told: no earlier than the question, no later than the answer.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    time: SystemTime,
+    asked: Instant,
+    answered: Instant,
 }
 
 impl BrokerClock {
@@ -28,10 +36,11 @@ impl BrokerClock {
     /// for that of the question, so that this clock is ahead of the broker's by at most the journey, never behind:
     /// what is due by it is due. Returns how far the local wall clock is off, once when that becomes notable.
     pub fn learn(&self, told: SystemTime, asked: Instant) -> Option<Duration> {
-        let journey = asked.elapsed();
+        let answered = Instant::now();
+        let journey = answered - asked;
         let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() || journey < PRECISE {
-            *known = Some((asked, told));
+            *known = Some(Told { time: told, asked, answered });
         }
         let here = SystemTime::now();
         let apart = here.duration_since(told).or_else(|_| told.duration_since(here)).unwrap_or_default();
@@ -40,12 +49,19 @@ impl BrokerClock {
         (skew > NOTABLE_SKEW && !was_skewed).then_some(skew)
     }
 
-    /// The broker's time now; the local wall clock before the first answer.
+    /// The broker's time now, or a journey later; the local wall clock before the first answer, and for good where the broker
+    /// tells no time (before NATS 2.10).
     pub fn now(&self) -> SystemTime {
-        match *self.told.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((asked, told)) => told + asked.elapsed(),
-            None => SystemTime::now(),
-        }
+        self.told().map_or_else(SystemTime::now, |told| told.time + told.asked.elapsed())
+    }
+
+    /// The broker's time now, or a journey earlier: what is due by this clock is due by the other as well.
+    pub fn now_at_least(&self) -> SystemTime {
+        self.told().map_or_else(SystemTime::now, |told| told.time + told.answered.elapsed())
+    }
+
+    fn told(&self) -> Option<Told> {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,7 +76,16 @@ mod tests {
         assert!(clock.learn(told, Instant::now()).is_some());
         assert!(clock.learn(told, Instant::now()).is_none());
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert_eq!(clock.now(), told + Duration::from_secs(7));
+        assert_eq!((clock.now(), clock.now_at_least()), (told + Duration::from_secs(7), told + Duration::from_secs(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_two_readings_of_a_clock_are_a_journey_apart() {
+        let clock = BrokerClock::default();
+        let (told, asked) = (SystemTime::now(), Instant::now());
+        tokio::time::advance(Duration::from_millis(40)).await;
+        clock.learn(told, asked);
+        assert_eq!((clock.now(), clock.now_at_least()), (told + Duration::from_millis(40), told));
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,6 +128,8 @@ pub enum RetryTimer {
     Auto,
     /// Message schedules of NATS 2.12.9 and newer.
     Schedules,
+    /// Levels of similar delays, on any server.
+    Levels,
 }
 
 /// What becomes of invocations that end without success.

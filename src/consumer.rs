@@ -149,18 +149,20 @@ impl Consumer {
 impl Source for Consumer {
     async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
         let inbox = self.inbox().await?;
+        let waiting = |batch: usize, wait: Duration| {
+            let (batch, wait) = (batch.min(self.bound.max_batch), wait.min(self.bound.max_expires));
+            let heartbeat = HEARTBEAT.min(wait / 3);
+            let question = json!({ "batch": batch, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
+            (batch, question, heartbeat * 2 + Duration::from_secs(1))
+        };
         let (batch, question, silence) = match ask {
             Ask::UpTo(batch) => {
                 let batch = batch.min(self.bound.max_batch);
                 (batch, json!({ "batch": batch, "no_wait": true }), NOW)
             }
-            Ask::One => {
-                // Short enough that most of the lease is left when a message comes at the end of the wait.
-                let wait = LONGEST_WAIT.min(self.bound.ack_wait / 4).min(self.bound.max_expires);
-                let heartbeat = HEARTBEAT.min(wait / 3);
-                let question = json!({ "batch": 1, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
-                (1, question, heartbeat * 2 + Duration::from_secs(1))
-            }
+            // Short enough that most of the lease is left when a message comes at the end of the wait.
+            Ask::One => waiting(1, LONGEST_WAIT.min(self.bound.ack_wait / 4)),
+            Ask::AsTheyCome(batch) => waiting(batch, LONGEST_WAIT),
         };
         let subject = self.jetstream.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
         let asked = Instant::now();

@@ -12,6 +12,7 @@ use crate::{
     broker::Broker,
     decode::FunctionName,
     jetstream::{ApiError, JetStream},
+    levels,
     metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     names::Names,
     streams::Bound,
@@ -75,16 +76,26 @@ impl Gauge {
             Some(filter) => Some(self.backlogs(filter, pending + unsettled).await?),
             None => None,
         };
-        let retries = self.stream(&names.retries, &json!({})).await?;
-        let due = self.consumer(&names.retries, "due").await?;
         Ok(Depth {
             pending,
             backlogs,
             submitted: number(&queue, "/state/last_seq"),
-            parked: number(&retries, "/state/messages").saturating_sub(number(&due, "/num_pending") + number(&due, "/num_ack_pending")),
+            parked: self.parked().await?,
             dead: if self.dead_letters { number(&self.stream(&names.dead, &json!({})).await?, "/state/messages") } else { 0 },
             oldest_pending: if pending > 0 { self.age(next).await? } else { None },
         })
+    }
+
+    /// How many retries wait for their due time.
+    async fn parked(&self) -> Result<u64, ApiError> {
+        let retries = self.stream(&self.names.retries, &json!({})).await?;
+        if retries.pointer("/config/allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
+            // Nobody counts the holders; they are what is not due.
+            let due = self.consumer(&self.names.retries, "due").await?;
+            return Ok(number(&retries, "/state/messages").saturating_sub(number(&due, "/num_pending") + number(&due, "/num_ack_pending")));
+        }
+        // Old servers keep acknowledged messages after a crash: only the consumers know what is not settled.
+        Ok(levels::look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
     }
 
     /// How much is stored of each function, page by page; what lies behind the last page that is asked for counts as what has

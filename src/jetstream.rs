@@ -10,7 +10,7 @@ use async_nats::{
     Client, HeaderMap, Request,
     client::RequestErrorKind,
     connection::State,
-    header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
 };
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use bytes::Bytes;
@@ -38,6 +38,8 @@ mod code {
     pub const WRONG_LAST_SEQUENCE: u64 = 10071;
     /// There is no such message.
     pub const NO_MESSAGE: u64 = 10037;
+    /// There is no message of this sequence to delete.
+    pub const NO_SEQUENCE: u64 = 10043;
     /// The message is larger than the stream takes.
     pub const TOO_LARGE: u64 = 10054;
 }
@@ -180,7 +182,39 @@ impl JetStream {
         }
     }
 
+    /// The broker's time now, or a little earlier: what is due by it is due.
+    pub fn now_at_least(&self) -> SystemTime {
+        self.clock.now_at_least()
+    }
+
+    /// Stores a record, unless its id is stored or was lately, or a message lies on its subject: broker's memory of ids ends
+    /// after a while, and a restart may shorten it.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn place(&self, record: &Record) -> Result<(), BrokerError> {
+        let mut headers = record.headers.clone();
+        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
+            Ok(_) | Err(code::WRONG_LAST_SEQUENCE) => Ok(()),
+            Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
+        }
+    }
+
+    /// Deletes a message, if it is still there.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn delete(&self, stream: &str, sequence: u64) -> Result<(), ApiError> {
+        match self.api(&format!("STREAM.MSG.DELETE.{stream}"), &json!({ "seq": sequence, "no_erase": true })).await {
+            Ok(_) | Err(ApiError::Refused { code: code::NO_MESSAGE | code::NO_SEQUENCE, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Moves a holder's message to its target, unless the holder is gone or another took its place: `sequence` is what was seen.
+    /// Only for a server that knows schedules.
     ///
     /// # Errors
     /// See [`BrokerError`].
@@ -195,7 +229,7 @@ impl JetStream {
     ) -> Result<bool, BrokerError> {
         headers.insert("Nats-Scheduler", holder);
         headers.insert("Nats-Schedule-Next", "purge");
-        headers.insert("Nats-Expected-Last-Subject-Sequence", sequence.to_string());
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
         headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", holder);
         Ok(self.store(stream, target, headers, payload).await?.is_ok())
     }
@@ -256,9 +290,14 @@ impl Broker for JetStream {
     }
 
     /// Asks with a publish that cannot succeed: the broker looks at the id first (a duplicate is confirmed) and only then at
-    /// a precondition that never holds, so that nothing is stored either way. A single server looks at the last sequence
-    /// before the id, and replicas at the last id only after they have noted the new one: so each gets the precondition that it
-    /// checks in between (nats-server 2.15: `processJetStreamMsgWithBatch`, `checkMsgHeadersPreClusteredProposal`).
+    /// a precondition that never holds, so that nothing is stored either way, and no id noted. Where it looks at which is read
+    /// off nats-server's sources, 2.9.10 to 2.15.2 (`processJetStreamMsg` and what its successors are called):
+    ///
+    /// * a stream without replicas checks the last message's id after the new one, in all versions; its last sequence
+    ///   before it, since 2.12;
+    /// * one with replicas checks the last sequence between looking the id up and noting it, since 2.12. Before, it notes the id
+    ///   first: the question itself would turn what is stored later into a duplicate. There nobody is asked, and
+    ///   what is known is what lies in the stream. Who leads the stream says its API level (2 is 2.12) in the answer.
     async fn taken_as(&self, stream: &str, subject: &str, id: &str) -> Result<Option<u64>, BrokerError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);
@@ -268,6 +307,10 @@ impl Broker for JetStream {
             error => BrokerError::Unavailable(error.to_string()),
         })?;
         if found.pointer("/config/num_replicas").and_then(Value::as_u64).unwrap_or(1) > 1 {
+            let level = found.pointer("/config/metadata/_nats.level").and_then(Value::as_str);
+            if level.and_then(|level| level.parse::<u32>().ok()).is_none_or(|level| level < 2) {
+                return Ok(None);
+            }
             headers.insert("Nats-Expected-Last-Sequence", i64::MAX.to_string());
         } else {
             headers.insert("Nats-Expected-Last-Msg-Id", NO_SUCH_ID);

@@ -17,6 +17,7 @@
 // What is set, and what it is connected to.
 pub mod config;
 pub mod names;
+pub mod advice;
 pub mod connect;
 pub mod broker;
 pub mod clock;
@@ -49,6 +50,7 @@ pub mod settle;
 pub mod callback;
 
 // What watches over it.
+pub mod levels;
 pub mod janitor;
 pub mod telemetry;
 pub mod metrics;

@@ -82,6 +82,22 @@ impl Names {
         format!("{}-retries.at.>", self.queue)
     }
 
+    /// The subjects of retries that wait in level `k`.
+    pub fn level_subjects(&self, k: u32) -> String {
+        format!("{}-retries.l{k}.>", self.queue)
+    }
+
+    /// The consumer of level `k`.
+    pub fn level_consumer(k: u32) -> String {
+        format!("l{k}")
+    }
+
+    /// The level of a consumer's name; `None` if it is no level's.
+    pub fn level_of(consumer: &str) -> Option<u32> {
+        let k = consumer.strip_prefix('l')?.parse().ok()?;
+        (Self::level_consumer(k) == consumer).then_some(k)
+    }
+
     /// All subjects of the dead letters.
     pub fn dead_subjects(&self) -> String {
         format!("{}-dead.>", self.queue)
@@ -90,6 +106,11 @@ impl Names {
     /// Where a schedule holds the clone `id.hop` of a call to `function` (a token).
     pub fn holder(&self, function: &str, id: Id, hop: u64) -> String {
         format!("{}-retries.at.{function}.{id}.{hop}", self.queue)
+    }
+
+    /// Where the clone `id.hop` of a call to `function` (a token) waits in level `k`.
+    pub fn level(&self, k: u32, function: &str, id: Id, hop: u64) -> String {
+        format!("{}-retries.l{k}.{function}.{id}.{hop}", self.queue)
     }
 
     /// Where the clone `id.hop` arrives when its time has come.
@@ -117,10 +138,18 @@ impl Names {
         format!("{}-dead._probe", self.queue)
     }
 
-    /// The target of a holder's subject; `None` if it is no holder's.
-    pub fn target_of(&self, holder: &str) -> Option<String> {
-        let rest = holder.strip_prefix(&format!("{}-retries.at.", self.queue))?;
-        Some(format!("{}-retries.due.{rest}", self.queue))
+    /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked. Whatever lies there
+    /// goes the same way: a message of the wrong form is dead-lettered by whoever reads it, and lost by nobody.
+    pub fn target_of(&self, parked: &str) -> Option<String> {
+        let (place, rest) = parked.strip_prefix(&format!("{}-retries.", self.queue))?.split_once('.')?;
+        (place == "at" || Self::level_of(place).is_some()).then(|| format!("{}-retries.due.{rest}", self.queue))
+    }
+
+    /// The identity and the hop at the end of a clone's subject.
+    pub fn clone_of(subject: &str) -> Option<(Id, u64)> {
+        let mut tokens = subject.rsplit('.');
+        let (hop, id) = (tokens.next()?, tokens.next()?);
+        Some((id.parse().ok()?, hop.parse().ok()?))
     }
 
     /// Where the dead letters of `function` (a token) lie; of messages that name no function, for `None`.
@@ -236,7 +265,12 @@ mod tests {
         let id = Id { sequence: 7, stored: 36 };
         assert_eq!(names.holder("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
         assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));
-        assert_eq!(names.target_of("a.b-retries.due.f.7-10.2"), None);
+        assert_eq!(names.target_of(&names.level(16, "f%2Ens", id, 2)), Some(names.due("f%2Ens", id, 2)));
+        for elsewhere in ["a.b-retries.due.f.7-10.2", "a.b-retries.l.f.7-10.2", "a.b-retries.l01.f.7-10.2", "a.b.l1.f", "a.b-retries.at"] {
+            assert_eq!(names.target_of(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(Names::clone_of(&names.due("f%2Ens", id, 12)), Some((id, 12)));
+        assert_eq!(Names::clone_of("a.b-retries.due.x.1"), None);
         assert_eq!(Names::hop_of(&names.due("f%2Ens", id, 12)), Some(12));
         assert_eq!(names.dead_letter(None), "a.b-dead._undecodable");
     }

@@ -16,6 +16,7 @@ use crate::{
     invoke::HttpGateway,
     janitor,
     jetstream::JetStream,
+    levels,
     lookup::Lookup,
     metrics::Metrics,
     names::Names,
@@ -84,7 +85,7 @@ impl<'a> Service<'a> {
         };
         self.pull(&ready);
         tokio::select! {
-            () = janitor::run(&self.shared.jetstream, &self.names) => std::future::pending().await,
+            () = janitor::run(&self.shared.jetstream, &self.names, ready.timer) => std::future::pending().await,
             reason = self.keep_ready(&ready) => reason,
         }
     }
@@ -128,6 +129,7 @@ impl<'a> Service<'a> {
             let (tasks, stop) = (running.calls.clone(), running.stop.clone());
             running.pulling.spawn(Pull { worker: worker.clone(), lane, source, parked, tasks, stop }.run());
         }
+        running.pulling.spawn(levels::run(jetstream.clone(), self.names.clone(), ready.timer, running.stop.clone()));
         gauges.add(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),
@@ -139,10 +141,12 @@ impl<'a> Service<'a> {
         tracing::info!(
             queue = self.queue.name,
             timer = %ready.timer,
+            why = ready.why,
             server = jetstream.client().server_info().version,
             maxInflight = config.max_inflight,
-            "Ready: retries are parked with message schedules, which this server fires itself"
+            "Ready"
         );
+        ready.advise(&self.queue.name);
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
@@ -174,7 +178,7 @@ impl<'a> Service<'a> {
         let dead = config.dead_letters.enabled.then_some(self.names.dead.as_str());
         loop {
             sleep(LOOK).await;
-            let Ok(Some(missing)) = streams::missing(jetstream, ready, dead).await else { continue };
+            let Ok(Some(missing)) = streams::missing(jetstream, &self.names, ready, dead).await else { continue };
             let reason = format!("{missing} is gone");
             tracing::error!(queue = self.queue.name, reason, "the queue is made ready again; what lay in a stream that is gone is lost");
             readiness.set(&self.queue.name, Err(reason));

@@ -1,24 +1,23 @@
 //! The streams and consumers of a queue. The queue's own stream is created when it is missing and never reshaped; of the
 //! others only what a promise needs is changed; nothing is deleted and made again.
 
+mod consumers;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{
+    advice::{Advice, Facts, advice, version},
     config::{Config, Deliver, Queue, RetryTimer},
     jetstream::{ApiError, JetStream, nanoseconds},
+    levels,
     names::{Names, covers},
-    timer::Timer,
+    timer::{self, Timer},
 };
 
 /// A clone's id is remembered at least this long, so that a parent that is delivered again is recognised.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
-/// How many deliveries of a consumer may be unacknowledged, over all workers.
-const MAX_ACK_PENDING: u64 = 10_000;
-
-/// A shorter lease would end before it could be renewed.
-const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
 
 mod code {
     pub const STREAM_NOT_FOUND: u64 = 10059;
@@ -61,13 +60,30 @@ pub struct Ready {
     pub due: Bound,
     /// What brings retries back.
     pub timer: Timer,
+    /// Why it is this timer.
+    pub why: &'static str,
+    /// What the operator should know.
+    pub advice: Vec<Advice>,
+}
+
+impl Ready {
+    /// Says what the operator should know.
+    pub fn advise(&self, queue: &str) {
+        for Advice { grave, text } in &self.advice {
+            if *grave {
+                tracing::warn!(queue, "{text}");
+            } else {
+                tracing::info!(queue, "{text}");
+            }
+        }
+    }
 }
 
 /// The first part of the queue that is gone, in words.
 ///
 /// # Errors
 /// See [`ApiError`]: where the broker does not say.
-pub async fn missing(jetstream: &JetStream, ready: &Ready, dead: Option<&str>) -> Result<Option<String>, ApiError> {
+pub async fn missing(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Option<&str>) -> Result<Option<String>, ApiError> {
     let consumers = [&ready.fresh, &ready.due].map(|bound| {
         (format!("consumer {} of stream {}", bound.consumer, bound.stream), format!("CONSUMER.INFO.{}.{}", bound.stream, bound.consumer))
     });
@@ -79,7 +95,12 @@ pub async fn missing(jetstream: &JetStream, ready: &Ready, dead: Option<&str>) -
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    if ready.timer == Timer::Schedules {
+        return Ok(None);
+    }
+    let found = levels::look(jetstream, names).await?;
+    let gone = (0..=timer::HIGHEST).find(|k| found.iter().all(|level| level.k != *k));
+    Ok(gone.map(|k| format!("consumer {} of stream {}", Names::level_consumer(k), names.retries)))
 }
 
 /// Brings about, or with `nats_manage=false` only looks for, everything the queue needs.
@@ -88,15 +109,29 @@ pub async fn missing(jetstream: &JetStream, ready: &Ready, dead: Option<&str>) -
 /// See [`SetupError`].
 pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, names: &Names) -> Result<Ready, SetupError> {
     let setup = Setup { jetstream, config, settings, names };
-    let timer = setup.timer()?;
+    let server = version(&jetstream.client().server_info().version);
+    let schedules = timer::wants_schedules(config.retry_timer, server).map_err(SetupError::Never)?;
     let queue = setup.queue_stream().await?;
-    setup.retries_stream().await?;
+    let retries = setup.retries_stream(schedules).await?;
     if config.dead_letters.enabled {
         setup.dead_stream().await?;
     }
+    let allowed = retries.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true);
+    let (timer, why) = timer::choose(config.retry_timer, server, allowed)
+        .map_err(|reason| SetupError::Never(format!("stream {}: {reason}", names.retries)))?;
     let fresh = setup.consumer(&names.stream, &settings.durable, &settings.filter_subject, setup.deliver(&queue)).await?;
     let due = setup.consumer(&names.retries, "due", &names.due_subjects(), Some("all")).await?;
-    Ok(Ready { fresh, due, timer })
+    if timer == Timer::Levels {
+        setup.levels().await?;
+    }
+    let replicas = |stream: &Value| stream.get("num_replicas").and_then(Value::as_u64).unwrap_or(1);
+    let facts = Facts {
+        server,
+        schedules: allowed,
+        discard_new: retries.get("discard").and_then(Value::as_str) == Some("new"),
+        replicas: replicas(&queue).min(replicas(&retries)),
+    };
+    Ok(Ready { fresh, due, timer, why, advice: advice(&facts) })
 }
 
 struct Setup<'a> {
@@ -107,21 +142,6 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn timer(&self) -> Result<Timer, SetupError> {
-        let client = self.jetstream.client();
-        let (needed, schedules) = match self.config.retry_timer {
-            RetryTimer::Auto => ("2.14.0", client.is_server_compatible(2, 14, 0)),
-            RetryTimer::Schedules => ("2.12.9", client.is_server_compatible(2, 12, 9)),
-        };
-        if schedules {
-            return Ok(Timer::Schedules);
-        }
-        Err(SetupError::Never(format!(
-            "NATS {} cannot schedule messages: NATS {needed} or newer is needed to park retries",
-            client.server_info().version
-        )))
-    }
-
     async fn queue_stream(&self) -> Result<Value, SetupError> {
         let subject = self.settings.subject();
         let replicas = self.config.nats.stream_replicas;
@@ -143,24 +163,33 @@ impl Setup<'_> {
         Ok(found)
     }
 
-    async fn retries_stream(&self) -> Result<(), SetupError> {
+    /// The stream of retries, with message schedules where they are wanted and can be had. One that has them keeps them: they
+    /// cannot be turned off.
+    async fn retries_stream(&self, schedules: bool) -> Result<Value, SetupError> {
         let stream = &self.names.retries;
         let window = self.duplicate_window();
-        let wanted = json!({
+        let mut wanted = json!({
             "name": stream, "subjects": [self.names.retries_subjects()], "retention": "workqueue", "storage": "file",
-            "num_replicas": self.config.nats.stream_replicas, "duplicate_window": window, "allow_direct": true, "allow_msg_schedules": true,
+            "num_replicas": self.config.nats.stream_replicas, "duplicate_window": window, "allow_direct": true,
         });
+        if let Some(settings) = wanted.as_object_mut().filter(|_| schedules) {
+            settings.insert("allow_msg_schedules".to_owned(), json!(true));
+        }
         let found = self.stream(stream, wanted).await?;
         belongs(stream, &found, &self.names.retries_subjects())?;
         warn_of_limits(stream, &found);
-        let found = self.amend(stream, found, &[("duplicate_window", window)], true).await?;
-        if found.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
-            return Ok(());
+        let found = self.amend(stream, found, &[("duplicate_window", window)], false).await?;
+        if !schedules {
+            return Ok(found);
         }
-        Err(SetupError::Never(format!(
-            "stream {stream} does not allow message schedules (NATS {}): NATS 2.14 or newer is needed, and allow_msg_schedules in the stream's configuration",
-            self.jetstream.client().server_info().version
-        )))
+        match self.amend(stream, found.clone(), &[], true).await {
+            // A stream that cannot have them, because it discards what is new or mirrors another, still has levels.
+            Err(SetupError::Never(reason)) if self.config.retry_timer == RetryTimer::Auto => {
+                tracing::warn!(stream, reason, "the stream cannot have message schedules");
+                Ok(found)
+            }
+            other => other,
+        }
     }
 
     async fn dead_stream(&self) -> Result<(), SetupError> {
@@ -203,7 +232,7 @@ impl Setup<'_> {
         found.get("config").cloned().ok_or_else(|| SetupError::NotNow(format!("stream {stream}: an answer without its configuration")))
     }
 
-    /// Raises what is lower than `least`, and with `schedules` turns schedules on. All else stays as it was found.
+    /// Raises what is lower than `least`, and with `schedules` turns message schedules on. All else stays as it was found.
     async fn amend(&self, stream: &str, found: Value, least: &[(&str, u64)], schedules: bool) -> Result<Value, SetupError> {
         let mut wanted = found.clone();
         if let Some(settings) = wanted.as_object_mut() {
@@ -238,112 +267,6 @@ impl Setup<'_> {
             Deliver::New => "new",
             Deliver::All => "all",
         })
-    }
-
-    async fn consumer(&self, stream: &str, consumer: &str, filter: &str, deliver: Option<&str>) -> Result<Bound, SetupError> {
-        let least_pending = u64::try_from(self.config.max_inflight).unwrap_or(u64::MAX / 4).saturating_mul(4);
-        let found = match self.jetstream.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await {
-            Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => {
-                let Some(deliver) = deliver else {
-                    return Err(SetupError::Never(format!(
-                        "stream {stream} is no work queue and has no consumer {consumer} yet: set nats_deliver to new (only what arrives from now on) or all (everything stored)"
-                    )));
-                };
-                let wanted = json!({
-                    "durable_name": consumer, "filter_subject": filter, "deliver_policy": deliver, "ack_policy": "explicit", "replay_policy": "instant",
-                    "ack_wait": nanoseconds(self.config.ack_wait), "max_deliver": -1, "max_ack_pending": least_pending.max(MAX_ACK_PENDING),
-                });
-                if !self.config.nats.manage {
-                    return Err(SetupError::Never(format!(
-                        "stream {stream} has no consumer {consumer}, and nats_manage=false: create it as {wanted}"
-                    )));
-                }
-                self.write_consumer(stream, consumer, wanted).await?
-            }
-            other => other.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream}")))?,
-        };
-        let settings = found.get("config").cloned().unwrap_or_default();
-        let settings = self.adapt(stream, consumer, settings, filter, least_pending).await?;
-        let ack_wait = Duration::from_nanos(settings.get("ack_wait").and_then(Value::as_u64).unwrap_or(30_000_000_000));
-        // A consumer's back-off list takes the place of its ack_wait.
-        let backoff = settings.get("backoff").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_u64).min();
-        let ack_wait = backoff.map_or(ack_wait, |least| ack_wait.min(Duration::from_nanos(least)));
-        if ack_wait < LEAST_ACK_WAIT {
-            return Err(SetupError::Never(format!(
-                "consumer {consumer} of stream {stream} delivers again after {ack_wait:?}: no call could keep its lease; at least {LEAST_ACK_WAIT:?} is needed"
-            )));
-        }
-        let most = |name: &str| settings.get(name).and_then(Value::as_u64).filter(|most| *most > 0).unwrap_or(u64::MAX);
-        Ok(Bound {
-            stream: stream.to_owned(),
-            consumer: consumer.to_owned(),
-            ack_wait,
-            max_batch: usize::try_from(most("max_batch")).unwrap_or(usize::MAX),
-            max_expires: Duration::from_nanos(most("max_expires")),
-        })
-    }
-
-    /// Brings an existing consumer's `ack_wait` and `max_ack_pending` up to what is needed, and warns of the rest.
-    async fn adapt(&self, stream: &str, consumer: &str, found: Value, filter: &str, least_pending: u64) -> Result<Value, SetupError> {
-        let text = |name: &str| found.get(name).and_then(Value::as_str).unwrap_or_default();
-        let number = |name: &str| found.get(name).and_then(Value::as_i64).unwrap_or_default();
-        if !text("deliver_subject").is_empty() || text("ack_policy") != "explicit" {
-            return Err(SetupError::Never(format!(
-                "consumer {consumer} of stream {stream} is no pull consumer with explicit acks; set nats_durable to another name"
-            )));
-        }
-        let list = |name: &str| found.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-        // Without the payload a message cannot be read, and would end as one that never could.
-        if found.get("headers_only").and_then(Value::as_bool) == Some(true) || list("priority_groups") {
-            return Err(SetupError::Never(format!(
-                "consumer {consumer} of stream {stream} gives no payloads or wants priority groups; set nats_durable to another name"
-            )));
-        }
-        if list("backoff") {
-            tracing::warn!(stream, consumer, "the consumer has a backoff list, which takes the place of ack_wait; it is used as found");
-        }
-        if text("filter_subject") != filter {
-            tracing::warn!(
-                stream,
-                consumer,
-                found = text("filter_subject"),
-                wanted = filter,
-                "the consumer has another filter; it is used as found"
-            );
-        }
-        if number("max_deliver") > 0 {
-            tracing::warn!(
-                stream,
-                consumer,
-                max_deliver = number("max_deliver"),
-                "the consumer gives a message up after so many deliveries; it is used as found"
-            );
-        }
-        let mut wanted = found.clone();
-        if let Some(settings) = wanted.as_object_mut() {
-            if !list("backoff") {
-                settings.insert("ack_wait".to_owned(), json!(nanoseconds(self.config.ack_wait)));
-            }
-            if number("max_ack_pending") >= 0 && number("max_ack_pending").unsigned_abs() < least_pending {
-                settings.insert("max_ack_pending".to_owned(), json!(least_pending));
-            }
-        }
-        if wanted == found {
-            return Ok(found);
-        }
-        if !self.config.nats.manage {
-            tracing::warn!(stream, consumer, "the consumer's ack_wait or max_ack_pending differ from the settings; it is used as found");
-            return Ok(found);
-        }
-        let updated = self.write_consumer(stream, consumer, wanted).await?;
-        tracing::info!(stream, consumer, "updated the consumer's ack_wait or max_ack_pending");
-        Ok(updated.get("config").cloned().unwrap_or(found))
-    }
-
-    async fn write_consumer(&self, stream: &str, consumer: &str, config: Value) -> Result<Value, SetupError> {
-        let question = json!({ "stream_name": stream, "config": config });
-        let answer = self.jetstream.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await;
-        answer.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream} cannot be written")))
     }
 }
 

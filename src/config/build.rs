@@ -31,7 +31,8 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let ack_wait = reader.value("ack_wait", |text| at_least(Duration::from_secs(1), text));
     let upstream_timeout = reader.value("upstream_timeout", positive);
     let retry = retry(reader);
-    let retry_timer = reader.value("retry_timer", retry_timer);
+    let timers = [("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules), ("levels", RetryTimer::Levels)];
+    let retry_timer = reader.value("retry_timer", choice(&timers));
     let confirm_acks = reader.value("confirm_acks", boolean);
     let dead_letters = dead_letters(reader);
     let callback = callback(reader);
@@ -91,13 +92,6 @@ fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {
         max_retry_after: max_retry_after?,
         max_message_age: Some(max_message_age?).filter(|age| !age.is_zero()),
     })
-}
-
-fn retry_timer(text: &str) -> Read<RetryTimer> {
-    if text.eq_ignore_ascii_case("levels") {
-        return Err("the timer of levels is not built yet; only \"auto\" and \"schedules\" work".to_owned());
-    }
-    choice(&[("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules)])(text)
 }
 
 fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {

@@ -165,7 +165,7 @@ settings! {
         max_retry_after: Duration = Value("1h"), "The longest Retry-After that is honoured";
         max_message_age: Duration = Value("0"), "An older invocation goes to the dead letters as expired; 0: none is";
         retry_timer: Text = Value("auto"),
-            "What carries a parked retry to its due time: auto, schedules (NATS 2.12.9 and newer) or levels (not built yet)";
+            "What carries a parked retry to its due time: schedules (of NATS, 2.12.9 and newer), levels (any server), or auto: schedules from 2.14 on, else levels";
     }
     "Dead letters" {
         dead_letters: Bool = Value("true"), "false: drop what would be dead-lettered, with a warning and a count each";

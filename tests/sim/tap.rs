@@ -84,6 +84,7 @@ impl Source for Tap {
         (self.open, self.expires) = match ask {
             Ask::One => (1, Some(now + wait)),
             Ask::UpTo(most) => (most, None),
+            Ask::AsTheyCome(most) => (most, Some(now + Duration::from_secs(30))),
         };
         (self.asked, self.outages) = (now, self.line.shared.state().outages);
         if let Err(error) = self.line.request(|_| ()).await {

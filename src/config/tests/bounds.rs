@@ -153,6 +153,7 @@ fn values_have_their_bounds() {
     assert_eq!(config(&["backoff=equal"]).retry.backoff.jitter, Jitter::Equal);
     assert_eq!(config(&["max_inflight=100000", "ack_wait=1s", "nats_stream_replicas=5"]).max_inflight, 100_000);
     assert_eq!(config(&["retry_timer=schedules"]).retry_timer, RetryTimer::Schedules);
+    assert_eq!(config(&["retry_timer=LEVELS"]).retry_timer, RetryTimer::Levels);
     assert_eq!(config(&["log_encoding=json"]).log.encoding, Encoding::Json);
     assert_eq!(config(&["dead_letter_max_age=0s"]).dead_letters.max_age, Duration::ZERO);
     assert_eq!(config(&["listen_addr=:9000"]).listen_addr, ([0, 0, 0, 0], 9000).into());
@@ -168,6 +169,7 @@ fn values_have_their_bounds() {
     check_fault(&["upstream_timeout=0"], "upstream_timeout=0: expected a duration of more than 0, such as 30s");
     check_fault(&["--nats-stream-replicas=6"], "--nats-stream-replicas=6: expected a whole number from 1 to 5");
     check_fault(&["faas_nats_cluster_name=a.b"], "faas_nats_cluster_name=a.b: expected one word without spaces, dots, * and >");
+    check_fault(&["retry_timer=wheel"], "retry_timer=wheel: expected auto or schedules or levels");
     check_fault(&["backoff=linear"], "backoff=linear: expected exponential or full or equal");
     check_fault(&["initial_retry_wait=30"], "initial_retry_wait=30: expected a duration with a unit, such as 30s");
     check_fault(&["--initial-retry-wait=-5s"], "--initial-retry-wait=-5s: expected a duration that is not negative, such as 30s");
@@ -176,6 +178,5 @@ fn values_have_their_bounds() {
 #[test]
 fn a_feature_that_is_not_built_is_refused_and_its_default_is_not() {
     check_fault(&["audit=failures"], "audit=failures: the audit stream is not built yet; only \"off\" works");
-    check_fault(&["retry_timer=levels"], "retry_timer=levels: the timer of levels is not built yet; only \"auto\" and \"schedules\" work");
-    config(&["audit=off", "retry_timer=auto"]);
+    config(&["audit=off"]);
 }
