@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
 # Prints the path of a nats-server of at least 2.14 on stdout, and everything else on stderr, so that
-# NATS_SERVER=$(tests/nats-server.sh) works. It takes the first of: $NATS_SERVER, the nats-server in PATH, an earlier copy in
-# .cache/, one built with go, one from Debian's newest package. Nothing is installed outside .cache/.
+# NATS_SERVER=$(tests/nats-server.sh) works. With the argument 2.9 it is one of that line, which knows no message schedules.
+# It takes the first of: $NATS_SERVER ($NATS_SERVER_OLD), the nats-server in PATH, an earlier copy in .cache/, one built
+# with go, one from Debian's package. Nothing is installed outside .cache/.
 set -euo pipefail
 
-version=v2.15.2 # What go builds.
-suite=forky     # Where Debian has 2.14 or newer.
-least="2.14"
-
 cache="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.cache"
-copy="$cache/nats-server"
+
+# What is named, what go builds, where Debian has it, where a copy is kept, and what it is called.
+case "${1:-}" in
+"") variable=NATS_SERVER version=v2.15.2 suite=forky copy="$cache/nats-server" wanted="2.14 or newer" ;;
+2.9) variable=NATS_SERVER_OLD version=v2.9.10 suite=bookworm copy="$cache/nats-server-2.9" wanted="2.9" ;;
+*)
+    echo "usage: nats-server.sh [2.9]" >&2
+    exit 64
+    ;;
+esac
 
 # Whatever a tool prints must not end up in the caller's variable: from here on stdout is stderr, and fd 3 is the answer.
 exec 3>&1 1>&2
@@ -25,7 +31,14 @@ at_least() {
 # "nats-server: v2.15.2" becomes "v2.15.2"; nothing where it does not run.
 version_of() { "$1" --version 2>/dev/null | sed -n 's/^nats-server: *//p' || true; }
 
-is_new_enough() { [ -x "$1" ] && at_least "$(version_of "$1")" "$least"; }
+fits() {
+    [ -x "$1" ] || return 1
+    if [ "$wanted" = 2.9 ]; then
+        [[ "$(version_of "$1")" == v2.9.* ]]
+    else
+        at_least "$(version_of "$1")" 2.14
+    fi
+}
 
 answer() {
     echo "$1" >&3
@@ -35,8 +48,8 @@ answer() {
 # A rename within one folder is atomic: another caller sees no copy or a whole one, and a running copy is not written into.
 keep() {
     chmod 755 "$1"
-    if ! is_new_enough "$1"; then
-        say "what was fetched is no nats-server of $least or newer that runs here: '$(version_of "$1")'"
+    if ! fits "$1"; then
+        say "what was fetched is no nats-server $wanted that runs here: '$(version_of "$1")'"
         return 1
     fi
     mv -f "$1" "$copy"
@@ -77,23 +90,24 @@ with_apt() {
     keep "$(find "$scratch/unpacked" -type f -name nats-server -perm -u+x | head -n 1)"
 }
 
-if [ -n "${NATS_SERVER:-}" ]; then
-    found="$(command -v "$NATS_SERVER" || true)"
-    is_new_enough "$found" && answer "$found"
-    say "NATS_SERVER is '$NATS_SERVER', which is no nats-server of $least or newer: '$(version_of "$NATS_SERVER")'"
+named="${!variable:-}"
+if [ -n "$named" ]; then
+    found="$(command -v "$named" || true)"
+    fits "$found" && answer "$found"
+    say "$variable is '$named', which is no nats-server $wanted: '$(version_of "$named")'"
     exit 1
 fi
 
 found="$(command -v nats-server || true)"
-is_new_enough "$found" && answer "$found"
-is_new_enough "$copy" && answer "$copy"
+fits "$found" && answer "$found"
+fits "$copy" && answer "$copy"
 
 mkdir -p "$cache"
 # The lock only saves a second caller the work; where there is no flock, the rename alone keeps callers apart.
 if command -v flock >/dev/null; then
-    exec 9>"$cache/nats-server.lock"
+    exec 9>"$copy.lock"
     flock 9
-    is_new_enough "$copy" && answer "$copy"
+    fits "$copy" && answer "$copy"
 fi
 scratch="$(mktemp -d "$cache/nats-server.XXXXXX")"
 trap 'rm -rf "$scratch"' EXIT
@@ -101,6 +115,6 @@ trap 'rm -rf "$scratch"' EXIT
 with_go && answer "$copy"
 with_apt && answer "$copy"
 
-say "no nats-server of $least or newer here. Put one in PATH or name it in NATS_SERVER;" \
+say "no nats-server $wanted here. Put one in PATH or name it in $variable;" \
     "or install go 1.24 or newer, or run on Debian with a mirror that has $suite, and this script fetches one."
 exit 1

@@ -13,7 +13,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, Proxy, QUEUE, RETRIES, Scratch, Worker, eventually, free_port, patiently};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Nats, Proxy, QUEUE, RETRIES, Scratch, Worker, binary, count, eventually, eventually_is, free_port,
+    has_schedules, patiently,
+};
 
 /// Whether it comes true within so many seconds.
 async fn within(seconds: u64, mut probe: impl AsyncFnMut() -> bool) -> bool {
@@ -46,8 +49,7 @@ impl Cluster {
                 routes[n]
             );
             let file: PathBuf = scratch.write("nats.conf", &config);
-            let binary = std::env::var("NATS_SERVER").unwrap();
-            nodes.push(Command::new(binary).arg("--config").arg(file).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap());
+            nodes.push(Command::new(binary()).arg("--config").arg(file).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap());
             scratches.push(scratch);
         }
         let cluster = Self { _nodes: nodes, ports: ports.to_vec(), _scratch: scratches };
@@ -101,11 +103,11 @@ async fn scaled(before: usize) {
     let counts = async || {
         let mut counts = Vec::new();
         for name in [QUEUE, RETRIES, DEAD] {
-            counts.push(js.get_stream(name).await.unwrap().cached_info().state.messages);
+            counts.push(count(&js, name, has_schedules(binary())).await);
         }
         counts
     };
-    eventually("the message is settled", async || counts().await == [0, 0, 0]).await;
+    eventually_is("queued, parked, dead", vec![0, 0, 0], async || counts().await).await;
     assert_eq!(gateway.count(), 1, "settled without a call: lost");
 }
 

@@ -25,8 +25,13 @@ const KNOWN: [&str; 10] = [
     "Queue-Worker-Original-Id",
 ];
 
+/// For longer than any test.
+const LONG: Duration = Duration::from_secs(1_000_000);
+
 /// Somebody else's parked retry.
-const BYSTANDER: &str = "faas-request-retries.at.bystander.1-a.1";
+fn bystander(nats: &Nats) -> String {
+    format!("{RETRIES}.{}.bystander.1-a.1", nats.place(LONG))
+}
 
 /// The payload as it was published, whatever its encoding.
 fn plain(message: &Stored) -> Vec<u8> {
@@ -57,15 +62,18 @@ async fn a_parked_retry_carries_its_identity_its_due_time_and_its_story() {
 
     let clone = nats.messages(RETRIES).await.remove(0);
     let id = format!("{sequence}-{}", base36(fresh.time.duration_since(UNIX_EPOCH).unwrap().as_nanos()));
-    assert_eq!(clone.subject, format!("{RETRIES}.at.f%2Ens.{id}.1"));
+    assert_eq!(clone.subject, format!("{RETRIES}.{}.f%2Ens.{id}.1", nats.place(Duration::from_secs(600))));
     assert_eq!(clone.payload, invocation.to_bytes());
-    assert_eq!(clone.nats_headers(), ["Nats-Msg-Id", "Nats-Rollup", "Nats-Schedule", "Nats-Schedule-Target"]);
-    assert_eq!(clone.expect("Nats-Rollup"), "sub", "the broker's own mark on a schedule");
-    let due = clone.expect("Queue-Worker-Due");
+    if nats.schedules() {
+        assert_eq!(clone.nats_headers(), ["Nats-Msg-Id", "Nats-Rollup", "Nats-Schedule", "Nats-Schedule-Target"]);
+        assert_eq!(clone.expect("Nats-Rollup"), "sub", "the broker's own mark on a schedule");
+        assert_eq!(clone.expect("Nats-Schedule"), format!("@at {}", clone.expect("Queue-Worker-Due")));
+        assert_eq!(clone.expect("Nats-Schedule-Target"), format!("{RETRIES}.due.f%2Ens.{id}.1"));
+    } else {
+        assert_eq!(clone.nats_headers(), ["Nats-Msg-Id"]);
+    }
     for (name, value) in [
         ("Nats-Msg-Id", format!("{id}.1")),
-        ("Nats-Schedule", format!("@at {due}")),
-        ("Nats-Schedule-Target", format!("{RETRIES}.due.f%2Ens.{id}.1")),
         ("Queue-Worker-Hop", "1".to_owned()),
         ("Queue-Worker-Attempts", "1".to_owned()),
         ("Queue-Worker-Original-Id", format!("{QUEUE}:{id}")),
@@ -92,13 +100,13 @@ async fn each_clone_is_one_hop_further_under_the_same_identity() {
     let gateway = Gateway::start(|_| Answer::status(500)).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 4);
     let _worker = settings.start().await;
-    let mut watch = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut watch = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     let clones = watch.take(3).await;
     let original = clones[0].expect("Queue-Worker-Original-Id");
     let id = original.split_once(':').unwrap().1;
     for (hop, clone) in (1..).zip(&clones) {
-        assert_eq!(clone.subject, format!("{RETRIES}.at.f.{id}.{hop}"));
+        assert_eq!(clone.subject, format!("{RETRIES}.{}.f.{id}.{hop}", nats.place(Duration::ZERO)));
         assert_eq!(clone.expect("Nats-Msg-Id"), format!("{id}.{hop}"));
         assert_eq!(clone.expect("Queue-Worker-Hop"), hop.to_string());
         assert_eq!(clone.expect("Queue-Worker-Attempts"), hop.to_string());
@@ -111,17 +119,20 @@ async fn each_clone_is_one_hop_further_under_the_same_identity() {
 /// A fresh message with these headers is parked like any other, and nobody else's retry suffers.
 async fn check_hostile(headers: &[(&str, &str)]) {
     let nats = Nats::start().await;
-    // Schedules on the queue itself let a caller's `Nats-*` headers through to the worker.
-    let config = stream::Config { retention: stream::RetentionPolicy::WorkQueue, allow_message_schedules: true, ..Default::default() };
-    nats.make_stream(config).await;
+    // Schedules or roll-ups on the queue itself let a caller's `Nats-*` headers through to the worker.
+    let (allow_message_schedules, allow_rollup) = (nats.schedules(), !nats.schedules());
+    let retention = stream::RetentionPolicy::WorkQueue;
+    nats.make_stream(stream::Config { retention, allow_message_schedules, allow_rollup, ..Default::default() }).await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "300ms").start().await;
-    let mut watch = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut watch = nats.watch_parked().await;
     let mut holder = HeaderMap::new();
-    holder.insert("Nats-Schedule", "@at 2099-01-01T00:00:00Z");
-    holder.insert("Nats-Schedule-Target", format!("{RETRIES}.due.bystander.1-a.1"));
+    if nats.schedules() {
+        holder.insert("Nats-Schedule", "@at 2099-01-01T00:00:00Z");
+        holder.insert("Nats-Schedule-Target", format!("{RETRIES}.due.bystander.1-a.1"));
+    }
     holder.insert("Queue-Worker-Due", "2099-01-01T00:00:00Z");
-    nats.publish_raw(BYSTANDER, holder, Invocation::of("bystander").to_bytes()).await;
+    nats.publish_raw(&bystander(&nats), holder, Invocation::of("bystander").to_bytes()).await;
     watch.next().await;
 
     let mut hostile = HeaderMap::new();
@@ -130,7 +141,7 @@ async fn check_hostile(headers: &[(&str, &str)]) {
     }
     nats.publish_raw(QUEUE, hostile, Invocation::of("f").call_id("a").to_bytes()).await;
     let clone = watch.next().await;
-    assert_eq!(clone.nats_headers(), ["Nats-Msg-Id", "Nats-Schedule", "Nats-Schedule-Target"]);
+    assert_eq!(clone.nats_headers(), nats.timer_headers());
     assert_ne!(clone.expect("Nats-Msg-Id"), "mine");
     assert_eq!((clone.expect("Queue-Worker-Attempts"), clone.expect("Queue-Worker-Hop")), ("1", "1"));
     assert_ne!(clone.expect("Queue-Worker-Original-Id"), "faas-request:1-a");
@@ -139,7 +150,7 @@ async fn check_hostile(headers: &[(&str, &str)]) {
     let calls = gateway.await_calls(2).await;
     assert_eq!((calls[0].retry(), calls[1].retry()), (0, 1));
     nats.await_counts([0, 1, 0]).await;
-    assert_eq!(nats.messages(RETRIES).await[0].subject, BYSTANDER, "somebody else's retry is still parked");
+    assert_eq!(nats.messages(RETRIES).await[0].subject, bystander(&nats), "somebody else's retry is still parked");
 }
 
 #[tokio::test]
@@ -161,7 +172,7 @@ async fn headers_that_a_caller_put_on_a_fresh_message_change_nothing_and_stay_be
 #[tokio::test]
 async fn headers_that_would_wipe_a_stream_stay_behind() {
     check_hostile(&[("Nats-Rollup", "all")]).await;
-    check_hostile(&[("Nats-Scheduler", BYSTANDER), ("Nats-Schedule-Next", "purge")]).await;
+    check_hostile(&[("Nats-Scheduler", "faas-request-retries.at.bystander.1-a.1"), ("Nats-Schedule-Next", "purge")]).await;
 }
 
 #[tokio::test]
@@ -169,10 +180,10 @@ async fn what_the_broker_puts_on_a_fired_retry_is_not_copied_to_the_next() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::status(500)).await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms").set("max_retry_attempts", 3).start().await;
-    let mut watch = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut watch = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     for clone in watch.take(2).await {
-        assert_eq!(clone.nats_headers(), ["Nats-Msg-Id", "Nats-Schedule", "Nats-Schedule-Target"]);
+        assert_eq!(clone.nats_headers(), nats.timer_headers());
     }
     let dead = nats.dead_letter().await;
     assert_eq!(dead.nats_headers(), ["Nats-Msg-Id"]);
@@ -184,7 +195,7 @@ async fn headers_of_a_later_version_are_carried_on() {
     let gateway = Gateway::start(|_| Answer::status(500)).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 3);
     let _worker = settings.start().await;
-    let mut watch = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut watch = nats.watch_parked().await;
     let mut headers = HeaderMap::new();
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
     for (name, value) in [
@@ -201,7 +212,7 @@ async fn headers_of_a_later_version_are_carried_on() {
     }
     nats.publish_raw(&format!("{RETRIES}.due.f.7-abc.1"), headers, Invocation::of("f").call_id("a").to_bytes()).await;
     let clone = watch.next().await;
-    assert_eq!(clone.subject, format!("{RETRIES}.at.f.7-abc.2"));
+    assert_eq!(clone.subject, format!("{RETRIES}.{}.f.7-abc.2", nats.place(Duration::ZERO)));
     assert_eq!((clone.expect("Queue-Worker-Attempts"), clone.expect("Queue-Worker-Of-Tomorrow")), ("2", "x"));
     assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Of-Tomorrow"), "x");
     assert_eq!(gateway.calls()[0].retry(), 1);
@@ -214,7 +225,7 @@ async fn a_payload_as_large_as_the_broker_takes_is_parked_and_dead_lettered_whol
     let gateway = Gateway::start(|_| Answer::status(500)).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 3);
     let _worker = settings.start().await;
-    let mut watch = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut watch = nats.watch_parked().await;
     // Noise, so that only base64 itself can be compressed.
     let mut seed = 1_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Call, Gateway, Invocation, Nats, RETRIES, Worker};
+use crate::support::{Answer, Call, Gateway, Invocation, Nats, Worker};
 
 /// From the end of each call to the arrival of the next.
 fn waits(calls: &[Call]) -> Vec<Duration> {
@@ -28,7 +28,7 @@ async fn each_wait_is_twice_the_last_up_to_the_maximum_and_never_cut_short() {
     let gateway = Gateway::start(|call| Answer::status(if call.nth < 6 { 500 } else { 200 })).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "200ms").set("max_retry_wait", "700ms");
     let _worker = settings.start().await;
-    let mut clones = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut clones = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
 
     let calls = gateway.await_ended(6).await;
@@ -125,7 +125,7 @@ async fn a_gateway_that_is_down_is_tried_again_until_it_is_up() {
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms").set("max_retry_wait", "300ms");
     let _worker = settings.set("max_retry_attempts", 1000).start().await;
     gateway.close().await;
-    let mut clones = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut clones = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
 
     let clone = clones.take(2).await.remove(1);

@@ -29,6 +29,7 @@ mod drain;
 mod found;
 mod harness;
 mod layouts;
+mod levels;
 mod life;
 mod logins;
 mod lookup;

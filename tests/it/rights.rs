@@ -28,6 +28,7 @@ const RIGHTS: &[(Right, &str, bool)] = &[
     (Publish("$JS.API.STREAM.UPDATE.*"), "schedules on, duplicate window up", false),
     (Publish("$JS.API.STREAM.MSG.GET.*"), "looking for what followed from a message, and for overdue retries", true),
     (Publish("$JS.API.CONSUMER.INFO.*.*"), "looking for the consumers", true),
+    (Publish("$JS.API.CONSUMER.LIST.faas-request-retries"), "looking for levels that hold something", true),
     (Publish("$JS.API.CONSUMER.DURABLE.CREATE.*.*"), "making them, and keeping their ack_wait", false),
     (Publish("$JS.API.CONSUMER.MSG.NEXT.*.*"), "pulling", true),
     (Publish("$JS.ACK.>"), "acknowledging", true),

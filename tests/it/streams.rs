@@ -27,19 +27,25 @@ async fn what_is_missing_is_made_as_promised() {
     assert_eq!(retries.subjects, [format!("{RETRIES}.>")]);
     assert_eq!((retries.max_messages, retries.max_bytes, retries.max_age), (-1, -1, Duration::ZERO), "no limits");
     assert!(retries.duplicate_window >= 10 * MINUTE, "{:?}", retries.duplicate_window);
-    assert!(retries.allow_message_schedules);
+    assert_eq!(retries.allow_message_schedules, nats.schedules());
 
     let dead = nats.stream(DEAD).await.config;
     assert_eq!((dead.retention, dead.storage), (RetentionPolicy::Limits, StorageType::File));
     assert_eq!(dead.subjects, [format!("{DEAD}.>")]);
     assert_eq!((dead.max_age, dead.max_bytes), (336 * 60 * MINUTE, -1));
 
-    for (stream, name, filter) in [(QUEUE, "faas-workers", QUEUE), (RETRIES, "due", "faas-request-retries.due.>")] {
+    let mut consumers =
+        vec![(QUEUE, "faas-workers".to_owned(), QUEUE.to_owned(), 45), (RETRIES, "due".to_owned(), format!("{RETRIES}.due.>"), 45)];
+    let levels = if nats.schedules() { 0..0 } else { 0..17 };
+    assert_eq!(nats.stream(RETRIES).await.state.consumer_count, 1 + levels.len());
+    // Nothing runs under a level's lease but a publish.
+    consumers.extend(levels.map(|k| (RETRIES, format!("l{k}"), format!("{RETRIES}.l{k}.>"), 5)));
+    for (stream, name, filter, ack_wait) in &consumers {
         let consumer = nats.consumer(stream, name).await.config;
         assert_eq!((consumer.ack_policy, consumer.max_deliver), (AckPolicy::Explicit, -1), "{name}");
-        assert_eq!((consumer.max_ack_pending, consumer.ack_wait), (10_000, Duration::from_secs(45)), "{name}");
+        assert_eq!((consumer.max_ack_pending, consumer.ack_wait), (10_000, Duration::from_secs(*ack_wait)), "{name}");
         // A work queue's only consumer of everything may say so by no filter at all.
-        assert!(consumer.filter_subject == filter || (stream == QUEUE && consumer.filter_subject.is_empty()), "{consumer:?}");
+        assert!(consumer.filter_subject == *filter || (*stream == QUEUE && consumer.filter_subject.is_empty()), "{consumer:?}");
     }
 }
 
@@ -85,7 +91,7 @@ async fn an_existing_queue_is_used_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_stream_of_retries_without_schedules_gets_them_and_keeps_the_rest() {
+async fn a_stream_of_retries_without_schedules_gets_them_where_the_server_has_them_and_keeps_the_rest() {
     let nats = Nats::start().await;
     let before = Config {
         name: RETRIES.to_owned(),
@@ -98,7 +104,8 @@ async fn a_stream_of_retries_without_schedules_gets_them_and_keeps_the_rest() {
     let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").start().await;
     let after = nats.stream(RETRIES).await.config;
-    assert!(after.allow_message_schedules && after.duplicate_window >= 10 * MINUTE, "{after:?}");
+    assert_eq!(after.allow_message_schedules, nats.schedules());
+    assert!(after.duplicate_window >= 10 * MINUTE, "{after:?}");
     assert_eq!(after.description.as_deref(), Some("mine"));
     nats.publish(&Invocation::of("f").call_id("a")).await;
     gateway.await_calls(2).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Answer, Call, DEAD, End, Gateway, Invocation, Nats, RETRIES, Worker, eventually};
+use crate::support::{Answer, Call, DEAD, End, Gateway, Invocation, Nats, Worker, eventually};
 
 /// The first call of each function gets this answer and every later one a success; what became of it is returned.
 async fn check(first: fn(&Call) -> Answer, settings: &[(&str, &str)], invocation: Invocation) -> (usize, Option<String>) {
@@ -157,7 +157,7 @@ async fn immediate_retries_are_attempts_without_a_wait() {
     let gateway = Gateway::start(|_| Answer::status(500)).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "1h").set("immediate_retries", 2);
     let _worker = settings.set("max_retry_attempts", 3).start().await;
-    let mut clones = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut clones = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     let dead = nats.dead_letter().await;
     assert_eq!(gateway.calls().iter().map(Call::retry).collect::<Vec<_>>(), [0, 1, 2]);

@@ -1,10 +1,12 @@
-//! A broker of one's own.
+//! A broker of one's own. `NATS_SERVER` says which; where the scenarios run on one that is too old for message schedules,
+//! retries are parked in levels, and a scenario that looks into the streams asks [`Nats::schedules`].
 
 use std::{
+    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
     process::Command as Program,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     time::Duration,
 };
 
@@ -36,6 +38,7 @@ pub struct Nats {
     process: Option<Process>,
     observer: Option<Client>,
     login: Box<dyn Fn() -> ConnectOptions + Send + Sync>,
+    binary: &'static Path,
     _scratch: Scratch,
 }
 
@@ -59,12 +62,27 @@ impl Nats {
         nats
     }
 
+    /// A broker that is too old for message schedules, ready. [`Nats::replace`] makes it a newer one.
+    pub async fn start_old() -> Self {
+        let mut nats = Self { binary: old_binary(), ..Self::absent() };
+        nats.boot().await;
+        nats
+    }
+
     /// A broker whose JetStream is a domain of its own, with more lines in its configuration, ready.
     pub async fn start_in_domain(domain: &str, extra: &str) -> Self {
         let jetstream = |store: &Path| format!("jetstream {{ store_dir: \"{}\", domain: {domain} }}\n", store.display());
         let mut nats = Self::configured(extra, jetstream);
         nats.boot().await;
         nats
+    }
+
+    /// Ends the broker, and starts the one that all scenarios run on with the same store.
+    pub async fn replace(&mut self) {
+        self.process.as_ref().unwrap().signal("TERM");
+        self.process.take().unwrap().exit().await;
+        self.binary = binary();
+        self.boot().await;
     }
 
     /// A broker without JetStream, ready.
@@ -94,12 +112,12 @@ impl Nats {
         let config = scratch.write("nats.conf", &format!("listen: \"127.0.0.1:{port}\"\n{jetstream}{extra}\n"));
         // Where the configuration names users, it names this one with all rights; else the broker lets in everyone.
         let login = Box::new(|| ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned()));
-        Self { port, config, process: None, observer: None, login, _scratch: scratch }
+        Self { port, config, process: None, observer: None, login, binary: binary(), _scratch: scratch }
     }
 
     /// Starts the broker, on the same port and store each time, and awaits that it answers.
     pub async fn boot(&mut self) {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.binary);
         command.arg("--config").arg(&self.config);
         let process = Process::spawn("nats-server", command);
         process.log().await_line("Server is ready", |line| line.contains("Server is ready")).await;
@@ -219,7 +237,7 @@ impl Nats {
 
     /// How many messages a stream holds; 0 when there is no such stream.
     pub async fn count(&self, stream: &str) -> u64 {
-        self.js().get_stream(stream).await.map_or(0, |stream| stream.cached_info().state.messages)
+        count(&self.js(), stream, self.schedules()).await
     }
 
     /// How many messages the queue, its retries and its dead letters hold.
@@ -259,6 +277,27 @@ impl Nats {
         stream.consumer_info(name).await.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Whether this server fires message schedules, so that retries are parked with them.
+    pub fn schedules(&self) -> bool {
+        has_schedules(self.binary)
+    }
+
+    /// The token in a parked retry's subject that names its timer, for a wait of so long.
+    pub fn place(&self, wait: Duration) -> String {
+        let level = (1..=16).rev().find(|k| wait.as_secs() >= 1 << k).unwrap_or(0);
+        if self.schedules() { "at".to_owned() } else { format!("l{level}") }
+    }
+
+    /// The headers that the timer adds to a clone, but for the broker's own marks.
+    pub fn timer_headers(&self) -> &'static [&'static str] {
+        if self.schedules() { &["Nats-Msg-Id", "Nats-Schedule", "Nats-Schedule-Target"] } else { &["Nats-Msg-Id"] }
+    }
+
+    /// Sees every retry that is parked from now on.
+    pub async fn watch_parked(&self) -> Watch {
+        self.watch(&format!("{RETRIES}.*.*.*.*")).await.without(format!("{RETRIES}.due."))
+    }
+
     /// Sees every message that is published to the subject from now on, whatever becomes of it.
     pub async fn watch(&self, subject: &str) -> Watch {
         let subscriber = self.client().subscribe(subject.to_owned()).await.unwrap();
@@ -267,17 +306,48 @@ impl Nats {
     }
 }
 
+/// How many messages a stream holds; 0 when there is no such stream. An old server that was killed, or had to replicate a
+/// stream that was not replicated before, keeps acknowledged messages for ever: there its consumers know better.
+pub async fn count(js: &Context, stream: &str, schedules: bool) -> u64 {
+    let Ok(found) = js.get_stream(stream).await else { return 0 };
+    let info = found.cached_info();
+    if schedules || info.config.retention != stream::RetentionPolicy::WorkQueue || info.state.consumer_count == 0 {
+        return info.state.messages;
+    }
+    let consumers: Vec<_> = found.consumers().map(Result::unwrap).collect().await;
+    let unsettled = consumers.iter().map(|consumer| consumer.num_pending + consumer.num_ack_pending as u64).sum::<u64>();
+    // No consumer reads the holders of schedules.
+    let subjects: Vec<_> = found.info_with_subjects(">").await.unwrap().collect().await;
+    unsettled + subjects.iter().flatten().filter(|(subject, _)| subject.contains(".at.")).count() as u64
+}
+
 /// `NATS_SERVER`, else one on the path, else what the repository's own script provides.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let named = env::var_os("NATS_SERVER").map(PathBuf::from);
-        named.or_else(on_path).unwrap_or_else(|| {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats-server.sh");
-            let output = Program::new(script).output().expect("no NATS_SERVER, none on the path, no script");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap().trim().into()
-        })
+    BINARY.get_or_init(|| env::var_os("NATS_SERVER").map(PathBuf::from).or_else(on_path).unwrap_or_else(|| from_script(&[])))
+}
+
+/// `NATS_SERVER_OLD`, else what the repository's own script provides.
+fn old_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| env::var_os("NATS_SERVER_OLD").map_or_else(|| from_script(&["2.9"]), PathBuf::from))
+}
+
+fn from_script(arguments: &[&str]) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats-server.sh");
+    let output = Program::new(script).args(arguments).output().expect("no server is named, and there is no script");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().into()
+}
+
+/// Whether a server fires message schedules.
+pub fn has_schedules(binary: &'static Path) -> bool {
+    static KNOWN: Mutex<BTreeMap<&Path, bool>> = Mutex::new(BTreeMap::new());
+    *KNOWN.lock().unwrap().entry(binary).or_insert_with(|| {
+        let output = Program::new(binary).arg("--version").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut numbers = text.rsplit('v').next().unwrap().split('.').map(|number| number.trim().parse::<u32>().unwrap_or(0));
+        (numbers.next().unwrap(), numbers.next().unwrap()) >= (2, 14)
     })
 }
 

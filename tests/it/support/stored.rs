@@ -70,16 +70,27 @@ impl From<StreamMessage> for Stored {
 /// A view on messages that pass.
 pub struct Watch {
     subject: String,
+    /// What begins so is passed over.
+    ignored: Option<String>,
     subscriber: Subscriber,
 }
 
 impl Watch {
     pub fn new(subject: &str, subscriber: Subscriber) -> Self {
-        Self { subject: subject.to_owned(), subscriber }
+        Self { subject: subject.to_owned(), ignored: None, subscriber }
+    }
+
+    /// The same view without the subjects that begin so.
+    pub fn without(self, prefix: String) -> Self {
+        Self { ignored: Some(prefix), ..self }
     }
 
     pub async fn next(&mut self) -> Stored {
-        let message = patiently(&format!("a message to {}", self.subject), self.subscriber.next()).await.unwrap();
+        let what = format!("a message to {}", self.subject);
+        let mut message = patiently(&what, self.subscriber.next()).await.unwrap();
+        while self.ignored.as_ref().is_some_and(|prefix| message.subject.starts_with(prefix.as_str())) {
+            message = patiently(&what, self.subscriber.next()).await.unwrap();
+        }
         Stored {
             subject: message.subject.to_string(),
             sequence: 0,
