@@ -1,7 +1,7 @@
 //! Fresh and due work share what there is.
 
 use crate::{
-    support::{Answer, Call, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker},
+    support::{Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker},
     until,
 };
 
@@ -9,22 +9,35 @@ const EACH: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fresh_and_due_messages_alternate_where_one_call_runs_at_a_time() {
+    let latch = Latch::new();
+    let held = latch.clone();
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "due" && call.nth == 1 { 500 } else { 200 })).await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "3s");
+    let gateway = Gateway::start(move |call| match (call.function(), call.nth) {
+        ("due", 1) => Answer::status(500),
+        ("door", _) => Answer::ok().held_by(&held),
+        _ => Answer::ok(),
+    })
+    .await;
+    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "5s");
     let mut worker = settings.start().await;
     nats.publish_all((0..EACH).map(|n| Invocation::of("due").call_id(&format!("due-{n}")))).await;
     until("all have failed once", async || nats.count(QUEUE).await == 0).await;
     assert_eq!(worker.drain().await, 0);
-    // The broker brings them due, worker or not. What came due before the drain only leaves fewer to wait.
-    let begun = gateway.count();
-    let left = nats.count(RETRIES).await;
-    until("all are due", async || nats.consumer(RETRIES, "due").await.num_pending == left).await;
-    nats.publish_all((0..EACH).map(|n| Invocation::of("fresh").call_id(&format!("fresh-{n}")))).await;
+    // One call keeps the only permit until the others are due: whichever timer parked them, a worker has to run for that.
+    nats.publish(&Invocation::of("door").call_id("door")).await;
     let _worker = settings.set("max_inflight", 1).start().await;
+    gateway.await_that("the call at the door", |calls| calls.iter().any(|call| call.function() == "door")).await;
+    let begun = gateway.count();
+    let due = async || {
+        let due = nats.consumer(RETRIES, "due").await;
+        due.num_pending + due.num_ack_pending as u64
+    };
+    until("all are due", async || due().await == EACH as u64).await;
+    nats.publish_all((0..EACH).map(|n| Invocation::of("fresh").call_id(&format!("fresh-{n}")))).await;
+    latch.open();
     until("all are called", async || nats.counts().await == [0, 0, 0]).await;
 
-    assert_eq!(left, EACH as u64, "some came due before they were to be counted");
+    assert_eq!(begun, EACH + 1, "some came due before they were to be counted");
     let calls = gateway.calls()[begun..].to_vec();
     assert_eq!((calls.len(), gateway.count() - begun), (2 * EACH, 2 * EACH));
     let order: String = calls.iter().map(|call| if call.function() == "due" { 'd' } else { 'f' }).collect();

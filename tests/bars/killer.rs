@@ -59,7 +59,11 @@ async fn check(max_inflight: usize, innocents: usize) {
     let story = (dead.expect("Queue-Worker-Call-Id"), dead.expect("Queue-Worker-Cause"), dead.expect("Queue-Worker-Interruptions"));
     let calls = gateway.calls();
     println!("     max_inflight {max_inflight}: {innocents} innocents, {kills} kills, {} calls, dead: {story:?}", calls.len());
-    assert_eq!((story, kills), (("killer", "interrupted", "5"), CALLS));
+    assert_eq!(story, ("killer", "interrupted", "5"));
+    // Old servers may give a message that is being worked on to somebody else, as if for the first time: when one that is to
+    // be delivered again meets the request of a worker that died, they step back by one message (2.9.10: `loopAndGatherMsgs`).
+    let tolerated = if nats.schedules() { 0 } else { 1 };
+    assert!((CALLS..=CALLS + tolerated).contains(&kills), "{kills} kills");
     for name in (0..=innocents).filter(|n| *n != innocents / 2).map(|n| format!("innocent-{n}")) {
         let fates: Vec<_> = calls.iter().filter(|call| call.id() == name).map(|call| call.fate().unwrap()).collect();
         let answered = fates.iter().filter(|fate| **fate == End::Answered).count();

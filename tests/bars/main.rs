@@ -23,6 +23,7 @@ mod leases;
 mod outage;
 mod parked;
 mod stan;
+mod switch;
 
 use std::{env, time::Duration};
 
