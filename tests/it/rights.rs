@@ -10,7 +10,10 @@ use async_nats::jetstream::{
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually, free_port};
+use crate::support::{
+    Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, binary, eventually, free_port, has_schedules,
+    refuses_to_start,
+};
 
 use Right::{Publish, Subscribe};
 
@@ -183,16 +186,19 @@ async fn what_is_missing_is_described_so_that_an_operator_can_make_it() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(answer).await;
     let settings = Worker::of(&nats, &gateway).set("nats_manage", "false").set("initial_retry_wait", "10ms");
-    for (call, said) in [
-        ("STREAM.CREATE.faas-request", "no stream faas-request,"),
-        ("STREAM.CREATE.faas-request-retries", "no stream faas-request-retries,"),
-        ("STREAM.CREATE.faas-request-dead", "no stream faas-request-dead,"),
-        ("CONSUMER.DURABLE.CREATE.faas-request.faas-workers", "stream faas-request has no consumer faas-workers,"),
-        ("CONSUMER.DURABLE.CREATE.faas-request-retries.due", "stream faas-request-retries has no consumer due,"),
-    ] {
+    let streams = ["faas-request", "faas-request-retries", "faas-request-dead"];
+    let streams = streams.map(|stream| (format!("STREAM.CREATE.{stream}"), format!("no stream {stream},")));
+    let mut consumers = vec![(QUEUE, "faas-workers".to_owned()), (RETRIES, "due".to_owned())];
+    if !nats.schedules() {
+        consumers.extend((0..=16).map(|k| (RETRIES, format!("l{k}"))));
+    }
+    let consumers = consumers.iter().map(|(stream, consumer)| {
+        (format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), format!("stream {stream} has no consumer {consumer},"))
+    });
+    for (call, said) in streams.into_iter().chain(consumers) {
         let before = nats.streams().await;
         let mut worker = settings.spawn();
-        let line = worker.await_log(&[" error ", said, "nats_manage=false"]).await;
+        let line = worker.await_log(&[" error ", &said, "nats_manage=false"]).await;
         assert_eq!(worker.exit().await, 1);
         assert_eq!(nats.streams().await, before, "something was made");
 
@@ -260,6 +266,9 @@ async fn a_leaf_with_a_domain_of_its_own_keeps_out_of_it() {
 
 #[tokio::test]
 async fn acknowledgements_may_carry_their_domain() {
+    if !has_schedules(binary()) {
+        return refuses_to_start("feature_flags { js_ack_fc_v2: true }", "feature_flags").await;
+    }
     let (mut hub, remote) = hub("feature_flags { js_ack_fc_v2: true }").await;
     let leaf = Nats::start_without_jetstream_with(&remote).await;
     let mut acks = hub.watch("$JS.ACK.hub.>").await;

@@ -28,7 +28,7 @@ pub use answer::Answer;
 pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
 pub use latch::Latch;
-pub use nats::{DEAD, Nats, QUEUE, RETRIES, binary, count, has_schedules};
+pub use nats::{DEAD, Nats, QUEUE, RETRIES, binary, count, has_schedules, refuses_to_start};
 pub use proxy::Proxy;
 pub use stored::{Stored, base36};
 pub use trust::{Authority, Identity, Operator};

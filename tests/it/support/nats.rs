@@ -340,6 +340,14 @@ fn from_script(arguments: &[&str]) -> PathBuf {
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
+/// An old server does not know this setting, and says so: there is no scenario with it.
+pub async fn refuses_to_start(setting: &str, complaint: &str) {
+    let scratch = Scratch::new();
+    let config = scratch.write("nats.conf", setting);
+    let output = Command::new(binary()).arg("--config").arg(config).output().await.unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains(complaint), "{output:?}");
+}
+
 /// Whether a server fires message schedules.
 pub fn has_schedules(binary: &'static Path) -> bool {
     static KNOWN: Mutex<BTreeMap<&Path, bool>> = Mutex::new(BTreeMap::new());
