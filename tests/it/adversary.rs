@@ -97,7 +97,7 @@ async fn scaled(before: usize) {
     sleep(Duration::from_secs(2)).await;
     let consumer: jetstream::consumer::PullConsumer = js.get_consumer_from_stream("faas-workers", QUEUE).await.unwrap();
     js.publish(QUEUE, Invocation::of("f").call_id("a").to_bytes().into()).await.unwrap().await.unwrap();
-    let mut taken = consumer.fetch().max_messages(1).messages().await.unwrap();
+    let mut taken = consumer.batch().max_messages(1).messages().await.unwrap();
     patiently("the first delivery", taken.next()).await.unwrap().unwrap();
     worker.resume();
     let counts = async || {

@@ -112,7 +112,7 @@ async fn half_made(nats: &Nats) {
 
 async fn delivered_before(nats: &Nats, consumer: &async_nats::jetstream::consumer::PullConsumer) {
     nats.publish(&Invocation::of("good").call_id("again")).await;
-    let message = consumer.fetch().max_messages(1).messages().await.unwrap().next().await.unwrap().unwrap();
+    let message = consumer.batch().max_messages(1).messages().await.unwrap().next().await.unwrap().unwrap();
     message.ack_with(AckKind::Nak(None)).await.unwrap();
 }
 

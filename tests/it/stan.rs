@@ -28,7 +28,7 @@ async fn what_a_gateway_publishes_is_stored_byte_for_byte_and_called() {
     let held = latch.clone();
     let nats = Nats::start().await;
     let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
-    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).start().await;
+    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false).start().await;
     let mut peer = Peer::connect(&nats).await;
     let data = Invocation::of("f").call_id("a").body(b"\0\xff").to_bytes();
     let guid = peer.publish(QUEUE, data.clone()).await.unwrap();
@@ -48,7 +48,7 @@ async fn what_a_gateway_publishes_is_stored_byte_for_byte_and_called() {
 async fn a_message_that_is_published_again_is_acknowledged_and_stored_once() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).start().await;
+    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false).start().await;
     let mut peer = Peer::connect(&nats).await;
     let message = peer.message(QUEUE, Invocation::of("f").call_id("a").to_bytes());
     for _ in 0..3 {
