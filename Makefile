@@ -1,7 +1,7 @@
-.PHONY: help bars demo test
+.PHONY: help bars chart-test demo test
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Watch a call fail, back off, recover, and another end as a dead letter (about a minute; then it stays up)
 	@examples/demo.sh
@@ -9,7 +9,7 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # The servers are found before cargo starts, so that their absence is one clear line and not a failing test. What speaks to a
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh examples/demo.sh .ci/run; do bash -n $$script || exit 1; done
+	for script in tests/nats-server.sh examples/demo.sh chart/test.sh .ci/run; do bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
@@ -25,3 +25,7 @@ bars: ## Measure the worker against its bars, in full size (about a quarter of a
 	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" BARS=full \
 		WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker" \
 		cargo test --test bars -- --nocapture --test-threads=1
+
+# Apart from `make test`: it needs Go and Python, and a network the first time.
+chart-test: ## Everything that must hold for the chart (half a minute; some more the first time, when it builds its tools)
+	chart/test.sh

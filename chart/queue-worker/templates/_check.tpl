@@ -1,0 +1,33 @@
+{{/* What the schema cannot say: values that do not go together. All of it is reported at once. */}}
+{{- define "queue-worker.check" -}}
+{{- $faults := list }}
+{{- $metrics := .Values.metrics }}
+{{- if and .Values.nats.enabled .Values.natsUrl }}
+{{- $faults = append $faults "natsUrl, nats.enabled: expected one of them, since the worker would not use the built-in NATS" }}
+{{- end }}
+{{- if and $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled }}
+{{- $faults = append $faults "metrics.serviceMonitor.enabled, metrics.podMonitor.enabled: expected one of them, since everything would be counted twice" }}
+{{- end }}
+{{- if and $metrics.serviceMonitor.enabled (not $metrics.service.enabled) }}
+{{- $faults = append $faults "metrics.serviceMonitor.enabled: expected metrics.service.enabled too, or metrics.podMonitor.enabled in its place" }}
+{{- end }}
+{{- range $worker := include "queue-worker.workers" . | fromJsonArray }}
+{{- $values := $worker.values }}
+{{- $where := empty $.Values.queues | ternary "" (printf "%s: " $worker.name) }}
+{{- if and $values.autoscaling.enabled $values.keda.enabled }}
+{{- $faults = append $faults (printf "%sautoscaling.enabled, keda.enabled: expected one of them, since two would fight over the replicas" $where) }}
+{{- end }}
+{{- range $name := list "autoscaling" "keda" }}
+{{- $scaling := get $values $name }}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
+{{- $faults = append $faults (printf "%s%s.minReplicas: %v: expected at most maxReplicas, %v" $where $name $scaling.minReplicas $scaling.maxReplicas) }}
+{{- end }}
+{{- end }}
+{{- if ne (include "queue-worker.path" (list "tls" $values.natsCertFile)) (include "queue-worker.path" (list "tls" $values.natsKeyFile)) }}
+{{- $faults = append $faults (printf "%snatsCertFile, natsKeyFile: expected both or neither" $where) }}
+{{- end }}
+{{- end }}
+{{- with $faults }}
+{{- fail (printf "\n\n%s\n" (join "\n" .)) }}
+{{- end }}
+{{- end }}
