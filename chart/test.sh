@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tests the chart: the program's settings, the README, unit tests, lint, and every rendering of ci/*-values.yaml against the schemas
-# of three versions of Kubernetes and the types of the operators. `chart/test.sh --write` writes the chart's README.md first.
+# Tests the chart: its settings against the program's, its README against values.yaml, unit tests, the alerts against Prometheus's
+# engine, lint, and every rendering of ci/*-values.yaml against the schemas of three versions of Kubernetes and the operators' types.
+# `chart/test.sh --write` writes the chart's README.md first.
 #
 # The tools are built with Go (1.26) and fetched with pip into .cache/chart once; after that nothing here needs a network.
 set -euo pipefail
@@ -24,11 +25,11 @@ say() { printf '\n== %s\n' "$*"; }
 # The tools are those of chart/tools and of this script: they are built again only when one of these changes.
 tools() {
     local stamp
-    stamp="$(cat chart/tools/go.mod chart/tools/go.sum chart/tools/crds/*.go <(echo "$validator") | sha256sum)"
+    stamp="$(cat chart/tools/go.mod chart/tools/go.sum chart/tools/*/*.go <(echo "$validator") | sha256sum)"
     [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ] && return
     say "building the tools, once (some minutes)"
     mkdir -p "$bin"
-    (cd chart/tools && go build -o "$bin/" tool && go build -o "$bin/crds" ./crds)
+    (cd chart/tools && go build -o "$bin/" tool && go build -o "$bin/crds" ./crds && go test -c -o "$bin/alerts" ./alerts)
     python3 -m venv "$cache/venv"
     "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "$validator"
     echo "$stamp" >"$cache/stamp"
@@ -50,6 +51,9 @@ say "the chart and the program agree"
 
 say "unit tests"
 "$bin/helm-unittest" "$chart"
+
+say "alerts"
+ALERTS="$chart/files/alerts.yaml" "$bin/alerts"
 
 say "lint and render"
 for values in "$chart"/ci/*-values.yaml; do

@@ -5,6 +5,11 @@
 {{- if and .Values.nats.enabled .Values.natsUrl }}
 {{- $faults = append $faults "natsUrl, nats.enabled: expected one of them, since the worker would not use the built-in NATS" }}
 {{- end }}
+{{- range $key := list "queueName" "natsStream" "natsFilterSubject" }}
+{{- if and $.Values.queues (get $.Values $key) }}
+{{- $faults = append $faults (printf "%s: expected it in the entries of queues, since each has its own" $key) }}
+{{- end }}
+{{- end }}
 {{- if and $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled }}
 {{- $faults = append $faults "metrics.serviceMonitor.enabled, metrics.podMonitor.enabled: expected one of them, since everything would be counted twice" }}
 {{- end }}
