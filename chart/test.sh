@@ -29,7 +29,7 @@ tools() {
     [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ] && return
     say "building the tools, once (some minutes)"
     mkdir -p "$bin"
-    (cd chart/tools && go build -o "$bin/" tool && go build -o "$bin/crds" ./crds && go test -c -o "$bin/alerts" ./alerts)
+    (cd chart/tools && go build -o "$bin/" tool && go build -o "$bin/manifests" ./manifests && go test -c -o "$bin/alerts" ./alerts)
     python3 -m venv "$cache/venv"
     "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "$validator"
     echo "$stamp" >"$cache/stamp"
@@ -71,8 +71,8 @@ for version in "${kubernetes[@]}"; do
     "$cache/venv/bin/python" chart/tools/validate.py "$version" "$scratch"/*-"$version".yaml
 done
 
-say "Prometheus operator, KEDA"
-"$bin/crds" "$scratch"/*-"${kubernetes[0]}".yaml
+say "the operators, the restricted Pod security standard"
+"$bin/manifests" "$scratch"/*-"${kubernetes[0]}".yaml
 
 say "what is installed holds nothing but the chart"
 "$bin/helm" package "$chart" --destination "$scratch" >/dev/null

@@ -1,5 +1,5 @@
 """Holds every manifest of the given files to the schemas of a version of Kubernetes, strictly: no field that they do not
-know, none of the wrong type. What belongs to operators is left to crds/main.go.
+know, none of the wrong type. What belongs to operators is left to manifests.
 
 usage: validate.py VERSION FILE...
 """
