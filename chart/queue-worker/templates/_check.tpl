@@ -28,6 +28,15 @@
 {{- $faults = append $faults (printf "%s%s.minReplicas: %v: expected at most maxReplicas, %v" $where $name $scaling.minReplicas $scaling.maxReplicas) }}
 {{- end }}
 {{- end }}
+{{- $logins := list }}
+{{- range $key := list "natsCredsFile" "natsNkeyFile" "natsTokenFile" "natsPasswordFile" }}
+{{- if include "queue-worker.path" (list $key (get $values $key)) }}
+{{- $logins = append $logins $key }}
+{{- end }}
+{{- end }}
+{{- if gt (len $logins) 1 }}
+{{- $faults = append $faults (printf "%s%s: expected one of them, since one logs in in one way" $where (join ", " $logins)) }}
+{{- end }}
 {{- if ne (include "queue-worker.path" (list "tls" $values.natsCertFile)) (include "queue-worker.path" (list "tls" $values.natsKeyFile)) }}
 {{- $faults = append $faults (printf "%snatsCertFile, natsKeyFile: expected both or neither" $where) }}
 {{- end }}
