@@ -17,17 +17,15 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
-{{/* All labels. Takes (list $ COMPONENT). */}}
+{{/* All labels; commonLabels add to the chart's own and change none. Takes (list $ COMPONENT). */}}
 {{- define "queue-worker.labels" -}}
 {{- $root := index . 0 }}
-{{- with $root.Values.commonLabels }}
-{{- toYaml . }}
-{{ end }}
-{{- include "queue-worker.selector" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: {{ include "queue-worker.name" $root }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $own := include "queue-worker.selector" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/part-of" (include "queue-worker.name" $root) }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
+{{- merge $own $root.Values.commonLabels | toYaml }}
 {{- end }}
 
 {{- define "queue-worker.serviceAccountName" -}}
