@@ -22,14 +22,6 @@ WITHOUT_A_VALUE = {
     "faas_gateway_port": "gatewayUrl",
     "secret_mount_path": "basicAuthSecret",
 }
-# Settings that the chart passes on before the program has them; the program leaves what it does not know alone.
-AHEAD = {
-    "basic_auth",
-    "callback_deny_private",
-    "callback_signing_secret_file",
-    "function_lookup",
-    "function_lookup_ttl",
-}
 # Where a default differs from the program's: localhost in a Pod is the worker itself.
 OWN_DEFAULTS = {"gatewayUrl"}
 
@@ -82,10 +74,8 @@ def faults(root):
         if text != default and key not in OWN_DEFAULTS:
             yield f"{key}: {text} in values.yaml, {default} in the program"
     for name in rendered:
-        if name not in defaults and name not in AHEAD:
+        if name not in defaults:
             yield f"{name}: templates/_settings.tpl passes on what is no setting of the program"
-    for name in AHEAD & defaults.keys():
-        yield f"{name}: the program has it by now, so that chart/tools/agree.py need not name it"
     for key in values.keys() ^ (schema["properties"].keys() - {"global"}):
         yield f"{key}: only one of values.yaml and values.schema.json has it"
 
