@@ -111,8 +111,10 @@ pub async fn serve(
     until: CancellationToken,
 ) -> io::Result<()> {
     let gauges = Arc::new(Gauges::new(refresh));
+    let state = readiness.clone();
     let page = async move || {
         gauges.refresh().await;
+        metrics.ready(state.ready().is_ok());
         let text = metrics.render();
         ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
     };
@@ -246,6 +248,17 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
         assert!(answer.contains("\nqueue_worker_nats_reconnect_total 1\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_metrics_say_whether_the_worker_is_ready() {
+        let admin = admin().await;
+        assert!(admin.ask("GET /metrics").await.contains("\nqueue_worker_ready 0\n"));
+        admin.readiness.connected(true);
+        for queue in [QUEUE, "other"] {
+            admin.readiness.set(queue, Ok(()));
+        }
+        assert!(admin.ask("GET /metrics").await.contains("\nqueue_worker_ready 1\n"));
     }
 
     #[tokio::test]

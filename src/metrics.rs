@@ -123,6 +123,11 @@ impl Exposition {
         self.0.families.stan.with_label_values(&[queue.unwrap_or(NONE), result]).inc();
     }
 
+    /// Whether this worker takes messages now.
+    pub fn ready(&self, ready: bool) {
+        self.0.families.ready.set(i64::from(ready));
+    }
+
     /// The connection to NATS was made again.
     pub fn reconnected(&self) {
         self.0.families.reconnects.inc();

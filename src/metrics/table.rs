@@ -77,6 +77,8 @@ families! {
 families! {
     /// The metrics of the whole process.
     OfProcess, OF_PROCESS:
+    ready: IntGauge [],
+        "queue_worker_ready", "1 while this worker takes messages, as /readyz says; else 0.";
     reconnects: IntCounter [],
         "queue_worker_nats_reconnect_total", "Times that the connection to NATS was made again.";
     lookups: IntCounterVec ["result"],

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 22] = [
+const METRICS: [&str; 23] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_build_info",
@@ -22,6 +22,7 @@ const METRICS: [&str; 22] = [
     "queue_worker_oldest_pending_age_seconds",
     "queue_worker_pending_messages",
     "queue_worker_queue_wait_seconds",
+    "queue_worker_ready",
     "queue_worker_retries_parked",
     "queue_worker_retries_total",
     "queue_worker_retry_lateness_seconds",
@@ -72,6 +73,7 @@ async fn the_metrics_count_what_happened() {
         ("queue_worker_lease_lost_total", &[], 0.0),
         ("queue_worker_unstorable_messages_total", &[], 0.0),
         ("queue_worker_nats_reconnect_total", &[], 0.0),
+        ("queue_worker_ready", &[], 1.0),
         ("queue_worker_build_info", &[], 1.0),
     ] {
         assert_eq!(metrics.value(name, labels), expected, "{name} {labels:?}");
