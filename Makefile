@@ -9,11 +9,12 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # The servers are found before cargo starts, so that their absence is one clear line and not a failing test. What speaks to a
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh examples/demo.sh chart/test.sh .ci/run; do bash -n $$script || exit 1; done
+	for script in tests/nats-server.sh tests/prometheus.sh examples/demo.sh chart/test.sh .ci/run; do bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
-	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && export NATS_SERVER_OLD="$$old" RUST_TEST_THREADS=$(TEST_THREADS) && \
+	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && prometheus="$$(tests/prometheus.sh)" && \
+		export NATS_SERVER_OLD="$$old" PROMETHEUS="$$prometheus" RUST_TEST_THREADS=$(TEST_THREADS) && \
 		NATS_SERVER="$$server" cargo test && NATS_SERVER="$$old" cargo test --test it --test bars
 
 # Most tests wait most of the time: six at once keep two cores busy.

@@ -7,7 +7,7 @@ mod invocation;
 mod latch;
 mod metrics;
 mod nats;
-mod process;
+pub mod process;
 mod proxy;
 pub mod stan;
 mod stored;

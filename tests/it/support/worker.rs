@@ -108,6 +108,11 @@ impl Worker {
         self.process.signal("CONT");
     }
 
+    /// The port that `/metrics` answers on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
