@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws what the dashboard shows: `chart/picture.py PROMETHEUS-URL MINUTES > docs/dashboard.png`. It needs matplotlib.
+"""Draws what the dashboard shows: `chart/picture.py PROMETHEUS-URL MINUTES [END] > docs/dashboard.png`. It needs matplotlib.
 
 No Grafana takes part. The panels, their places, queries, units and legends are those of dashboard.json, the data are what Prometheus
 answers to the queries, and the rest is meant to look much like Grafana's dark theme.
@@ -20,7 +20,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot  # noqa: E402: the backend is chosen first
 
 PROMETHEUS, MINUTES = sys.argv[1], int(sys.argv[2])
-END = int(time.time())
+END = int(sys.argv[3]) if len(sys.argv) > 3 else int(time.time())
 START = END - 60 * MINUTES
 STEP = max(5, 60 * MINUTES // 300)
 COLORS = ["#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#fade2a", "#96d98d", "#ffa6b0"]
@@ -75,10 +75,11 @@ def states(axes, panel):
     names = [legend(panel["targets"][0]["legendFormat"], series["metric"]) for series in found]
     for n, series in enumerate(found):
         for at, value in series["values"]:
-            axes.barh(n, STEP, left=float(at), height=0.8, color=NAMED["green" if float(value) else "red"])
+            axes.barh(n, 1.5 * STEP, left=float(at), height=0.8, color=NAMED["green" if float(value) else "red"])
     axes.set_xlim(START, END)
     axes.set_yticks(range(len(names)), [name.rsplit(" ")[-1] for name in names])
     dress(axes)
+    axes.grid(visible=False)
 
 
 def graph(axes, panel):
@@ -179,7 +180,7 @@ def draw():
     page = io.BytesIO()
     figure.savefig(page, format="png", facecolor=PAGE)
     # Few colours, so that the file is small.
-    Image.open(page).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(sys.stdout.buffer, format="PNG", optimize=True)
+    Image.open(page).convert("RGB").quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(sys.stdout.buffer, format="PNG", optimize=True)
 
 
 draw()
