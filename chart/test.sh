@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the chart: its settings against the program's, its README against values.yaml, unit tests, the alerts against Prometheus's
-# engine, lint, and every rendering of ci/*-values.yaml against the schemas of three versions of Kubernetes and the operators' types.
+# Tests the chart: its settings against the program's, its README against values.yaml, unit tests,
+# lint, and every rendering of ci/*-values.yaml against the schemas of three versions of Kubernetes and the operators' types.
 # `chart/test.sh --write` writes the chart's README.md first.
 #
 # The tools are built with Go (1.26) and fetched with pip into .cache/chart once; after that nothing here needs a network.
@@ -29,7 +29,7 @@ tools() {
     [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ] && return
     say "building the tools, once (some minutes)"
     mkdir -p "$bin"
-    (cd chart/tools && go build -o "$bin/" tool && go build -o "$bin/manifests" ./manifests && go test -c -o "$bin/alerts" ./alerts)
+    (cd chart/tools && go build -o "$bin/" tool && go build -o "$bin/manifests" ./manifests)
     python3 -m venv "$cache/venv"
     "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "$validator"
     echo "$stamp" >"$cache/stamp"
@@ -51,9 +51,6 @@ say "the chart and the program agree"
 
 say "unit tests"
 "$bin/helm-unittest" "$chart"
-
-say "alerts"
-ALERTS="$chart/files/alerts.yaml" "$bin/alerts"
 
 say "lint and render"
 for values in "$chart"/ci/*-values.yaml; do
