@@ -1,4 +1,4 @@
-.PHONY: help bars chart-test demo test
+.PHONY: help bars chart-test demo image image-test test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,7 +9,8 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # The servers are found before cargo starts, so that their absence is one clear line and not a failing test. What speaks to a
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh tests/prometheus.sh examples/demo.sh chart/test.sh .ci/run; do bash -n $$script || exit 1; done
+	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh examples/demo.sh chart/test.sh .ci/run .image/build .image/enter; do \
+		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
@@ -30,3 +31,9 @@ bars: ## Measure the worker against its bars, in full size (about a quarter of a
 # Apart from `make test`: it needs Go and Python, and a network the first time.
 chart-test: ## Everything that must hold for the chart (half a minute; some more the first time, when it builds its tools)
 	chart/test.sh
+
+image: ## Build the image, with Docker
+	docker build --tag queue-worker --label org.opencontainers.image.revision="$$(git describe --always --dirty)" .
+
+image-test: ## Test what is in the image, without Docker: the worker in its own root file system (needs root's rights)
+	tests/image.sh

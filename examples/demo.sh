@@ -2,7 +2,8 @@
 # Shows what the worker is for, in about a minute: a call fails and backs off, the function is mended and the next retry
 # completes; a second call exhausts its attempts and ends as a dead letter, which is read.
 # NATS, a development gateway and the worker then stay up until Ctrl-C. DEMO_EXIT=1 or CI=true: end after the scenario.
-# RELEASE=1: build and run the optimised worker. A step that does not happen ends the demo with the logs and exit 1.
+# RELEASE=1: build and run the optimised worker. WORKER_BIN and GATEWAY_BIN: run these, and build nothing.
+# A step that does not happen ends the demo with the logs and exit 1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -86,9 +87,12 @@ if [ "${RELEASE:-}" = 1 ]; then
     profile=release
     flags=(--release)
 fi
-say "Building the worker and the development gateway"
-cargo build ${flags[@]+"${flags[@]}"} --bin queue-worker --example dev_gateway || fail "it does not build"
 built="${CARGO_TARGET_DIR:-target}/$profile"
+worker_bin="${WORKER_BIN:-$built/queue-worker}" gateway_bin="${GATEWAY_BIN:-$built/examples/dev_gateway}"
+if [ -z "${WORKER_BIN:-}" ] || [ -z "${GATEWAY_BIN:-}" ]; then
+    say "Building the worker and the development gateway"
+    cargo build ${flags[@]+"${flags[@]}"} --bin queue-worker --example dev_gateway || fail "it does not build"
+fi
 server="$(tests/nats-server.sh)" || fail "it needs a nats-server"
 mkdir -p .cache/demo
 run="$(mktemp -d "$PWD/.cache/demo/XXXXXX")"
@@ -104,14 +108,14 @@ jetstream { store_dir: "$run/jetstream", sync_interval: always }
 CONF
 start nats "$server" -c "$run/nats.conf"
 start gateway env listen="127.0.0.1:${gateway##*:}" nats_url="nats://$nats" queue_name=faas-request \
-    "$built/examples/dev_gateway"
+    "$gateway_bin"
 await 30 "the gateway" answers "http://$gateway/healthz"
 
 # A clean environment: settings of the shell that this runs in would be the worker's too.
 worker_settings=(max_retry_attempts=5 initial_retry_wait=2s max_retry_wait=8s)
 start worker env -i PATH="$PATH" NO_COLOR=1 nats_url="nats://$nats" gateway_url="http://127.0.0.1:${gateway##*:}" \
     listen_addr="127.0.0.1:${worker##*:}" "${worker_settings[@]}" \
-    "$built/queue-worker"
+    "$worker_bin"
 # The worker writes its log as it starts, tail wants it there already.
 touch "$run/worker.log"
 set -m
@@ -163,7 +167,7 @@ fail_from_now_on
 invoke
 await 90 "the dead letter of $call_id" logged 1 "$call_id" "Dead letter"
 say "5. Nothing is lost: the dead letter in the stream faas-request-dead, headers and payload"
-read_dead=(env nats_url="nats://$nats" "$built/examples/dev_gateway" dead-letters)
+read_dead=(env nats_url="nats://$nats" "$gateway_bin" dead-letters)
 "${read_dead[@]}" >"$run/dead-letters" || fail "the dead letters cannot be read"
 cat "$run/dead-letters"
 grep -qF "$call_id" "$run/dead-letters" || fail "the dead letter of $call_id is not in its stream"
