@@ -1,7 +1,7 @@
 //! What the project promises about itself, read off its own files.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a file that cannot be read is a failed test")]
 
-use std::{fs, path::Path};
+use std::{ffi::OsString, fs, path::Path};
 
 use queue_worker::{config, metrics};
 
@@ -52,6 +52,26 @@ fn the_readme_lists_every_setting_with_its_default() {
 fn the_readme_lists_every_metric() {
     let written: Vec<String> = table("| metric | labels").into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(written, metrics::names());
+}
+
+#[test]
+fn the_worker_understands_all_that_the_compose_file_sets() {
+    let compose = read("compose.yaml");
+    let worker = compose.lines().skip_while(|line| *line != "  worker:").skip(1).take_while(|line| line.starts_with("    "));
+    let environment = worker.skip_while(|line| *line != "    environment:").skip(1).take_while(|line| line.starts_with("      "));
+    let set: Vec<_> = environment.map(str::trim).filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": ")).collect();
+    assert!(!set.is_empty());
+    for (name, _) in &set {
+        assert!(config::settings().iter().any(|setting| setting.name == *name), "{name} is no setting");
+    }
+    let loaded = config::load([], set.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    assert_eq!(loaded.unwrap().notes, Vec::<String>::new());
+}
+
+#[test]
+fn the_image_is_built_with_the_rust_that_the_crate_asks_for() {
+    let image = format!("FROM rust:{}-slim-", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(read("Dockerfile").lines().any(|line| line.starts_with(&image)), "no {image}");
 }
 
 #[test]
