@@ -10,6 +10,11 @@ use queue_worker::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// musl's own allocator maps and unmaps memory for every call.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// The exit code for bad settings (`EX_USAGE` of BSD's sysexits).
 const USAGE: u8 = 64;
 
