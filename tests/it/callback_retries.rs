@@ -30,7 +30,7 @@ async fn a_callback_that_fails_three_times_succeeds_at_the_fourth_and_the_functi
     let receiver = Gateway::start(move |call| Answer::status(answers[call.nth - 1])).await;
     let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "50ms").start().await;
     let url = format!("http://user:hidden@{}/back?token=hidden", receiver.address());
-    let mut watch = nats.watch(&format!("{RETRIES}.at.>")).await;
+    let mut watch = nats.watch_parked().await;
     nats.publish(&Invocation::of("f.ns").call_id("a").callback(&url)).await;
 
     let calls = receiver.await_calls(4).await;

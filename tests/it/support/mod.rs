@@ -17,8 +17,12 @@ mod worker;
 use std::{
     fmt::Debug,
     fs,
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,14 +70,18 @@ pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
     timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("never happened: {what}"))
 }
 
-/// A loopback port that nobody listens on. Below the kernel's ephemeral range, so that no outgoing connection takes it
-/// while its owner is down; each process starts elsewhere, so that two runs on one machine keep apart.
+/// A loopback port that nobody listens on, and that no other run on this machine gets while this process lives: the UDP port
+/// of the same number, which nobody else here needs, says that it is taken. Below the kernel's ephemeral range, so that no
+/// outgoing connection takes it while its owner is down.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     loop {
         let step = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = 12_000 + u16::try_from(step % 20_000).unwrap();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let address = ("127.0.0.1", port);
+        if let (Ok(claim), Ok(_)) = (UdpSocket::bind(address), TcpListener::bind(address)) {
+            TAKEN.lock().unwrap().push(claim);
             return port;
         }
     }
