@@ -52,6 +52,7 @@ pub mod callback;
 // What watches over it.
 pub mod levels;
 pub mod janitor;
+pub mod ghosts;
 pub mod telemetry;
 pub mod metrics;
 pub mod depth;

@@ -13,6 +13,7 @@ use crate::{
     depth::{Gauge, Gauges},
     drain::Running,
     gate::Gate,
+    ghosts,
     invoke::HttpGateway,
     janitor,
     jetstream::JetStream,
@@ -86,6 +87,7 @@ impl<'a> Service<'a> {
         self.pull(&ready);
         tokio::select! {
             () = janitor::run(&self.shared.jetstream, &self.names, ready.timer) => std::future::pending().await,
+            () = ghosts::run(&self.shared.jetstream, &self.names, &ready.fresh) => std::future::pending().await,
             reason = self.keep_ready(&ready) => reason,
         }
     }

@@ -60,8 +60,10 @@ async fn check(max_inflight: usize, innocents: usize) {
     let calls = gateway.calls();
     println!("     max_inflight {max_inflight}: {innocents} innocents, {kills} kills, {} calls, dead: {story:?}", calls.len());
     assert_eq!(story, ("killer", "interrupted", "5"));
-    // Old servers may give a message that is being worked on to somebody else, as if for the first time: when one that is to
-    // be delivered again meets the request of a worker that died, they step back by one message (2.9.10: `loopAndGatherMsgs`).
+    // Old servers may give a message that is being worked on to somebody else, as if for the first time, and then the call before
+    // counts as no interruption. When a message is to be delivered again and only the request of a worker that died is waiting,
+    // `loopAndGatherMsgs` in consumer.go puts the message back ("We will redo this one") by stepping back in the stream, though it
+    // did not come from there: 2.9.10 to 2.10.0; 2.10.29 asks first. Tried on 2.9.10: the next request got `$JS.ACK.S.C.1.…`.
     let tolerated = if nats.schedules() { 0 } else { 1 };
     assert!((CALLS..=CALLS + tolerated).contains(&kills), "{kills} kills");
     for name in (0..=innocents).filter(|n| *n != innocents / 2).map(|n| format!("innocent-{n}")) {

@@ -27,6 +27,7 @@ mod crashes;
 mod dead_letters;
 mod drain;
 mod found;
+mod ghosts;
 mod harness;
 mod layouts;
 mod levels;

@@ -53,14 +53,25 @@ pub async fn eventually(what: &str, mut probe: impl AsyncFnMut() -> bool) {
 }
 
 /// Polls until the probe yields `expected`; panics with what it yielded last when it never does.
-pub async fn eventually_is<T: PartialEq + Debug>(what: &str, expected: T, mut probe: impl AsyncFnMut() -> T) {
+pub async fn eventually_is<T: PartialEq + Debug>(what: &str, expected: T, probe: impl AsyncFnMut() -> T) {
+    eventually_is_or(what, expected, probe, async || String::new()).await;
+}
+
+/// Polls until the probe yields `expected`; panics with what it yielded last, and with what there is to say about it, when it
+/// never does.
+pub async fn eventually_is_or<T: PartialEq + Debug>(
+    what: &str,
+    expected: T,
+    mut probe: impl AsyncFnMut() -> T,
+    mut explain: impl AsyncFnMut() -> String,
+) {
     let start = Instant::now();
     loop {
         let seen = probe().await;
         if seen == expected {
             return;
         }
-        assert!(start.elapsed() < PATIENCE, "{what}: expected {expected:?}, still {seen:?}");
+        assert!(start.elapsed() < PATIENCE, "{what}: expected {expected:?}, still {seen:?}\n{}", explain().await);
         sleep(POLL).await;
     }
 }

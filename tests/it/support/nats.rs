@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use tokio::process::Command;
 
 use super::{
-    Invocation, Scratch, eventually, eventually_is, free_port, patiently,
+    Invocation, Scratch, eventually, eventually_is_or, free_port, patiently,
     process::Process,
     stored::{Stored, Watch},
 };
@@ -39,7 +39,7 @@ pub struct Nats {
     observer: Option<Client>,
     login: Box<dyn Fn() -> ConnectOptions + Send + Sync>,
     binary: &'static Path,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Nats {
@@ -79,10 +79,15 @@ impl Nats {
 
     /// Ends the broker, and starts the one that all scenarios run on with the same store.
     pub async fn replace(&mut self) {
-        self.process.as_ref().unwrap().signal("TERM");
-        self.process.take().unwrap().exit().await;
+        self.end().await;
         self.binary = binary();
         self.boot().await;
+    }
+
+    /// Ends the broker as an operator does.
+    pub async fn end(&mut self) {
+        self.process.as_ref().unwrap().signal("TERM");
+        self.process.take().unwrap().exit().await;
     }
 
     /// A broker without JetStream, ready.
@@ -112,7 +117,7 @@ impl Nats {
         let config = scratch.write("nats.conf", &format!("listen: \"127.0.0.1:{port}\"\n{jetstream}{extra}\n"));
         // Where the configuration names users, it names this one with all rights; else the broker lets in everyone.
         let login = Box::new(|| ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned()));
-        Self { port, config, process: None, observer: None, login, binary: binary(), _scratch: scratch }
+        Self { port, config, process: None, observer: None, login, binary: binary(), scratch }
     }
 
     /// Starts the broker, on the same port and store each time, and awaits that it answers.
@@ -145,6 +150,15 @@ impl Nats {
         let before = said(&process.log().lines());
         process.signal("HUP");
         eventually("the broker reads its configuration anew", async || said(&process.log().lines()) > before).await;
+    }
+
+    /// What the broker has noted on the disk about a consumer that delivers nothing just now, and where.
+    pub async fn notes(&self, stream: &str, consumer: &str) -> (PathBuf, Vec<u8>) {
+        let path = self.scratch.path().join(format!("store/jetstream/$G/streams/{stream}/obs/{consumer}/o.dat"));
+        // It writes ten times a second while there is something new, and nothing says when it is through.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let notes = std::fs::read(&path).unwrap();
+        (path, notes)
     }
 
     /// Ends the broker by SIGKILL and starts it again.
@@ -247,7 +261,32 @@ impl Nats {
 
     /// Awaits that the queue, its retries and its dead letters hold so many messages.
     pub async fn await_counts(&self, expected: [u64; 3]) {
-        eventually_is("queued, parked, dead", expected, async || self.counts().await).await;
+        eventually_is_or("queued, parked, dead", expected, async || self.counts().await, async || self.books().await).await;
+    }
+
+    /// What the queue and its retries hold and what their consumers know about it, for people who ask why it does not go away.
+    pub async fn books(&self) -> String {
+        let mut lines = Vec::new();
+        for name in [QUEUE, RETRIES] {
+            let Ok(stream) = self.js().get_stream(name).await else { continue };
+            lines.push(format!("{name}: {:?}", stream.cached_info().state));
+            let mut consumers = stream.consumers();
+            while let Some(Ok(info)) = consumers.next().await {
+                let (delivered, floor) = (info.delivered.stream_sequence, info.ack_floor.stream_sequence);
+                let consumer::Info { num_ack_pending, num_redelivered, num_waiting, num_pending, .. } = info;
+                lines.push(format!(
+                    "  {}: delivered {delivered}, ack floor {floor}, unacknowledged {num_ack_pending}, redelivered {num_redelivered}, \
+                     pending {num_pending}, requests {num_waiting}",
+                    info.name
+                ));
+            }
+            for message in self.messages(name).await {
+                let Stored { sequence, subject, time, .. } = &message;
+                let time = humantime::format_rfc3339_millis(*time);
+                lines.push(format!("  {sequence} {subject}, stored {time}, due {:?}", message.header("Queue-Worker-Due")));
+            }
+        }
+        lines.join("\n")
     }
 
     /// Awaits that nothing is queued or parked, and returns the dead letters, of which there must be so many.
