@@ -130,6 +130,22 @@ async fn a_retry_that_was_brought_so_long_ago_that_its_id_is_forgotten_is_called
 }
 
 #[tokio::test]
+async fn a_retry_that_was_called_before_its_mover_could_acknowledge_it_is_called_once() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let _worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").start().await;
+    let past = SystemTime::now() - Duration::from_secs(1);
+    store(&nats, "due", 1, "1-1.1.due", past).await;
+    gateway.await_ended(1).await;
+    nats.await_counts([0, 0, 0]).await;
+    // Only the id of the copy is left to tell.
+    store(&nats, "l0", 1, "1-1.1", past).await;
+    eventually_is("in the level", 0, async || held(&nats, "l0").await).await;
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!(gateway.count(), 1);
+}
+
+#[tokio::test]
 async fn parked_retries_outlive_workers_that_are_killed_while_they_move_them() {
     const EACH: usize = 300;
     let nats = Nats::start().await;
