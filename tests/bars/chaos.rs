@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     size,
     support::{Answer, Call, DEAD, End, Gateway, Invocation, Nats, Worker},
-    until,
+    until_or,
 };
 
 /// What becomes of a message.
@@ -96,7 +96,7 @@ async fn nothing_is_lost_and_nothing_ends_twice_whatever_is_killed() {
         }
     }
     println!("     the killing ends after {:.0} s", start.elapsed().as_secs_f64());
-    until("all have ended", async || unfinished(&nats).await == 0).await;
+    until_or("all have ended", async || unfinished(&nats).await == 0, async || nats.books().await).await;
 
     let calls = gateway.calls();
     let done: HashSet<&str> = calls.iter().filter(|call| call.fate() == Some(End::Answered) && is_success(call)).map(Call::id).collect();

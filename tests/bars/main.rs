@@ -47,11 +47,16 @@ fn bar(what: &str, figure: f64, limit: f64) {
 }
 
 /// Polls until it holds. The limit is a safety net that no measurement comes near.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_or(what, holds, async || String::new()).await;
+}
+
+/// Polls until it holds; panics with what there is to say about it when it never does.
+async fn until_or(what: &str, mut holds: impl AsyncFnMut() -> bool, mut explain: impl AsyncFnMut() -> String) {
     let limit = Duration::from_secs(size(180, 900));
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < limit, "never happened: {what}");
+        assert!(start.elapsed() < limit, "never happened: {what}\n{}", explain().await);
         sleep(Duration::from_millis(2)).await;
     }
 }
