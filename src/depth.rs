@@ -68,12 +68,13 @@ impl Gauge {
         let names = &self.names;
         let consumer = self.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
         let (pending, unsettled) = (number(&consumer, "/num_pending"), number(&consumer, "/num_ack_pending"));
-        let next = number(&consumer, "/delivered/stream_seq") + 1;
+        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a consumer.
+        let next = number(&consumer, "/delivered/stream_seq").saturating_add(1);
         let queue = self.stream(&names.stream, &json!({})).await?;
         // Only a work queue holds just what is not settled.
         let is_work_queue = queue.pointer("/config/retention").and_then(Value::as_str) == Some("workqueue");
         let backlogs = match self.functions.as_ref().filter(|_| is_work_queue) {
-            Some(filter) => Some(self.backlogs(filter, pending + unsettled).await?),
+            Some(filter) => Some(self.backlogs(filter, pending.saturating_add(unsettled)).await?),
             None => None,
         };
         Ok(Depth {
@@ -92,7 +93,8 @@ impl Gauge {
         if retries.pointer("/config/allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
             // Nobody counts the holders; they are what is not due.
             let due = self.consumer(&self.names.retries, "due").await?;
-            return Ok(number(&retries, "/state/messages").saturating_sub(number(&due, "/num_pending") + number(&due, "/num_ack_pending")));
+            let unsettled = number(&due, "/num_pending").saturating_add(number(&due, "/num_ack_pending"));
+            return Ok(number(&retries, "/state/messages").saturating_sub(unsettled));
         }
         // Old servers keep acknowledged messages after a crash: only the consumers know what is not settled.
         Ok(levels::look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())

@@ -30,14 +30,14 @@ const HARMLESS: Version = (2, 11, 0);
 const MOST: u64 = 100_000;
 /// How many acknowledgements are on their way at a time.
 const AT_ONCE: usize = 64;
-/// The pause after a question that got no answer.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a question that got no answer, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Runs until dropped: looks once at each server that is connected to, for one that starts again is another by its id.
 pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
     let mut link = jetstream.link();
     let mut seen = String::new();
-    let mut made = 0;
+    let (mut made, mut pause) = (0, PAUSE.0);
     loop {
         let Ok(now) = link.wait_for(|link| link.up && link.made > made).await.map(|link| link.made) else {
             return std::future::pending().await;
@@ -48,11 +48,12 @@ pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
             continue;
         }
         match lay_all(jetstream, names, fresh).await {
-            Ok(()) => seen = server.server_id,
+            Ok(()) => (seen, pause) = (server.server_id, PAUSE.0),
             Err(error) => {
                 tracing::debug!(%error, "what the broker forgot is not looked for; trying again");
                 made = 0;
-                sleep(PAUSE).await;
+                sleep(pause).await;
+                pause = PAUSE.1.min(pause * 2);
             }
         }
     }
@@ -97,7 +98,7 @@ fn suspects(stream: &str, consumer: &Value, detailed: &Value) -> Vec<String> {
     let name = consumer.get("name").and_then(Value::as_str).unwrap_or_default();
     let (floor, last) = (number(consumer, "/ack_floor/stream_seq"), number(consumer, "/delivered/stream_seq"));
     let deleted = detailed.pointer("/state/deleted").and_then(Value::as_array).into_iter().flatten();
-    let suspects = deleted.filter_map(Value::as_u64).filter(|sequence| (floor + 1..=last).contains(sequence));
+    let suspects = deleted.filter_map(Value::as_u64).filter(|sequence| *sequence > floor && *sequence <= last);
     suspects.map(|sequence| format!("$JS.ACK.{stream}.{name}.1.{sequence}.0.0.0")).collect()
 }
 
@@ -116,5 +117,8 @@ mod tests {
         let expected = [4, 6, 9].map(|sequence| format!("$JS.ACK.s.l0.1.{sequence}.0.0.0"));
         assert_eq!(suspects("s", &consumer, &detailed), expected);
         assert!(suspects("s", &consumer, &json!({ "state": {} })).is_empty());
+        // As 2.9.10 has it once it could not read its notes.
+        let consumer = json!({ "name": "l0", "ack_floor": { "stream_seq": u64::MAX }, "delivered": { "stream_seq": u64::MAX } });
+        assert!(suspects("s", &consumer, &detailed).is_empty());
     }
 }

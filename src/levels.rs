@@ -66,7 +66,7 @@ fn levels(answer: &Value) -> Vec<Level> {
     let number = |info: &Value, name: &str| info.get(name).and_then(Value::as_u64).unwrap_or_default();
     let told = list("consumers").filter_map(|info| {
         let k = Names::level_of(info.get("name")?.as_str()?)?;
-        let held = number(info, "num_pending") + number(info, "num_ack_pending");
+        let held = number(info, "num_pending").saturating_add(number(info, "num_ack_pending"));
         Some(Level { k, held, settings: info.get("config").cloned() })
     });
     // Those whose own server did not answer in time.
