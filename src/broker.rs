@@ -35,7 +35,7 @@ pub struct Arrival {
     pub asked: Instant,
     /// How long the broker waits for an acknowledgement before it delivers the message again.
     pub ack_wait: Duration,
-    /// Whether the broker may have forgotten its acknowledgement: it was delivered before the connection broke.
+    /// Whether it may have been settled before, and the broker has forgotten that.
     pub doubtful: bool,
 }
 

@@ -1,6 +1,8 @@
 //! One durable pull consumer, asked request by request. The client's own streams prefetch and stall on small batches;
 //! a worker wants just what it has permits for.
 
+mod doubt;
+
 use std::{task::Poll, time::Duration};
 
 use async_nats::{Message, StatusCode, Subscriber, jetstream};
@@ -10,6 +12,8 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
 };
+
+pub use doubt::Doubt;
 
 use crate::{
     broker::{Arrival, Ask, BrokerError, Source},
@@ -25,10 +29,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A request for what is there now is answered by then.
 const NOW: Duration = Duration::from_secs(3);
 
-/// A broker that was killed forgets the acknowledgements of its last moments and delivers those messages again, as if for the
-/// first time. They lie below the highest sequence seen before, or, where another worker was ahead, this little above it.
-const DOUBTED: u64 = 10_000;
-
 /// A consumer of the broker's.
 #[derive(Debug)]
 pub struct Consumer {
@@ -37,16 +37,11 @@ pub struct Consumer {
     context: jetstream::Context,
     bound: Bound,
     link: watch::Receiver<Link>,
-    /// The connection that requests were last sent on, by its number.
-    made: u64,
+    doubt: Doubt,
     inbox: Option<Inbox>,
     /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is dropped
     /// looks to the next worker like a call whose worker died.
     retired: Vec<Inbox>,
-    /// The highest sequence that was delivered here.
-    highest: u64,
-    /// What lies up to here may have been settled before the connection broke.
-    doubted: u64,
     /// Messages of the request that are still to come.
     outstanding: usize,
     /// Without a sign by then the request counts as dropped.
@@ -72,11 +67,9 @@ impl Consumer {
             jetstream: broker.clone(),
             bound,
             link,
-            made: 0,
+            doubt: Doubt::default(),
             inbox: None,
             retired: Vec::new(),
-            highest: 0,
-            doubted: 0,
             outstanding: 0,
             deadline: now,
             silence: NOW,
@@ -89,10 +82,7 @@ impl Consumer {
         }
         let link =
             *self.link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
-        if link.made > self.made {
-            self.made = link.made;
-            self.doubted = if self.highest > 0 { self.highest + DOUBTED } else { 0 };
-        }
+        self.doubt.connected(link.made);
         if let Some(inbox) = &self.inbox {
             return Ok(inbox.subject.clone());
         }
@@ -116,7 +106,6 @@ impl Consumer {
         let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let stored = info.published.into();
         let message = message.message;
-        self.highest = self.highest.max(sequence);
         Some(Arrival {
             subject: message.subject.to_string(),
             headers: message.headers.unwrap_or_default(),
@@ -129,7 +118,7 @@ impl Consumer {
             reply: message.reply?.to_string(),
             asked,
             ack_wait: self.bound.ack_wait,
-            doubtful: sequence <= self.doubted,
+            doubtful: self.doubt.delivered(delivered),
         })
     }
 

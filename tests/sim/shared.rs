@@ -32,8 +32,6 @@ pub struct State {
     pub dice: StdRng,
     pub faults: Faults,
     pub up: bool,
-    /// When the broker came back last.
-    pub back: Option<Instant>,
     /// How often it went away.
     pub outages: u64,
     /// The workers of which something went wrong that is not their doing.
@@ -51,7 +49,6 @@ impl Shared {
             dice: StdRng::seed_from_u64(!plan.seed),
             faults: plan.faults,
             up: true,
-            back: None,
             outages: 0,
             blemished: BTreeSet::new(),
             plan: plan.clone(),

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use queue_worker::broker::{Arrival, Ask, BrokerError, Source};
+use queue_worker::{
+    broker::{Arrival, Ask, BrokerError, Source},
+    consumer::Doubt,
+};
 use rand::RngExt;
 use tokio::time::Instant;
 
@@ -10,9 +13,6 @@ use crate::{
     broker::{Line, unavailable},
     plan::any,
 };
-
-/// For so long after the broker came back what it delivers is doubtful.
-const DOUBT: Duration = Duration::from_secs(10);
 
 /// One consumer, as one worker pulls from it.
 #[derive(Debug)]
@@ -26,11 +26,12 @@ pub struct Tap {
     /// When the request ends without; it does at once where it only asks for what is there.
     expires: Option<Instant>,
     outages: u64,
+    doubt: Doubt,
 }
 
 impl Tap {
     pub fn new(line: Line, consumer: usize) -> Self {
-        Self { line, consumer, inbox: VecDeque::new(), asked: Instant::now(), open: 0, expires: None, outages: 0 }
+        Self { line, consumer, inbox: VecDeque::new(), asked: Instant::now(), open: 0, expires: None, outages: 0, doubt: Doubt::default() }
     }
 
     /// Lets the broker answer the request as far as it can now.
@@ -59,7 +60,7 @@ impl Tap {
                     reply: format!("{} {}", self.consumer, taken.sequence),
                     asked: self.asked,
                     ack_wait: self.line.shared.plan.ack_wait,
-                    doubtful: state.back.is_some_and(|back| Instant::now() < back + DOUBT),
+                    doubtful: self.doubt.delivered(taken.count),
                 },
             ));
         }
@@ -91,6 +92,8 @@ impl Source for Tap {
             self.open = 0;
             return Err(error);
         }
+        // The connection is as old as the last outage, and a worker's first one is its first.
+        self.doubt.connected(self.outages + 1);
         self.fill();
         Ok(())
     }

@@ -148,10 +148,7 @@ impl World {
                 }
                 self.shared.stir();
                 sleep(lasts).await;
-                {
-                    let state = &mut *self.shared.state();
-                    (state.up, state.back) = (true, Some(Instant::now()));
-                }
+                self.shared.state().up = true;
                 self.note("the broker is back");
                 self.shared.stir();
             }
