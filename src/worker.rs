@@ -21,7 +21,7 @@ use crate::{
     invoke::{Answer, Call, Gateway, Unsendable},
     judge::{Cause, Progress, Verdict, judge},
     lease::Lease,
-    lookup::Lookup,
+    lookup::{Annotations, Lookup},
     metrics::Metrics,
     policy::RetryPolicy,
     settle::{Settle, Successor, Unsettled},
@@ -68,6 +68,7 @@ impl<B, G> Clone for Worker<B, G> {
 struct Case<'a> {
     invocation: &'a Invocation,
     call_id: &'a str,
+    annotations: &'a Annotations,
     policy: RetryPolicy,
 }
 
@@ -162,7 +163,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 tracing::warn!(callId = call_id, function = invocation.function.as_str(), %annotation, "an annotation is not used; the worker's setting is");
             }
         }
-        let case = Case { invocation: &invocation, call_id: &call_id, policy };
+        let case = Case { invocation: &invocation, call_id: &call_id, annotations: &annotations, policy };
         if delivery.was_abandoned() {
             delivery = match self.interrupted(delivery, &case).await? {
                 Some(delivery) => delivery,
@@ -316,6 +317,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let ending = Ending {
             invocation: case.invocation,
             call_id: case.call_id,
+            annotations: case.annotations,
             answer,
             status: answer.map_or_else(|| status_of(cause, envelope), |answer| answer.outcome.callback_status()),
             took: answer.map(|answer| answer.took).unwrap_or_default(),

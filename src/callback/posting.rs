@@ -26,12 +26,11 @@ use crate::{
     invoke::{Answer, HOP_BY_HOP, set},
     judge::Cause,
     parcel,
+    policy::ANNOTATIONS,
 };
 
 /// Headers of an answer that would say something wrong about our request.
 const NOT_PASSED_ON: [&str; 3] = ["content-length", "expect", "host"];
-/// The annotations that concern retries begin so.
-const RETRY: &str = "com.openfaas.retry.";
 /// Room for the headers of the message, in bytes.
 const RESERVE: usize = 4096;
 
@@ -42,6 +41,8 @@ pub struct Ending<'a> {
     pub invocation: &'a Invocation,
     /// Its call id.
     pub call_id: &'a str,
+    /// What its function says, in the message or elsewhere.
+    pub annotations: &'a BTreeMap<String, String>,
     /// The function's last answer, if it is at hand.
     pub answer: Option<&'a Answer>,
     /// The status: the function's, or one that says why there is none.
@@ -102,7 +103,7 @@ impl Posting {
                 String::new()
             }
         };
-        let annotations = invocation.annotations.iter().filter(|(name, _)| name.starts_with(RETRY));
+        let annotations = ending.annotations.iter().filter(|(name, _)| name.starts_with(ANNOTATIONS));
         Some(Self {
             function: invocation.function.clone(),
             call_id: ending.call_id.to_owned(),

@@ -65,10 +65,12 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
         let (past, cause) = parts.settle.dead_letter(&delivery, letter).await?;
         let call_id = self.call_id(&mut delivery, invocation);
-        let (policy, _) = parts.policy.for_annotations(&invocation.annotations);
+        let annotations = parts.lookup.annotations(invocation).await;
+        let (policy, _) = parts.policy.for_annotations(&annotations);
         let ending = Ending {
             invocation,
             call_id: &call_id,
+            annotations: &annotations,
             answer: None,
             status: status_of(cause, &past),
             took: Duration::from_millis(past.last_attempt().map(|(_, millis)| millis).unwrap_or_default()),

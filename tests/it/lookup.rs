@@ -255,3 +255,21 @@ async fn an_answer_that_is_too_old_is_used_while_the_gateway_fails() {
     assert_eq!(worker.log_with("Look-ups of functions fail").len(), 1);
     worker.await_log(&["info", "Look-ups of functions work again"]).await;
 }
+
+#[tokio::test]
+async fn a_callback_waits_as_the_function_asks_though_its_message_says_nothing() {
+    let nats = Nats::start().await;
+    let annotations = json!({"com.openfaas.retry.min_wait": "10ms", "com.openfaas.retry.attempts": "7"});
+    let gateway = Gateway::start(move |call| match is_question(call) {
+        true => description(&json!({"name": "f", "annotations": annotations})),
+        false => Answer::ok(),
+    })
+    .await;
+    let receiver = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
+    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "1h").set("max_retry_wait", "1h");
+    let _worker = settings.set("function_lookup", true).start().await;
+    nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
+    let posts = receiver.await_calls(2).await;
+    assert_eq!(posts.iter().map(|post| post.header("x-retry-max")).collect::<Vec<_>>(), [Some("6"); 2]);
+    nats.await_counts([0, 0, 0]).await;
+}
