@@ -33,26 +33,42 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     pub(super) async fn parked_callback(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
         let parts = &*self.0;
         if delivery.was_abandoned() {
-            let envelope = &mut delivery.parcel.envelope;
-            envelope.interruptions = envelope.interruptions.saturating_add(1);
-            if envelope.interruptions >= INTERRUPTIONS {
-                envelope.last_error = Some("its workers died while they posted it".to_owned());
-                parts.metrics.callback("failed");
-                return self.bury_callback(delivery, posting).await;
-            }
-            tracing::warn!(
-                callId = posting.call_id,
-                function = posting.function.as_str(),
-                interruptions = envelope.interruptions,
-                "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
-            );
-            return self.park_callback(delivery, posting, Duration::ZERO).await.map(|_| ());
+            delivery = match self.interrupted_callback(delivery, &posting).await? {
+                Some(delivery) => delivery,
+                None => return Ok(()),
+            };
         }
         let _pass = match parts.gate.pass(delivery.is_suspect()) {
             Ok(pass) => pass,
             Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
         };
         self.post(delivery, posting).await
+    }
+
+    /// As with calls: it is posted again from a clone that counts how often that happened, and from the delivery itself where
+    /// no clone can be made.
+    async fn interrupted_callback(&self, mut delivery: Delivery<B>, posting: &Posting) -> Result<Option<Delivery<B>>, Unsettled> {
+        let parts = &*self.0;
+        let envelope = &mut delivery.parcel.envelope;
+        envelope.interruptions = envelope.interruptions.saturating_add(1);
+        if envelope.interruptions >= INTERRUPTIONS {
+            envelope.last_error = Some("its workers died while they posted it".to_owned());
+            parts.metrics.callback("failed");
+            let buried = parts.settle.bury(&delivery, Cause::Callback).await;
+            return self.let_go(delivery, buried, true).await.map(|_| None);
+        }
+        tracing::warn!(
+            callId = posting.call_id,
+            function = posting.function.as_str(),
+            interruptions = envelope.interruptions,
+            "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
+        );
+        let past = envelope.clone();
+        match parts.settle.park(&delivery, &past, Duration::ZERO).await {
+            Ok(_) => parts.settle.acknowledge(delivery).await.map(|()| None),
+            Err(Unsettled::TooLarge(_)) => Ok(Some(delivery)),
+            Err(lost) => Err(lost),
+        }
     }
 
     /// An invocation is delivered again whose dead letter is stored, and nothing else: its worker died before the callback
@@ -135,27 +151,29 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
     }
 
-    /// Parks it, and lets go of the delivery. Returns when it is due, unless it fitted nowhere and was given up.
+    /// Parks it, and lets go of the delivery. Returns when it is due, unless it fitted nowhere.
     async fn park_callback(&self, delivery: Delivery<B>, posting: Posting, wait: Duration) -> Result<Option<SystemTime>, Unsettled> {
-        let parts = &*self.0;
+        let is_stored = !delivery.parcel.is_hollow();
         let delivery = self.filled(delivery, posting).await;
         let past = delivery.parcel.envelope.clone();
-        let parked = parts.settle.park(&delivery, &past, wait).await;
-        self.let_go(delivery, parked).await
+        let parked = self.0.settle.park(&delivery, &past, wait).await;
+        self.let_go(delivery, parked, is_stored).await
     }
 
     /// Buries it, and lets go of the delivery.
     async fn bury_callback(&self, delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+        let is_stored = !delivery.parcel.is_hollow();
         let delivery = self.filled(delivery, posting).await;
         let buried = self.0.settle.bury(&delivery, Cause::Callback).await;
-        self.let_go(delivery, buried).await.map(|_| ())
+        self.let_go(delivery, buried, is_stored).await.map(|_| ())
     }
 
-    /// Acknowledges a delivery whose callback is stored. One that fits nowhere is lost, and said to be: the delivery may be an
-    /// invocation's, and handed back it would be called again.
-    async fn let_go<T>(&self, delivery: Delivery<B>, stored: Result<T, Unsettled>) -> Result<Option<T>, Unsettled> {
+    /// Acknowledges a delivery whose callback is stored. One that fits nowhere stays where it is, if the delivery is its own
+    /// (`is_stored`). If not, it is lost, and said to be: the delivery is an invocation's, and handed back it would be called again.
+    async fn let_go<T>(&self, delivery: Delivery<B>, stored: Result<T, Unsettled>, is_stored: bool) -> Result<Option<T>, Unsettled> {
         let stored = match stored {
             Ok(stored) => Some(stored),
+            Err(Unsettled::TooLarge(_)) if is_stored => return self.refuse(delivery).await.map(|()| None),
             Err(Unsettled::TooLarge(_)) => {
                 tracing::error!(
                     callId = delivery.parcel.call_id.as_deref().unwrap_or_default(),

@@ -296,6 +296,32 @@ async fn a_callback_that_fails_while_the_broker_is_down_is_parked_when_it_is_bac
 }
 
 #[tokio::test]
+async fn a_parked_callback_that_fits_no_more_stays_where_it_is_and_is_posted_again() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let mut nats = Nats::start_with("max_payload: 64KiB").await;
+    let gateway = Gateway::start(|_| Answer::ok().body((0..30_000).map(|_| rand::random()).collect::<Vec<u8>>())).await;
+    let receiver = Gateway::start(move |call| match call.nth {
+        1 => Answer::status(500),
+        2 => Answer::status(500).held_by(&held),
+        _ => Answer::ok(),
+    })
+    .await;
+    let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "0s").start().await;
+    nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
+    receiver.await_calls(2).await;
+    nats.await_counts([0, 1, 0]).await;
+    nats.reconfigure("max_payload: 64KiB", "max_payload: 16KiB");
+    nats.restart().await;
+    latch.open();
+    let calls = receiver.await_calls(3).await;
+    assert_eq!(calls[2].request.body.len(), 30_000);
+    worker.await_log(&["ERROR", "Unstorable", "16384"]).await;
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!((gateway.count(), receiver.count()), (1, 3));
+}
+
+#[tokio::test]
 async fn what_is_of_an_unknown_kind_or_no_callback_is_dead_lettered_whole() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
