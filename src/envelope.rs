@@ -196,6 +196,7 @@ impl Envelope {
             attempts: 0,
             delayed: 0,
             interruptions: 0,
+            not_found: None,
             due: None,
             last_status: None,
             last_error: None,
@@ -374,8 +375,10 @@ mod tests {
     fn a_callback_begins_its_own_attempts_where_the_invocation_ended() {
         let mut ended = Envelope::fresh(&arrival(headers(&[("traceparent", "00-a")])));
         ended.record(None, "timeout", Some("no answer in time".into()), Duration::from_millis(12), "w");
+        ended.note_found(false, SystemTime::UNIX_EPOCH);
         assert_eq!(ended.last_attempt(), Some(("timeout", 12)));
         let callback = ended.callback();
+        assert_eq!(callback.not_found, None);
         assert_eq!((callback.attempts, callback.last_attempt(), callback.last_error.as_deref()), (0, None, None));
         assert_eq!((callback.id, callback.hop, callback.carried.len()), (ended.id, ended.hop, 1));
     }

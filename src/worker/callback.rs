@@ -80,6 +80,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             return parts.settle.acknowledge(delivery).await;
         }
         let (past, cause) = parts.settle.dead_letter(&delivery, letter).await?;
+        // It could be read, but no request could be made of it, and of that nobody is told.
+        if cause == Some(Cause::Undecodable) {
+            return parts.settle.acknowledge(delivery).await;
+        }
         let call_id = self.call_id(&mut delivery, invocation);
         let annotations = parts.lookup.annotations(invocation).await;
         let (policy, _) = parts.policy.for_annotations(&annotations);

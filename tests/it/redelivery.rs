@@ -23,9 +23,15 @@ async fn after_a_death(gateway: &Gateway, invocation: &Invocation) -> (Nats, Str
     // It waits: a request that takes what is there now is turned away while the first worker's last one still stands.
     let mut taken = consumer.batch().max_messages(1).expires(Duration::from_secs(30)).messages().await.unwrap();
     patiently("the first delivery", taken.next()).await.unwrap().unwrap();
+    let id = only_id(&nats).await;
+    (nats, id)
+}
+
+/// The id of the only message in the queue.
+async fn only_id(nats: &Nats) -> String {
     let stored = nats.messages(QUEUE).await.remove(0);
     let nanoseconds = stored.time.duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    (nats, format!("{}-{}", stored.sequence, base36(nanoseconds)))
+    format!("{}-{}", stored.sequence, base36(nanoseconds))
 }
 
 /// What the worker that died stored before it could acknowledge.
@@ -109,4 +115,34 @@ async fn a_success_whose_callback_was_given_up_is_acknowledged_and_not_called() 
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     nats.await_counts([0, 0, 1]).await;
     assert_eq!(gateway.count(), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_the_broker_forgot_to_have_delivered_is_not_called_by_a_worker_that_never_saw_it() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let nats = Nats::start().await;
+    assert_eq!(Worker::of(&nats, &gateway).start().await.drain().await, 0);
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    store(&nats, &format!("{DEAD}.f"), &only_id(&nats).await, "dead", &more).await;
+    let _worker = Worker::of(&nats, &gateway).start().await;
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(gateway.count(), 0);
+}
+
+/// How many callbacks follow when the worker died between the dead letter of this cause and the acknowledgement.
+async fn check_owed(cause: &str, expected: usize) {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a").callback(&gateway.url())).await;
+    let more = [("Queue-Worker-Cause", cause), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    store(&nats, &format!("{DEAD}.f"), &id, "dead", &more).await;
+    let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(gateway.count(), expected, "{cause}");
+}
+
+#[tokio::test]
+async fn what_could_not_be_called_is_not_told_of_after_a_death_either() {
+    check_owed("refused", 1).await;
+    check_owed("undecodable", 0).await;
 }
