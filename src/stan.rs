@@ -29,7 +29,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -247,9 +247,12 @@ impl Desk {
     async fn deposit(&self, record: &Record, received: Instant) -> Result<bool, BrokerError> {
         let mut pause = PAUSE;
         let mut refused_since = None;
-        while received.elapsed() < SILENCE {
-            // Given back between the tries, so that a queue which takes nothing does not hold up the others. Never closed.
-            let turn = self.storing.acquire().await;
+        // Given back between the tries, so that a queue which takes nothing does not hold up the others. Never closed. What is
+        // stored after its client gave up would be an invocation that its caller was told had failed.
+        let end = received + SILENCE;
+        while Instant::now() < end
+            && let Ok(turn) = timeout_at(end, self.storing.acquire()).await
+        {
             let tried = self.jetstream.deposit(record).await;
             drop(turn);
             let error = match tried {

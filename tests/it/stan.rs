@@ -4,7 +4,10 @@ use std::{collections::HashSet, time::Duration};
 
 use async_nats::jetstream::stream;
 use prost::Message;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::support::{
     Answer, Call, DEAD, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, Worker, eventually, patiently,
@@ -240,6 +243,43 @@ async fn what_waits_is_bounded_and_the_rest_is_refused_aloud() {
     assert_eq!(waited + turned_away, 100, "{errors:?}");
     assert!(turned_away > 0 && waited >= (32 << 20) / SIZE - 1, "{waited} waited");
     assert!(worker.rss() < 150_000_000, "{} bytes", worker.rss());
+}
+
+#[tokio::test]
+async fn what_waited_too_long_for_its_turn_is_refused_and_not_stored_behind_its_clients_back() {
+    const MESSAGES: usize = 2_000;
+    const STORED_AT_ONCE: u64 = 256;
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let _worker = Worker::of(&nats, &gateway).set("stan_bridge", true).start().await;
+    let mut peer = Peer::connect(&nats).await;
+    // Somebody hears what is published, and nobody says anything.
+    let takes = |subject: &str| stream::Config {
+        name: QUEUE.to_owned(),
+        subjects: vec![subject.to_owned()],
+        retention: stream::RetentionPolicy::WorkQueue,
+        ..Default::default()
+    };
+    let silent = nats.client().subscribe(QUEUE).await.unwrap();
+    nats.js().update_stream(takes("elsewhere")).await.unwrap();
+    let message = peer.message(QUEUE, Invocation::of("f").to_bytes());
+    let began = Instant::now();
+    for n in 0..MESSAGES {
+        peer.send(&Publish { guid: format!("g{n}"), ..message.clone() }).await;
+    }
+    peer.ask(&peer.told.ping_requests, "").await;
+    let last_received = began.elapsed();
+    let mut refused = usize::from(!peer.ack().await.error.is_empty());
+    // The first one has waited as long as any may; so much later the last one has.
+    sleep(last_received).await;
+    nats.js().update_stream(takes(QUEUE)).await.unwrap();
+    drop(silent);
+    for _ in 1..MESSAGES {
+        refused += usize::from(!peer.ack().await.error.is_empty());
+    }
+    let stored = taken(&nats).await;
+    assert_eq!(stored as usize + refused, MESSAGES);
+    assert!(stored <= STORED_AT_ONCE, "{stored} were stored after their clients were to be told");
 }
 
 #[tokio::test]
