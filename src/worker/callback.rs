@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
 use super::{INTERRUPTIONS, Worker};
 use crate::{
@@ -21,6 +21,9 @@ use crate::{
 
 /// Bodies of more bytes take so long to be packed that leases might suffer.
 const LARGE: usize = 64 << 10;
+/// Large bodies are packed in turn, because each takes some times its size in memory meanwhile: when a receiver goes away,
+/// all callbacks that are under way fail together.
+static PACKING: Semaphore = Semaphore::const_new(2);
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The first POST, in place. Whatever comes of it, the delivery is settled.
@@ -198,7 +201,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             let max_payload = self.broker().max_payload();
             let is_large = posting.body.len() > LARGE;
             let pack = move || posting.pack(max_payload);
-            let packed = if is_large { spawn_blocking(pack).await } else { Ok(pack()) };
+            let packed = if is_large {
+                // Never closed.
+                let _turn = PACKING.acquire().await;
+                spawn_blocking(pack).await
+            } else {
+                Ok(pack())
+            };
             // Packing does not panic.
             if let Ok((stored, encoding)) = packed {
                 delivery.parcel.fill(stored, encoding);

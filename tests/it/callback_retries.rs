@@ -151,6 +151,28 @@ async fn a_large_answer_is_posted_whole_at_first_and_cut_when_it_had_to_be_parke
 }
 
 #[tokio::test]
+async fn large_answers_that_have_to_be_parked_together_are_packed_one_after_the_other() {
+    const CALLS: usize = 16;
+    const SIZE: usize = 10 << 20;
+    let latch = Latch::new();
+    let held = latch.clone();
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok().body(vec![b'x'; SIZE])).await;
+    let receiver = Gateway::start(move |call| Answer::status(if call.nth == 1 { 500 } else { 200 }).held_by(&held)).await;
+    let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").start().await;
+    let name = |n: usize| n.to_string();
+    nats.publish_all((0..CALLS).map(|n| Invocation::of("f").call_id(&name(n)).callback(&receiver.url()))).await;
+    receiver.await_calls(CALLS).await;
+    latch.open();
+    receiver.await_calls(2 * CALLS).await;
+    nats.await_counts([0, 0, 0]).await;
+    // The answers themselves are in memory, which `callback_max_body` and `max_inflight` say.
+    let most = worker.most_rss();
+    let answers = (CALLS * SIZE) as u64;
+    assert!(most < 2 * answers + 150_000_000, "{most} bytes at most, with answers of {answers}");
+}
+
+#[tokio::test]
 async fn an_invocation_without_success_may_leave_two_dead_letters_its_own_and_its_callback_s() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::status(500).body("sorry")).await;
