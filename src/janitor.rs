@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -120,7 +120,7 @@ struct Holder {
 
 impl Holder {
     fn read(message: &Value) -> Option<Self> {
-        let bytes = |name: &str| message.get(name).and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok());
+        let bytes = |name: &str| message.get(name).and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
         Some(Self {
             subject: message.get("subject")?.as_str()?.to_owned(),
             sequence: message.get("seq")?.as_u64()?,

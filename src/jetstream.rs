@@ -12,7 +12,7 @@ use async_nats::{
     connection::State,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
 };
-use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
@@ -324,7 +324,7 @@ impl Broker for JetStream {
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
         match self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": sequence })).await {
             Ok(answer) => {
-                let block = answer.pointer("/message/hdrs").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok());
+                let block = answer.pointer("/message/hdrs").and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
                 Ok(Some(own_headers(&block.unwrap_or_default())))
             }
             Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(None),

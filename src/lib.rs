@@ -1,14 +1,17 @@
 //! # The life of a message
 //!
 //! ```text
-//!  JetStream ─pull─▶ Delivery ─decode─▶ Invocation ─policy─▶ RetryPolicy
-//!                                           │
-//!                               gate: "not now"? ──────────────┐
-//!                                           ▼                  │
-//!                                        invoke ─▶ Outcome     │
-//!                                                    ▼         ▼
-//!         ack │ park a retry │ dead-letter ◀─settle─ Verdict ◀─judge
+//!  JetStream ─pull─▶ Delivery ─decode─▶ Invocation ─lookup, policy─▶ RetryPolicy
+//!                       │                   │
+//!          settled before? ack         gate: "not now"? park it as it is
+//!                                           ▼
+//!                                        invoke ─▶ Outcome
+//!                                                    ▼
+//!   ack ◀─┬─ park a retry ◀────────────── settle ◀─ Verdict ◀─judge
+//!         └─ callback ◀─ dead-letter ◀──────┘
 //! ```
+//!
+//! A parked callback comes the same way, and is posted where an invocation is called.
 //!
 //! A message walks through the program once, forwards. Each step is a verb, and the modules below stand in the order in
 //! which a message meets them. Facts and judgements are different types: an [`judge::Outcome`] is what happened, a

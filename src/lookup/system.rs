@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
 use reqwest::{Client, redirect};
 use serde::Deserialize;

@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use super::*;
+
+fn arrival(headers: HeaderMap) -> Arrival {
+    Arrival::example(headers, "")
+}
+
+fn headers(of: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in of {
+        headers.append(*name, *value);
+    }
+    headers
+}
+
+#[test]
+fn what_a_clone_says_reads_back_as_it_was() {
+    let mut envelope = Envelope::fresh(&arrival(headers(&[("traceparent", "00-a")])));
+    for status in [500, 503] {
+        envelope.record(Some(status), &status.to_string(), Some("why".into()), Duration::from_millis(12), "w");
+    }
+    envelope.delayed = 1;
+    envelope.interruptions = 2;
+    envelope.note_found(false, SystemTime::UNIX_EPOCH + Duration::from_nanos(1));
+    envelope.due = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_001));
+    let written = envelope.headers(Some("f"), Some("id"), false);
+    assert_eq!(Envelope::parked(&arrival(written)), envelope);
+}
+
+#[test]
+fn a_kind_is_carried_on_whether_it_is_known_or_not() {
+    for (text, kind) in [("callback", Kind::Callback), ("of-tomorrow", Kind::Unknown("of-tomorrow".into()))] {
+        let parked = Envelope::parked(&arrival(headers(&[(names::KIND, text)])));
+        assert_eq!(parked.kind, kind);
+        assert_eq!(parked.next().headers(None, None, true).get(names::KIND).unwrap().as_str(), text);
+        assert_eq!(Envelope::fresh(&arrival(headers(&[(names::KIND, text)]))).kind, Kind::Invocation);
+    }
+}
+
+#[test]
+fn a_callback_begins_its_own_attempts_where_the_invocation_ended() {
+    let mut ended = Envelope::fresh(&arrival(headers(&[("traceparent", "00-a")])));
+    ended.record(None, "timeout", Some("no answer in time".into()), Duration::from_millis(12), "w");
+    ended.note_found(false, SystemTime::UNIX_EPOCH);
+    assert_eq!(ended.last_attempt(), Some(("timeout", 12)));
+    let callback = ended.callback();
+    assert_eq!(callback.not_found, None);
+    assert_eq!((callback.attempts, callback.last_attempt(), callback.last_error.as_deref()), (0, None, None));
+    assert_eq!((callback.id, callback.hop, callback.carried.len()), (ended.id, ended.hop, 1));
+}
+
+#[test]
+fn headers_of_ours_on_a_fresh_message_say_nothing() {
+    let forged = headers(&[(names::ATTEMPTS, "9"), ("queue-worker-hop", "4"), (names::ORIGINAL_ID, "x:1-1")]);
+    let envelope = Envelope::fresh(&arrival(forged));
+    assert_eq!((envelope.attempts, envelope.hop, envelope.id.sequence), (0, 0, 7));
+    assert!(envelope.carried.is_empty());
+}
+
+#[test]
+fn headers_of_the_broker_are_never_copied_and_unknown_ones_of_ours_are() {
+    let mixed = headers(&[("Nats-Rollup", "all"), ("nats-scheduler", "x"), ("Queue-Worker-Redrives", "2"), ("X-Other", "1")]);
+    let copied = Envelope::parked(&arrival(mixed)).next().headers(None, None, false);
+    assert!(copied.iter().all(|(name, _)| !name.to_string().to_lowercase().starts_with("nats-")), "{copied:?}");
+    assert_eq!(copied.get("Queue-Worker-Redrives").unwrap().as_str(), "2");
+    assert_eq!(copied.get("X-Other").unwrap().as_str(), "1");
+}
+
+#[test]
+fn a_damaged_message_is_tried_rather_than_lost() {
+    let damaged = headers(&[
+        (names::ATTEMPTS, "many"),
+        (names::ORIGINAL_ID, "nonsense"),
+        (names::DUE, "soon"),
+        (names::FIRST_SEEN, "?"),
+        (names::NOT_FOUND, "5"),
+    ]);
+    let envelope = Envelope::parked(&arrival(damaged));
+    assert_eq!((envelope.attempts, envelope.id.sequence, envelope.due), (0, 7, None));
+    assert_eq!(envelope.not_found, None);
+}
+
+#[test]
+fn a_row_of_attempts_without_a_function_counts_from_its_first_and_ends_with_another_answer() {
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let mut envelope = Envelope::fresh(&arrival(HeaderMap::new()));
+    envelope.note_found(false, at(1));
+    envelope.note_found(false, at(9));
+    assert_eq!(envelope.not_found, Some(NotFound { attempts: 2, since: at(1) }));
+    envelope.note_found(true, at(10));
+    assert_eq!(envelope.not_found, None);
+    envelope.note_found(false, at(11));
+    assert_eq!(envelope.not_found, Some(NotFound { attempts: 1, since: at(11) }));
+
+    let after = |attempts| {
+        let written = headers(&[(names::ATTEMPTS, attempts), (names::NOT_FOUND, "5:1970-01-01T00:00:01Z")]);
+        Envelope::parked(&arrival(written)).not_found.map(|row| row.attempts)
+    };
+    assert_eq!((after("5"), after("4"), after("0")), (Some(5), None, None), "what is sent round again begins anew");
+}
+
+#[test]
+fn the_history_keeps_the_last_attempts_within_its_bounds() {
+    let mut envelope = Envelope::fresh(&arrival(HeaderMap::new()));
+    for _ in 0..50 {
+        envelope.record(None, "timeout", None, Duration::from_secs(60), &"w".repeat(63));
+    }
+    let history = envelope.history.join(",");
+    assert!(history.len() <= 1024 && envelope.history.len() <= 20, "{} in {} entries", history.len(), envelope.history.len());
+    assert!(history.ends_with(&format!("50:timeout:60000:{}", "w".repeat(63))));
+}
+
+#[test]
+fn header_values_are_printable_ascii_of_bounded_length() {
+    assert_eq!(printable("a\r\nb\u{e9}", 256), "a  b%C3%A9");
+    assert_eq!(printable(&"é".repeat(9), 7), "%C3%A9");
+}
