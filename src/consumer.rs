@@ -19,7 +19,6 @@ use crate::{
     broker::{Arrival, Ask, BrokerError, Source},
     connect::Link,
     jetstream::{JetStream, nanoseconds},
-    streams::Bound,
 };
 
 /// A request waits at most this long at the broker.
@@ -28,6 +27,21 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A request for what is there now is answered by then.
 const NOW: Duration = Duration::from_secs(3);
+
+/// A consumer that is ready to be pulled from.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Its stream.
+    pub stream: String,
+    /// Its name.
+    pub consumer: String,
+    /// How long the broker waits for an acknowledgement.
+    pub ack_wait: Duration,
+    /// How many messages one request may ask for.
+    pub max_batch: usize,
+    /// How long one request may wait.
+    pub max_expires: Duration,
+}
 
 /// A consumer of the broker's.
 #[derive(Debug)]

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::Broker,
+    consumer::Bound,
     decode::FunctionName,
     jetstream::{ApiError, JetStream},
     levels,
     metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     names::Names,
-    streams::Bound,
 };
 
 /// How many pages of subjects are asked for at most; the broker puts 100,000 on one.

@@ -18,9 +18,9 @@ use tokio::time::sleep;
 use crate::{
     advice::{Version, version},
     broker::{Ack, Broker},
+    consumer::Bound,
     jetstream::{ApiError, JetStream},
     names::Names,
-    streams::Bound,
 };
 
 /// From this version on ghosts are passed over.

@@ -21,10 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     broker::{Ack, Arrival, Ask, Broker, BrokerError, Source},
-    consumer::Consumer,
+    consumer::{Bound, Consumer},
     jetstream::{ApiError, JetStream},
     names::Names,
-    streams::Bound,
     timer::{Timer, brought_due, remaining},
 };
 

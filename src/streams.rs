@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     advice::{Advice, Facts, advice, version},
     config::{Config, Deliver, Queue, RetryTimer},
+    consumer::Bound,
     jetstream::{ApiError, JetStream, nanoseconds},
     levels,
     names::{Names, covers},
@@ -34,21 +35,6 @@ pub enum SetupError {
     /// It cannot work like this.
     #[error("{0}")]
     Never(String),
-}
-
-/// A consumer that is ready to be pulled from.
-#[derive(Debug, Clone)]
-pub struct Bound {
-    /// Its stream.
-    pub stream: String,
-    /// Its name.
-    pub consumer: String,
-    /// How long the broker waits for an acknowledgement.
-    pub ack_wait: Duration,
-    /// How many messages one request may ask for.
-    pub max_batch: usize,
-    /// How long one request may wait.
-    pub max_expires: Duration,
 }
 
 /// What stands ready.

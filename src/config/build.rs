@@ -11,12 +11,11 @@ use super::{
     queue::queues,
     reader::{Reader, Reported},
     table::{SETTINGS, Setting},
-    values::{Read, boolean, choice, count, file, listen, size},
+    values::{at_least, boolean, choice, count, duration, file, listen, positive, size},
 };
 use crate::{
     backoff::{Backoff, Jitter},
     callback::AllowedHosts,
-    duration,
     policy::{RetryPolicy, StatusCodes},
 };
 
@@ -36,7 +35,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let confirm_acks = reader.value("confirm_acks", boolean);
     let dead_letters = dead_letters(reader);
     let callback = callback(reader);
-    let shutdown_grace = reader.value("shutdown_grace", read);
+    let shutdown_grace = reader.value("shutdown_grace", duration);
     let listen_addr = reader.value("listen_addr", listen);
     let log = log(reader);
     unbuilt(reader, "audit", "the audit stream is");
@@ -76,13 +75,13 @@ fn stan_cluster(reader: &mut Reader, queues: &[Queue]) -> Result<Option<String>,
 fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {
     let max_attempts = reader.value("max_retry_attempts", count(0..=u32::MAX));
     let codes = reader.value("http_retry_codes", str::parse::<StatusCodes>);
-    let initial = reader.value("initial_retry_wait", read);
-    let max = reader.value("max_retry_wait", read);
+    let initial = reader.value("initial_retry_wait", duration);
+    let max = reader.value("max_retry_wait", duration);
     let jitters = [("exponential", Jitter::None), ("full", Jitter::Full), ("equal", Jitter::Equal)];
     let jitter = reader.value("backoff", choice(&jitters));
     let immediate_retries = reader.value("immediate_retries", count(0..=u32::MAX));
-    let max_retry_after = reader.value("max_retry_after", read);
-    let max_message_age = reader.value("max_message_age", read);
+    let max_retry_after = reader.value("max_retry_after", duration);
+    let max_message_age = reader.value("max_message_age", duration);
     Ok(RetryPolicy {
         // Nothing is dropped without one try.
         max_attempts: max_attempts?.max(1),
@@ -97,7 +96,7 @@ fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {
 fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {
     let enabled = reader.value("dead_letters", boolean);
     // A server refuses a stream whose messages live shorter than that.
-    let max_age = reader.value("dead_letter_max_age", |text| match read(text)? {
+    let max_age = reader.value("dead_letter_max_age", |text| match duration(text)? {
         Duration::ZERO => Ok(Duration::ZERO),
         _ => at_least(Duration::from_millis(100), text),
     });
@@ -143,19 +142,4 @@ fn unbuilt(reader: &mut Reader, name: &'static str, what: &str) {
     };
     // The fault is on the list, and there is no value to keep.
     let _ = reader.value(name, read);
-}
-
-fn read(text: &str) -> Read<Duration> {
-    duration::parse(text).map_err(|error| error.to_string())
-}
-
-pub(super) fn positive(text: &str) -> Read<Duration> {
-    let duration = read(text)?;
-    if duration.is_zero() { Err("expected a duration of more than 0, such as 30s".to_owned()) } else { Ok(duration) }
-}
-
-fn at_least(least: Duration, text: &str) -> Read<Duration> {
-    let duration = read(text)?;
-    let fits = duration >= least;
-    if fits { Ok(duration) } else { Err(format!("expected a duration of at least {least:?}")) }
 }

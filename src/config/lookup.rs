@@ -3,9 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    build::positive,
     reader::{Reader, Reported},
-    values::{boolean, file},
+    values::{boolean, file, positive},
 };
 
 /// How the annotations of functions are looked up at the gateway.

@@ -6,9 +6,11 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use super::reader::{Reader, Reported};
+use crate::duration;
 
 pub(super) type Read<T> = Result<T, String>;
 
@@ -18,6 +20,22 @@ pub(super) fn boolean(text: &str) -> Read<bool> {
         "false" | "0" => Ok(false),
         _ => Err("expected true, false, 1 or 0".to_owned()),
     }
+}
+
+/// A duration in Go's notation.
+pub(super) fn duration(text: &str) -> Read<Duration> {
+    duration::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn positive(text: &str) -> Read<Duration> {
+    let duration = duration(text)?;
+    if duration.is_zero() { Err("expected a duration of more than 0, such as 30s".to_owned()) } else { Ok(duration) }
+}
+
+pub(super) fn at_least(least: Duration, text: &str) -> Read<Duration> {
+    let duration = duration(text)?;
+    let fits = duration >= least;
+    if fits { Ok(duration) } else { Err(format!("expected a duration of at least {least:?}")) }
 }
 
 pub(super) fn count<T: FromStr + PartialOrd + Display>(range: RangeInclusive<T>) -> impl Fn(&str) -> Read<T> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 
-use super::{Bound, Setup, SetupError, code, explain};
+use super::{Setup, SetupError, code, explain};
 use crate::{
+    consumer::Bound,
     jetstream::{ApiError, nanoseconds},
     levels,
     names::Names,
