@@ -6,7 +6,7 @@ use async_nats::{HeaderMap, HeaderValue};
 
 use crate::{
     broker::Arrival,
-    names::{self, Id},
+    names::{self, Id, Names},
 };
 
 /// How many attempts the history keeps, and how many bytes.
@@ -124,9 +124,11 @@ impl Envelope {
     }
 
     /// The past of a message that a worker parked. What cannot be read counts as never written, so that a damaged message
-    /// is tried rather than lost.
+    /// is tried rather than lost. Its subject says its hop, too: a message that took itself for an earlier one would find
+    /// itself as its own successor.
     pub fn parked(arrival: &Arrival) -> Self {
-        Self::fresh(arrival).as_told(&arrival.headers)
+        let told = Self::fresh(arrival).as_told(&arrival.headers);
+        Self { hop: told.hop.max(Names::hop_of(&arrival.subject).unwrap_or(0)), ..told }
     }
 
     /// The past that headers of ours tell. Where they do not tell its identity, that stays.

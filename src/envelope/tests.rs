@@ -68,6 +68,20 @@ fn headers_of_the_broker_are_never_copied_and_unknown_ones_of_ours_are() {
 }
 
 #[test]
+fn a_message_is_as_many_hops_from_its_first_arrival_as_its_subject_or_its_header_says() {
+    for (subject, told, hop) in [
+        ("q-retries.due.f.7-10.3", None, 3),
+        ("q-retries.due.f.7-10.3", Some("2"), 3),
+        ("q-retries.due.f.7-10.3", Some("5"), 5),
+        ("q", None, 0),
+    ] {
+        let told: Vec<_> = told.map(|hop| (names::HOP, hop)).into_iter().collect();
+        let arrival = Arrival { subject: subject.into(), ..arrival(headers(&told)) };
+        assert_eq!(Envelope::parked(&arrival).hop, hop, "{subject} {told:?}");
+    }
+}
+
+#[test]
 fn a_damaged_message_is_tried_rather_than_lost() {
     let damaged = headers(&[
         (names::ATTEMPTS, "many"),
