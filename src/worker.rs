@@ -99,11 +99,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
 
     /// Processes a delivery under its lease.
     pub async fn process(&self, delivery: Delivery<B>) {
+        let _held = self.0.gate.hold(delivery.is_suspect());
         self.under_lease(&delivery.lease.clone(), self.path(delivery)).await;
     }
 
     /// Hands a delivery back that was not begun.
     pub async fn release(&self, mut delivery: Delivery<B>) {
+        let _held = self.0.gate.hold(delivery.is_suspect());
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
         let (opened, lease) = (delivery.open(), delivery.lease.clone());
         let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
@@ -173,7 +175,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if case.policy.max_message_age.is_some_and(|most| self.age(&delivery) > most) {
             return self.end(delivery, &case, Some(Cause::Expired), None).await;
         }
-        let _pass = match parts.gate.pass(delivery.is_suspect()) {
+        let _pass = match parts.gate.pass(delivery.is_suspect()).await {
             Ok(pass) => pass,
             Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
         };

@@ -41,7 +41,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 None => return Ok(()),
             };
         }
-        let _pass = match parts.gate.pass(delivery.is_suspect()) {
+        let _pass = match parts.gate.pass(delivery.is_suspect()).await {
             Ok(pass) => pass,
             Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
         };
