@@ -12,7 +12,7 @@ use crate::{
     broker::Broker,
     consumer::Bound,
     decode::FunctionName,
-    jetstream::{ApiError, JetStream},
+    jetstream::{ApiError, JetStream, allows_schedules, number},
     levels,
     metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     names::Names,
@@ -66,11 +66,11 @@ impl Gauge {
     /// Fails where the broker does not answer one of the questions.
     async fn read(&self) -> Result<Depth, ApiError> {
         let names = &self.names;
-        let consumer = self.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
+        let consumer = self.jetstream.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
         let (pending, unsettled) = (number(&consumer, "/num_pending"), number(&consumer, "/num_ack_pending"));
         // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a consumer.
         let next = number(&consumer, "/delivered/stream_seq").saturating_add(1);
-        let queue = self.stream(&names.stream, &json!({})).await?;
+        let queue = self.jetstream.stream(&names.stream).await?;
         // Only a work queue holds just what is not settled.
         let is_work_queue = queue.pointer("/config/retention").and_then(Value::as_str) == Some("workqueue");
         let backlogs = match self.functions.as_ref().filter(|_| is_work_queue) {
@@ -82,17 +82,17 @@ impl Gauge {
             backlogs,
             submitted: number(&queue, "/state/last_seq"),
             parked: self.parked().await?,
-            dead: if self.dead_letters { number(&self.stream(&names.dead, &json!({})).await?, "/state/messages") } else { 0 },
+            dead: if self.dead_letters { number(&self.jetstream.stream(&names.dead).await?, "/state/messages") } else { 0 },
             oldest_pending: if pending > 0 { self.age(next).await? } else { None },
         })
     }
 
     /// How many retries wait for their due time.
     async fn parked(&self) -> Result<u64, ApiError> {
-        let retries = self.stream(&self.names.retries, &json!({})).await?;
-        if retries.pointer("/config/allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
+        let retries = self.jetstream.stream(&self.names.retries).await?;
+        if allows_schedules(&retries) {
             // Nobody counts the holders; they are what is not due.
-            let due = self.consumer(&self.names.retries, "due").await?;
+            let due = self.jetstream.consumer(&self.names.retries, "due").await?;
             let unsettled = number(&due, "/num_pending").saturating_add(number(&due, "/num_ack_pending"));
             return Ok(number(&retries, "/state/messages").saturating_sub(unsettled));
         }
@@ -106,7 +106,7 @@ impl Gauge {
         let (mut backlogs, mut offset) = (Backlogs::new(), 0);
         for _ in 0..PAGES {
             let question = json!({ "subjects_filter": filter, "offset": offset });
-            let page = self.stream(&self.names.stream, &question).await?;
+            let page = self.jetstream.api(&format!("STREAM.INFO.{}", self.names.stream), &question).await?;
             let read = add(&mut backlogs, filter, &page);
             offset += read;
             if read == 0 || offset as u64 >= number(&page, "/total") {
@@ -127,14 +127,6 @@ impl Gauge {
         };
         let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
         Ok(stored.map(|stored: SystemTime| self.jetstream.now().duration_since(stored).unwrap_or_default()))
-    }
-
-    async fn stream(&self, stream: &str, question: &Value) -> Result<Value, ApiError> {
-        self.jetstream.api(&format!("STREAM.INFO.{stream}"), question).await
-    }
-
-    async fn consumer(&self, stream: &str, consumer: &str) -> Result<Value, ApiError> {
-        self.jetstream.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
     }
 }
 
@@ -162,10 +154,6 @@ fn function(filter: &str, subject: &str) -> Option<FunctionName> {
         }
     }
     name.join(".").replace("%2E", ".").parse().ok()
-}
-
-fn number(answer: &Value, pointer: &str) -> u64 {
-    answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
 #[cfg(test)]

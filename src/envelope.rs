@@ -271,15 +271,14 @@ fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
     text?.trim().parse().ok()
 }
 
-/// Other people's headers. Never the broker's own (`Nats-…`): a copied roll-up or schedule header can wipe a stream.
+/// Other people's headers. Never the broker's own.
 fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
     let mut kept = HeaderMap::new();
     let mut bytes = 0;
     for (name, values) in headers.iter() {
         let text: &str = name.as_ref();
-        let starts = |prefix: &str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        let ours = starts(names::PREFIX);
-        if starts("Nats-") || (ours && (!ours_too || KNOWN.iter().any(|known| known.eq_ignore_ascii_case(text)))) {
+        let ours = names::is_ours(text);
+        if names::is_brokers(text) || (ours && (!ours_too || KNOWN.iter().any(|known| known.eq_ignore_ascii_case(text)))) {
             continue;
         }
         for value in values {

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::{
     advice::{Version, version},
     broker::{Ack, Broker},
     consumer::Bound,
-    jetstream::{ApiError, JetStream},
+    jetstream::{ApiError, JetStream, number},
     names::Names,
+    pause::Pause,
 };
 
 /// From this version on ghosts are passed over.
@@ -37,7 +37,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
     let mut link = jetstream.link();
     let mut seen = String::new();
-    let (mut made, mut pause) = (0, PAUSE.0);
+    let (mut made, mut pause) = (0, Pause::new(PAUSE));
     loop {
         let Ok(now) = link.wait_for(|link| link.up && link.made > made).await.map(|link| link.made) else {
             return std::future::pending().await;
@@ -48,21 +48,23 @@ pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
             continue;
         }
         match lay_all(jetstream, names, fresh).await {
-            Ok(()) => (seen, pause) = (server.server_id, PAUSE.0),
+            Ok(()) => {
+                seen = server.server_id;
+                pause.reset();
+            }
             Err(error) => {
                 tracing::debug!(%error, "what the broker forgot is not looked for; trying again");
                 made = 0;
-                sleep(pause).await;
-                pause = PAUSE.1.min(pause * 2);
+                pause.rest().await;
             }
         }
     }
 }
 
 async fn lay_all(jetstream: &JetStream, names: &Names, fresh: &Bound) -> Result<(), ApiError> {
-    let consumer = jetstream.api(&format!("CONSUMER.INFO.{}.{}", fresh.stream, fresh.consumer), &json!({})).await?;
+    let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     lay(jetstream, &fresh.stream, std::slice::from_ref(&consumer)).await?;
-    let list = jetstream.api(&format!("CONSUMER.LIST.{}", names.retries), &json!({ "offset": 0 })).await?;
+    let list = jetstream.consumers(&names.retries).await?;
     let consumers = list.get("consumers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     lay(jetstream, &names.retries, consumers).await
 }
@@ -73,8 +75,7 @@ async fn lay(jetstream: &JetStream, stream: &str, consumers: &[Value]) -> Result
     if waiting.is_empty() {
         return Ok(());
     }
-    let call = format!("STREAM.INFO.{stream}");
-    let gaps = number(&jetstream.api(&call, &json!({})).await?, "/state/num_deleted");
+    let gaps = number(&jetstream.stream(stream).await?, "/state/num_deleted");
     if gaps > MOST {
         tracing::warn!(
             stream,
@@ -83,7 +84,7 @@ async fn lay(jetstream: &JetStream, stream: &str, consumers: &[Value]) -> Result
         );
         return Ok(());
     }
-    let detailed = jetstream.api(&call, &json!({ "deleted_details": true })).await?;
+    let detailed = jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({ "deleted_details": true })).await?;
     for consumer in waiting {
         let acks = stream::iter(suspects(stream, consumer, &detailed));
         let acks = acks.map(|reply| async move { jetstream.acknowledge(&reply, Ack::Done, true).await });
@@ -100,10 +101,6 @@ fn suspects(stream: &str, consumer: &Value, detailed: &Value) -> Vec<String> {
     let deleted = detailed.pointer("/state/deleted").and_then(Value::as_array).into_iter().flatten();
     let suspects = deleted.filter_map(Value::as_u64).filter(|sequence| *sequence > floor && *sequence <= last);
     suspects.map(|sequence| format!("$JS.ACK.{stream}.{name}.1.{sequence}.0.0.0")).collect()
-}
-
-fn number(answer: &Value, pointer: &str) -> u64 {
-    answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::InvalidHeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -247,6 +248,17 @@ pub fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
         // Only a map of 32,768 names is full.
         drop(headers.try_insert(HeaderName::from_static(name), value));
     }
+}
+
+/// The `Authorization` of a user and a password. Neither a log nor a `Debug` shows it.
+///
+/// # Errors
+/// None that base64 can bring about.
+pub fn basic_auth(user: &[u8], password: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
+    let credentials = BASE64_STANDARD.encode([user, b":", password].concat());
+    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes.

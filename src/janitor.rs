@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    jetstream::{ApiError, JetStream, own_headers},
+    jetstream::{ApiError, JetStream, allows_schedules, number, own_headers},
     names::Names,
     timer::{Timer, brought_due, due_in, remaining},
 };
@@ -38,12 +38,12 @@ pub async fn run(jetstream: &JetStream, names: &Names, timer: Timer) {
     loop {
         sleep(period).await;
         period = PERIOD;
-        let Ok(stream) = jetstream.api(&format!("STREAM.INFO.{}", names.retries), &json!({})).await else { continue };
-        if stream.pointer("/state/messages").and_then(Value::as_u64) == Some(0) {
+        let Ok(stream) = jetstream.stream(&names.retries).await else { continue };
+        if number(&stream, "/state/messages") == 0 {
             continue;
         }
-        // A server that does not know the setting does not give it back. It may have been another one a moment ago.
-        let schedules = stream.pointer("/config/allow_msg_schedules").and_then(Value::as_bool) == Some(true);
+        // Asked anew each time: it may have been another server a moment ago.
+        let schedules = allows_schedules(&stream);
         let made = jetstream.link().borrow().made;
         let lately = looked.is_some_and(|(at, on)| on == made && at.elapsed() < SELDOM);
         if lately && !schedules && timer != Timer::Schedules {

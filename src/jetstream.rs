@@ -21,6 +21,7 @@ use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     clock::BrokerClock,
     connect::Link,
+    names::is_brokers,
 };
 
 /// How long one question to the broker may take: any API call can hang.
@@ -117,6 +118,30 @@ impl JetStream {
             }),
             None => Ok(answer),
         }
+    }
+
+    /// What the broker knows of a stream.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn stream(&self, stream: &str) -> Result<Value, ApiError> {
+        self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await
+    }
+
+    /// What the broker knows of a consumer.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn consumer(&self, stream: &str, consumer: &str) -> Result<Value, ApiError> {
+        self.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
+    }
+
+    /// What the broker knows of a stream's consumers, of the first 256 at least: nobody needs as many.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn consumers(&self, stream: &str) -> Result<Value, ApiError> {
+        self.api(&format!("CONSUMER.LIST.{stream}"), &json!({ "offset": 0 })).await
     }
 
     /// One question and its answer. Nothing is queued while the connection is down: what the client would send
@@ -245,6 +270,17 @@ pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The number at this place of an answer; 0 where there is none.
+pub fn number(answer: &Value, pointer: &str) -> u64 {
+    answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Whether a stream allows message schedules, by what the broker knows of it: a server that does not know the setting does not
+/// give it back.
+pub fn allows_schedules(stream: &Value) -> bool {
+    stream.pointer("/config/allow_msg_schedules").and_then(Value::as_bool) == Some(true)
+}
+
 fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
     serde_json::from_slice(answer).map_err(|_| BrokerError::Unavailable("the answer is no JSON".to_owned()))
 }
@@ -253,7 +289,7 @@ fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
 pub fn own_headers(block: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
-        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-")) {
+        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !is_brokers(name)) {
             headers.append(name, value.trim());
         }
     }
@@ -302,7 +338,7 @@ impl Broker for JetStream {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);
         // Asked anew each time: an operator may have given the stream replicas since the start.
-        let found = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await.map_err(|error| match error {
+        let found = self.stream(stream).await.map_err(|error| match error {
             ApiError::Silent(error) => error,
             error => BrokerError::Unavailable(error.to_string()),
         })?;

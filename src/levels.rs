@@ -15,16 +15,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     broker::{Ack, Arrival, Ask, Broker, BrokerError, Source},
     consumer::{Bound, Consumer},
-    jetstream::{ApiError, JetStream},
+    jetstream::{ApiError, JetStream, number},
     names::Names,
-    timer::{Timer, brought_due, remaining},
+    pause::Pause,
+    timer::{HIGHEST, Timer, brought_due, remaining},
 };
 
 /// How soon a message is brought again after its mover died. Nothing runs under this lease but a publish.
@@ -56,16 +57,19 @@ pub struct Level {
 /// # Errors
 /// Where the broker does not answer.
 pub async fn look(jetstream: &JetStream, names: &Names) -> Result<Vec<Level>, ApiError> {
-    let answer = jetstream.api(&format!("CONSUMER.LIST.{}", names.retries), &json!({ "offset": 0 })).await?;
-    Ok(levels(&answer))
+    Ok(levels(&jetstream.consumers(&names.retries).await?))
+}
+
+/// The levels that have none.
+pub fn absent(found: &[Level]) -> impl Iterator<Item = u32> {
+    (0..=HIGHEST).filter(|k| found.iter().all(|level| level.k != *k))
 }
 
 fn levels(answer: &Value) -> Vec<Level> {
     let list = |name: &str| answer.get(name).and_then(Value::as_array).into_iter().flatten();
-    let number = |info: &Value, name: &str| info.get(name).and_then(Value::as_u64).unwrap_or_default();
     let told = list("consumers").filter_map(|info| {
         let k = Names::level_of(info.get("name")?.as_str()?)?;
-        let held = number(info, "num_pending").saturating_add(number(info, "num_ack_pending"));
+        let held = number(info, "/num_pending").saturating_add(number(info, "/num_ack_pending"));
         Some(Level { k, held, settings: info.get("config").cloned() })
     });
     // Those whose own server did not answer in time.
@@ -121,15 +125,14 @@ impl Mover {
     }
 
     async fn run(mut self) {
-        let mut pause = PAUSE.0;
+        let mut pause = Pause::new(PAUSE);
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
             match self.round().await {
-                Ok(()) => pause = PAUSE.0,
+                Ok(()) => pause.reset(),
                 Err(error) => {
                     tracing::debug!(%error, "moving again");
-                    let _ = stop.run_until_cancelled(sleep(pause)).await;
-                    pause = PAUSE.1.min(pause * 2);
+                    let _ = stop.run_until_cancelled(pause.rest()).await;
                 }
             }
         }
@@ -202,6 +205,8 @@ async fn moved(jetstream: &JetStream, names: &Names, arrival: &Arrival) -> Ack {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

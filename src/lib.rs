@@ -24,6 +24,7 @@ pub mod advice;
 pub mod connect;
 pub mod broker;
 pub mod clock;
+pub mod pause;
 pub mod jetstream;
 pub mod streams;
 pub mod serve;

@@ -9,6 +9,8 @@ use std::{
 
 /// Headers with this prefix are ours.
 pub const PREFIX: &str = "Queue-Worker-";
+/// Headers with this prefix, in any case, are the broker's: a copied roll-up or schedule header can wipe a stream.
+const BROKERS: &str = "nats-";
 /// Clones between a message and its first arrival.
 pub const HOP: &str = "Queue-Worker-Hop";
 /// Attempts made.
@@ -46,6 +48,20 @@ pub const REDRIVES: &str = "Queue-Worker-Redrives";
 pub const CAUSE: &str = "Queue-Worker-Cause";
 /// RFC 3339, when it died.
 pub const FAILED_AT: &str = "Queue-Worker-Failed-At";
+
+/// Whether a header is the broker's own.
+pub fn is_brokers(header: &str) -> bool {
+    begins(header, BROKERS)
+}
+
+/// Whether a header is ours.
+pub fn is_ours(header: &str) -> bool {
+    begins(header, PREFIX)
+}
+
+fn begins(header: &str, prefix: &str) -> bool {
+    header.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
 
 /// What the program calls everything that belongs to one queue.
 #[derive(Debug, Clone)]

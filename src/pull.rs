@@ -12,13 +12,13 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     broker::{Arrival, Ask, Broker, BrokerError, Source},
     delivery::Delivery,
     invoke::Gateway,
+    pause::Pause,
     permits::{Lane, Permit},
     worker::Worker,
 };
@@ -48,20 +48,19 @@ pub struct Pull<B, G, S> {
 impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
     /// Pulls until told to stop, then hands back what was delivered and not begun.
     pub async fn run(mut self) {
-        let mut pause = PAUSE.0;
+        let mut pause = Pause::new(PAUSE);
         let mut hungry = false;
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
             match self.round(hungry).await {
                 Ok(more) => {
                     hungry = more;
-                    pause = PAUSE.0;
+                    pause.reset();
                 }
                 Err(error) => {
                     hungry = false;
                     tracing::debug!(parked = self.parked, %error, "pulling again");
-                    let _ = stop.run_until_cancelled(sleep(pause)).await;
-                    pause = PAUSE.1.min(pause * 2);
+                    let _ = stop.run_until_cancelled(pause.rest()).await;
                 }
             }
             self.lane.set_hungry(hungry);

@@ -5,9 +5,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_nats::HeaderMap;
-use tokio::time::sleep;
-
 use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     delivery::Delivery,
@@ -17,9 +14,11 @@ use crate::{
     metrics::Metrics,
     names::{self, Names},
     parcel::TooLarge,
+    pause::Pause,
     telemetry,
     timer::{Timer, due_after},
 };
+use async_nats::HeaderMap;
 
 /// The pause before a broker that did not answer is asked again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -212,7 +211,7 @@ impl<B: Broker> Settle<B> {
     where
         F: Future<Output = Result<T, BrokerError>>,
     {
-        let mut pause = PAUSE.0;
+        let mut pause = Pause::new(PAUSE);
         let mut said = false;
         loop {
             if !delivery.lease.holds() {
@@ -228,8 +227,7 @@ impl<B: Broker> Settle<B> {
                     }
                 }
             }
-            sleep(pause).await;
-            pause = PAUSE.1.min(pause * 2);
+            pause.rest().await;
         }
     }
 }

@@ -26,7 +26,7 @@ use async_nats::{HeaderMap, Message as Incoming, Subject, SubscribeError, Subscr
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::SelectAll};
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout_at},
@@ -44,6 +44,7 @@ use crate::{
     broker::{Broker, BrokerError, Record},
     jetstream::{ApiError, JetStream},
     metrics::Exposition,
+    pause::Pause,
 };
 
 /// The bridges of all replicas.
@@ -58,10 +59,8 @@ const STORING: usize = 256;
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long a broker that says no is asked again: a stream that is full may be so for a moment.
 const REFUSAL: Duration = Duration::from_secs(2);
-/// The first pause between two tries.
-const PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two tries, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A number of more digits than nats-server reads.
 const UNREADABLE: u64 = 1_000_000_000_000;
 
@@ -162,13 +161,13 @@ impl Desk {
     async fn streams_stand(&self) {
         for channel in &self.channels {
             while self.ask_for(channel).await.is_err() {
-                sleep(PAUSE).await;
+                sleep(PAUSE.0).await;
             }
         }
     }
 
     async fn ask_for(&self, channel: &Channel) -> Result<Value, ApiError> {
-        self.jetstream.api(&format!("STREAM.INFO.{}", channel.stream), &json!({})).await
+        self.jetstream.stream(&channel.stream).await
     }
 
     /// Asks the broker something, and so waits until it has done all that it was told before, if it can be reached.
@@ -245,7 +244,7 @@ impl Desk {
 
     /// Tries to store a record for as long as that makes sense. Whether it is new.
     async fn deposit(&self, record: &Record, received: Instant) -> Result<bool, BrokerError> {
-        let mut pause = PAUSE;
+        let mut pause = Pause::new(PAUSE);
         let mut refused_since = None;
         // Given back between the tries, so that a queue which takes nothing does not hold up the others. Never closed. What is
         // stored after its client gave up would be an invocation that its caller was told had failed.
@@ -265,8 +264,7 @@ impl Desk {
                 return Err(error);
             }
             tracing::debug!(guid = record.id, %error, "NATS Streaming: not stored yet");
-            sleep(pause).await;
-            pause = LONGEST_PAUSE.min(pause * 2);
+            pause.rest().await;
         }
         Err(BrokerError::Unavailable(format!("not for {} s", SILENCE.as_secs())))
     }

@@ -85,8 +85,7 @@ pub async fn missing(jetstream: &JetStream, names: &Names, ready: &Ready, dead: 
         return Ok(None);
     }
     let found = levels::look(jetstream, names).await?;
-    let gone = (0..=timer::HIGHEST).find(|k| found.iter().all(|level| level.k != *k));
-    Ok(gone.map(|k| format!("consumer {} of stream {}", Names::level_consumer(k), names.retries)))
+    Ok(levels::absent(&found).next().map(|k| format!("consumer {} of stream {}", Names::level_consumer(k), names.retries)))
 }
 
 /// Brings about, or with `nats_manage=false` only looks for, everything the queue needs.
@@ -203,7 +202,7 @@ impl Setup<'_> {
 
     /// The stream's configuration; made as `wanted` if there is none.
     async fn stream(&self, stream: &str, wanted: Value) -> Result<Value, SetupError> {
-        let found = match self.jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({})).await {
+        let found = match self.jetstream.stream(stream).await {
             Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
                 return Err(SetupError::Never(format!("there is no stream {stream}, and nats_manage=false: create it as {wanted}")));
             }

@@ -135,7 +135,7 @@ pub fn brought_due(names: &Names, subject: &str, sequence: u64, headers: &Header
     };
     let mut kept = HeaderMap::new();
     for (name, values) in headers.iter() {
-        if !name.to_string().to_ascii_lowercase().starts_with("nats-") {
+        if !names::is_brokers(name.as_ref()) {
             values.iter().for_each(|value| kept.append(name.clone(), value.clone()));
         }
     }

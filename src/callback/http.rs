@@ -15,9 +15,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{
     Client,
@@ -30,7 +29,7 @@ use url::{Host, Url};
 use super::{Post, Posting, Refused, address::is_public, sign::SecretsError, sign::Signer};
 use crate::{
     config,
-    invoke::root,
+    invoke::{basic_auth, root},
     judge::{Outcome, Reply},
 };
 
@@ -140,12 +139,11 @@ fn authorize(headers: &mut HeaderMap, url: &mut Url) {
         return;
     }
     let plain = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
-    let login = [plain(url.username()), b":".to_vec(), plain(url.password().unwrap_or_default())].concat();
+    let login = basic_auth(&plain(url.username()), &plain(url.password().unwrap_or_default()));
     // Both are refused only by URLs that cannot have credentials.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(login))) {
-        value.set_sensitive(true);
+    if let Ok(value) = login {
         // Only a map of 32,768 names is full.
         drop(headers.try_insert(header::AUTHORIZATION, value));
     }
@@ -187,6 +185,8 @@ fn is_private(error: &reqwest::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
 use reqwest::{Client, redirect};
 use serde::Deserialize;
@@ -15,7 +14,11 @@ use tokio::{
 use url::Url;
 
 use super::Annotations;
-use crate::{decode::FunctionName, invoke::root, policy::ANNOTATIONS};
+use crate::{
+    decode::FunctionName,
+    invoke::{basic_auth, root},
+    policy::ANNOTATIONS,
+};
 
 /// How long a look-up may take, its wait for its turn included.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -112,11 +115,7 @@ pub(super) fn login(folder: &Path) -> std::io::Result<HeaderValue> {
     // An editor's newline at the end belongs to nobody's password.
     let read = |name| std::fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
     let (user, password) = (read("basic-auth-user")?, read("basic-auth-password")?);
-    let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
-    let mut login = HeaderValue::try_from(format!("Basic {credentials}")).map_err(std::io::Error::other)?;
-    // Neither a log nor a `Debug` shows a header of this kind.
-    login.set_sensitive(true);
-    Ok(login)
+    basic_auth(user.as_bytes(), password.as_bytes()).map_err(std::io::Error::other)
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::{
     jetstream::{ApiError, nanoseconds},
     levels,
     names::Names,
-    timer,
 };
 
 /// How many deliveries of a consumer may be unacknowledged, over all workers.
@@ -22,7 +21,7 @@ const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
 impl Setup<'_> {
     pub(super) async fn consumer(&self, stream: &str, consumer: &str, filter: &str, deliver: Option<&str>) -> Result<Bound, SetupError> {
         let least_pending = u64::try_from(self.config.max_inflight).unwrap_or(u64::MAX / 4).saturating_mul(4);
-        let found = match self.jetstream.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await {
+        let found = match self.jetstream.consumer(stream, consumer).await {
             Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => {
                 let Some(deliver) = deliver else {
                     return Err(SetupError::Never(format!(
@@ -129,8 +128,7 @@ impl Setup<'_> {
         let stream = &self.names.retries;
         let found = levels::look(self.jetstream, self.names).await;
         let found = found.map_err(|error| explain(&error, &format!("the consumers of stream {stream}")))?;
-        let missing = (0..=timer::HIGHEST).filter(|k| found.iter().all(|level| level.k != *k));
-        let mut wanted = missing.map(|k| {
+        let mut wanted = levels::absent(&found).map(|k| {
             let consumer = Names::level_consumer(k);
             let settings = json!({
                 "durable_name": consumer, "filter_subject": self.names.level_subjects(k), "deliver_policy": "all", "ack_policy": "explicit",
