@@ -206,15 +206,26 @@ impl Setup<'_> {
             Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
                 return Err(SetupError::Never(format!("there is no stream {stream}, and nats_manage=false: create it as {wanted}")));
             }
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {
-                let made = self.jetstream.api(&format!("STREAM.CREATE.{stream}"), &wanted).await;
-                let made = made.map_err(|error| explain(&error, &format!("stream {stream} cannot be created")))?;
-                tracing::info!(stream, "created the stream");
-                made
-            }
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => self.make_stream(stream, &wanted).await?,
             other => other.map_err(|error| explain(&error, &format!("stream {stream}")))?,
         };
         found.get("config").cloned().ok_or_else(|| SetupError::NotNow(format!("stream {stream}: an answer without its configuration")))
+    }
+
+    /// Makes the stream, unless another worker is quicker. What a broker says then differs: that the name is in use, or that
+    /// the subjects overlap with those of what the other has just made.
+    async fn make_stream(&self, stream: &str, wanted: &Value) -> Result<Value, SetupError> {
+        let refused = match self.jetstream.api(&format!("STREAM.CREATE.{stream}"), wanted).await {
+            Ok(made) => {
+                tracing::info!(stream, "created the stream");
+                return Ok(made);
+            }
+            Err(refused) => refused,
+        };
+        self.jetstream.stream(stream).await.map_err(|error| match error {
+            ApiError::Refused { code: code::STREAM_NOT_FOUND, .. } => explain(&refused, &format!("stream {stream} cannot be created")),
+            error => explain(&error, &format!("stream {stream}")),
+        })
     }
 
     /// Raises what is lower than `least`, and with `schedules` turns message schedules on. All else stays as it was found.

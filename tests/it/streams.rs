@@ -50,6 +50,19 @@ async fn what_is_missing_is_made_as_promised() {
 }
 
 #[tokio::test]
+async fn workers_that_start_together_share_what_one_of_them_made() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let queues: Vec<_> = (0..20).map(|n| format!("q{n}")).collect();
+    let settings = Worker::of(&nats, &gateway).set("queue_name", queues.join(","));
+    let workers: Vec<_> = (0..10).map(|_| settings.spawn()).collect();
+    for worker in &workers {
+        worker.ready().await;
+    }
+    assert_eq!(nats.streams().await.len(), 3 * queues.len());
+}
+
+#[tokio::test]
 async fn the_limits_of_the_dead_letters_are_the_operators_choice_when_the_stream_is_made() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
