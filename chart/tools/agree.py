@@ -1,6 +1,6 @@
 """Holds the chart to the program: its settings and their defaults, its metrics and its version.
 
-What the program has is read from the project's README, whose tables tests/tidy.rs holds to the program's own.
+What the program has is read from docs/settings.md and docs/metrics.md, whose tables tests/tidy.rs holds to the program's own.
 
 usage: agree.py ROOT
 """
@@ -26,14 +26,14 @@ WITHOUT_A_VALUE = {
 OWN_DEFAULTS = {"gatewayUrl"}
 
 
-def table(readme, header):
-    """The rows of the table whose header row begins so, as lists of cells."""
-    lines = iter(readme.splitlines())
+def table(path, header):
+    """The rows of the table in that file whose header row begins so, as lists of cells."""
+    lines = iter(path.read_text().splitlines())
     for line in lines:
         if line.startswith(header):
             break
     else:
-        sys.exit(f"README.md has no table {header}")
+        sys.exit(f"{path} has no table {header}")
     next(lines)
     rows = []
     for line in lines:
@@ -50,8 +50,7 @@ def camel(name):
 
 def faults(root):
     chart = root / "chart/queue-worker"
-    readme = (root / "README.md").read_text()
-    defaults = {row[0]: row[2] for row in table(readme, "| setting | also | default")}
+    defaults = {row[0]: row[2] for row in table(root / "docs/settings.md", "| setting | also | default")}
     values = yaml.safe_load((chart / "values.yaml").read_text())
     schema = json.loads((chart / "values.schema.json").read_text())
     settings = re.search(r'define "queue-worker.settings" -}}(.*?){{', (chart / "templates/_settings.tpl").read_text(), re.S)
@@ -79,7 +78,7 @@ def faults(root):
     for key in values.keys() ^ (schema["properties"].keys() - {"global"}):
         yield f"{key}: only one of values.yaml and values.schema.json has it"
 
-    metrics = {row[0] for row in table(readme, "| metric | labels")}
+    metrics = {row[0] for row in table(root / "docs/metrics.md", "| metric | labels")}
     rules = [rule for group in yaml.safe_load((chart / "files/alerts.yaml").read_text())["groups"] for rule in group["rules"]]
     sources = {f"alert {rule['alert']}": rule["expr"] for rule in rules}
     sources |= {path.name: path.read_text() for path in (chart / "templates").glob("*scale*.yaml")}

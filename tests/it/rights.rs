@@ -23,7 +23,7 @@ enum Right {
     Subscribe(&'static str),
 }
 
-/// What a worker needs, what for, and whether it does so with `nats_manage=false`, too: the rows of the README's table.
+/// What a worker needs, what for, and whether it does so with `nats_manage=false`, too: the rows of the table in docs/operating.md.
 const RIGHTS: &[(Right, &str, bool)] = &[
     (Subscribe("{nats_inbox_prefix}.>"), "reading answers and deliveries", true),
     (Publish("$JS.API.STREAM.INFO.*"), "looking for the streams", true),
@@ -40,9 +40,10 @@ const RIGHTS: &[(Right, &str, bool)] = &[
 ];
 
 #[test]
-fn the_readme_lists_the_rights() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let rows = readme.lines().skip_while(|line| !line.starts_with("| to | the subject |")).skip(2).take_while(|line| line.starts_with('|'));
+fn the_documentation_lists_the_rights() {
+    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
+    let rows =
+        document.lines().skip_while(|line| !line.starts_with("| to | the subject |")).skip(2).take_while(|line| line.starts_with('|'));
     let expected = RIGHTS.iter().map(|(right, what, always)| {
         let (verb, subject) = match right {
             Publish(subject) => ("publish", subject),
