@@ -1,7 +1,7 @@
-.PHONY: help bars chart-test demo image image-test test
+.PHONY: help bars chart-install-test chart-test demo image image-test test
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Watch a call fail, back off, recover, and another end as a dead letter (about a minute; then it stays up)
 	@examples/demo.sh
@@ -9,7 +9,7 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # The servers are found before cargo starts, so that their absence is one clear line and not a failing test. What speaks to a
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh examples/demo.sh chart/test.sh .ci/run .image/build .image/enter; do \
+	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
@@ -31,6 +31,9 @@ bars: ## Measure the worker against its bars, in full size (about a quarter of a
 # Apart from `make test`: it needs Go and Python, and a network the first time.
 chart-test: ## Everything that must hold for the chart (half a minute; some more the first time, when it builds its tools)
 	chart/test.sh
+
+chart-install-test: ## Install the chart in a real Kubernetes without nodes (needs Go and Python; a quarter of an hour the first time)
+	chart/cluster.sh
 
 image: ## Build the image, with Docker
 	docker build --tag queue-worker --label org.opencontainers.image.revision="$$(git describe --always --dirty)" .
