@@ -1,4 +1,5 @@
-//! Where this worker differs from the community edition's: those lines of the README's table that no other scenario holds.
+//! Where this worker differs from the community edition's: those lines of the table in docs/migrating.md that no other
+//! scenario holds.
 
 use std::io::Write;
 
