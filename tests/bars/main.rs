@@ -15,6 +15,7 @@
 mod support;
 
 mod chaos;
+mod cost;
 mod fairness;
 mod footprint;
 mod killer;
