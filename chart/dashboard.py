@@ -52,7 +52,7 @@ ROWS = [
             ("max by (queue_name, function_name) (queue_worker_pending_messages{FUNCTION})", "{{queue_name}} {{function_name}}")],
             "Messages that no worker has taken yet. all-functions: the gateway's subjects do not tell them apart."),
         ("Age of the oldest message", "s", "lines", [("max by (queue_name) (queue_worker_oldest_pending_age_seconds{QUEUE})", "{{queue_name}}")],
-            "Of those that no worker has taken yet."),
+            "Of those that no worker has taken yet, fresh or due. QueueWorkerBacklogOld looks at this."),
         ("Calls in flight", "short", "areas", [
             ("sum by (function_name) (queue_worker_function_invocation_inflight{FUNCTION})", "{{function_name}}")],
             "max_inflight in each replica is the most there can be. At the limit, messages wait."),
@@ -80,6 +80,12 @@ ROWS = [
         ("Look-ups of functions", "ops", "areas", [
             ("sum by (result) (rate(queue_worker_function_lookups_total{PROCESS}[$__rate_interval]))", "{{result}}")],
             "With function_lookup. While they fail, the worker's settings stand in for functions' own retry policies."),
+    ]),
+    ("Nothing may lie here", [
+        ("Messages for nobody", "short", "lines", [("max by (queue_name) (queue_worker_orphaned_messages{QUEUE})", "{{queue_name}}")],
+            "Stored, but neither pending nor parked nor in a worker's hands. QueueWorkerOrphans looks at this."),
+        ("Overdue retries", "short", "lines", [("max by (queue_name) (queue_worker_overdue_holders{QUEUE})", "{{queue_name}}")],
+            "Parked, and a minute or more past their due time. QueueWorkerRetriesOverdue looks at this."),
     ]),
     ("Dead letters", [
         ("Dead letters by cause", "short", "bars", [

@@ -7,7 +7,7 @@ use std::{task::Poll, time::Duration};
 
 use async_nats::{Message, StatusCode, Subscriber, jetstream};
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
@@ -227,6 +227,14 @@ impl Source for Consumer {
     }
 }
 
+/// What a consumer takes, by what the broker knows of it.
+pub fn filters(consumer: &Value) -> Vec<&str> {
+    let one = consumer.pointer("/config/filter_subject").and_then(Value::as_str).filter(|filter| !filter.is_empty());
+    let several = consumer.pointer("/config/filter_subjects").and_then(Value::as_array).into_iter().flatten();
+    let filters: Vec<_> = several.filter_map(Value::as_str).chain(one).collect();
+    if filters.is_empty() { vec![">"] } else { filters }
+}
+
 /// The next message in one of the retired inboxes, and when it was asked for.
 async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
     std::future::poll_fn(|context| {
@@ -240,4 +248,21 @@ async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_without_filters_takes_all() {
+        for (config, expected) in [
+            (json!({}), vec![">"]),
+            (json!({ "filter_subject": "" }), vec![">"]),
+            (json!({ "filter_subject": "q" }), vec!["q"]),
+            (json!({ "filter_subjects": ["q", "r.>"] }), vec!["q", "r.>"]),
+        ] {
+            assert_eq!(filters(&json!({ "config": config })), expected);
+        }
+    }
 }

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::Broker,
-    consumer::Bound,
+    consumer::{Bound, filters},
     decode::FunctionName,
     jetstream::{ApiError, JetStream, allows_schedules, number},
     levels,
     metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     names::Names,
+    orphans::{Orphans, is_work_queue},
 };
 
 /// How many pages of subjects are asked for at most; the broker puts 100,000 on one.
@@ -40,6 +41,8 @@ pub struct Gauge {
     pub dead_letters: bool,
     /// The queue's metrics.
     pub metrics: Metrics,
+    /// What lies there for nobody.
+    pub orphans: Arc<tokio::sync::Mutex<Orphans>>,
 }
 
 impl Gauges {
@@ -48,7 +51,8 @@ impl Gauges {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(gauge);
     }
 
-    /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, and holds up no other.
+    /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, but for those that would say that
+    /// all is well; and it holds up no other.
     pub async fn refresh(self) {
         let gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         join_all(gauges.iter().map(Gauge::refresh)).await;
@@ -57,43 +61,54 @@ impl Gauges {
 
 impl Gauge {
     async fn refresh(&self) {
-        match self.read().await {
-            Ok(depth) => self.metrics.set_depth(depth),
-            Err(error) => tracing::debug!(queue = self.names.queue, %error, "the queue's depth is not known"),
+        // Whoever stops waiting for the answers shows none.
+        self.metrics.set_oldest_pending(None);
+        self.metrics.set_orphaned(None);
+        if let Err(error) = self.show().await {
+            self.metrics.set_overdue(None);
+            tracing::debug!(queue = self.names.queue, %error, "the queue's depth is not known");
         }
     }
 
-    /// Fails where the broker does not answer one of the questions.
-    async fn read(&self) -> Result<Depth, ApiError> {
+    async fn show(&self) -> Result<(), ApiError> {
+        let (depth, oldest) = self.read().await?;
+        self.metrics.set_depth(depth);
+        self.metrics.set_oldest_pending(Some(oldest));
+        let orphans = self.orphans.lock().await.count(&self.jetstream, &self.names, &self.fresh).await?;
+        self.metrics.set_orphaned(Some(orphans));
+        Ok(())
+    }
+
+    /// How much there is, and the age of the oldest message that waits for a worker. Fails where the broker does not answer one of
+    /// the questions.
+    async fn read(&self) -> Result<(Depth, Duration), ApiError> {
         let names = &self.names;
         let consumer = self.jetstream.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
         let (pending, unsettled) = (number(&consumer, "/num_pending"), number(&consumer, "/num_ack_pending"));
-        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a consumer.
-        let next = number(&consumer, "/delivered/stream_seq").saturating_add(1);
         let queue = self.jetstream.stream(&names.stream).await?;
         // Only a work queue holds just what is not settled.
-        let is_work_queue = queue.pointer("/config/retention").and_then(Value::as_str) == Some("workqueue");
-        let backlogs = match self.functions.as_ref().filter(|_| is_work_queue) {
+        let backlogs = match self.functions.as_ref().filter(|_| is_work_queue(&queue)) {
             Some(filter) => Some(self.backlogs(filter, pending.saturating_add(unsettled)).await?),
             None => None,
         };
-        Ok(Depth {
+        let due = self.jetstream.consumer(&names.retries, "due").await?;
+        let oldest = self.age(&names.stream, &consumer).await?.max(self.age(&names.retries, &due).await?);
+        let depth = Depth {
             pending,
             backlogs,
             submitted: number(&queue, "/state/last_seq"),
-            parked: self.parked().await?,
+            parked: self.parked(&due).await?,
             dead: if self.dead_letters { number(&self.jetstream.stream(&names.dead).await?, "/state/messages") } else { 0 },
-            oldest_pending: if pending > 0 { self.age(next).await? } else { None },
-        })
+        };
+        Ok((depth, oldest))
     }
 
     /// How many retries wait for their due time.
-    async fn parked(&self) -> Result<u64, ApiError> {
+    async fn parked(&self, due: &Value) -> Result<u64, ApiError> {
         let retries = self.jetstream.stream(&self.names.retries).await?;
         if allows_schedules(&retries) {
             // Nobody counts the holders; they are what is not due.
-            let due = self.jetstream.consumer(&self.names.retries, "due").await?;
-            let unsettled = number(&due, "/num_pending").saturating_add(number(&due, "/num_ack_pending"));
+            let unsettled = number(due, "/num_pending").saturating_add(number(due, "/num_ack_pending"));
             return Ok(number(&retries, "/state/messages").saturating_sub(unsettled));
         }
         // Old servers keep acknowledged messages after a crash: only the consumers know what is not settled.
@@ -118,15 +133,26 @@ impl Gauge {
         Ok(backlogs)
     }
 
-    /// The age of the first message from `sequence` on.
-    async fn age(&self, sequence: u64) -> Result<Option<Duration>, ApiError> {
-        let question = json!({ "seq": sequence, "next_by_subj": ">" });
-        let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{}", self.names.stream), &question).await {
-            Err(ApiError::Refused { .. }) => return Ok(None),
-            other => other?,
-        };
-        let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
-        Ok(stored.map(|stored: SystemTime| self.jetstream.now().duration_since(stored).unwrap_or_default()))
+    /// The age of the first message that a consumer has not delivered yet; 0 where there is none.
+    async fn age(&self, stream: &str, consumer: &Value) -> Result<Duration, ApiError> {
+        if number(consumer, "/num_pending") == 0 {
+            return Ok(Duration::ZERO);
+        }
+        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a consumer.
+        let next = number(consumer, "/delivered/stream_seq").saturating_add(1);
+        let mut oldest = Duration::ZERO;
+        for filter in filters(consumer) {
+            let question = json!({ "seq": next, "next_by_subj": filter });
+            let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{stream}"), &question).await {
+                // There is none, or a worker has just taken it.
+                Err(ApiError::Refused { .. }) => continue,
+                other => other?,
+            };
+            let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
+            let age = stored.and_then(|stored: SystemTime| self.jetstream.now().duration_since(stored).ok());
+            oldest = oldest.max(age.unwrap_or_default());
+        }
+        Ok(oldest)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Looks after parked retries whose schedule did not fire. Where the stream has schedules, a holder that is overdue by a minute
 //! (a server's bug) is moved to where its schedule would have sent it. Where it has none any more (a downgrade), nobody
 //! else wakes the holders, and each is moved when it is due. Each round also asks for the broker's time, which the clock
-//! learns from.
+//! learns from, and counts what it finds overdue, there and in the levels: moved or not, for one that is moved time and
+//! again says as much about the broker as one that cannot be.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     jetstream::{ApiError, JetStream, allows_schedules, number, own_headers},
+    levels,
+    metrics::Metrics,
     names::Names,
     timer::{Timer, brought_due, due_in, remaining},
 };
@@ -25,89 +28,111 @@ const ALONE: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(300);
 /// A holder that has a schedule may be this late: then it did not fire.
 const GRACE: Duration = Duration::from_secs(60);
+/// What the header begins with that makes the broker wake a message.
+const SCHEDULE: &[u8] = b"\r\nNats-Schedule:";
 /// How many holders one round looks at; the next goes on behind them.
 const ROUND: usize = 200;
-/// The most bytes that one round reads.
+/// How many of these are the oldest of all, whatever the last round saw: one that never fires is among them in the end.
+const OLDEST: usize = 50;
+/// The most bytes that one round reads, half of them of the oldest.
 const BYTES: usize = 8 << 20;
 
 /// Runs until dropped. `timer` is what this worker parks retries with.
-pub async fn run(jetstream: &JetStream, names: &Names, timer: Timer) {
-    let (mut from, mut period) = (1, ALONE);
-    // When, and on which connection, holders were last looked for where nothing else wakes them.
-    let mut looked: Option<(Instant, u64)> = None;
+pub async fn run(jetstream: &JetStream, names: &Names, timer: Timer, metrics: &Metrics) {
+    let mut janitor = Janitor { jetstream, names, timer, from: 1, looked: None, period: ALONE };
     loop {
-        sleep(period).await;
-        period = PERIOD;
-        let Ok(stream) = jetstream.stream(&names.retries).await else { continue };
-        if number(&stream, "/state/messages") == 0 {
-            continue;
+        sleep(janitor.period).await;
+        janitor.period = PERIOD;
+        let overdue = janitor.look().await;
+        if let Err(error) = &overdue {
+            tracing::debug!(%error, "overdue retries were not looked for");
         }
-        // Asked anew each time: it may have been another server a moment ago.
-        let schedules = allows_schedules(&stream);
-        let made = jetstream.link().borrow().made;
-        let lately = looked.is_some_and(|(at, on)| on == made && at.elapsed() < SELDOM);
-        if lately && !schedules && timer != Timer::Schedules {
-            continue;
-        }
-        match round(jetstream, names, schedules, &mut from).await {
-            Ok(seen) => {
-                if seen.moved > 0 {
-                    tracing::warn!(moved = seen.moved, "parked retries that no schedule woke have been moved to the due ones");
-                }
-                looked = (!seen.alone).then(|| (Instant::now(), made));
-                period = if seen.alone { ALONE } else { PERIOD };
-            }
-            Err(error) => tracing::debug!(%error, "overdue retries were not looked for"),
-        }
+        metrics.set_overdue(overdue.ok());
     }
+}
+
+struct Janitor<'a> {
+    jetstream: &'a JetStream,
+    names: &'a Names,
+    timer: Timer,
+    /// Where the next round goes on.
+    from: u64,
+    /// When, and on which connection, holders were last looked for where nothing else wakes them.
+    looked: Option<(Instant, u64)>,
+    period: Duration,
 }
 
 /// What a round saw.
 #[derive(Default)]
 struct Seen {
     moved: usize,
+    overdue: u64,
     /// Whether there are holders and no schedules.
     alone: bool,
 }
 
-/// Moves the overdue among the next holders, from the sequence `from` on.
-async fn round(jetstream: &JetStream, names: &Names, schedules: bool, from: &mut u64) -> Result<Seen, ApiError> {
-    let mut seen = Seen::default();
-    let now = jetstream.now_at_least();
-    let mut bytes = 0;
-    // A round that comes to the end leaves the next one to begin anew.
-    let mut next = std::mem::replace(from, 1);
-    for _ in 0..ROUND {
-        let question = json!({ "seq": next, "next_by_subj": names.holder_subjects() });
-        let answer = match jetstream.api(&format!("STREAM.MSG.GET.{}", names.retries), &question).await {
-            Ok(answer) => answer,
-            Err(ApiError::Refused { .. }) => return Ok(seen),
-            Err(error) => return Err(error),
-        };
-        let Some(holder) = answer.get("message").and_then(Holder::read) else { return Ok(seen) };
-        next = holder.sequence + 1;
-        bytes += holder.payload.len();
-        seen.alone = !schedules;
-        let asleep = match due_in(&holder.headers) {
-            Some(due) if schedules => due + GRACE < now,
-            None if schedules => false,
-            _ => remaining(&holder.headers, now).is_zero(),
-        };
-        if asleep {
-            let subject = holder.subject.clone();
-            let moved = if schedules { holder.fire(jetstream, names).await } else { holder.bring(jetstream, names).await };
-            match moved {
-                Ok(moved) => seen.moved += usize::from(moved),
-                // One that the broker does not let go must not stand before all others.
-                Err(error) => tracing::warn!(subject, %error, "an overdue retry cannot be moved"),
+impl Janitor<'_> {
+    /// Does what is to be done now, and says how many overdue retries were found.
+    async fn look(&mut self) -> Result<u64, ApiError> {
+        let stream = self.jetstream.stream(&self.names.retries).await?;
+        if number(&stream, "/state/messages") == 0 {
+            return Ok(0);
+        }
+        let late = levels::overdue(self.jetstream, self.names, GRACE).await?;
+        // Asked anew each time: it may have been another server a moment ago.
+        let schedules = allows_schedules(&stream);
+        let made = self.jetstream.link().borrow().made;
+        let lately = self.looked.is_some_and(|(at, on)| on == made && at.elapsed() < SELDOM);
+        if lately && !schedules && self.timer != Timer::Schedules {
+            return Ok(late);
+        }
+        let seen = self.round(schedules).await?;
+        if seen.moved > 0 {
+            tracing::warn!(moved = seen.moved, "parked retries that no schedule woke have been moved to the due ones");
+        }
+        self.looked = (!seen.alone).then(|| (Instant::now(), made));
+        self.period = if seen.alone { ALONE } else { PERIOD };
+        Ok(seen.overdue + late)
+    }
+
+    /// Moves the overdue among the oldest holders and the next ones.
+    async fn round(&mut self, schedules: bool) -> Result<Seen, ApiError> {
+        let mut seen = Seen::default();
+        let now = self.jetstream.now_at_least();
+        // A round that comes to the end leaves the next one to begin anew.
+        let (mut next, mut resume) = (1, Some(std::mem::replace(&mut self.from, 1)));
+        let mut bytes = 0;
+        for nth in 0..ROUND {
+            if (nth == OLDEST || bytes > BYTES / 2)
+                && let Some(from) = resume.take()
+            {
+                next = from.max(next);
+            }
+            let question = json!({ "seq": next, "next_by_subj": self.names.holder_subjects() });
+            let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{}", self.names.retries), &question).await {
+                Ok(answer) => answer,
+                Err(ApiError::Refused { .. }) => return Ok(seen),
+                Err(error) => return Err(error),
+            };
+            let Some(holder) = answer.get("message").and_then(Holder::read) else { return Ok(seen) };
+            next = holder.sequence + 1;
+            bytes += holder.payload.len();
+            seen.alone = !schedules;
+            let due = due_in(&holder.headers);
+            // Without a time of either kind its time never comes.
+            let overdue = due.map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
+            seen.overdue += u64::from(overdue);
+            let asleep = if schedules { overdue && holder.scheduled } else { remaining(&holder.headers, now).is_zero() };
+            if asleep {
+                seen.moved += usize::from(holder.wake(self.jetstream, self.names, schedules).await);
+            }
+            if bytes > BYTES {
+                break;
             }
         }
-        if bytes > BYTES {
-            break;
-        }
+        self.from = next;
+        Ok(seen)
     }
-    *from = next;
-    Ok(seen)
 }
 
 /// A parked retry, as it is stored.
@@ -116,16 +141,30 @@ struct Holder {
     sequence: u64,
     headers: HeaderMap,
     payload: Bytes,
+    /// Whether the broker is to wake it.
+    scheduled: bool,
 }
 
 impl Holder {
     fn read(message: &Value) -> Option<Self> {
         let bytes = |name: &str| message.get(name).and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let block = bytes("hdrs").unwrap_or_default();
         Some(Self {
             subject: message.get("subject")?.as_str()?.to_owned(),
             sequence: message.get("seq")?.as_u64()?,
-            headers: own_headers(&bytes("hdrs").unwrap_or_default()),
+            headers: own_headers(&block),
             payload: bytes("data").unwrap_or_default().into(),
+            scheduled: block.windows(SCHEDULE.len()).any(|header| header == SCHEDULE),
+        })
+    }
+
+    /// Moves it to the due ones, and says whether it did. One that the broker does not let go must not stand before all others.
+    async fn wake(self, jetstream: &JetStream, names: &Names, schedules: bool) -> bool {
+        let subject = self.subject.clone();
+        let moved = if schedules { self.fire(jetstream, names).await } else { self.bring(jetstream, names).await };
+        moved.unwrap_or_else(|error| {
+            tracing::warn!(subject, %error, "an overdue retry cannot be moved");
+            false
         })
     }
 

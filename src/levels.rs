@@ -14,18 +14,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     broker::{Ack, Arrival, Ask, Broker, BrokerError, Source},
     consumer::{Bound, Consumer},
-    jetstream::{ApiError, JetStream, number},
+    jetstream::{ApiError, JetStream, number, own_headers},
     names::Names,
     pause::Pause,
-    timer::{HIGHEST, Timer, brought_due, remaining},
+    timer::{HIGHEST, Timer, brought_due, due_in, remaining},
 };
 
 /// How soon a message is brought again after its mover died. Nothing runs under this lease but a publish.
@@ -38,6 +39,8 @@ const HANDFUL: (usize, usize) = (128, 16 << 20);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A message that the broker did not take is brought again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Counting overdue messages ends here.
+const MOST_OVERDUE: u64 = 50;
 /// One that it never will is looked at this seldom.
 const SELDOM: Duration = Duration::from_secs(60);
 
@@ -48,6 +51,8 @@ pub struct Level {
     pub k: u32,
     /// Messages in it that are not settled.
     pub held: u64,
+    /// All up to here are settled.
+    pub floor: u64,
     /// The consumer's settings; absent where the broker knows only its name just now.
     pub settings: Option<Value>,
 }
@@ -70,11 +75,43 @@ fn levels(answer: &Value) -> Vec<Level> {
     let told = list("consumers").filter_map(|info| {
         let k = Names::level_of(info.get("name")?.as_str()?)?;
         let held = number(info, "/num_pending").saturating_add(number(info, "/num_ack_pending"));
-        Some(Level { k, held, settings: info.get("config").cloned() })
+        Some(Level { k, held, floor: number(info, "/ack_floor/stream_seq"), settings: info.get("config").cloned() })
     });
     // Those whose own server did not answer in time.
-    let silent = list("missing").filter_map(|name| Some(Level { k: Names::level_of(name.as_str()?)?, held: 0, settings: None }));
+    let silent = list("missing").filter_map(|name| Some(Level { k: Names::level_of(name.as_str()?)?, held: 0, floor: 0, settings: None }));
     told.chain(silent).collect()
+}
+
+/// How many retries in the levels are overdue by more than `grace`, up to fifty. Only the oldest of each level is looked
+/// at, and what follows it as long as that is overdue as well: delays in a level differ by less than a factor of two, so that one
+/// behind others that wait rightly comes to the front in less than its own delay.
+///
+/// # Errors
+/// Where the broker does not answer.
+pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> Result<u64, ApiError> {
+    let mut overdue = 0;
+    for Level { k, held, floor, .. } in look(jetstream, names).await? {
+        let mut next = floor.saturating_add(1);
+        for _ in 0..held {
+            let question = json!({ "seq": next, "next_by_subj": names.level_subjects(k) });
+            let answer = match jetstream.api(&format!("STREAM.MSG.GET.{}", names.retries), &question).await {
+                Ok(answer) => answer,
+                Err(ApiError::Refused { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            let block = answer.pointer("/message/hdrs").and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
+            let due = due_in(&own_headers(&block.unwrap_or_default()));
+            if due.is_some_and(|due| due + grace >= jetstream.now_at_least()) {
+                break;
+            }
+            overdue += 1;
+            if overdue == MOST_OVERDUE {
+                return Ok(overdue);
+            }
+            next = number(&answer, "/message/seq").saturating_add(1);
+        }
+    }
+    Ok(overdue)
 }
 
 /// Moves what comes due until `stop`. With levels each has its mover; with another timer those that still hold something, which

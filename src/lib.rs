@@ -59,5 +59,6 @@ pub mod janitor;
 pub mod ghosts;
 pub mod telemetry;
 pub mod metrics;
+pub mod orphans;
 pub mod depth;
 pub mod admin;

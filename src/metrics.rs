@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Error, IntGauge, Registry, TextEncoder, core::Collector};
+use prometheus::{Error, IntGauge, IntGaugeVec, Registry, TextEncoder, core::Collector};
 
 use crate::decode::FunctionName;
 
@@ -36,6 +36,9 @@ const ALL_FUNCTIONS: &str = "all-functions";
 /// Longest function name in bytes that becomes a label: twice a Kubernetes name, with room.
 const LONGEST_NAME: usize = 256;
 
+/// Of a family whose only label is the queue, and that can be without a value.
+const NO_LABELS: &[&str] = &[];
+
 /// The name of every metric, in the order of the table.
 pub fn names() -> Vec<String> {
     table::all().map(|(name, ..)| name.to_owned()).collect()
@@ -57,8 +60,6 @@ pub struct Depth {
     pub parked: u64,
     /// Messages in the stream of dead letters.
     pub dead: u64,
-    /// Age of the oldest message that the queue's consumer has not delivered yet.
-    pub oldest_pending: Option<Duration>,
 }
 
 /// What a process shows: its own metrics and those of its queues, in one registry. Cheap to clone.
@@ -228,7 +229,6 @@ impl Metrics {
     /// Sets the gauges that are read from the broker.
     pub fn set_depth(&self, depth: Depth) {
         let families = &self.queue;
-        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         // A function whose backlog is gone is shown as 0: to an autoscaler, no figure would mean that nobody knows.
         let mut pending: BTreeMap<String, u64> = self.shown_as_pending().map(|label| (label, 0)).collect();
         match depth.backlogs {
@@ -251,8 +251,27 @@ impl Metrics {
         families.submitted.set(signed(depth.submitted));
         families.retries_parked.set(signed(depth.parked));
         families.dead.set(signed(depth.dead));
-        let oldest = depth.oldest_pending.unwrap_or_default();
-        families.oldest_pending.set(oldest.as_secs_f64());
+    }
+
+    /// Shows how long the oldest message has waited for a worker, or, as for the two below, nothing where that is not known:
+    /// an old figure or 0 would say that all is well.
+    pub fn set_oldest_pending(&self, age: Option<Duration>) {
+        let family = &self.queue.oldest_pending;
+        match age {
+            Some(age) => family.with_label_values(NO_LABELS).set(age.as_secs_f64()),
+            // It may not have been there.
+            None => drop(family.remove_label_values(NO_LABELS)),
+        }
+    }
+
+    /// Shows how many messages lie there for nobody.
+    pub fn set_orphaned(&self, orphans: Option<u64>) {
+        show(&self.queue.orphaned, orphans);
+    }
+
+    /// Shows how many parked retries are overdue.
+    pub fn set_overdue(&self, holders: Option<u64>) {
+        show(&self.queue.overdue, holders);
     }
 
     /// The functions that pending messages are shown of.
@@ -277,6 +296,18 @@ impl Metrics {
         }
         known.insert(name.clone());
         name
+    }
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn show(family: &IntGaugeVec, figure: Option<u64>) {
+    match figure {
+        Some(figure) => family.with_label_values(NO_LABELS).set(signed(figure)),
+        // It may not have been there.
+        None => drop(family.remove_label_values(NO_LABELS)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses a stream is
 //! made ready (again) while the others of the process are served.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -86,7 +86,7 @@ impl<'a> Service<'a> {
         };
         self.pull(&ready);
         tokio::select! {
-            () = janitor::run(&self.shared.jetstream, &self.names, ready.timer) => std::future::pending().await,
+            () = janitor::run(&self.shared.jetstream, &self.names, ready.timer, &self.metrics) => std::future::pending().await,
             () = ghosts::run(&self.shared.jetstream, &self.names, &ready.fresh) => std::future::pending().await,
             reason = self.keep_ready(&ready) => reason,
         }
@@ -139,6 +139,7 @@ impl<'a> Service<'a> {
             functions: self.queue.subjects_carry_function().then(|| self.queue.filter_subject.clone()),
             dead_letters: config.dead_letters.enabled,
             metrics: self.metrics.clone(),
+            orphans: Arc::default(),
         });
         tracing::info!(
             queue = self.queue.name,

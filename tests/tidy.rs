@@ -88,6 +88,7 @@ fn the_rules_of_retrying_are_pure() {
         "parcel",
         "names",
         "timer",
+        "orphans/tally",
         "callback/address",
         "callback/allowed",
         "callback/posting",

@@ -3,7 +3,7 @@
 //! Those that OpenFaaS's workers have too keep their names, because its autoscaler and dashboards read them.
 
 use prometheus::{
-    Error, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Error, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
 /// Seconds of one call.
@@ -70,8 +70,12 @@ families! {
         "queue_worker_dead_letters", "Dead letters that are stored.";
     callbacks: IntCounterVec ["result"],
         "queue_worker_callbacks_total", "POSTs of callbacks: delivered, retried, failed or refused.";
-    oldest_pending: Gauge [],
-        "queue_worker_oldest_pending_age_seconds", "Age of the oldest message that no worker has taken yet; 0 when there is none.";
+    oldest_pending: GaugeVec [],
+        "queue_worker_oldest_pending_age_seconds", "Age of the oldest message, fresh or due, that no worker has taken yet; 0 when there is none.";
+    orphaned: IntGaugeVec [],
+        "queue_worker_orphaned_messages", "Messages that are stored and that nobody will be given: neither pending, nor awaiting an ack, nor parked.";
+    overdue: IntGaugeVec [],
+        "queue_worker_overdue_holders", "Parked retries that were found a minute or more past their due time; of very many, not all are looked at.";
 }
 
 families! {
@@ -125,7 +129,7 @@ family! { IntCounter, "counter", |opts, _labels, _buckets| Self::with_opts(opts)
 family! { IntCounterVec, "counter", |opts, labels, _buckets| Self::new(opts, labels) }
 family! { IntGauge, "gauge", |opts, _labels, _buckets| Self::with_opts(opts) }
 family! { IntGaugeVec, "gauge", |opts, labels, _buckets| Self::new(opts, labels) }
-family! { Gauge, "gauge", |opts, _labels, _buckets| Self::with_opts(opts) }
+family! { GaugeVec, "gauge", |opts, labels, _buckets| Self::new(opts, labels) }
 family! {
     Histogram, "histogram", |opts, _labels, buckets| {
         Self::with_opts(HistogramOpts::from(opts).buckets(buckets.to_vec()))

@@ -51,7 +51,6 @@ fn what_needs_no_event_to_have_a_value_has_one_from_the_start() {
         "queue_worker_dead_letters_dropped_total 0",
         "queue_worker_lease_lost_total 0",
         "queue_worker_unstorable_messages_total 0",
-        r#"queue_worker_oldest_pending_age_seconds{queue_name="faas-request"} 0"#,
         concat!("queue_worker_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ];
     for line in expected {
@@ -90,18 +89,35 @@ fn every_event_is_counted_under_its_name_and_labels() {
 
 #[test]
 fn what_the_broker_says_is_shown() {
-    let depth =
-        Depth { pending: 1, submitted: 2, parked: 3, dead: 4, oldest_pending: Some(Duration::from_millis(1500)), ..Depth::default() };
+    let depth = Depth { pending: 1, submitted: 2, parked: 3, dead: 4, ..Depth::default() };
     for line in [
         r#"queue_worker_pending_messages{function_name="all-functions",queue_name="faas-request"} 1"#,
         r#"queue_worker_messages_submitted_total{queue_name="faas-request"} 2"#,
         r#"queue_worker_retries_parked{queue_name="faas-request"} 3"#,
         r#"queue_worker_dead_letters{queue_name="faas-request"} 4"#,
-        r#"queue_worker_oldest_pending_age_seconds{queue_name="faas-request"} 1.5"#,
     ] {
         check(|m| m.set_depth(depth.clone()), line);
     }
-    check(|_| (), r#"queue_worker_oldest_pending_age_seconds{queue_name="faas-request"} 0"#);
+}
+
+#[test]
+fn what_is_not_known_is_not_shown() {
+    let (exposition, metrics) = metrics();
+    let shown = || {
+        let names = ["queue_worker_oldest_pending_age_seconds", "queue_worker_orphaned_messages", "queue_worker_overdue_holders"];
+        let lines = values(&exposition).into_iter().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let set = |age, orphans, overdue| {
+        metrics.set_oldest_pending(age);
+        metrics.set_orphaned(orphans);
+        metrics.set_overdue(overdue);
+        shown()
+    };
+    assert!(shown().is_empty());
+    assert_eq!(set(Some(Duration::from_millis(1500)), Some(2), Some(3)), ["1.5", "2", "3"]);
+    assert_eq!(set(Some(Duration::ZERO), Some(0), None), ["0", "0"]);
+    assert!(set(None, None, None).is_empty());
 }
 
 #[test]

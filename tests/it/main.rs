@@ -23,6 +23,7 @@ mod chaos;
 mod charts;
 mod clones;
 mod community;
+mod conservation;
 mod crashes;
 mod dead_letters;
 mod drain;
