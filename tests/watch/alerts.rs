@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream::stream};
 use serde_json::json;
 use tokio::time::interval;
 
@@ -227,6 +227,36 @@ async fn retries_that_find_no_permit_are_late() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     latch.open();
     fires(&prometheus, "QueueWorkerRetriesLate", &[FAAS_REQUEST]).await;
+}
+
+#[tokio::test]
+async fn a_parked_retry_that_cannot_leave_is_told() {
+    let (nats, gateway) = parts(|_| Answer::status(500)).await;
+    let settings = Worker::of(&nats, &gateway);
+    // It makes the streams, and looks at what is parked in them only when all is in place.
+    assert_eq!(settings.start().await.drain().await, 0);
+    let mut headers = HeaderMap::new();
+    headers.insert("Queue-Worker-Due", "2026-01-01T00:00:00Z");
+    headers.insert("Nats-Schedule", "@at 2099-01-01T00:00:00Z");
+    headers.insert("Nats-Schedule-Target", format!("{RETRIES}.due.f.0-0.1"));
+    nats.publish_raw(&format!("{RETRIES}.at.f.0-0.1"), headers, Invocation::of("f").body("x".repeat(2_000)).to_bytes()).await;
+    let mut config = nats.stream(RETRIES).await.config;
+    config.max_message_size = 500;
+    config.allow_message_schedules = true;
+    nats.js().update_stream(config).await.unwrap();
+    let (worker, prometheus) = watched(settings, &hurried()).await;
+    fires(&prometheus, "QueueWorkerRetriesOverdue", &[FAAS_REQUEST]).await;
+    worker.await_log(&["an overdue retry cannot be moved", "larger"]).await;
+}
+
+#[tokio::test]
+async fn a_message_that_no_consumer_takes_is_told() {
+    let (nats, gateway) = parts(|_| Answer::ok()).await;
+    let subjects = vec![QUEUE.to_owned(), format!("{QUEUE}.>")];
+    nats.make_stream(stream::Config { subjects, retention: stream::RetentionPolicy::WorkQueue, ..Default::default() }).await;
+    let (_worker, prometheus) = watched(Worker::of(&nats, &gateway), &hurried()).await;
+    nats.publish_raw(&format!("{QUEUE}.strange"), HeaderMap::new(), "x").await;
+    fires(&prometheus, "QueueWorkerOrphans", &[FAAS_REQUEST]).await;
 }
 
 #[tokio::test]
