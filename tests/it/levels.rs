@@ -85,14 +85,15 @@ async fn what_is_read_before_its_time_is_handed_back_and_counts_as_parked() {
 
 #[tokio::test]
 async fn retries_come_in_the_order_of_their_due_times_whatever_their_levels() {
-    const EACH: usize = 20;
+    const EACH: usize = 16;
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("max_inflight", 1).start().await;
-    let start = SystemTime::now() + Duration::from_secs(1);
-    // Seven is prime to twenty: each is stored once, and the order of storing is not that of the due times.
+    // All are stored before the first is due, and each level's mover may be late by less than lies between two.
+    let start = SystemTime::now() + Duration::from_secs(3);
+    // Seven is prime to sixteen: each is stored once, and the order of storing is not that of the due times.
     for n in (0..EACH).map(|n| n * 7 % EACH) {
-        let wait = Duration::from_millis(200) * u32::try_from(n).unwrap();
+        let wait = Duration::from_millis(500) * u32::try_from(n).unwrap();
         let level = wait.as_secs().checked_ilog2().unwrap_or(0);
         store(&nats, &format!("l{level}"), n, &format!("{n}-{n}.1"), start + wait).await;
     }
