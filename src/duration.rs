@@ -59,6 +59,20 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     u64::try_from(total).map(Duration::from_nanos).map_err(|_| InvalidDuration::TooLong)
 }
 
+/// A duration in Go's notation, as people would type it: what is less than a millisecond is cut off where there is more.
+pub fn shown(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
+    if seconds == 0 {
+        return if millis > 0 { format!("{millis}ms") } else { format!("{}ns", duration.as_nanos()) };
+    }
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let parts = [(hours, "h"), (minutes, "m"), (seconds, "s"), (u64::from(millis), "ms")];
+    parts.iter().filter(|(amount, _)| *amount > 0).map(|(amount, unit)| format!("{amount}{unit}")).collect()
+}
+
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
@@ -98,6 +112,13 @@ mod tests {
 
     fn check(text: &str, nanoseconds: u64) {
         assert_eq!(parse(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
+    }
+
+    #[test]
+    fn what_is_shown_can_be_typed() {
+        for text in ["0s", "300ms", "1m", "2m", "1h30m", "336h", "1s500ms", "10m", "72ns"] {
+            assert_eq!(shown(parse(text).unwrap()), text);
+        }
     }
 
     #[test]

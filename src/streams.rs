@@ -2,27 +2,29 @@
 //! others only what a promise needs is changed; nothing is deleted and made again.
 
 mod consumers;
-
-use std::time::Duration;
+pub mod rules;
+pub mod wanted;
 
 use serde_json::{Value, json};
 
+use self::rules::Complaint;
 use crate::{
-    advice::{Advice, Facts, advice, version},
-    config::{Config, Deliver, Queue, RetryTimer},
+    advice::{Advice, Facts, Severity, Sync, advice, version},
+    config::{Config, Queue, RetryTimer},
     consumer::Bound,
     jetstream::{ApiError, JetStream, nanoseconds},
     levels,
-    names::{Names, covers},
+    names::Names,
     timer::{self, Timer},
 };
 
-/// A clone's id is remembered at least this long, so that a parent that is delivered again is recognised.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
-
-mod code {
+/// JetStream's error codes that mean something here.
+pub(crate) mod code {
+    /// There is no such stream.
     pub const STREAM_NOT_FOUND: u64 = 10059;
+    /// There is no such consumer.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// The account may not use JetStream.
     pub const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
 }
 
@@ -55,8 +57,8 @@ pub struct Ready {
 impl Ready {
     /// Says what the operator should know.
     pub fn advise(&self, queue: &str) {
-        for Advice { grave, text } in &self.advice {
-            if *grave {
+        for Advice { severity, text, .. } in &self.advice {
+            if *severity > Severity::Note {
                 tracing::warn!(queue, "{text}");
             } else {
                 tracing::info!(queue, "{text}");
@@ -104,8 +106,8 @@ pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, na
     let allowed = retries.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true);
     let (timer, why) = timer::choose(config.retry_timer, server, allowed)
         .map_err(|reason| SetupError::Never(format!("stream {}: {reason}", names.retries)))?;
-    let fresh = setup.consumer(&names.stream, &settings.durable, &settings.filter_subject, setup.deliver(&queue)).await?;
-    let due = setup.consumer(&names.retries, "due", &names.due_subjects(), Some("all")).await?;
+    let fresh = setup.consumer(&queue, wanted::Consumer::fresh(settings, &queue)).await?;
+    let due = setup.consumer(&retries, wanted::Consumer::due(names)).await?;
     if timer == Timer::Levels {
         setup.levels().await?;
     }
@@ -115,6 +117,7 @@ pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, na
         schedules: allowed,
         discard_new: retries.get("discard").and_then(Value::as_str) == Some("new"),
         replicas: replicas(&queue).min(replicas(&retries)),
+        sync: Sync::Unknown,
     };
     Ok(Ready { fresh, due, timer, why, advice: advice(&facts) })
 }
@@ -128,23 +131,8 @@ struct Setup<'a> {
 
 impl Setup<'_> {
     async fn queue_stream(&self) -> Result<Value, SetupError> {
-        let subject = self.settings.subject();
-        let replicas = self.config.nats.stream_replicas;
-        let wanted = json!({
-            "name": self.names.stream, "subjects": [subject], "retention": "workqueue", "storage": "file", "num_replicas": replicas,
-        });
-        let found = self.stream(&self.names.stream, wanted).await?;
-        if found
-            .get("subjects")
-            .and_then(Value::as_array)
-            .is_some_and(|subjects| !subjects.iter().filter_map(Value::as_str).any(|taken| covers(taken, subject)))
-        {
-            tracing::warn!(stream = self.names.stream, subject, "the stream does not take what is published on the queue's subject");
-        }
-        // What a stream with a limit does not take at all, its publisher hears of.
-        if found.get("discard").and_then(Value::as_str) != Some("new") {
-            warn_of_limits(&self.names.stream, &found);
-        }
+        let found = self.stream(&self.names.stream, wanted::queue(self.config, self.settings)).await?;
+        complain(&self.names.stream, None, rules::queue(&found, self.settings.subject()));
         Ok(found)
     }
 
@@ -152,17 +140,10 @@ impl Setup<'_> {
     /// cannot be turned off.
     async fn retries_stream(&self, schedules: bool) -> Result<Value, SetupError> {
         let stream = &self.names.retries;
-        let window = self.duplicate_window();
-        let mut wanted = json!({
-            "name": stream, "subjects": [self.names.retries_subjects()], "retention": "workqueue", "storage": "file",
-            "num_replicas": self.config.nats.stream_replicas, "duplicate_window": window, "allow_direct": true,
-        });
-        if let Some(settings) = wanted.as_object_mut().filter(|_| schedules) {
-            settings.insert("allow_msg_schedules".to_owned(), json!(true));
-        }
-        let found = self.stream(stream, wanted).await?;
+        let found = self.stream(stream, wanted::retries(self.config, self.names, schedules)).await?;
         belongs(stream, &found, &self.names.retries_subjects())?;
-        warn_of_limits(stream, &found);
+        complain(stream, None, rules::retries(&found));
+        let window = nanoseconds(rules::duplicate_window(self.config.ack_wait));
         let found = self.amend(stream, found, &[("duplicate_window", window)], false).await?;
         if !schedules {
             return Ok(found);
@@ -178,26 +159,13 @@ impl Setup<'_> {
     }
 
     async fn dead_stream(&self) -> Result<(), SetupError> {
-        let letters = &self.config.dead_letters;
-        let window = self.duplicate_window();
-        let max_age = nanoseconds(letters.max_age);
-        let wanted = json!({
-            "name": self.names.dead, "subjects": [self.names.dead_subjects()], "retention": "limits", "storage": "file",
-            "num_replicas": self.config.nats.stream_replicas, "allow_direct": true,
-            // A window longer than the messages' age is refused.
-            "duplicate_window": if max_age > 0 { window.min(max_age) } else { window }, "max_age": max_age,
-            "max_bytes": if letters.max_bytes == 0 { json!(-1) } else { json!(letters.max_bytes) },
-        });
-        let found = self.stream(&self.names.dead, wanted).await?;
-        belongs(&self.names.dead, &found, &self.names.dead_subjects())?;
-        let max_age = found.get("max_age").and_then(Value::as_u64).unwrap_or_default();
-        let window = if max_age > 0 { window.min(max_age) } else { window };
-        self.amend(&self.names.dead, found, &[("duplicate_window", window)], false).await.map(|_| ())
-    }
-
-    /// Long enough that a message which is delivered again after `ack_wait` still finds its successor's id.
-    fn duplicate_window(&self) -> u64 {
-        nanoseconds(DUPLICATE_WINDOW.max(self.config.ack_wait.saturating_mul(3)))
+        let stream = &self.names.dead;
+        let found = self.stream(stream, wanted::dead(self.config, self.names)).await?;
+        belongs(stream, &found, &self.names.dead_subjects())?;
+        complain(stream, None, rules::dead(&found));
+        let window = rules::duplicate_window(self.config.ack_wait);
+        let window = nanoseconds(rules::possible_window(window, rules::duration(&found, "max_age")));
+        self.amend(stream, found, &[("duplicate_window", window)], false).await.map(|_| ())
     }
 
     /// The stream's configuration; made as `wanted` if there is none.
@@ -253,17 +221,6 @@ impl Setup<'_> {
         tracing::info!(stream, "updated the stream");
         Ok(updated.get("config").cloned().unwrap_or(found))
     }
-
-    /// Where a new durable starts on the queue's stream; `None` where it cannot be known.
-    fn deliver(&self, queue: &Value) -> Option<&'static str> {
-        if queue.get("retention").and_then(Value::as_str) == Some("workqueue") {
-            return Some("all");
-        }
-        self.settings.deliver.map(|deliver| match deliver {
-            Deliver::New => "new",
-            Deliver::All => "all",
-        })
-    }
 }
 
 fn explain(error: &ApiError, what: &str) -> SetupError {
@@ -279,24 +236,16 @@ fn explain(error: &ApiError, what: &str) -> SetupError {
     }
 }
 
-/// Says which limits of a stream may lose messages.
-fn warn_of_limits(stream: &str, found: &Value) {
-    for limit in ["max_age", "max_msgs", "max_bytes", "max_msgs_per_subject"] {
-        if found.get(limit).and_then(Value::as_i64).unwrap_or_default() > 0 {
-            tracing::warn!(stream, limit, "the stream has a limit: what exceeds it is lost");
+/// Says which settings the promises rest on in vain.
+fn complain(stream: &str, consumer: Option<&str>, complaints: Vec<Complaint>) {
+    let what = if consumer.is_some() { "consumer" } else { "stream" };
+    for Complaint { severity, setting, found, text } in complaints {
+        if severity > Severity::Note {
+            tracing::warn!(stream, consumer, setting, found, "the {what} is used as found: {text}");
         }
     }
 }
 
-/// Another queue's streams may have the same names: `a.b` and `a_b` make the same.
 fn belongs(stream: &str, found: &Value, subjects: &str) -> Result<(), SetupError> {
-    let taken = found.get("subjects").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let taken: Vec<_> = taken.collect();
-    if taken.contains(&subjects) {
-        return Ok(());
-    }
-    Err(SetupError::Never(format!(
-        "stream {stream} takes {} and not {subjects}: it is another queue's; choose another queue_name",
-        taken.join(", ")
-    )))
+    rules::stranger(stream, found, subjects).map_or(Ok(()), |reason| Err(SetupError::Never(reason)))
 }

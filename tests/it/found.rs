@@ -201,9 +201,13 @@ async fn a_stream_that_may_lose_messages_is_warned_about() {
     }
     serves(&nats, &gateway, "a").await;
 
-    // A queue that refuses what it has no room for loses nothing. Schedules and refusing do not go together.
+    // A queue that refuses what it has no room for loses nothing, but a full subject makes room unless it is told not to.
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
     nats.make_stream(limited(QUEUE, QUEUE, DiscardPolicy::New)).await;
+    let mut worker = settings(&nats, &gateway).start().await;
+    worker.await_log(&["warn", "has a limit", "max_msgs_per_subject", "stream=faas-request "]).await;
+    assert_eq!(worker.drain().await, 0);
+    nats.js().update_stream(Config { discard_new_per_subject: true, ..limited(QUEUE, QUEUE, DiscardPolicy::New) }).await.unwrap();
     let mut worker = settings(&nats, &gateway).start().await;
     assert!(worker.log_with("has a limit").is_empty());
     serves(&nats, &gateway, "a").await;
