@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// An answer that took longer says too little about the broker's clock.
 const PRECISE: Duration = Duration::from_millis(250);
 /// A skew that people should know of.
-const NOTABLE_SKEW: Duration = Duration::from_secs(2);
+pub const NOTABLE_SKEW: Duration = Duration::from_secs(2);
 
 /// The broker's clock, as far as its answers tell.
 #[derive(Debug, Default)]
@@ -42,9 +42,7 @@ impl BrokerClock {
         if known.is_none() || journey < PRECISE {
             *known = Some(Told { time: told, asked, answered });
         }
-        let here = SystemTime::now();
-        let apart = here.duration_since(told).or_else(|_| told.duration_since(here)).unwrap_or_default();
-        let skew = apart.saturating_sub(journey);
+        let skew = skew(told, SystemTime::now(), journey);
         let was_skewed = self.skewed.swap(skew > NOTABLE_SKEW, Ordering::Relaxed);
         (skew > NOTABLE_SKEW && !was_skewed).then_some(skew)
     }
@@ -63,6 +61,11 @@ impl BrokerClock {
     fn told(&self) -> Option<Told> {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How far two clocks are apart at least, the one read a `journey` before the other at most.
+pub fn skew(told: SystemTime, here: SystemTime, journey: Duration) -> Duration {
+    here.duration_since(told).or_else(|_| told.duration_since(here)).unwrap_or_default().saturating_sub(journey)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub fn load(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Ite
     typed.extend(arguments.values);
     let mut reader = reader::Reader::new(typed, [arguments.faults, environment.faults].concat());
     match build::config(&mut reader) {
-        Ok(config) if reader.is_faultless() => Ok(Loaded { config, notes: environment.notes }),
+        Ok(config) if reader.is_faultless() => Ok(Loaded { config, notes: environment.notes, doctor: arguments.doctor }),
         _ => Err(Refusal::Invalid(reader.faults())),
     }
 }
@@ -70,6 +70,17 @@ pub struct Loaded {
     pub config: Config,
     /// One line each on what was set and ignored, for the log.
     pub notes: Vec<String>,
+    /// Set where the queues are not to be served but looked at.
+    pub doctor: Option<Doctor>,
+}
+
+/// How the doctor is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doctor {
+    /// For machines.
+    pub json: bool,
+    /// Where NATS is monitored, where that is not port 8222 of its host.
+    pub monitor: Option<Url>,
 }
 
 /// Why the worker is not to run.

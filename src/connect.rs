@@ -73,33 +73,43 @@ pub struct Connection {
 /// # Errors
 /// See [`ConnectError`]: what waiting cannot mend.
 pub async fn connect(settings: &Nats) -> Result<Connection, ConnectError> {
+    let mut said = String::new();
+    loop {
+        match attempt(settings).await? {
+            Ok(connection) => return Ok(connection),
+            Err(reason) => {
+                if said != reason {
+                    tracing::warn!(reason, "NATS is not there yet; waiting for it");
+                    said = reason;
+                }
+            }
+        }
+        sleep(pause()).await;
+    }
+}
+
+/// Connects, or says why that did not succeed this time.
+///
+/// # Errors
+/// See [`ConnectError`]: what waiting cannot mend.
+pub async fn attempt(settings: &Nats) -> Result<Result<Connection, String>, ConnectError> {
     let (link, link_seen) = watch::channel(Link { made: 0, up: false, since: Instant::now() });
     let (denied, denied_seen) = watch::channel(None);
     check_certificates(settings).await?;
-    let mut said = String::new();
-    loop {
-        let options = options(settings, link.clone(), denied.clone()).await?;
-        match options.connect(settings.servers.as_slice()).await {
-            Ok(client) => return Ok(Connection { client, link: link_seen, denied: denied_seen }),
-            Err(error) => match error.kind() {
-                ConnectErrorKind::AuthorizationViolation => return Err(ConnectError::Refused(settings.login.clone())),
-                ConnectErrorKind::Authentication => {
-                    return Err(ConnectError::Unusable(format!("{}: the seed cannot sign what the server asks", settings.login)));
-                }
-                ConnectErrorKind::ServerParse => return Err(ConnectError::Unusable(format!("nats_url: {error}"))),
-                kind if kind == ConnectErrorKind::Tls || is_tls(&error) => {
-                    return Err(ConnectError::Unusable(format!("no TLS connection to NATS: {error}")));
-                }
-                _ => {
-                    let reason = error.to_string();
-                    if said != reason {
-                        tracing::warn!(reason, "NATS is not there yet; waiting for it");
-                        said = reason;
-                    }
-                }
-            },
-        }
-        sleep(pause()).await;
+    let options = options(settings, link, denied).await?;
+    match options.connect(settings.servers.as_slice()).await {
+        Ok(client) => Ok(Ok(Connection { client, link: link_seen, denied: denied_seen })),
+        Err(error) => match error.kind() {
+            ConnectErrorKind::AuthorizationViolation => Err(ConnectError::Refused(settings.login.clone())),
+            ConnectErrorKind::Authentication => {
+                Err(ConnectError::Unusable(format!("{}: the seed cannot sign what the server asks", settings.login)))
+            }
+            ConnectErrorKind::ServerParse => Err(ConnectError::Unusable(format!("nats_url: {error}"))),
+            kind if kind == ConnectErrorKind::Tls || is_tls(&error) => {
+                Err(ConnectError::Unusable(format!("no TLS connection to NATS: {error}")))
+            }
+            _ => Ok(Err(error.to_string())),
+        },
     }
 }
 

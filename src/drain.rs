@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long calls that were cut off have to be handed back.
-const HAND_BACK: Duration = Duration::from_secs(3);
+pub const HAND_BACK: Duration = Duration::from_secs(3);
 
 /// What runs in a process, and how it is told to end.
 #[derive(Debug, Clone, Default)]

@@ -17,6 +17,8 @@ const VALUE: usize = 256;
 const ERROR: usize = 1024;
 /// The most bytes of other people's headers that are carried on.
 const CARRIED: usize = 4096;
+/// About as much as the headers of what is parked take at most.
+pub const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
 
 /// The past of an invocation.
 #[derive(Debug, Clone, PartialEq)]

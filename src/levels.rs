@@ -70,7 +70,8 @@ pub fn absent(found: &[Level]) -> impl Iterator<Item = u32> {
     (0..=HIGHEST).filter(|k| found.iter().all(|level| level.k != *k))
 }
 
-fn levels(answer: &Value) -> Vec<Level> {
+/// The levels in a list of the consumers of the stream of retries.
+pub fn levels(answer: &Value) -> Vec<Level> {
     let list = |name: &str| answer.get(name).and_then(Value::as_array).into_iter().flatten();
     let told = list("consumers").filter_map(|info| {
         let k = Names::level_of(info.get("name")?.as_str()?)?;

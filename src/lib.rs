@@ -62,3 +62,4 @@ pub mod metrics;
 pub mod orphans;
 pub mod depth;
 pub mod admin;
+pub mod doctor;

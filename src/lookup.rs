@@ -5,7 +5,7 @@
 //! with the worker's policy; the look-up itself goes on and serves the calls after it.
 
 mod cache;
-mod system;
+pub(crate) mod system;
 
 use std::{
     borrow::Cow,

@@ -1,9 +1,10 @@
 //! `queue-worker`: settings, logs, signals, and an exit code; the work is [`queue_worker::serve`]'s.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use queue_worker::{
     config::{self, Refusal},
+    doctor,
     serve::serve,
     telemetry,
 };
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let loaded = match config::load(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(loaded) => loaded,
         Err(Refusal::Print(text)) => {
-            println!("{}", text.trim_end());
+            print(&format!("{}\n", text.trim_end()));
             return ExitCode::SUCCESS;
         }
         Err(Refusal::Invalid(errors)) => {
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    if loaded.doctor.is_some() {
+        return examine(loaded);
+    }
     let _guard = telemetry::init(&loaded.config.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting queue-worker");
     for note in &loaded.notes {
@@ -44,6 +48,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints to whoever reads it; a reader that has seen enough and left is no error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints what the guarantee rests on. Nothing is logged: what there is to say is in the report.
+fn examine(loaded: config::Loaded) -> ExitCode {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("queue-worker: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (text, well) = runtime.block_on(doctor::run(loaded));
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    print(&text);
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One thread is enough: the work is waiting, and a second one costs more than it gives.

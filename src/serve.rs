@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long the last acknowledgements have to leave.
-const FLUSH: Duration = Duration::from_secs(1);
+pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// Why the process cannot work.
 #[derive(Debug, thiserror::Error)]

@@ -71,6 +71,22 @@ pub struct Bridge {
     desk: Arc<Desk>,
 }
 
+/// Where clients look for the server of a cluster.
+pub fn discovery(cluster: &str) -> String {
+    Subjects::of(cluster).discovery().to_owned()
+}
+
+/// A client's first words that lead to nothing: the bridge keeps no sessions, and a server that does refuses them, because they
+/// name no place for its heartbeats.
+pub fn greeting() -> Vec<u8> {
+    wire::ConnectRequest { client_id: "queue-worker-doctor".to_owned(), protocol: 1, ..Default::default() }.encode_to_vec()
+}
+
+/// Whether the answer to that is a bridge's.
+pub fn is_bridge(answer: &[u8]) -> bool {
+    wire::ConnectResponse::decode(answer).is_ok_and(|answer| Subjects::are_a_bridges(&answer))
+}
+
 /// What requests are answered with.
 #[derive(Debug)]
 struct Desk {

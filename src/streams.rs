@@ -24,6 +24,8 @@ pub(crate) mod code {
     pub const STREAM_NOT_FOUND: u64 = 10059;
     /// There is no such consumer.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// There is no such message.
+    pub const NO_MESSAGE: u64 = 10037;
     /// The account may not use JetStream.
     pub const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
 }

@@ -21,7 +21,7 @@ use crate::{
 /// The highest level. Its delays have no upper bound.
 pub const HIGHEST: u32 = 16;
 /// From this version on schedules are used unasked.
-const SCHEDULES: Version = (2, 14, 0);
+pub const SCHEDULES: Version = (2, 14, 0);
 /// From this version on schedules are used on request: older ones lose some on recovery.
 const SCHEDULES_ON_REQUEST: Version = (2, 12, 9);
 

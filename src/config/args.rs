@@ -4,10 +4,13 @@
 use std::{collections::BTreeMap, ffi::OsString, iter::Peekable};
 
 use clap::{Arg, Command};
+use url::Url;
 
 use super::{
+    Doctor,
     table::{self, Kind, SETTINGS, Setting, key},
     typed::{Typed, shown},
+    values::{Read, boolean},
 };
 
 /// What the arguments say.
@@ -19,6 +22,8 @@ pub(super) struct Arguments {
     pub faults: Vec<String>,
     /// What to print instead of running.
     pub print: Option<String>,
+    /// What to do instead of serving.
+    pub doctor: Option<Doctor>,
 }
 
 enum Flag {
@@ -27,6 +32,9 @@ enum Flag {
     Ignored(bool),
     Help,
     Version,
+    /// The doctor's own.
+    Json,
+    Monitor,
 }
 
 /// Reads the arguments, without the program's name.
@@ -34,6 +42,10 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
     let mut arguments = Arguments::default();
     let mut args = args.into_iter().peekable();
     let mut position = 0;
+    if args.next_if(|word| word == "doctor").is_some() {
+        position += 1;
+        arguments.doctor = Some(Doctor::default());
+    }
     while let Some(word) = args.next() {
         position += 1;
         let text = word.to_string_lossy();
@@ -47,7 +59,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
             arguments.faults.push(format!("argument {position}: expected a flag, such as --max-inflight=50"));
             continue;
         };
-        let Some(flag) = find(bare) else {
+        let Some(flag) = find(bare, arguments.doctor.is_some()) else {
             arguments.faults.push(format!("{}: expected one of the flags that --help lists", shown(name)));
             continue;
         };
@@ -62,17 +74,25 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
             }
             Flag::Ours(setting) => setting.kind == Kind::Bool,
             Flag::Ignored(switch) => switch,
+            Flag::Json => true,
+            Flag::Monitor => false,
         };
         let value = match attached {
             Some(value) => word.to_str().map(|_| value.to_owned()).ok_or("expected a value in UTF-8"),
             None => detached(&mut args, switch, &mut position),
         };
-        let Flag::Ours(setting) = flag else { continue };
-        match value {
-            Err(expected) => arguments.faults.push(format!("{name}: {expected}")),
+        match (flag, value) {
+            (Flag::Ignored(_) | Flag::Help | Flag::Version, _) => {}
+            (_, Err(expected)) => arguments.faults.push(format!("{name}: {expected}")),
+            (flag @ (Flag::Json | Flag::Monitor), Ok(value)) => {
+                let doctor = arguments.doctor.get_or_insert_default();
+                if let Err(expected) = doctor.set(&flag, value.trim()) {
+                    arguments.faults.push(format!("{name}: {value:?}: {expected}"));
+                }
+            }
             // As in the environment, an empty value means that nothing is set.
-            Ok(value) if value.trim().is_empty() => {}
-            Ok(value) => {
+            (Flag::Ours(_), Ok(value)) if value.trim().is_empty() => {}
+            (Flag::Ours(setting), Ok(value)) => {
                 let typed = Typed { name: name.to_owned(), text: value.trim().to_owned() };
                 arguments.values.insert(setting.name, typed);
             }
@@ -102,8 +122,23 @@ fn detached(args: &mut Peekable<impl Iterator<Item = OsString>>, switch: bool, p
     }
 }
 
-fn find(name: &str) -> Option<Flag> {
+impl Doctor {
+    fn set(&mut self, flag: &Flag, value: &str) -> Read<()> {
+        match flag {
+            Flag::Json => self.json = boolean(value)?,
+            _ => {
+                let url = Url::parse(value).ok().filter(|url| url.scheme() == "http" && url.has_host() && url.username().is_empty());
+                self.monitor = Some(url.ok_or("expected a URL such as http://nats:8222")?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn find(name: &str, doctor: bool) -> Option<Flag> {
     match key(name).as_str() {
+        "json" if doctor => Some(Flag::Json),
+        "monitor" if doctor => Some(Flag::Monitor),
         "h" | "help" => Some(Flag::Help),
         "v" | "version" => Some(Flag::Version),
         "licensefile" => Some(Flag::Ignored(false)),
@@ -130,6 +165,11 @@ fn help() -> String {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and dead-letters what keeps failing")
         .after_help(AFTER)
+        .subcommand(Command::new("doctor").about(
+            "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with 1 where something is not. \
+                 --json: for machines; --monitor=URL: a monitoring address of NATS, if it is not port 8222 of its host",
+        ))
+        .disable_help_subcommand(true)
         .args(flags)
         .term_width(110)
         .render_help()

@@ -44,8 +44,35 @@ fn check_same<T: std::fmt::Debug + PartialEq>(take: impl Fn(Config) -> T, expect
 }
 
 #[test]
+fn the_doctor_is_asked_for_by_the_first_word_and_has_flags_of_its_own() {
+    let ask = |words: &[&str]| load(words.iter().map(OsString::from), []);
+    let doctor = |words: &[&str]| ask(words).unwrap().doctor;
+    assert_eq!(doctor(&[]), None);
+    assert_eq!(doctor(&["doctor"]), Some(Doctor::default()));
+    let monitor = Url::parse("http://nats:8222").ok();
+    for words in [["doctor", "--json", "--monitor=http://nats:8222"].as_slice(), &["doctor", "-monitor", "http://nats:8222", "-json=true"]]
+    {
+        assert_eq!(doctor(words), Some(Doctor { json: true, monitor: monitor.clone() }), "{words:?}");
+    }
+    assert_eq!(ask(&["doctor", "--max-inflight=3"]).unwrap().config.max_inflight, 3);
+    for words in [
+        ["--json"].as_slice(),
+        &["--monitor=http://nats:8222"],
+        &["--debug", "false", "doctor"],
+        &["doctor", "doctor"],
+        &["doctor", "--json=x"],
+        &["doctor", "--monitor"],
+        &["doctor", "--monitor=nats:8222"],
+        &["doctor", "--monitor=http://user@nats:8222"],
+        &["doctor", "--max-inflight=0"],
+    ] {
+        assert!(matches!(ask(words), Err(Refusal::Invalid(faults)) if faults.len() == 1), "{words:?}");
+    }
+}
+
+#[test]
 fn nothing_set_gives_the_defaults_that_are_promised() {
-    let Loaded { config, notes } = load_words(&[]).unwrap();
+    let Loaded { config, notes, .. } = load_words(&[]).unwrap();
     assert_eq!(config.nats.servers, ["nats://127.0.0.1:4222"]);
     assert_eq!(config.nats.login, Login::None);
     assert_eq!((config.nats.ca_file, config.nats.client_cert, config.nats.js_domain), (None, None, None));

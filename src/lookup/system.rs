@@ -111,7 +111,7 @@ fn read(body: &[u8]) -> Result<Annotations, &'static str> {
 }
 
 /// The login from the files of a mounted secret, named as in OpenFaaS.
-pub(super) fn login(folder: &Path) -> std::io::Result<HeaderValue> {
+pub(crate) fn login(folder: &Path) -> std::io::Result<HeaderValue> {
     // An editor's newline at the end belongs to nobody's password.
     let read = |name| std::fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
     let (user, password) = (read("basic-auth-user")?, read("basic-auth-password")?);

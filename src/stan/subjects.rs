@@ -2,6 +2,9 @@
 
 use super::wire::ConnectResponse;
 
+/// What the subjects of bridges begin with.
+const BRIDGES: &str = "_STAN.bridge.";
+
 /// The subjects of one cluster's bridge. They follow from the cluster's name alone, so that any replica can take over from
 /// any other in the middle of a client's session.
 #[derive(Debug, Clone)]
@@ -28,7 +31,17 @@ pub enum Request {
 impl Subjects {
     /// The subjects of the bridge that answers as `cluster`.
     pub fn of(cluster: &str) -> Self {
-        Self { discover: format!("_STAN.discover.{cluster}"), base: format!("_STAN.bridge.{cluster}") }
+        Self { discover: format!("_STAN.discover.{cluster}"), base: format!("{BRIDGES}{cluster}") }
+    }
+
+    /// Where clients look for a server.
+    pub fn discovery(&self) -> &str {
+        &self.discover
+    }
+
+    /// Whether a welcome is that of a bridge, of whatever cluster.
+    pub fn are_a_bridges(welcome: &ConnectResponse) -> bool {
+        welcome.error.is_empty() && welcome.pub_prefix.starts_with(BRIDGES)
     }
 
     /// What the bridge subscribes to.
@@ -98,6 +111,15 @@ mod tests {
         for subject in ["_STAN.bridge.faas-cluster.pub", "_STAN.bridge.faas-cluster.ping.x", "_STAN.bridge.faas-cluster.x"] {
             assert_eq!(subjects.request(subject), None, "{subject}");
         }
+    }
+
+    #[test]
+    fn a_bridge_is_known_by_its_welcome() {
+        assert!(Subjects::are_a_bridges(&Subjects::of("faas-cluster").welcome()));
+        let other =
+            |pub_prefix: &str, error: &str| ConnectResponse { pub_prefix: pub_prefix.into(), error: error.into(), ..Default::default() };
+        assert!(!Subjects::are_a_bridges(&other("", "stan: invalid connection request")));
+        assert!(!Subjects::are_a_bridges(&other("_STAN.pub.3vzLnvVV", "")));
     }
 
     #[test]

@@ -1,20 +1,14 @@
 //! Attempts to lose a message, to run one twice, or to stop a worker without anybody noticing.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::time::Duration;
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{self, stream},
-};
+use async_nats::{HeaderMap, jetstream};
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio::{
-    process::{Child, Command},
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use crate::support::{
-    Answer, DEAD, Gateway, Invocation, Nats, Proxy, QUEUE, RETRIES, Scratch, Worker, binary, count, eventually, eventually_is, free_port,
+    Answer, Cluster, DEAD, Gateway, Invocation, Nats, Proxy, QUEUE, RETRIES, Worker, binary, count, eventually, eventually_is,
     has_schedules, patiently,
 };
 
@@ -27,44 +21,6 @@ async fn within(seconds: u64, mut probe: impl AsyncFnMut() -> bool) -> bool {
     })
     .await
     .is_ok()
-}
-
-struct Cluster {
-    _nodes: Vec<Child>,
-    ports: Vec<u16>,
-    _scratch: Vec<Scratch>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let (ports, routes) = ([free_port(), free_port(), free_port()], [free_port(), free_port(), free_port()]);
-        let all = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
-        let (mut nodes, mut scratches) = (Vec::new(), Vec::new());
-        for n in 0..3 {
-            let scratch = Scratch::new();
-            let config = format!(
-                "server_name: n{n}\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\ncluster {{ name: c, listen: \"127.0.0.1:{}\", routes: [{all}] }}\n",
-                ports[n],
-                scratch.path().join("store").display(),
-                routes[n]
-            );
-            let file: PathBuf = scratch.write("nats.conf", &config);
-            nodes.push(Command::new(binary()).arg("--config").arg(file).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap());
-            scratches.push(scratch);
-        }
-        let cluster = Self { _nodes: nodes, ports: ports.to_vec(), _scratch: scratches };
-        eventually("the cluster has a leader", async || {
-            let Ok(client) = async_nats::connect(cluster.url()).await else { return false };
-            let js = jetstream::new(client);
-            js.create_stream(stream::Config { name: "probe".into(), num_replicas: 3, ..Default::default() }).await.is_ok()
-        })
-        .await;
-        cluster
-    }
-
-    fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.ports[0])
-    }
 }
 
 async fn scaled(before: usize) {

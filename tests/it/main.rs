@@ -26,6 +26,7 @@ mod community;
 mod conservation;
 mod crashes;
 mod dead_letters;
+mod doctor;
 mod drain;
 mod found;
 mod ghosts;

@@ -18,7 +18,7 @@ use crate::support::{
 use Right::{Publish, Subscribe};
 
 /// A subject that an account may use.
-enum Right {
+pub enum Right {
     Publish(&'static str),
     Subscribe(&'static str),
 }
@@ -55,18 +55,18 @@ fn the_documentation_lists_the_rights() {
 }
 
 /// What the worker may do with this setting of `nats_manage`.
-fn rights(manage: bool) -> Vec<&'static Right> {
+pub fn rights(manage: bool) -> Vec<&'static Right> {
     RIGHTS.iter().filter(|(_, _, always)| manage || *always).map(|(right, ..)| right).collect()
 }
 
 /// The subject, as the settings of these scenarios make it.
-fn subject(right: &Right) -> String {
+pub fn subject(right: &Right) -> String {
     let (Publish(subject) | Subscribe(subject)) = right;
     subject.replace("{nats_inbox_prefix}", "_INBOX_worker")
 }
 
 /// A broker where the user `worker` has these rights, and no others.
-async fn restricted(rights: &[&Right]) -> Nats {
+pub async fn restricted(rights: &[&Right]) -> Nats {
     // A list without an entry would allow everything.
     let (mut publish, mut subscribe) = (vec!["nothing".to_owned()], vec!["nothing".to_owned()]);
     for right in rights {

@@ -94,7 +94,7 @@ async fn help_names_the_settings_and_their_defaults() {
     let output = Command::new(env!("CARGO_BIN_EXE_queue-worker")).arg("--help").env_clear().output().await.unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    for setting in ["nats-url", "max-retry-attempts", "initial-retry-wait", "http-retry-codes", "429,502,500,504,408"] {
+    for setting in ["doctor", "nats-url", "max-retry-attempts", "initial-retry-wait", "http-retry-codes", "429,502,500,504,408"] {
         assert!(text.contains(setting), "{setting} is not in\n{text}");
     }
 }

@@ -36,7 +36,7 @@ const CHART: &[&str] = &[
 
 #[test]
 fn what_the_chart_renders_is_understood() {
-    let Loaded { config, notes } = load_words(CHART).unwrap();
+    let Loaded { config, notes, .. } = load_words(CHART).unwrap();
     assert_eq!(config.nats.servers, ["nats://nats.openfaas.svc.cluster.local:4222"]);
     assert_eq!((config.queues[0].name.as_str(), config.queues[0].stream.as_str()), ("faas-request", "faas-request"));
     assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas.svc.cluster.local:8080/");
@@ -51,14 +51,14 @@ fn what_the_chart_of_a_queue_renders_is_understood() {
     let mut words: Vec<_> = CHART.iter().copied().filter(|word| !word.starts_with("nats_stream=")).collect();
     words.extend(more);
     words.push("nats_stream=custom-request");
-    let Loaded { config, notes } = load_words(&words).unwrap();
+    let Loaded { config, notes, .. } = load_words(&words).unwrap();
     assert_eq!((config.queues[0].name.as_str(), config.queues[0].stream.as_str()), ("custom-request", "custom-request"));
     assert_eq!(notes.len(), 5);
 }
 
 #[test]
 fn what_the_community_edition_is_given_is_understood() {
-    let Loaded { config, notes } = load_words(&[
+    let Loaded { config, notes, .. } = load_words(&[
         "faas_nats_address=nats.openfaas.svc.cluster.local",
         "faas_nats_port=4222",
         "faas_nats_cluster_name=faas-cluster",

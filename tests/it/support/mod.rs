@@ -1,6 +1,7 @@
 //! What a scenario is made of: a broker, a gateway, workers, a network between them, and patience.
 
 mod answer;
+mod cluster;
 mod gateway;
 pub mod http;
 mod invocation;
@@ -29,6 +30,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 
 pub use answer::Answer;
+pub use cluster::Cluster;
 pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
 pub use latch::Latch;

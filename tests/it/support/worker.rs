@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, fs, sync::Arc};
 
 use tokio::process::Command;
 
-use super::{Gateway, Nats, Scratch, eventually, free_port, http, metrics::Metrics, process::Process};
+use super::{Gateway, Nats, Scratch, eventually, free_port, http, metrics::Metrics, patiently, process::Process};
 
 /// A running queue-worker.
 pub struct Worker {
@@ -180,6 +180,16 @@ impl Settings {
         let worker = self.spawn();
         worker.ready().await;
         worker
+    }
+
+    /// Asks the doctor, and returns its exit code and what it prints.
+    pub async fn doctor(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]).arg("doctor").args(&self.arguments).args(arguments);
+        command.env_clear().env("listen_addr", format!("127.0.0.1:{}", free_port())).envs(&self.environment);
+        let output = patiently("the doctor has looked", command.kill_on_drop(true).output()).await.unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
     }
 
     /// Starts a worker.
