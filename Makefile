@@ -7,23 +7,25 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 	@examples/demo.sh
 
 # The servers are found before cargo starts, so that their absence is one clear line and not a failing test. What speaks to a
-# server runs on the newest, which fires message schedules itself, and again on one that is too old for them.
+# server runs on the newest, which fires message schedules itself, and again on one that is too old for them. What is tested is
+# what images are made of: a worker with all features; that it builds without them is checked beside it.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
 	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	cargo clippy -- -D warnings
+	cargo clippy --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && prometheus="$$(tests/prometheus.sh)" && \
 		export NATS_SERVER_OLD="$$old" PROMETHEUS="$$prometheus" RUST_TEST_THREADS=$(TEST_THREADS) && \
-		NATS_SERVER="$$server" cargo test && NATS_SERVER="$$old" cargo test --test it --test bars
+		NATS_SERVER="$$server" cargo test --all-features && NATS_SERVER="$$old" cargo test --all-features --test it --test bars
 
 # Most tests wait most of the time: six at once keep two cores busy.
 TEST_THREADS ?= 6
 
 # The worker is built for release, the tests are not: they measure the worker, and have the machine to themselves one by one.
 bars: ## Measure the worker against its bars, in full size (about a quarter of an hour, on a quiet machine)
-	cargo build --release
+	cargo build --release --all-features
 	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" BARS=full \
 		WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker" \
 		cargo test --test bars -- --nocapture --test-threads=1

@@ -19,6 +19,7 @@ mod nats;
 mod queue;
 mod reader;
 mod table;
+mod tracing;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -34,6 +35,7 @@ pub use self::{
     nats::Nats,
     queue::{Deliver, Queue},
     table::{Kind, Preset, Setting},
+    tracing::{Sampler, Tracing},
 };
 use crate::{callback::AllowedHosts, policy::RetryPolicy};
 
@@ -130,6 +132,8 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     /// How logs are written.
     pub log: Log,
+    /// Where traces go, if they go anywhere.
+    pub tracing: Option<Tracing>,
 }
 
 /// What carries a parked retry to its due time.

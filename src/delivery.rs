@@ -9,6 +9,7 @@ use crate::{
     envelope::Kind,
     lease::Lease,
     parcel::Parcel,
+    trace::Trace,
 };
 
 /// After so many interruptions a message is suspected of killing its workers, and runs apart from other suspects.
@@ -32,6 +33,8 @@ pub struct Delivery<B> {
     pub lease: Arc<Lease<B>>,
     /// Where its acknowledgement goes.
     pub reply: String,
+    /// Its part in its invocation's trace.
+    pub trace: Trace,
     /// How often the broker delivered this very message.
     pub delivered: u64,
     doubtful: bool,
@@ -44,6 +47,7 @@ impl<B: Broker> Delivery<B> {
             parcel: Parcel::new(&arrival, parked),
             lease: Arc::new(Lease::new(broker, &arrival)),
             reply: arrival.reply,
+            trace: Trace::default(),
             delivered: arrival.delivered,
             doubtful: arrival.doubtful,
         }

@@ -43,6 +43,8 @@ pub struct Envelope {
     pub first_seen: SystemTime,
     /// When this clone was due.
     pub due: Option<SystemTime>,
+    /// When it was parked; only where its waits are traced.
+    pub parked: Option<SystemTime>,
     /// The last HTTP status.
     pub last_status: Option<String>,
     /// Why the last attempt failed.
@@ -117,6 +119,7 @@ impl Envelope {
             not_found: None,
             first_seen: arrival.stored,
             due: None,
+            parked: None,
             last_status: None,
             last_error: None,
             history: Vec::new(),
@@ -158,6 +161,7 @@ impl Envelope {
             not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
             first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
             due: time(names::DUE),
+            parked: time(names::PARKED_AT),
             last_status: text(names::LAST_STATUS).map(str::to_owned),
             last_error: text(names::LAST_ERROR).map(str::to_owned),
             history: text(names::HISTORY).into_iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect(),
@@ -188,7 +192,7 @@ impl Envelope {
     /// One hop further.
     #[must_use]
     pub fn next(&self) -> Self {
-        Self { hop: self.hop.saturating_add(1), due: None, ..self.clone() }
+        Self { hop: self.hop.saturating_add(1), due: None, parked: None, ..self.clone() }
     }
 
     /// The past of its callback, whose own attempts begin here. It follows from the invocation's message as a retry would, so
@@ -254,6 +258,9 @@ impl Envelope {
         if let Some(call_id) = call_id {
             put(names::CALL_ID, printable(call_id, VALUE));
         }
+        if let Some(parked) = self.parked {
+            put(names::PARKED_AT, rfc3339(parked));
+        }
         if let Some(error) = &self.last_error {
             put(names::LAST_ERROR, printable(error, ERROR));
         }
@@ -294,11 +301,12 @@ fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
     names::DUE,
+    names::PARKED_AT,
     names::ORIGINAL_ID,
     names::FIRST_SEEN,
     names::CALL_ID,

@@ -25,6 +25,7 @@ use url::Url;
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
+    trace::Post,
 };
 
 /// Connections are retired at this age, so that calls spread over the pods behind a service.
@@ -69,6 +70,8 @@ pub struct Call<'a> {
     pub retry_max: u32,
     /// How many bytes of the answer's body are kept.
     pub keep: usize,
+    /// The call's part in its invocation's trace.
+    pub span: &'a Post,
 }
 
 /// What came of a call.
@@ -235,6 +238,7 @@ fn headers(call: Call<'_>) -> HeaderMap {
     }
     set(&mut headers, "x-retry", &call.retry.to_string());
     set(&mut headers, "x-retry-max", &call.retry_max.to_string());
+    call.span.inject(&mut headers);
     if call.invocation.body.is_empty() {
         // The client leaves it to us to say so.
         set(&mut headers, "content-length", "0");

@@ -58,6 +58,7 @@ pub mod levels;
 pub mod janitor;
 pub mod ghosts;
 pub mod telemetry;
+pub mod trace;
 pub mod metrics;
 pub mod orphans;
 pub mod depth;

@@ -19,6 +19,8 @@ pub const ATTEMPTS: &str = "Queue-Worker-Attempts";
 pub const DELAYED: &str = "Queue-Worker-Delayed-Retries";
 /// RFC 3339, when the next attempt may start.
 pub const DUE: &str = "Queue-Worker-Due";
+/// RFC 3339, when the message was parked; only where its waits are traced.
+pub const PARKED_AT: &str = "Queue-Worker-Parked-At";
 /// `<stream>:<id>`.
 pub const ORIGINAL_ID: &str = "Queue-Worker-Original-Id";
 /// RFC 3339, when the message first arrived.

@@ -45,13 +45,23 @@ pub struct Parcel {
     pub call_id: Option<String>,
     /// Whether its end is to be told by a callback.
     pub has_callback: bool,
+    /// Whether its waits are traced.
+    pub is_traced: bool,
 }
 
 impl Parcel {
     /// What arrived. `parked`: whether a worker put it there.
     pub fn new(arrival: &Arrival, parked: bool) -> Self {
         let envelope = if parked { Envelope::parked(arrival) } else { Envelope::fresh(arrival) };
-        Self { envelope, stored: arrival.payload.clone(), function: None, function_name: None, call_id: None, has_callback: false }
+        Self {
+            envelope,
+            stored: arrival.payload.clone(),
+            function: None,
+            function_name: None,
+            call_id: None,
+            has_callback: false,
+            is_traced: false,
+        }
     }
 
     /// The payload as it first arrived.
@@ -135,6 +145,7 @@ impl Parcel {
     ) -> Result<Record, TooLarge> {
         let mut next = next.next();
         next.due = Some(due);
+        next.parked = self.is_traced.then_some(now);
         let token = self.function.as_deref().unwrap_or("_undecodable");
         let place = timer.place(names, token, next.id, next.hop, due, now);
         let id = message_id(next.id, next.hop);

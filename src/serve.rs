@@ -21,6 +21,7 @@ use crate::{
     permits::Permits,
     service::{Service, Shared},
     stan::{Bridge, Channel},
+    trace::Tracer,
 };
 
 /// How long the last acknowledgements have to leave.
@@ -71,7 +72,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Fatal>
         move || gauges.clone().refresh().boxed()
     };
     let pages = tokio::spawn(admin::serve(listener, exposition.clone(), readiness.clone(), refresh, over.clone()));
-    let served = Process { exposition, metrics, callbacks, readiness, gauges }.run(config, stop).await;
+    let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
+    let served = Process { exposition, metrics, callbacks, readiness, gauges, tracer: tracer.clone() }.run(config, stop).await;
+    tracer.finish().await;
     over.cancel();
     let _ = pages.await;
     served
@@ -84,6 +87,7 @@ struct Process {
     callbacks: Callbacks,
     readiness: Readiness,
     gauges: Gauges,
+    tracer: Tracer,
 }
 
 impl Process {
@@ -98,6 +102,7 @@ impl Process {
             lookup: Lookup::new(&config.gateway_url, config.function_lookup.as_ref(), self.exposition.clone()),
             callbacks: self.callbacks.clone(),
             gate: Gate::default(),
+            tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
             gauges: self.gauges.clone(),
             running: Running { stop, ..Running::default() },

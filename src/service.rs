@@ -25,6 +25,7 @@ use crate::{
     pull::Pull,
     settle::Settle,
     streams::{self, Ready, SetupError},
+    trace::Tracer,
     worker::{Parts, Worker},
 };
 
@@ -52,6 +53,8 @@ pub struct Shared {
     pub callbacks: Callbacks,
     /// Says "not now".
     pub gate: Gate,
+    /// Makes traces.
+    pub tracer: Tracer,
     /// Whether the queues are ready.
     pub readiness: Readiness,
     /// The depths of the queues that were made ready.
@@ -153,7 +156,7 @@ impl<'a> Service<'a> {
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
-        let Shared { config, jetstream, gateway, lookup, callbacks, gate, running, worker, .. } = self.shared;
+        let Shared { config, jetstream, gateway, lookup, callbacks, gate, tracer, running, worker, .. } = self.shared;
         Worker::new(Parts {
             settle: Settle {
                 broker: jetstream.clone(),
@@ -169,6 +172,7 @@ impl<'a> Service<'a> {
             callbacks: callbacks.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),
+            tracer: tracer.clone(),
             name: worker.clone(),
             cut: running.cut.clone(),
         })

@@ -17,6 +17,7 @@ use crate::{
     pause::Pause,
     telemetry,
     timer::{Timer, due_after},
+    trace::Fate,
 };
 use async_nats::HeaderMap;
 
@@ -81,6 +82,7 @@ impl<B: Broker> Settle<B> {
     pub async fn bury(&self, delivery: &Delivery<B>, cause: Cause) -> Result<(), Unsettled> {
         let parcel = &delivery.parcel;
         if !self.dead_letters {
+            delivery.trace.ends(Fate::Dead(cause));
             tracing::warn!(
                 callId = parcel.call_id.as_deref().unwrap_or_default(),
                 function = parcel.function_name.as_deref().unwrap_or_default(),
@@ -97,6 +99,7 @@ impl<B: Broker> Settle<B> {
         }
         let record = parcel.dead_letter(&self.names, cause, self.broker.now(), self.broker.max_payload())?;
         self.store(delivery, &record).await?;
+        delivery.trace.ends(Fate::Dead(cause));
         let envelope = &parcel.envelope;
         telemetry::dead_letter(
             parcel.call_id.as_deref().unwrap_or_default(),
@@ -132,6 +135,7 @@ impl<B: Broker> Settle<B> {
     /// See [`Unsettled`].
     pub async fn release(&self, delivery: Delivery<B>, wait: Duration) -> Result<(), Unsettled> {
         let past = delivery.parcel.envelope.clone();
+        delivery.trace.ends(Fate::HandedBack);
         match self.park(&delivery, &past, wait).await {
             Ok(_) => self.acknowledge(delivery).await,
             Err(Unsettled::TooLarge(_)) => self.refuse(delivery, wait).await,
@@ -152,6 +156,7 @@ impl<B: Broker> Settle<B> {
             "Unstorable: what follows from this message exceeds the broker's max_payload; it stays in its stream and is tried again"
         );
         self.metrics.unstorable();
+        delivery.trace.ends(Fate::Unstorable);
         self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true)).await
     }
 

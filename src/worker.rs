@@ -26,6 +26,7 @@ use crate::{
     policy::RetryPolicy,
     settle::{Settle, Successor, Unsettled},
     telemetry,
+    trace::{Fate, Tracer},
 };
 
 /// So many calls in a row that were cut off with their worker end an invocation: it may be what kills the workers.
@@ -52,6 +53,8 @@ pub struct Parts<B, G> {
     pub gate: Gate,
     /// Where things are counted.
     pub metrics: Metrics,
+    /// Makes traces.
+    pub tracer: Tracer,
     /// This worker's name in histories.
     pub name: String,
     /// Cuts running calls off, at the end of a drain's grace.
@@ -107,7 +110,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     pub async fn release(&self, mut delivery: Delivery<B>) {
         let _held = self.0.gate.hold(delivery.is_suspect());
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
-        let (opened, lease) = (delivery.open(), delivery.lease.clone());
+        let (opened, lease) = (self.open(&mut delivery), delivery.lease.clone());
         let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
         let work = async {
             // A clone of what has ended would be called.
@@ -119,13 +122,29 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.under_lease(&lease, work).await;
     }
 
+    /// Reads what is in a delivery, and begins its part of the trace.
+    fn open(&self, delivery: &mut Delivery<B>) -> Result<Content, Undecodable> {
+        let opened = delivery.open();
+        let invocation = match &opened {
+            Ok(Content::Invocation(invocation)) => Some(&**invocation),
+            _ => None,
+        };
+        let parts = &*self.0;
+        delivery.trace = parts.tracer.begin(&parts.settle.names.queue, &mut delivery.parcel, invocation, self.broker().now());
+        opened
+    }
+
     /// Gives a delivery back unless what follows from it is stored: then it lacks its callback and its acknowledgement at
     /// most, and gets them.
     async fn unless_settled(&self, delivery: Delivery<B>, content: Option<&Content>) -> Result<Option<Delivery<B>>, Unsettled> {
         if !delivery.may_be_settled() {
             return Ok(Some(delivery));
         }
-        match (self.0.settle.successor(&delivery).await?, content) {
+        let successor = self.0.settle.successor(&delivery).await?;
+        if successor.is_some() {
+            delivery.trace.ends(Fate::Settled);
+        }
+        match (successor, content) {
             (None, _) => return Ok(Some(delivery)),
             (Some(Successor::DeadLetter(letter)), Some(Content::Invocation(invocation))) => {
                 self.owed_callback(delivery, invocation, letter).await?;
@@ -150,7 +169,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The whole path of a delivery.
     async fn path(&self, mut delivery: Delivery<B>) -> Result<(), Unsettled> {
         let parts = &*self.0;
-        let opened = delivery.open();
+        let opened = self.open(&mut delivery);
         let Some(mut delivery) = self.unless_settled(delivery, opened.as_ref().ok()).await? else { return Ok(()) };
         let invocation = match opened {
             Ok(Content::Invocation(invocation)) => invocation,
@@ -208,12 +227,14 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             let envelope = &mut delivery.parcel.envelope;
             let attempt = envelope.attempts.saturating_add(1);
             telemetry::invoke(case.call_id, function, attempt, case.invocation.body.len(), &target);
+            let span = delivery.trace.call(function, attempt, &target);
             let call = Call {
                 invocation: case.invocation,
                 call_id: case.call_id,
                 retry: envelope.attempts,
                 retry_max: case.policy.max_attempts.saturating_sub(1),
                 keep: if case.invocation.callback.is_some() { parts.callbacks.max_body } else { 0 },
+                span: &span,
             };
             let running = parts.metrics.call_started(function);
             let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
@@ -223,6 +244,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             };
             drop(running);
             let outcome = &answer.outcome;
+            span.ends(outcome);
             parts.metrics.attempt(function, outcome.label(), answer.took);
             telemetry::invoked(case.call_id, function, attempt, &outcome.history(), answer.took);
             envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
@@ -263,6 +285,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         next.delayed = next.delayed.saturating_add(1);
         match parts.settle.park(&delivery, &next, wait).await {
             Ok(due) => {
+                delivery.trace.ends(Fate::Parked);
                 let at = humantime::format_rfc3339_millis(due).to_string();
                 telemetry::retry_scheduled(
                     case.call_id,
@@ -298,6 +321,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             "Interrupted: the worker that had this call died or lost its lease; it is made again"
         );
         let past = envelope.clone();
+        delivery.trace.ends(Fate::Interrupted);
         match parts.settle.park(&delivery, &past, Duration::ZERO).await {
             Ok(_) => parts.settle.acknowledge(delivery).await.map(|()| None),
             Err(Unsettled::TooLarge(_)) => Ok(Some(delivery)),
@@ -308,11 +332,12 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The end of an invocation: dead letter, callback, acknowledgement, in this order.
     async fn end(&self, delivery: Delivery<B>, case: &Case<'_>, cause: Option<Cause>, answer: Option<&Answer>) -> Result<(), Unsettled> {
         let parts = &*self.0;
-        if let Some(cause) = cause {
-            match parts.settle.bury(&delivery, cause).await {
+        match cause {
+            None => delivery.trace.ends(Fate::Completed),
+            Some(cause) => match parts.settle.bury(&delivery, cause).await {
                 Err(Unsettled::TooLarge(_)) => return self.refuse(delivery).await,
                 other => other?,
-            }
+            },
         }
         let age = self.age(&delivery);
         let envelope = &delivery.parcel.envelope;
@@ -366,6 +391,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             str::to_owned,
         );
         delivery.parcel.call_id = Some(call_id.clone());
+        delivery.trace.call_id(&call_id);
         call_id
     }
 

@@ -190,5 +190,6 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Port => "PORT",
         Kind::File => "FILE",
         Kind::Url => "URL",
+        Kind::Secret => "SECRET",
     }
 }

@@ -11,6 +11,7 @@ use super::{
     queue::queues,
     reader::{Reader, Reported},
     table::{SETTINGS, Setting},
+    tracing::tracing,
     values::{at_least, boolean, choice, count, duration, file, listen, positive, size},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let shutdown_grace = reader.value("shutdown_grace", duration);
     let listen_addr = reader.value("listen_addr", listen);
     let log = log(reader);
+    let tracing = tracing(reader);
     unbuilt(reader, "audit", "the audit stream is");
     Ok(Config {
         nats: nats?,
@@ -57,6 +59,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         shutdown_grace: shutdown_grace?,
         listen_addr: listen_addr?,
         log: log?,
+        tracing: tracing?,
     })
 }
 

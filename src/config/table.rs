@@ -1,7 +1,7 @@
 //! The table of settings: what each is called, what it is when nobody sets it, and what it means. `--help`, the flags and
 //! the names in the environment are all made from it, and each default is read from it, so that none can tell a lie.
 
-use Kind::{Bool, Bytes, Count, Duration, File, Port, Text, Url};
+use Kind::{Bool, Bytes, Count, Duration, File, Port, Secret, Text, Url};
 use Preset::{Derived, Nothing, Value};
 
 /// One thing that can be set, by a flag or in the environment.
@@ -51,6 +51,8 @@ pub enum Kind {
     File,
     /// One or more URLs.
     Url,
+    /// Words that nobody is to see: no message quotes them.
+    Secret,
 }
 
 impl Setting {
@@ -188,6 +190,19 @@ settings! {
         listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer";
         log_encoding: Text = Value("console"), "console (text) or json (one object a line); RUST_LOG is honoured too";
         debug: Bool = Value("false"), "Log at debug level";
+    }
+    "Tracing" {
+        otel_exporter_otlp_endpoint: Url = Nothing,
+            "Send traces by OTLP to the collector at this URL, such as http://collector:4318; /v1/traces is put behind it";
+        otel_exporter_otlp_traces_endpoint: Url = Nothing, "The same in place of it, with nothing put behind";
+        otel_exporter_otlp_headers: Secret = Nothing, "Headers for the collector: name=value, comma separated, values percent-encoded";
+        otel_exporter_otlp_protocol: Text = Value("http/protobuf"), "How the collector is spoken to; there is no other way";
+        otel_service_name: Text = Derived("service.name of otel_resource_attributes, else queue-worker"), "This program's name in traces";
+        otel_resource_attributes: Text = Nothing, "What else to say of it there: name=value, comma separated, values percent-encoded";
+        otel_traces_sampler: Text = Value("parentbased_always_on"),
+            "Which calls are traced: always_on, always_off or traceidratio; parentbased_ before it: the caller's traceparent decides where there is one";
+        otel_traces_sampler_arg: Text = Value("1"), "The share of calls that traceidratio traces, 0 to 1";
+        otel_sdk_disabled: Bool = Value("false"), "true: trace nothing, whatever else is set";
     }
 }
 

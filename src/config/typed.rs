@@ -1,5 +1,7 @@
 //! One value as somebody typed it, and how it is shown to people again.
 
+use super::table::{self, Kind};
+
 /// A value and where it stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Typed {
@@ -12,7 +14,8 @@ pub(super) struct Typed {
 impl Typed {
     /// `name=value` on one line, fit for an error message.
     pub fn shown(&self) -> String {
-        format!("{}={}", self.name, shown(&self.text))
+        let is_secret = table::find(&self.name).is_some_and(|setting| setting.kind == Kind::Secret);
+        format!("{}={}", self.name, if is_secret { "***".to_owned() } else { shown(&self.text) })
     }
 }
 
@@ -68,6 +71,13 @@ mod tests {
         check("http://gateway/path?key=secret", "http://gateway/path?***");
         check("http://gateway/#secret", "http://gateway/?***");
         check("a?b", "a?b");
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_shown() {
+        for name in ["OTEL_EXPORTER_OTLP_HEADERS", "--otel-exporter-otlp-headers"] {
+            assert_eq!(Typed { name: name.to_owned(), text: "a=b".to_owned() }.shown(), format!("{name}=***"));
+        }
     }
 
     #[test]

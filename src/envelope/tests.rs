@@ -24,6 +24,7 @@ fn what_a_clone_says_reads_back_as_it_was() {
     envelope.interruptions = 2;
     envelope.note_found(false, SystemTime::UNIX_EPOCH + Duration::from_nanos(1));
     envelope.due = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_001));
+    envelope.parked = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(500_000_001));
     let written = envelope.headers(Some("f"), Some("id"), false);
     assert_eq!(Envelope::parked(&arrival(written)), envelope);
 }

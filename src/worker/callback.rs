@@ -17,6 +17,7 @@ use crate::{
     names,
     settle::Unsettled,
     telemetry,
+    trace::Fate,
 };
 
 /// Bodies of more bytes take so long to be packed that leases might suffer.
@@ -28,8 +29,14 @@ static PACKING: Semaphore = Semaphore::const_new(2);
 impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The first POST, in place. Whatever comes of it, the delivery is settled.
     pub(super) async fn first_callback(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
-        delivery.parcel = delivery.parcel.callback();
+        self.become_callback(&mut delivery);
         self.post(delivery, posting).await
+    }
+
+    /// From here on the delivery is its callback, and in the same trace.
+    fn become_callback(&self, delivery: &mut Delivery<B>) {
+        delivery.parcel = delivery.parcel.callback();
+        delivery.trace.carry(&mut delivery.parcel.envelope.carried);
     }
 
     /// A callback that was parked has come due.
@@ -67,6 +74,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
         );
         let past = envelope.clone();
+        delivery.trace.ends(Fate::Interrupted);
         match parts.settle.park(&delivery, &past, Duration::ZERO).await {
             Ok(_) => parts.settle.acknowledge(delivery).await.map(|()| None),
             Err(Unsettled::TooLarge(_)) => Ok(Some(delivery)),
@@ -103,7 +111,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         };
         let Some(posting) = Posting::of(ending) else { return parts.settle.acknowledge(delivery).await };
         let abandoned = delivery.was_abandoned();
-        delivery.parcel = delivery.parcel.callback();
+        self.become_callback(&mut delivery);
         if parts.settle.successor(&delivery).await?.is_some() {
             return parts.settle.acknowledge(delivery).await;
         }
@@ -112,26 +120,31 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// Posts it, and parks it, buries it or lets it go, as the answer has it.
-    async fn post(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+    async fn post(&self, mut delivery: Delivery<B>, mut posting: Posting) -> Result<(), Unsettled> {
         let parts = &*self.0;
         let (call_id, function) = (posting.call_id.clone(), posting.function.as_str().to_owned());
         let url = telemetry::loggable_text(&posting.url);
+        let span = delivery.trace.callback(delivery.parcel.envelope.attempts.saturating_add(1), &url);
+        span.inject(&mut posting.headers);
         let began = Instant::now();
         let id = webhook_id(&delivery);
         let Some(posted) = parts.cut.run_until_cancelled(parts.callbacks.post.post(&posting, &id)).await else {
             tracing::warn!(callId = call_id, function, "Cut off: the callback is handed back and will be posted again");
+            delivery.trace.ends(Fate::HandedBack);
             return self.park_callback(delivery, posting, Duration::ZERO).await.map(|_| ());
         };
         let envelope = &mut delivery.parcel.envelope;
         let outcome = match posted {
             Ok(outcome) => outcome,
-            Err(Refused(reason)) => {
+            Err(refused @ Refused(reason)) => {
+                span.refused(&refused);
                 telemetry::callback_refused(&call_id, &function, &url, reason);
                 parts.metrics.callback("refused");
                 envelope.last_error = Some(reason.to_owned());
                 return self.bury_callback(delivery, posting).await;
             }
         };
+        span.ends(&outcome);
         let status = outcome.history();
         telemetry::posted_result(&call_id, &function, &url, &status);
         envelope.record(outcome.status(), &status, error(&outcome), began.elapsed(), &parts.name);
@@ -140,6 +153,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         match judge(&outcome, &policy, attempts, most, SystemTime::now(), rand::random()) {
             Next::Delivered => {
                 parts.metrics.callback("delivered");
+                delivery.trace.ends(Fate::Delivered);
                 parts.settle.acknowledge(delivery).await
             }
             Next::Dead => {
@@ -148,6 +162,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             }
             Next::Again(wait) => {
                 envelope.delayed = envelope.attempts;
+                delivery.trace.ends(Fate::Parked);
                 if let Some(due) = self.park_callback(delivery, posting, wait).await? {
                     let at = humantime::format_rfc3339_millis(due).to_string();
                     telemetry::callback_scheduled(&call_id, &function, attempts, most, wait, &at, &status);

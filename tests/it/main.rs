@@ -46,5 +46,7 @@ mod rights;
 mod stan;
 mod start;
 mod streams;
+#[cfg(feature = "otel")]
+mod traces;
 mod verdicts;
 mod volume;

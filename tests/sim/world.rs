@@ -14,6 +14,7 @@ use queue_worker::{
     pull::Pull,
     settle::Settle,
     timer::Timer,
+    trace::Tracer,
     worker::{Parts, Worker},
 };
 use rand::RngExt;
@@ -190,6 +191,7 @@ impl World {
             callbacks: Callbacks { post: Arc::new(line.clone()), attempts: plan.callback_attempts, max_body: 0 },
             gate: Gate::default(),
             metrics: self.metrics.clone(),
+            tracer: Tracer::default(),
             name: format!("w{number}"),
             cut: running.cut.clone(),
         });

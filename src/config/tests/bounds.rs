@@ -180,3 +180,46 @@ fn a_feature_that_is_not_built_is_refused_and_its_default_is_not() {
     check_fault(&["audit=failures"], "audit=failures: the audit stream is not built yet; only \"off\" works");
     config(&["audit=off"]);
 }
+
+#[test]
+#[cfg(feature = "otel")]
+fn traces_go_where_they_are_sent_and_nowhere_else() {
+    let endpoint = |words: &[&str]| config(words).tracing.map(|tracing| tracing.endpoint.to_string());
+    assert_eq!(endpoint(&["OTEL_SERVICE_NAME=x", "OTEL_TRACES_SAMPLER=always_on"]), None);
+    assert_eq!(endpoint(&["OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318"]).as_deref(), Some("http://c:4318/v1/traces"));
+    let both = ["OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://d/x"];
+    assert_eq!(endpoint(&both).as_deref(), Some("https://d/x"));
+    assert_eq!(endpoint(&[both[0], "OTEL_SDK_DISABLED=true"]), None);
+    let sampler = |words: &[&str]| config(&[words, &both].concat()).tracing.unwrap().sampler;
+    assert_eq!(sampler(&[]), Sampler { follows_parent: true, share: 1.0 });
+    assert_eq!(sampler(&["OTEL_TRACES_SAMPLER_ARG=0.5"]), Sampler { follows_parent: true, share: 1.0 });
+    let share = ["OTEL_TRACES_SAMPLER=traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.5"];
+    assert_eq!(sampler(&share), Sampler { follows_parent: false, share: 0.5 });
+}
+
+#[test]
+#[cfg(not(feature = "otel"))]
+fn who_asks_a_worker_for_traces_that_has_none_is_told() {
+    let expected = "expected a program that was built with the feature otel, as images are: this one sends no traces";
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+        let words = format!("{name}=http://c:4318");
+        check_fault(&[&words], &format!("{words}: {expected}"));
+        assert!(config(&[&words, "OTEL_SDK_DISABLED=true"]).tracing.is_none());
+    }
+}
+
+#[test]
+fn settings_of_tracing_that_cannot_be_used_are_named_without_secrets() {
+    let url = "expected a URL such as http://collector:4318, without user, password, query and fragment";
+    check_fault(&["OTEL_EXPORTER_OTLP_ENDPOINT=collector:4317"], &format!("OTEL_EXPORTER_OTLP_ENDPOINT=collector:4317: {url}"));
+    check_fault(&["OTEL_EXPORTER_OTLP_PROTOCOL=grpc"], "OTEL_EXPORTER_OTLP_PROTOCOL=grpc: expected http/protobuf");
+    check_fault(
+        &["OTEL_EXPORTER_OTLP_HEADERS=hidden"],
+        "OTEL_EXPORTER_OTLP_HEADERS=***: expected name=value, comma separated, with values percent-encoded",
+    );
+    check_fault(&["OTEL_TRACES_SAMPLER_ARG=2"], "OTEL_TRACES_SAMPLER_ARG=2: expected a number from 0 to 1, such as 0.1");
+    check_fault(
+        &["OTEL_TRACES_SAMPLER=xray"],
+        "OTEL_TRACES_SAMPLER=xray: expected always_on or always_off or traceidratio or parentbased_always_on or parentbased_always_off or parentbased_traceidratio",
+    );
+}

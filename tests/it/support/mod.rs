@@ -2,6 +2,8 @@
 
 mod answer;
 mod cluster;
+#[cfg(feature = "otel")]
+mod collector;
 mod gateway;
 pub mod http;
 mod invocation;
@@ -31,6 +33,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use answer::Answer;
 pub use cluster::Cluster;
+#[cfg(feature = "otel")]
+pub use collector::{Collector, Span};
 pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
 pub use latch::Latch;
