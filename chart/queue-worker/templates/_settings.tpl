@@ -14,6 +14,8 @@ dead_letters dead_letter_max_age dead_letter_max_bytes audit
 callback_timeout callback_attempts callback_max_body allowed_callback_urls callback_deny_private callback_signing_secret_file
 tls_insecure
 shutdown_grace listen_addr log_encoding debug
+otel_exporter_otlp_endpoint otel_exporter_otlp_traces_endpoint otel_exporter_otlp_headers otel_exporter_otlp_protocol
+otel_service_name otel_resource_attributes otel_traces_sampler otel_traces_sampler_arg otel_sdk_disabled
 {{- end }}
 
 {{/* Where the files of Secrets and ConfigMaps lie in the container. */}}
@@ -37,6 +39,10 @@ shutdown_grace listen_addr log_encoding debug
   value: {{ $text | quote }}
 {{- end }}
 {{- end }}
+{{- if and .otelExporterOtlpHeaders.secret (not (has "otelexporterotlpheaders" $given)) }}
+- name: otel_exporter_otlp_headers
+  valueFrom: {secretKeyRef: {name: {{ .otelExporterOtlpHeaders.secret }}, key: {{ .otelExporterOtlpHeaders.key | quote }}}}
+{{- end }}
 {{- if .basicAuth }}
 - name: secret_mount_path
   value: {{ include "queue-worker.folder" . }}
@@ -46,10 +52,11 @@ shutdown_grace listen_addr log_encoding debug
 {{- end }}
 {{- end }}
 
-{{/* Where a file lies, if there is one. Takes (list SETTING FILE). */}}
+{{/* Where a file lies, if there is one. The headers for the collector are no file: every program takes them from its environment.
+     Takes (list SETTING FILE). */}}
 {{- define "queue-worker.path" -}}
 {{- $file := index . 1 }}
-{{- if kindIs "map" $file }}
+{{- if and (kindIs "map" $file) (ne (index . 0) "otel_exporter_otlp_headers") }}
 {{- if or $file.secret $file.configMap }}
 {{- include "queue-worker.folder" . }}/{{ index . 0 }}
 {{- end }}
@@ -64,7 +71,7 @@ shutdown_grace listen_addr log_encoding debug
 {{- $words = append $words (include "queue-worker.text" .) }}
 {{- end }}
 {{- join "," $words }}
-{{- else if kindIs "float64" . }}
+{{- else if and (kindIs "float64" .) (eq (floor .) .) }}
 {{- int64 . }}
 {{- else if not (kindIs "invalid" .) }}
 {{- . }}
