@@ -90,7 +90,7 @@ wait "$!" || fail "exit code $? after SIGTERM"
 
 for program in as-10001 as-65532; do
     say "4. The worker's own tests, $program"
-    WORKER_BIN="$run/$program" cargo test --test it -- life:: drain:: callbacks:: charts::in_the --skip token
+    WORKER_BIN="$run/$program" cargo test --all-features --test it -- life:: drain:: callbacks:: charts::in_the --skip token
 done
 
 say "5. The demonstration, with the gateway's image too"

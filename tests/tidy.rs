@@ -89,6 +89,7 @@ fn the_rules_of_retrying_are_pure() {
         "names",
         "timer",
         "orphans/tally",
+        "trace/parent",
         "callback/address",
         "callback/allowed",
         "callback/posting",

@@ -169,9 +169,8 @@ impl Reported {
 impl SpanExporter for Reported {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        // They have left the queue.
-        self.waiting.spans.fetch_sub(spans, Ordering::Relaxed);
         let result = self.exporter.export(batch).await;
+        self.waiting.spans.fetch_sub(spans, Ordering::Relaxed);
         self.report(if result.is_err() { spans } else { 0 }, &result);
         result
     }
