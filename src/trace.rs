@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Without a caller's span a trace's ids are made of the invocation's identity, so that they need no place in the messages.
-//! A program that was built without the feature `otel` has [`off`] in place of all this, and `config` says so to who asks.
+//! A program that was built without the feature `otel` has `trace::off` in place of all this, and `config` says so to who asks.
 
 #[cfg(not(feature = "otel"))]
 mod off;
