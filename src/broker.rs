@@ -105,6 +105,10 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// Stores a record, unless its id is stored or was lately. `Ok` means that it is durable.
     fn publish(&self, record: &Record) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
+    /// Stores a record, unless its id is stored or was lately, or a message lies on its subject: the broker's memory of ids ends
+    /// after a while, and a restart may shorten it.
+    fn place(&self, record: &Record) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
     /// Acknowledges a delivery, and waits a while for the broker to confirm it: until then the message counts as
     /// unacknowledged there, and a permit that was free before would let more messages out than are allowed. With
     /// `confirmed`, `Ok` means that the confirmation came.
@@ -113,15 +117,18 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// The subject of the last message in `stream` that `filter` covers, if there is one.
     fn last(&self, stream: &str, filter: &str) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
 
-    /// The sequence under which `stream` has taken a message with this id within its duplicate window, if it has. `subject`
-    /// is one of the stream's.
-    fn taken_as(&self, stream: &str, subject: &str, id: &str) -> impl Future<Output = Result<Option<u64>, BrokerError>> + Send;
+    /// The sequences under which `stream` has taken messages with these ids within its duplicate window, for each id in turn, if
+    /// it has. `subject` is one of the stream's.
+    fn taken_as(&self, stream: &str, subject: &str, ids: &[String]) -> impl Future<Output = Result<Vec<Option<u64>>, BrokerError>> + Send;
 
     /// The headers of the message `sequence` of `stream`, less the broker's own, if it is still there.
     fn headers(&self, stream: &str, sequence: u64) -> impl Future<Output = Result<Option<HeaderMap>, BrokerError>> + Send;
 
     /// The broker's time. Never behind it by more than the clocks drift between two looks, so that nothing is early.
     fn now(&self) -> SystemTime;
+
+    /// The broker's time now, or a little earlier: what is due by it is due.
+    fn now_at_least(&self) -> SystemTime;
 
     /// The most bytes that headers and payload of one message may have.
     fn max_payload(&self) -> usize;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    broker::Broker,
     jetstream::{ApiError, JetStream, allows_schedules, number, own_headers},
     levels,
     metrics::Metrics,

@@ -14,6 +14,7 @@ use async_nats::{
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
@@ -207,26 +208,6 @@ impl JetStream {
         }
     }
 
-    /// The broker's time now, or a little earlier: what is due by it is due.
-    pub fn now_at_least(&self) -> SystemTime {
-        self.clock.now_at_least()
-    }
-
-    /// Stores a record, unless its id is stored or was lately, or a message lies on its subject: broker's memory of ids ends
-    /// after a while, and a restart may shorten it.
-    ///
-    /// # Errors
-    /// See [`BrokerError`].
-    pub async fn place(&self, record: &Record) -> Result<(), BrokerError> {
-        let mut headers = record.headers.clone();
-        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
-        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
-            Ok(_) | Err(code::WRONG_LAST_SEQUENCE) => Ok(()),
-            Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
-        }
-    }
-
     /// Deletes a message, if it is still there.
     ///
     /// # Errors
@@ -301,6 +282,16 @@ impl Broker for JetStream {
         self.deposit(record).await.map(|_new| ())
     }
 
+    async fn place(&self, record: &Record) -> Result<(), BrokerError> {
+        let mut headers = record.headers.clone();
+        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
+            Ok(_) | Err(code::WRONG_LAST_SEQUENCE) => Ok(()),
+            Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
+        }
+    }
+
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
         let payload = match ack {
             Ack::Done => Bytes::from_static(b"+ACK"),
@@ -334,9 +325,8 @@ impl Broker for JetStream {
     /// * one with replicas checks the last sequence between looking the id up and noting it, since 2.12. Before, it notes the id
     ///   first: the question itself would turn what is stored later into a duplicate. There nobody is asked, and
     ///   what is known is what lies in the stream. Who leads the stream says its API level (2 is 2.12) in the answer.
-    async fn taken_as(&self, stream: &str, subject: &str, id: &str) -> Result<Option<u64>, BrokerError> {
+    async fn taken_as(&self, stream: &str, subject: &str, ids: &[String]) -> Result<Vec<Option<u64>>, BrokerError> {
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, id);
         // Asked anew each time: an operator may have given the stream replicas since the start.
         let found = self.stream(stream).await.map_err(|error| match error {
             ApiError::Silent(error) => error,
@@ -345,16 +335,19 @@ impl Broker for JetStream {
         if found.pointer("/config/num_replicas").and_then(Value::as_u64).unwrap_or(1) > 1 {
             let level = found.pointer("/config/metadata/_nats.level").and_then(Value::as_str);
             if level.and_then(|level| level.parse::<u32>().ok()).is_none_or(|level| level < 2) {
-                return Ok(None);
+                return Ok(vec![None; ids.len()]);
             }
             headers.insert("Nats-Expected-Last-Sequence", i64::MAX.to_string());
         } else {
             headers.insert("Nats-Expected-Last-Msg-Id", NO_SUCH_ID);
         }
-        match self.store(stream, subject, headers, Bytes::new()).await? {
-            Ok(duplicate) => Ok(duplicate),
-            Err(_refused) => Ok(None),
-        }
+        let asked = ids.iter().map(|id| {
+            let mut headers = headers.clone();
+            headers.insert(NATS_MESSAGE_ID, id.as_str());
+            self.store(stream, subject, headers, Bytes::new())
+        });
+        // An id that is not known is refused, for the precondition's sake.
+        Ok(try_join_all(asked).await?.into_iter().map(|taken| taken.ok().flatten()).collect())
     }
 
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
@@ -371,6 +364,10 @@ impl Broker for JetStream {
 
     fn now(&self) -> SystemTime {
         self.clock.now()
+    }
+
+    fn now_at_least(&self) -> SystemTime {
+        self.clock.now_at_least()
     }
 
     fn max_payload(&self) -> usize {

@@ -114,6 +114,10 @@ mod tests {
             Ok(())
         }
 
+        async fn place(&self, _: &Record) -> Result<(), BrokerError> {
+            Ok(())
+        }
+
         async fn acknowledge(&self, _: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
             assert_eq!((ack, confirmed), (Ack::InProgress, true));
             let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -124,8 +128,8 @@ mod tests {
             Ok(None)
         }
 
-        async fn taken_as(&self, _: &str, _: &str, _: &str) -> Result<Option<u64>, BrokerError> {
-            Ok(None)
+        async fn taken_as(&self, _: &str, _: &str, _: &[String]) -> Result<Vec<Option<u64>>, BrokerError> {
+            Ok(Vec::new())
         }
 
         async fn headers(&self, _: &str, _: u64) -> Result<Option<HeaderMap>, BrokerError> {
@@ -133,6 +137,10 @@ mod tests {
         }
 
         fn now(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+
+        fn now_at_least(&self) -> SystemTime {
             SystemTime::UNIX_EPOCH
         }
 

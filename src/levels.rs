@@ -12,37 +12,31 @@
 //! as the broker remembers ids and by its subject for as long as the copy waits there. A mover needs no permit and no
 //! lease: calls come from the consumer of the due ones alone.
 
+mod mover;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use mover::Mover;
+
 use crate::{
-    broker::{Ack, Arrival, Ask, Broker, BrokerError, Source},
+    broker::Broker,
     consumer::{Bound, Consumer},
     jetstream::{ApiError, JetStream, number, own_headers},
     names::Names,
-    pause::Pause,
-    timer::{HIGHEST, Timer, brought_due, due_in, remaining},
+    timer::{HIGHEST, Timer, due_in},
 };
 
 /// How soon a message is brought again after its mover died. Nothing runs under this lease but a publish.
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
 /// How often the levels are looked at.
 const LOOK: Duration = Duration::from_secs(3);
-/// The most messages and bytes that one mover has in its hands.
-const HANDFUL: (usize, usize) = (128, 16 << 20);
-/// The pause after a request that failed, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// A message that the broker did not take is brought again after this long.
-const AGAIN: Duration = Duration::from_secs(1);
 /// Counting overdue messages ends here.
 const MOST_OVERDUE: u64 = 50;
-/// One that it never will is looked at this seldom.
-const SELDOM: Duration = Duration::from_secs(60);
 
 /// A level's consumer as the broker knows it.
 #[derive(Debug, Clone)]
@@ -128,7 +122,9 @@ pub async fn run(jetstream: JetStream, names: Names, timer: Timer, stop: Cancell
                     if wanted && !movers.contains_key(&k) {
                         let stop = stop.child_token();
                         movers.insert(k, stop.clone());
-                        tasks.spawn(Mover::new(&jetstream, &names, k, stop).run());
+                        tasks.spawn(
+                            Mover { source: consumer(&jetstream, &names, k), broker: jetstream.clone(), names: names.clone(), stop }.run(),
+                        );
                     } else if !wanted && let Some(idle) = movers.remove(&k) {
                         idle.cancel();
                     }
@@ -142,103 +138,15 @@ pub async fn run(jetstream: JetStream, names: Names, timer: Timer, stop: Cancell
     tasks.wait().await;
 }
 
-/// Moves what comes due in one level.
-struct Mover {
-    jetstream: JetStream,
-    names: Names,
-    source: Consumer,
-    stop: CancellationToken,
-}
-
-impl Mover {
-    fn new(jetstream: &JetStream, names: &Names, k: u32, stop: CancellationToken) -> Self {
-        let bound = Bound {
-            stream: names.retries.clone(),
-            consumer: Names::level_consumer(k),
-            ack_wait: ACK_WAIT,
-            max_batch: usize::MAX,
-            max_expires: Duration::MAX,
-        };
-        Self { jetstream: jetstream.clone(), names: names.clone(), source: Consumer::new(jetstream, bound), stop }
-    }
-
-    async fn run(mut self) {
-        let mut pause = Pause::new(PAUSE);
-        let stop = self.stop.clone();
-        while !stop.is_cancelled() {
-            match self.round().await {
-                Ok(()) => pause.reset(),
-                Err(error) => {
-                    tracing::debug!(%error, "moving again");
-                    let _ = stop.run_until_cancelled(pause.rest()).await;
-                }
-            }
-        }
-        let left = self.source.close().await;
-        let (jetstream, names) = (&self.jetstream, &self.names);
-        left.into_iter().map(|arrival| bring(jetstream, names, arrival)).collect::<FuturesUnordered<_>>().collect::<Vec<()>>().await;
-    }
-
-    /// One request and what comes of it.
-    async fn round(&mut self) -> Result<(), BrokerError> {
-        let Self { jetstream, names, source, stop } = self;
-        match stop.run_until_cancelled(source.ask(Ask::AsTheyCome(handful(jetstream.max_payload())))).await {
-            None => return Ok(()),
-            Some(asked) => asked?,
-        }
-        let mut hands = FuturesUnordered::new();
-        let ended = loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break Ok(()),
-                Some(()) = hands.next() => {}
-                next = source.next() => match next {
-                    Ok(Some(arrival)) => hands.push(bring(jetstream, names, arrival)),
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
-                },
-            }
-        };
-        hands.collect::<Vec<()>>().await;
-        ended
-    }
-}
-
-/// How many messages of any size may be in one mover's hands.
-fn handful(max_payload: usize) -> usize {
-    let (messages, bytes) = HANDFUL;
-    (bytes / max_payload.max(1)).clamp(1, messages)
-}
-
-/// Brings a message to the due ones if its time has come, and hands it back until then if not.
-async fn bring(jetstream: &JetStream, names: &Names, arrival: Arrival) {
-    let wait = remaining(&arrival.headers, jetstream.now_at_least());
-    let ack = if wait.is_zero() { moved(jetstream, names, &arrival).await } else { Ack::Later(wait) };
-    // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back again.
-    if let Err(error) = jetstream.acknowledge(&arrival.reply, ack, true).await {
-        tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not confirmed");
-    }
-}
-
-/// Publishes what is due; returns what is to be said about the parked message.
-async fn moved(jetstream: &JetStream, names: &Names, arrival: &Arrival) -> Ack {
-    let Some(record) = brought_due(names, &arrival.subject, arrival.sequence, &arrival.headers, arrival.payload.clone()) else {
-        return Ack::Later(SELDOM);
+fn consumer(jetstream: &JetStream, names: &Names, k: u32) -> Consumer {
+    let bound = Bound {
+        stream: names.retries.clone(),
+        consumer: Names::level_consumer(k),
+        ack_wait: ACK_WAIT,
+        max_batch: usize::MAX,
+        max_expires: Duration::MAX,
     };
-    match jetstream.place(&record).await {
-        Ok(()) => Ack::Done,
-        Err(BrokerError::TooLarge) => {
-            tracing::error!(
-                subject = arrival.subject,
-                "Unstorable: a parked retry has become too large for the broker; it stays where it is"
-            );
-            Ack::Later(SELDOM)
-        }
-        Err(error) => {
-            tracing::debug!(subject = arrival.subject, %error, "a due retry could not be moved; trying again");
-            Ack::Later(AGAIN)
-        }
-    }
+    Consumer::new(jetstream, bound)
 }
 
 #[cfg(test)]
@@ -260,12 +168,5 @@ mod tests {
         });
         let found: Vec<_> = levels(&answer).into_iter().map(|level| (level.k, level.held, level.settings.is_some())).collect();
         assert_eq!(found, [(0, 5, true), (16, 0, false), (7, 0, false)]);
-    }
-
-    #[test]
-    fn what_a_mover_holds_is_bounded_in_messages_and_in_bytes() {
-        for (max_payload, expected) in [(0, 128), (65_536, 128), (1 << 20, 16), (8 << 20, 2), (64 << 20, 1)] {
-            assert_eq!(handful(max_payload), expected, "{max_payload}");
-        }
     }
 }

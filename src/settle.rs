@@ -173,26 +173,31 @@ impl<B: Broker> Settle<B> {
             return Ok(Some(Successor::Last));
         }
         // One that was parked, came due and was settled since left only its id, for as long as the broker remembers it.
-        let (probe, id) = (self.names.retries_probe(), parcel.successor_id());
-        if self.insist(delivery, || self.broker.taken_as(&self.names.retries, &probe, &id)).await?.is_some() {
+        let id = parcel.successor_id();
+        if self
+            .taken(delivery, &self.names.retries, &self.names.retries_probe(), std::slice::from_ref(&id))
+            .await?
+            .iter()
+            .any(Option::is_some)
+        {
             return Ok(Some(Successor::Last));
         }
         if !self.dead_letters {
             return Ok(None);
         }
-        let probe = self.names.dead_probe();
-        let letter = parcel.dead_letter_id();
-        if let Some(sequence) = self.insist(delivery, || self.broker.taken_as(&self.names.dead, &probe, &letter)).await? {
-            return Ok(Some(Successor::DeadLetter(sequence)));
-        }
         // A dead letter that was written by hand has the id that a clone would have had; and the callback of a success may
         // be all that died.
-        for id in [Some(id), parcel.has_callback.then(|| parcel.callback().dead_letter_id())].into_iter().flatten() {
-            if self.insist(delivery, || self.broker.taken_as(&self.names.dead, &probe, &id)).await?.is_some() {
-                return Ok(Some(Successor::Last));
-            }
-        }
-        Ok(None)
+        let mut ids = vec![parcel.dead_letter_id(), id];
+        ids.extend(parcel.has_callback.then(|| parcel.callback().dead_letter_id()));
+        let taken = self.taken(delivery, &self.names.dead, &self.names.dead_probe(), &ids).await?;
+        Ok(match taken.first() {
+            Some(Some(letter)) => Some(Successor::DeadLetter(*letter)),
+            _ => taken.iter().any(Option::is_some).then_some(Successor::Last),
+        })
+    }
+
+    async fn taken(&self, delivery: &Delivery<B>, stream: &str, probe: &str, ids: &[String]) -> Result<Vec<Option<u64>>, Unsettled> {
+        self.insist(delivery, || self.broker.taken_as(stream, probe, ids)).await
     }
 
     /// What a dead letter tells of an invocation's past; where it is gone, what the delivery does.

@@ -1,4 +1,4 @@
-//! The gateway, and the receiver of callbacks: each message's calls and POSTs go as its scripts say.
+//! The gateway, and the receiver of callbacks: each message's calls and POSTs go as its scripts say, while it lives.
 
 use futures_util::future::{BoxFuture, FutureExt};
 use queue_worker::{
@@ -7,9 +7,9 @@ use queue_worker::{
     invoke::{Answer, Call, Gateway, Unsendable},
     judge::{Outcome, Reply},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::{broker::Line, plan, shared::Shared};
+use crate::{line::Line, plan, shared::Shared};
 
 /// A call under way. Dropped before its end it was cut.
 struct Running<'a> {
@@ -29,18 +29,39 @@ impl Drop for Running<'_> {
 
 impl Gateway for Line {
     async fn call(&self, call: Call<'_>) -> Result<Answer, Unsendable> {
-        self.alive().await;
+        let blow = self.step("call").await;
         let began = Instant::now();
-        let (nth, step) = self.shared.state().ledger.called(call.call_id, call.retry, self.worker, &self.shared.plan);
+        let (nth, step) = self.shared.state().ledger.called(call.call_id, call.retry, self.worker);
         let mut running = Running { shared: &self.shared, key: call.call_id, nth, over: false };
-        if self.crashed.run_until_cancelled(tokio::time::sleep(step.takes)).await.is_none() {
+        if blow == Some(crate::strike::Blow::CrashAfter) {
             drop(running);
-            return std::future::pending().await;
+            return self.dies().await;
+        }
+        self.stepped(blow).await;
+        let lives = self.shared.state().gateway.clone();
+        let answer = if lives.is_cancelled() {
+            plan::Answer::Unreachable
+        } else {
+            tokio::select! {
+                biased;
+                () = self.crashed.cancelled() => {
+                    drop(running);
+                    return std::future::pending().await;
+                }
+                () = sleep(step.takes) => step.answer,
+                () = lives.cancelled() => plan::Answer::Broken,
+            }
+        };
+        if answer == plan::Answer::Poison {
+            drop(running);
+            return self.dies().await;
         }
         running.over = true;
-        self.shared.state().ledger.answered(call.call_id, nth);
+        self.shared.state().ledger.answered(call.call_id, nth, answer);
+        let blow = self.step("answer").await;
+        self.stepped(blow).await;
         Ok(Answer {
-            outcome: outcome(step.answer),
+            outcome: outcome(answer),
             took: began.elapsed(),
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
@@ -56,10 +77,13 @@ impl Gateway for Line {
 impl Post for Line {
     fn post<'a>(&'a self, posting: &'a Posting, _id: &'a str) -> BoxFuture<'a, Result<Outcome, Refused>> {
         async move {
-            self.alive().await;
+            let blow = self.step("post").await;
             let step = self.shared.state().ledger.posts(&posting.call_id, self.worker);
+            self.stepped(blow).await;
             self.pause(step.takes).await;
             self.shared.state().ledger.posted(&posting.call_id, step.answer);
+            let blow = self.step("posted").await;
+            self.stepped(blow).await;
             Ok(outcome(step.answer))
         }
         .boxed()
@@ -73,5 +97,6 @@ fn outcome(answer: plan::Answer) -> Outcome {
         plan::Answer::PushedBack(status, seconds) => replied(status, Some(seconds.to_string())),
         plan::Answer::TimedOut => Outcome::TimedOut,
         plan::Answer::Unreachable => Outcome::Unreachable("refused".to_owned()),
+        plan::Answer::Broken | plan::Answer::Poison => Outcome::Broken("cut".to_owned()),
     }
 }

@@ -1,8 +1,9 @@
-//! What happened, seen from outside the worker, and what must never have.
+//! What happened, seen from outside the worker, and what must never have while it did.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -10,33 +11,16 @@ use queue_worker::names;
 use tokio::time::Instant;
 
 use crate::{
-    plan::{Answer, Plan, Step, step},
-    server::{Stored, Taken},
+    account::{Account, Call},
+    consumer::{Role, Taken},
+    plan::{self, Answer, Plan, Step, step},
+    stored::Stored,
 };
 
-/// A call as the gateway saw it.
-#[derive(Debug)]
-struct Call {
-    worker: usize,
-    retry: u32,
-    answer: Answer,
-    ended: Option<Instant>,
-    cut: bool,
-}
-
-#[derive(Debug, Default)]
-struct Message {
-    script: Vec<Step>,
-    calls: Vec<Call>,
-    /// When it came to a worker again though nothing that follows from it could be found: an outcome may be lost.
-    lost: Vec<Instant>,
-    redelivered: u32,
-    letters: Vec<(u32, String)>,
-    /// The callback, where one is asked for.
-    callback: Option<Callback>,
-    /// A restarted broker stored a clone twice, because it had forgotten the first one's id.
-    copied: bool,
-}
+/// A worker learns within this time what the broker's clock says, where nothing is in its way.
+const LEARNS: Duration = Duration::from_secs(15);
+/// A worker's idea of the broker's time is ahead of it by one journey at most.
+const AHEAD: Duration = Duration::from_millis(250);
 
 /// What is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,140 +31,151 @@ enum What {
     DeadCallback,
 }
 
-/// What came of a callback.
-#[derive(Debug, Default)]
-struct Callback {
-    script: Vec<Step>,
-    posts: usize,
-    taken: usize,
-    letters: usize,
-    /// Whether it came to a worker again after a POST whose outcome may be lost.
-    again: bool,
-}
-
 #[derive(Debug)]
 pub struct Ledger {
+    plan: Arc<Plan>,
     began: Instant,
-    messages: BTreeMap<Bytes, (String, Message)>,
-    keys: BTreeMap<String, Bytes>,
-    /// Identity, hop and kind of all that was ever stored.
-    stored: BTreeSet<(String, u64, What)>,
+    accounts: BTreeMap<String, Account>,
+    keys: BTreeMap<Bytes, String>,
+    /// Key, hop, kind and place of all that was ever stored.
+    stored: BTreeSet<(String, u64, What, String)>,
     most_at_once: BTreeMap<usize, usize>,
     /// Whether the broker was killed, and forgot ids.
-    pub forgetful: bool,
+    forgetful: bool,
+    /// When somebody set the broker's clock, and by how much forward or back.
+    steps: Vec<(Instant, bool, Duration)>,
     pub broken: Vec<String>,
     pub trace: Vec<String>,
+    verbose: bool,
 }
 
 impl Ledger {
-    pub fn new() -> Self {
+    pub fn new(plan: Arc<Plan>, verbose: bool) -> Self {
         Self {
+            plan,
             began: Instant::now(),
-            messages: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             keys: BTreeMap::new(),
             stored: BTreeSet::new(),
             most_at_once: BTreeMap::new(),
             forgetful: false,
+            steps: Vec::new(),
             broken: Vec::new(),
             trace: Vec::new(),
+            verbose,
         }
     }
 
-    pub fn note(&mut self, text: &str) {
-        self.trace.push(format!("{:>9.3} {text}", self.began.elapsed().as_secs_f64()));
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            self.trace.push(format!("{:>9.3} {}", self.began.elapsed().as_secs_f64(), text()));
+        }
     }
 
     pub fn require(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             let what = what();
-            self.note(&format!("!!! {what}"));
+            self.note(|| format!("!!! {what}"));
             self.broken.push(what);
         }
     }
 
-    pub fn announce(&mut self, key: &str, payload: &Bytes, script: Vec<Step>, callback: Option<Vec<Step>>) {
-        self.keys.insert(key.to_owned(), payload.clone());
-        let callback = callback.map(|script| Callback { script, ..Callback::default() });
-        self.messages.insert(payload.clone(), (key.to_owned(), Message { script, callback, ..Message::default() }));
+    pub fn announce(&mut self, key: &str, payload: &Bytes, message: plan::Message) {
+        self.keys.insert(payload.clone(), key.to_owned());
+        self.accounts.insert(key.to_owned(), Account::of(message));
     }
 
-    fn message(&mut self, key: &str) -> &mut Message {
-        &mut self.messages.get_mut(&self.keys[key]).unwrap().1
+    fn account(&mut self, key: &str) -> &mut Account {
+        self.accounts.get_mut(key).unwrap()
     }
 
     fn key(&self, stored: &Stored) -> String {
-        if stored.is_callback() { stored.call_id().unwrap().to_owned() } else { self.messages[&stored.record.payload].0.clone() }
+        let told = || stored.header(names::CALL_ID).unwrap().to_owned();
+        if stored.is_callback() { told() } else { self.keys[&stored.record.payload].clone() }
     }
 
-    pub fn stored(&mut self, stored: &Stored, sequence: u64, plan: &Plan) {
-        let (key, record) = (self.key(stored), &stored.record);
-        let (id, hop) = stored.identity(sequence);
-        self.note(&format!("stored {key} hop {hop} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
-        let header = |name: &str| record.headers.get(name).map(|value| value.as_str().to_owned());
-        let cause = header(names::CAUSE);
-        let what = match (stored.is_callback(), &cause) {
+    pub fn stored(&mut self, stored: &Stored, sequence: u64) {
+        let (key, hop, record) = (self.key(stored), stored.hop(), &stored.record);
+        self.note(|| format!("stored {key} hop {hop} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
+        let cause = stored.header(names::CAUSE);
+        let what = match (stored.is_callback(), cause) {
             (false, None) => What::Call,
             (true, None) => What::Callback,
             (false, Some(_)) => What::DeadLetter,
             (true, Some(_)) => What::DeadCallback,
         };
-        if !self.stored.insert((id, hop, what)) && self.forgetful {
-            self.message(&key).copied = true;
+        if !self.stored.insert((key.clone(), hop, what, stored.place().to_owned())) && self.forgetful {
+            self.account(&key).copied = true;
         }
         match (what, cause) {
             (What::DeadCallback, Some(cause)) => {
                 self.require(cause == "callback", || format!("{key}'s callback died as {cause}"));
-                self.message(&key).callback.as_mut().unwrap().letters += 1;
+                self.account(&key).callback.as_mut().unwrap().letters += 1;
             }
-            (_, Some(cause)) => self.message(&key).letters.push((stored.attempts(), cause)),
+            (_, Some(cause)) => self.account(&key).letters.push((stored.attempts(), cause.to_owned())),
             (_, None) => {}
         }
-        let due = header(names::DUE).and_then(|due| humantime::parse_rfc3339(&due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let due = stored.header(names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
         let wait = due.duration_since(stored.stored).unwrap_or_default();
-        self.require(wait <= plan.max_wait.max(plan.max_retry_after), || format!("{key} waits for {wait:?}"));
+        let most = if what == What::Call {
+            self.accounts[&key].longest_wait(&self.plan)
+        } else {
+            self.plan.max_wait.max(self.plan.max_retry_after)
+        };
+        let most = most + AHEAD + self.stepped(false, self.began);
+        self.require(wait <= most, || format!("{key} waits for {wait:?}"));
     }
 
     /// `settled`: whether what follows from it can be found.
-    pub fn delivered(&mut self, taken: &Taken, settled: bool, to: usize, heard: bool) {
-        let (key, (_, hop)) = (self.key(&taken.message), taken.message.identity(taken.sequence));
+    pub fn delivered(&mut self, taken: &Taken, role: Role, settled: bool, to: usize, heard: bool) {
+        let (key, hop) = (self.key(&taken.message), taken.message.hop());
         let how = if heard { "" } else { ", which does not arrive" };
-        self.note(&format!("delivered {key} hop {hop} to worker {to}, delivery {}{how}, settled {settled}", taken.count));
-        let message = self.message(&key);
-        if let Some(callback) = message.callback.as_mut().filter(|callback| taken.again && callback.posts > 0) {
+        self.note(|| format!("delivered {key} hop {hop} ({role:?}) to worker {to}, delivery {}{how}, settled {settled}", taken.count));
+        if role == Role::Level {
+            return;
+        }
+        let account = self.account(&key);
+        if let Some(callback) = account.callback.as_mut().filter(|callback| taken.again && callback.posts > 0) {
             callback.again = true;
         }
         if taken.message.is_callback() {
             return;
         }
-        message.redelivered += u32::from(taken.count > 1);
+        account.redelivered += u32::from(taken.count > 1);
         if taken.again && !settled {
-            message.lost.push(Instant::now());
+            account.lost.push(Instant::now());
         }
     }
 
     /// Nothing is acknowledged before what follows from it is stored.
-    pub fn acknowledged(&mut self, stored: &Stored, sequence: u64) {
-        let key = self.key(stored);
-        let (id, hop) = stored.identity(sequence);
-        self.note(&format!("acknowledged {key} hop {hop}"));
-        let stands = |what| self.stored.contains(&(id.clone(), hop + 1, what));
-        let called = stands(What::Call);
-        let parked = stands(What::Callback);
+    pub fn acknowledged(&mut self, stored: &Stored, role: Role) {
+        let (key, hop) = (self.key(stored), stored.hop());
+        self.note(|| format!("acknowledged {key} hop {hop} ({role:?})"));
+        let stands = |hop: u64, what, places: &[&str]| {
+            places.iter().any(|place| self.stored.contains(&(key.clone(), hop, what, (*place).to_owned())))
+        };
+        let kind = if stored.is_callback() { What::Callback } else { What::Call };
+        if role == Role::Level {
+            let moved = stands(hop, kind, &["due"]);
+            return self.require(moved, || format!("{key} hop {hop} left its level and came nowhere"));
+        }
+        let anywhere = ["at", "due", "l0", "l1", "l2", "l3", "l4"];
+        let (called, parked) = (stands(hop + 1, What::Call, &anywhere), stands(hop + 1, What::Callback, &anywhere));
         let attempts = stored.attempts();
-        let message = self.message(&key);
+        let account = self.account(&key);
         // There is one dead letter an invocation and one a callback, and a late one may be of an earlier hop.
-        let told = parked || message.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
-        let done = message.calls.iter().any(|call| call.succeeded() && call.retry == attempts);
-        let ended = done || !message.letters.is_empty() || stored.is_callback();
+        let told = parked || account.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
+        let done = account.calls.iter().any(|call| call.succeeded() && call.retry >= attempts);
+        let ended = done || !account.letters.is_empty() || stored.is_callback();
         self.require(called || (ended && told), || format!("{key} hop {hop} was acknowledged with nothing to follow"));
     }
 
     /// A POST of a callback begins; returns how it will go.
     pub fn posts(&mut self, key: &str, worker: usize) -> Step {
-        self.note(&format!("worker {worker} posts {key}"));
-        let message = self.message(key);
-        let ended = !message.letters.is_empty() || message.calls.iter().any(Call::succeeded);
-        let callback = message.callback.as_mut().unwrap();
+        self.note(|| format!("worker {worker} posts {key}"));
+        let account = self.account(key);
+        let ended = account.ends() > 0;
+        let callback = account.callback.as_mut().unwrap();
         let step = step(&callback.script, callback.posts);
         callback.posts += 1;
         self.require(ended, || format!("{key} is told before it ended"));
@@ -188,50 +183,48 @@ impl Ledger {
     }
 
     pub fn posted(&mut self, key: &str, answer: Answer) {
-        self.note(&format!("posted {key}: {answer:?}"));
-        self.message(key).callback.as_mut().unwrap().taken += usize::from(answer == Answer::Status(200));
+        self.note(|| format!("posted {key}: {answer:?}"));
+        self.account(key).callback.as_mut().unwrap().taken += usize::from(answer == Answer::Status(200));
     }
 
     /// A call begins; returns how it will go.
-    pub fn called(&mut self, key: &str, retry: u32, worker: usize, plan: &Plan) -> (usize, Step) {
+    pub fn called(&mut self, key: &str, retry: u32, worker: usize) -> (usize, Step) {
         let now = Instant::now();
-        self.note(&format!("worker {worker} calls {key}, retry {retry}"));
-        let message = self.message(key);
-        let nth = message.calls.len();
-        let step = step(&message.script, nth);
-        let running = !message.copied && message.calls.iter().any(Call::runs);
-        // The outcome that this call follows, and when it allowed the next.
-        let allowed = message
-            .calls
-            .iter()
-            .filter(|call| call.retry + 1 == retry)
-            .filter_map(|call| Some(call.ended? + plan.wait_after(call.answer, call.retry)?));
-        let allowed = if retry == 0 { Some(now) } else { allowed.min() };
-        message.calls.push(Call { worker, retry, answer: step.answer, ended: None, cut: false });
+        self.note(|| format!("worker {worker} calls {key}, retry {retry}"));
+        let plan = self.plan.clone();
+        let account = self.account(key);
+        let nth = account.calls.len();
+        let step = step(&account.script, nth);
+        let running = !account.copied && account.calls.iter().any(Call::runs);
+        let (known, followed) = (account.knows(retry), account.allows(retry, &plan));
+        account.calls.push(Call { worker, retry, answer: None, ended: None, cut: false });
         let at_once = self.running(worker);
         let most = self.most_at_once.entry(worker).or_default();
         *most = at_once.max(*most);
+        let (attempts, inflight) = (plan.max_attempts, plan.max_inflight);
         self.require(!running, || format!("{key} is called twice at once"));
-        self.require(at_once <= plan.max_inflight, || format!("worker {worker} makes {at_once} calls at once"));
-        self.require(retry < plan.max_attempts, || format!("{key} is called as retry {retry}"));
-        self.require(allowed.is_some_and(|allowed| allowed <= now), || format!("{key}, retry {retry}, is called too early"));
+        self.require(!known, || format!("{key} is called again as retry {retry} though its outcome was known"));
+        self.require(at_once <= inflight, || format!("worker {worker} makes {at_once} calls at once"));
+        self.require(retry < attempts, || format!("{key} is called as retry {retry}"));
+        let early = followed.map(|(ended, wait)| (ended + wait).saturating_duration_since(now).saturating_sub(self.early(ended)));
+        let early = early.unwrap_or(if retry == 0 { Duration::ZERO } else { Duration::MAX });
+        self.require(early.is_zero(), || format!("{key}, retry {retry}, is called too early, by {early:?}"));
         (nth, step)
     }
 
-    pub fn answered(&mut self, key: &str, nth: usize) {
-        let call = &mut self.message(key).calls[nth];
-        call.ended = Some(Instant::now());
-        let answer = call.answer;
-        self.note(&format!("answered {key}: {answer:?}"));
+    pub fn answered(&mut self, key: &str, nth: usize, answer: Answer) {
+        let call = &mut self.account(key).calls[nth];
+        (call.ended, call.answer) = (Some(Instant::now()), Some(answer));
+        self.note(|| format!("answered {key}: {answer:?}"));
     }
 
     pub fn cut(&mut self, key: &str, nth: usize) {
-        self.message(key).calls[nth].cut = true;
-        self.note(&format!("cut {key}"));
+        self.account(key).calls[nth].cut = true;
+        self.note(|| format!("cut {key}"));
     }
 
     fn running(&self, worker: usize) -> usize {
-        self.messages.values().flat_map(|(_, message)| &message.calls).filter(|call| call.worker == worker && call.runs()).count()
+        self.accounts.values().flat_map(|account| &account.calls).filter(|call| call.worker == worker && call.runs()).count()
     }
 
     /// The most calls that a worker made at once since this was asked.
@@ -239,92 +232,62 @@ impl Ledger {
         self.most_at_once.remove(&worker).unwrap_or(0)
     }
 
+    /// A killed broker is back, and gives these out to somebody else as well.
+    pub fn broker_killed(&mut self, twice: &[Stored]) {
+        self.forgetful = true;
+        for stored in twice {
+            let key = self.key(stored);
+            self.note(|| format!("the broker forgets that it delivered {key}"));
+            let account = self.account(&key);
+            account.copied = true;
+            if let Some(callback) = &mut account.callback {
+                callback.again = true;
+            }
+        }
+    }
+
+    pub fn clock_stepped(&mut self, forward: bool, by: Duration) {
+        self.steps.push((Instant::now(), forward, by));
+    }
+
+    /// How far the broker's clock was set forward, or back, since `moment`.
+    fn stepped(&self, forward: bool, moment: Instant) -> Duration {
+        self.steps.iter().filter(|(at, way, _)| *at >= moment && *way == forward).map(|(_, _, by)| *by).sum()
+    }
+
+    /// How much too early a call may be after an outcome: due times are in the broker's time, which the worker may have known
+    /// a while ago only.
+    fn early(&self, ended: Instant) -> Duration {
+        self.stepped(true, ended.checked_sub(Duration::from_secs(120)).unwrap_or(self.began))
+    }
+
+    /// `behind`: how far a worker's idea of the broker's time is behind it when it parks a retry.
+    pub fn clock_behind(&mut self, worker: usize, behind: Duration) {
+        let lately = self.steps.iter().any(|(at, ..)| at.elapsed() < LEARNS);
+        // Where the broker is away or does not answer it learns nothing.
+        let calm = self.plan.faults.is_none() && !self.plan.events.iter().any(|(_, event)| matches!(event, plan::Event::Outage { .. }));
+        self.require(behind.is_zero() || lately || !calm, || format!("worker {worker}'s clock is {behind:?} behind the broker's"));
+    }
+
     /// How much of what can happen did happen.
     pub fn tally(&self) -> BTreeMap<&'static str, usize> {
         let mut tally = BTreeMap::new();
-        let mut add = |what, number| *tally.entry(what).or_default() += number;
-        for (_, message) in self.messages.values() {
-            add("calls", message.calls.len());
-            add("cut calls", message.calls.iter().filter(|call| call.cut).count());
-            add("redeliveries", message.redelivered as usize);
-            add("outcomes that may be lost", message.lost.len());
-            add("double clones", usize::from(message.copied));
-            add("dead letters", message.letters.len());
-            if let Some(callback) = &message.callback {
-                add("callbacks", 1);
-                add("posts", callback.posts);
-                add("dead callbacks", callback.letters);
-            }
-            add("interrupted", message.letters.iter().filter(|(_, cause)| cause == "interrupted").count());
+        for account in self.accounts.values() {
+            account.tally(|what, number| *tally.entry(what).or_default() += number);
         }
         tally
     }
 
     /// What has to hold of each message when nothing is queued or parked any more.
-    pub fn check_ends(&mut self, plan: &Plan, calm: bool) {
-        let mut wrong = Vec::new();
-        for (key, message) in self.messages.values() {
-            wrong.extend(message.wrong(plan, calm).into_iter().map(|what| format!("{key} {what}")));
-        }
+    pub fn check_ends(&mut self) {
+        let plan = self.plan.clone();
+        let wrong: Vec<String> = self
+            .accounts
+            .iter()
+            .flat_map(|(key, account)| account.wrong(&plan).into_iter().map(move |what| format!("{key} {what}")))
+            .collect();
         for what in wrong {
             self.require(false, || what);
         }
-    }
-}
-
-impl Call {
-    fn runs(&self) -> bool {
-        self.ended.is_none() && !self.cut
-    }
-
-    fn succeeded(&self) -> bool {
-        self.ended.is_some() && self.answer == Answer::Status(200)
-    }
-}
-
-impl Message {
-    fn wrong(&self, plan: &Plan, calm: bool) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut require = |holds: bool, what: String| {
-            if !holds {
-                wrong.push(what)
-            }
-        };
-        let done = self.calls.iter().filter(|call| call.succeeded()).count();
-        let ends = done + self.letters.len();
-        require(ends > 0, "ended nowhere".to_owned());
-        require(self.copied || ends <= 1 + self.lost.len(), format!("ended {ends} times, {} outcomes may be lost", self.lost.len()));
-        for (index, call) in self.calls.iter().enumerate() {
-            let repeated = self.calls[index + 1..].iter().any(|other| other.retry == call.retry);
-            let excused = call.cut || call.ended.is_some_and(|ended| self.lost.iter().any(|lost| *lost >= ended));
-            require(!repeated || excused || self.copied, format!("was called again as retry {} though its outcome was known", call.retry));
-        }
-        for (attempts, cause) in &self.letters {
-            let known = self.calls.iter().filter(|call| call.ended.is_some()).count();
-            require(*attempts as usize <= known, format!("died after {attempts} attempts but {known} calls"));
-            let fits = match cause.as_str() {
-                "exhausted" => *attempts == plan.max_attempts,
-                "refused" => self.calls.iter().any(|call| call.answer == Answer::Status(400)),
-                "interrupted" => self.redelivered >= 5,
-                _ => false,
-            };
-            require(fits, format!("died as {cause} after {attempts} attempts"));
-        }
-        if let Some(callback) = &self.callback {
-            let told = callback.taken + callback.letters;
-            require(told > 0, "ended and its callback nowhere".to_owned());
-            let again = callback.again || self.copied || ends > 1;
-            require(again || told == 1, format!("was told {told} times"));
-            if calm {
-                let scripted = plan.posts(&callback.script);
-                require(callback.posts == scripted, format!("was posted {} times instead of {scripted}", callback.posts));
-            }
-        }
-        if calm {
-            let scripted = plan.calls(&self.script);
-            require(self.calls.len() == scripted, format!("was called {} times instead of {scripted}", self.calls.len()));
-            require(ends == 1, format!("ended {ends} times"));
-        }
-        wrong
     }
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use queue_worker::timer;
+use rand::{RngExt, rngs::SmallRng};
+
+use crate::strike::Strike;
+
+pub type Dice = SmallRng;
 
 /// What a function does with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +17,10 @@ pub enum Answer {
     PushedBack(u16, u64),
     TimedOut,
     Unreachable,
+    /// The connection breaks off in the middle of the answer.
+    Broken,
+    /// The call kills the worker that makes it.
+    Poison,
 }
 
 /// One call's answer and how long it takes. The last step of a script repeats.
@@ -21,14 +30,30 @@ pub struct Step {
     pub takes: Duration,
 }
 
+/// An invocation: when it is queued and where, how its calls go, and how its callback does if it asks for one.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub at: Duration,
+    pub queue: usize,
+    /// Without a script it is no invocation at all.
+    pub script: Vec<Step>,
+    pub callback: Option<Vec<Step>>,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
     /// A worker is gone at once; another starts a while later.
     Crash { back_after: Duration },
     /// A worker is told to stop; another starts at once.
     Drain { grace: Duration },
-    /// The broker is away; killed, it forgets its last acknowledgements, and the ids of what it no longer stores.
+    /// The broker is away; killed, it forgets its last moments, and the ids of what it no longer stores.
     Outage { lasts: Duration, killed: bool },
+    /// The gateway dies in the middle of its answers, and is away.
+    GatewayAway { lasts: Duration },
+    /// All workers stand still, as after SIGSTOP, and go on.
+    Pause { lasts: Duration },
+    /// Somebody sets the broker's clock.
+    Clock { forward: bool, by: Duration },
 }
 
 /// How often one request to the broker goes wrong, in thousandths.
@@ -46,22 +71,35 @@ pub struct Faults {
     pub late_redelivery: Duration,
 }
 
+/// Which timers the workers use: all the same, or in turn, as while one is exchanged for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timers {
+    Schedules,
+    Levels,
+    Mixed,
+}
+
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
     pub workers: usize,
+    pub queues: usize,
+    pub timers: Timers,
     pub max_inflight: usize,
     pub ack_wait: Duration,
     pub max_attempts: u32,
+    pub immediate_retries: u32,
     pub initial_wait: Duration,
     pub max_wait: Duration,
     pub max_retry_after: Duration,
+    pub max_message_age: Option<Duration>,
     pub confirm_acks: bool,
     pub callback_attempts: u32,
-    /// When each message is queued, how its calls go, and how its callback does if it asks for one.
-    pub messages: Vec<(Duration, Vec<Step>, Option<Vec<Step>>)>,
+    pub messages: Vec<Message>,
     pub events: Vec<(Duration, Event)>,
     pub faults: Faults,
+    /// What strikes a worker at a certain step of its own.
+    pub strikes: Vec<Strike>,
 }
 
 impl Faults {
@@ -70,89 +108,55 @@ impl Faults {
     }
 }
 
-/// Messages come, and things go wrong, within this time.
-pub const STORM: Duration = Duration::from_secs(40);
+impl Timers {
+    /// The timer of the worker with this number.
+    pub fn of(self, worker: usize) -> timer::Timer {
+        match self {
+            Self::Levels => timer::Timer::Levels,
+            Self::Mixed if worker % 2 == 1 => timer::Timer::Levels,
+            Self::Schedules | Self::Mixed => timer::Timer::Schedules,
+        }
+    }
+}
 
 impl Plan {
-    /// The plan of a seed.
-    pub fn of(seed: u64) -> Self {
-        let dice = &mut StdRng::seed_from_u64(seed);
-        let ack_wait = Duration::from_secs(one_of(dice, &[1, 2, 5, 5, 30, 30]));
-        let mut plan = Self {
-            seed,
-            workers: dice.random_range(1..=3),
-            max_inflight: dice.random_range(1..=4),
-            ack_wait,
-            max_attempts: dice.random_range(1..=5),
-            initial_wait: Duration::from_millis(one_of(dice, &[0, 300, 4_000])),
-            max_wait: Duration::from_secs(one_of(dice, &[4, 10])),
-            max_retry_after: Duration::from_secs(20),
-            confirm_acks: dice.random(),
-            callback_attempts: dice.random_range(1..=3),
-            messages: Vec::new(),
-            events: Vec::new(),
-            faults: Faults::default(),
-        };
-        for _ in 0..dice.random_range(1..=12) {
-            let (at, calls) = (any(dice, STORM / 3), script(dice, ack_wait));
-            let callback = dice.random_bool(0.5).then(|| script(dice, ack_wait));
-            plan.messages.push((at, calls, callback));
-        }
-        plan.messages.sort_by_key(|(at, ..)| *at);
-        // Each kind of trouble is there or not, so that some seeds are calm and others know one kind alone.
-        for trouble in 0..3 {
-            for _ in 0..one_of(dice, &[0, 0, 1, 3]) {
-                let event = match trouble {
-                    0 => Event::Crash { back_after: any(dice, ack_wait * 2) },
-                    1 => Event::Drain { grace: any(dice, ack_wait * 2) },
-                    _ => Event::Outage { lasts: any(dice, ack_wait * 2), killed: dice.random() },
-                };
-                // Half of it strikes while a message is worked on, where it hurts.
-                let (queued, ..) = plan.messages[dice.random_range(0..plan.messages.len())];
-                let at = if dice.random() { queued + any(dice, Duration::from_millis(400)) } else { any(dice, STORM) };
-                plan.events.push((at, event));
-            }
-        }
-        plan.events.sort_by_key(|(at, _)| *at);
-        if dice.random_bool(0.5) {
-            let mut often = || one_of(dice, &[0, 20, 100]);
-            plan.faults = Faults {
-                lost: often(),
-                unanswered: often(),
-                late: often(),
-                undelivered: often(),
-                late_redelivery: Duration::from_millis(one_of(dice, &[0, 3_000])),
-            };
-        }
-        plan
+    /// Whether nothing goes wrong.
+    pub fn is_calm(&self) -> bool {
+        let poison = self.messages.iter().flat_map(|message| &message.script).any(|step| step.answer == Answer::Poison);
+        self.events.is_empty() && self.faults.is_none() && self.strikes.is_empty() && !poison
     }
 
-    /// The same without any trouble.
-    pub fn calm(seed: u64) -> Self {
-        Self { events: Vec::new(), faults: Faults::default(), ..Self::of(seed) }
+    /// Whether an attempt (from 0) with this answer is the last.
+    pub fn ends_with(&self, answer: Answer, retry: u32) -> bool {
+        matches!(answer, Answer::Status(200 | 400)) || retry + 1 >= self.max_attempts
     }
 
-    /// The wait that the contract (§4, §5) gives after the attempt `retry` (from 0); `None` where there is no other.
+    /// The least wait that the contract (§4, §5) gives after the attempt `retry` (from 0); `None` where there is no other.
     pub fn wait_after(&self, answer: Answer, retry: u32) -> Option<Duration> {
         let backoff = || self.max_wait.min(self.initial_wait * 2_u32.pow(retry));
         let wait = match answer {
-            Answer::Status(200 | 400) => return None,
             Answer::PushedBack(_, seconds) => Duration::from_secs(seconds).min(self.max_retry_after).max(self.initial_wait),
-            Answer::Status(_) | Answer::TimedOut | Answer::Unreachable => backoff(),
+            // It may be one that is made in place, or one before that was.
+            _ if self.immediate_retries > 0 => Duration::ZERO,
+            _ => backoff(),
         };
-        (retry + 1 < self.max_attempts).then_some(wait)
+        (!self.ends_with(answer, retry)).then_some(wait)
     }
 
     /// How many calls a script makes where nothing goes wrong.
     pub fn calls(&self, script: &[Step]) -> usize {
-        let last = (0..).find(|&retry| self.wait_after(step(script, retry as usize).answer, retry).is_none());
-        last.unwrap() as usize + 1
+        (0..).find(|&retry| self.ends_with(step(script, retry as usize).answer, retry)).unwrap() as usize + 1
     }
 
     /// How many POSTs the script of a callback makes where nothing goes wrong.
     pub fn posts(&self, script: &[Step]) -> usize {
         let ends = |n: &usize| matches!(step(script, *n).answer, Answer::Status(200 | 400));
         (0..self.callback_attempts as usize).find(ends).map_or(self.callback_attempts as usize, |last| last + 1)
+    }
+
+    /// How many deliveries a worker may hold: a permit's each, and one for each lane.
+    pub fn most_held(&self) -> usize {
+        self.max_inflight + 2 * self.queues
     }
 }
 
@@ -161,26 +165,11 @@ pub fn step(script: &[Step], n: usize) -> Step {
     script[n.min(script.len() - 1)]
 }
 
-fn script(dice: &mut StdRng, ack_wait: Duration) -> Vec<Step> {
-    use Answer::{PushedBack, Status, TimedOut, Unreachable};
-    let bad = [Status(500), Status(500), Status(502), TimedOut, Unreachable, PushedBack(503, 2), PushedBack(429, 60), PushedBack(429, 0)];
-    let takes = |dice: &mut StdRng| {
-        let quick = Duration::from_millis(dice.random_range(1..200));
-        if dice.random_bool(0.2) { any(dice, ack_wait * 3) } else { quick }
-    };
-    let mut steps = Vec::new();
-    for _ in 0..dice.random_range(0..=3) {
-        steps.push(Step { answer: one_of(dice, &bad), takes: takes(dice) });
-    }
-    steps.push(Step { answer: one_of(dice, &[Status(200), Status(200), Status(200), Status(500), Status(400)]), takes: takes(dice) });
-    steps
-}
-
-fn one_of<T: Copy>(dice: &mut StdRng, choices: &[T]) -> T {
+pub fn one_of<T: Copy>(dice: &mut Dice, choices: &[T]) -> T {
     choices[dice.random_range(0..choices.len())]
 }
 
 /// Up to `most`, in whole milliseconds: tokio's clock knows no shorter time.
-pub fn any(dice: &mut StdRng, most: Duration) -> Duration {
+pub fn any(dice: &mut Dice, most: Duration) -> Duration {
     Duration::from_millis(dice.random_range(0..=most.as_millis() as u64))
 }

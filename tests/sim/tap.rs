@@ -10,7 +10,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Line, unavailable},
+    line::{Line, unavailable},
     plan::any,
 };
 
@@ -27,11 +27,23 @@ pub struct Tap {
     expires: Option<Instant>,
     outages: u64,
     doubt: Doubt,
+    /// Whether what comes after the end is dropped: a planted bug.
+    pub drops: bool,
 }
 
 impl Tap {
     pub fn new(line: Line, consumer: usize) -> Self {
-        Self { line, consumer, inbox: VecDeque::new(), asked: Instant::now(), open: 0, expires: None, outages: 0, doubt: Doubt::default() }
+        Self {
+            line,
+            consumer,
+            inbox: VecDeque::new(),
+            asked: Instant::now(),
+            open: 0,
+            expires: None,
+            outages: 0,
+            doubt: Doubt::default(),
+            drops: false,
+        }
     }
 
     /// Lets the broker answer the request as far as it can now.
@@ -45,21 +57,21 @@ impl Tap {
                 continue;
             }
             let ready = Instant::now() + any(&mut state.dice, Duration::from_millis(3));
-            let record = taken.message.record;
+            let (record, consumer) = (taken.message.record, &state.server.consumers[self.consumer]);
             self.inbox.push_back((
                 ready,
                 Arrival {
                     subject: record.subject,
                     headers: record.headers,
                     payload: record.payload,
-                    stream: state.server.stream_of(self.consumer).to_owned(),
+                    stream: consumer.stream.clone(),
                     sequence: taken.sequence,
                     stored: taken.message.stored,
                     delivered: taken.count,
                     pending: taken.waiting,
                     reply: format!("{} {}", self.consumer, taken.sequence),
                     asked: self.asked,
-                    ack_wait: self.line.shared.plan.ack_wait,
+                    ack_wait: consumer.ack_wait,
                     doubtful: self.doubt.delivered(taken.count),
                 },
             ));
@@ -88,7 +100,7 @@ impl Source for Tap {
             Ask::AsTheyCome(most) => (most, Some(now + Duration::from_secs(30))),
         };
         (self.asked, self.outages) = (now, self.line.shared.state().outages);
-        if let Err(error) = self.line.request(|_| ()).await {
+        if let Err(error) = self.line.request("ask", |_| ()).await {
             self.open = 0;
             return Err(error);
         }
@@ -99,7 +111,7 @@ impl Source for Tap {
     }
 
     async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
-        let changed = self.line.shared.changed.clone();
+        let changed = self.line.shared.state().server.consumers[self.consumer].changed.clone();
         loop {
             let mut changed = std::pin::pin!(changed.notified());
             changed.as_mut().enable();
@@ -110,16 +122,18 @@ impl Source for Tap {
             self.fill();
             if let Some((ready, _)) = self.inbox.front() {
                 self.line.until(*ready).await;
+                let blow = self.line.step("take").await;
                 if self.broke() {
                     return Err(unavailable());
                 }
+                self.line.stepped(blow).await;
                 return Ok(self.inbox.pop_front().map(|(_, arrival)| arrival));
             }
             let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires) else {
                 self.open = 0;
                 return Ok(None);
             };
-            let event = self.line.shared.state().server.next_event(Instant::now());
+            let event = self.line.shared.state().server.next_event(self.consumer, Instant::now());
             tokio::select! {
                 biased;
                 () = changed => {}
@@ -129,13 +143,16 @@ impl Source for Tap {
     }
 
     async fn close(&mut self) -> Vec<Arrival> {
+        let blow = self.line.step("close").await;
         // The broker may answer the request just before it hears that it is withdrawn.
         if self.line.shared.state().dice.random() {
             self.fill();
         }
         self.open = 0;
+        self.line.stepped(blow).await;
         self.line.pause(Duration::from_millis(5)).await;
         self.broke();
-        self.inbox.drain(..).map(|(_, arrival)| arrival).collect()
+        let arrivals = self.inbox.drain(..).map(|(_, arrival)| arrival);
+        if self.drops { Vec::new() } else { arrivals.collect() }
     }
 }

@@ -1,110 +1,118 @@
 //! Lives a plan through, in virtual time: workers, weather, and the look at what is left.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use queue_worker::{
-    backoff::{Backoff, Jitter},
-    callback::Callbacks,
-    drain::Running,
-    gate::Gate,
-    lookup::Lookup,
-    metrics::{Exposition, Metrics},
-    permits::Permits,
-    policy::RetryPolicy,
-    pull::Pull,
-    settle::Settle,
-    timer::Timer,
-    trace::Tracer,
-    worker::{Parts, Worker},
-};
+use queue_worker::metrics::{Exposition, Metrics};
 use rand::RngExt;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, advance, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::Line,
-    plan::{Answer, Event, Faults, Plan, STORM, Step},
-    planted::{Bug, Planted},
-    server::CONSUMERS,
+    plan::{Answer, Event, Faults, Message, Plan, Step},
+    planted::Bug,
+    process::Process,
     shared::Shared,
-    tap::Tap,
+    strike::Blow,
+    weather::STORM,
 };
 
-/// After the storm everything has come to its end by then.
+/// After the storm everything has come to its end by then, clocks that are set aside.
 const QUIET: Duration = Duration::from_secs(1800);
 /// No request takes effect later than so long after it was made.
 const LATEST: Duration = Duration::from_secs(10);
+/// How long what is struck is away.
+const AWAY: Duration = Duration::from_secs(1);
 
-/// What came of a seed.
+/// What came of a plan.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {
     pub broken: Vec<String>,
+    /// The story, where it was asked for.
     pub trace: Vec<String>,
-    pub tally: BTreeMap<&'static str, usize>,
+    /// How much of what can happen did happen.
+    pub tally: Tally,
+    /// The steps that each worker took until all was quiet.
+    pub steps: Steps,
 }
+
+type Tally = BTreeMap<&'static str, usize>;
+type Steps = BTreeMap<usize, Vec<&'static str>>;
 
 /// Runs a plan in a world of its own.
 pub fn run(plan: Plan, bug: Option<Bug>) -> Report {
+    live(plan, bug, false)
+}
+
+/// The same, and tells the story.
+pub fn tell(plan: Plan, bug: Option<Bug>) -> Report {
+    live(plan, bug, true)
+}
+
+fn live(plan: Plan, bug: Option<Bug>, verbose: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut world = World {
-            shared: Shared::new(plan),
-            metrics: Exposition::new("ns").unwrap().queue("q").unwrap(),
-            bug,
-            next: 0,
-            alive: Vec::new(),
-        };
-        world.live().await;
+        let (shared, blows) = Shared::new(plan, verbose);
+        let exposition = Exposition::new("ns").unwrap();
+        let metrics = shared.queues.iter().map(|names| exposition.queue(&names.queue).unwrap()).collect();
+        let mut world = World { shared, metrics, bug, blows, next: 0, alive: Vec::new() };
+        let (tally, steps) = world.live().await;
         let ledger = &mut world.shared.state().ledger;
-        Report { broken: std::mem::take(&mut ledger.broken), trace: std::mem::take(&mut ledger.trace), tally: ledger.tally() }
+        Report { broken: std::mem::take(&mut ledger.broken), trace: std::mem::take(&mut ledger.trace), tally, steps }
     })
 }
 
 struct World {
     shared: Shared,
-    metrics: Metrics,
+    metrics: Vec<Metrics>,
     bug: Option<Bug>,
+    blows: UnboundedReceiver<(usize, Blow)>,
     /// The next worker's number.
     next: usize,
     alive: Vec<Process>,
 }
 
-/// A running worker.
-struct Process {
-    number: usize,
-    running: Running,
-    crashed: CancellationToken,
-}
-
 impl World {
-    async fn live(&mut self) {
+    async fn live(&mut self) -> (Tally, Steps) {
         let plan = self.shared.plan.clone();
+        let began = Instant::now();
         for _ in 0..plan.workers {
             self.start();
         }
         let senders = self.send(&plan);
-        let began = Instant::now();
         for (at, event) in &plan.events {
-            sleep_until(began + *at).await;
-            self.note(&format!("{event:?}"));
+            self.until(began + *at).await;
+            self.note(|| format!("{event:?}"));
             self.happen(*event).await;
         }
-        let _ = senders.await;
-        let _ = timeout_at(began + STORM, self.quiet()).await;
+        while !senders.is_finished() {
+            self.until(Instant::now() + Duration::from_millis(100)).await;
+        }
+        self.quiet(began + STORM).await;
         self.shared.state().faults = Faults::default();
-        let calm = plan.events.is_empty() && plan.faults.is_none();
-        if !self.quiet().await {
-            self.shared.state().ledger.require(false, || "it comes to no end".to_owned());
+        let stepped: Duration =
+            plan.events.iter().map(|(_, event)| if let Event::Clock { by, .. } = event { *by } else { Duration::ZERO }).sum();
+        let quiet = self.quiet(Instant::now() + QUIET + stepped).await;
+        let steps = self.shared.state().steps.clone();
+        let tally = self.shared.state().ledger.tally();
+        if quiet {
+            self.shared.state().ledger.check_ends();
+            // Else some might not be called, but expire.
+            if plan.max_message_age.is_none() {
+                self.probe().await;
+            }
         } else {
-            self.shared.state().ledger.check_ends(&plan, calm);
-            self.probe().await;
+            self.shared.state().ledger.require(false, || "it comes to no end".to_owned());
         }
         while let Some(process) = self.alive.pop() {
-            drain(&self.shared, process, Duration::ZERO).await;
+            process.drain(&self.shared, Duration::ZERO).await;
         }
+        (tally, steps)
     }
 
-    fn note(&self, text: &str) {
+    fn note(&self, text: impl FnOnce() -> String) {
         self.shared.state().ledger.note(text);
     }
 
@@ -113,12 +121,12 @@ impl World {
         let (shared, messages) = (self.shared.clone(), plan.messages.clone());
         let began = Instant::now();
         tokio::spawn(async move {
-            for (number, (at, script, callback)) in messages.into_iter().enumerate() {
-                sleep_until(began + at).await;
+            for (number, message) in messages.into_iter().enumerate() {
+                sleep_until(began + message.at).await;
                 while !shared.state().up {
                     sleep(Duration::from_millis(100)).await;
                 }
-                shared.queue(&format!("m{number}"), script, callback);
+                shared.queue(&format!("m{number}"), message);
             }
         })
     }
@@ -128,102 +136,109 @@ impl World {
             Event::Crash { back_after } => {
                 let victim = self.victim();
                 victim.crashed.cancel();
-                sleep(back_after).await;
+                self.until(Instant::now() + back_after).await;
                 self.start();
             }
             Event::Drain { grace } => {
                 let leaving = self.victim();
                 self.start();
-                drain(&self.shared, leaving, grace).await;
+                leaving.drain(&self.shared, grace).await;
             }
             Event::Outage { lasts, killed } => {
-                {
-                    let state = &mut *self.shared.state();
-                    (state.up, state.outages) = (false, state.outages + 1);
-                    state.blemished.extend(self.alive.iter().map(|process| process.number));
-                    if killed {
-                        let dice = &mut state.dice;
-                        state.ledger.forgetful = true;
-                        state.server.killed(|| dice.random(), Instant::now());
-                    }
-                }
-                self.shared.stir();
-                sleep(lasts).await;
-                self.shared.state().up = true;
-                self.note("the broker is back");
-                self.shared.stir();
+                self.shared.broker_goes(killed);
+                self.until(Instant::now() + lasts).await;
+                self.shared.broker_is_back();
+            }
+            Event::GatewayAway { lasts } => {
+                self.shared.state().gateway.cancel();
+                self.until(Instant::now() + lasts).await;
+                self.shared.state().gateway = CancellationToken::new();
+            }
+            Event::Pause { lasts } => {
+                self.shared.state().blemished.extend(self.alive.iter().map(|process| process.number));
+                advance(lasts).await;
+            }
+            Event::Clock { forward, by } => {
+                let state = &mut *self.shared.state();
+                state.server.step_clock(forward, by, Instant::now());
+                state.ledger.clock_stepped(forward, by);
+                state.stir();
             }
         }
     }
 
+    /// What struck a worker has consequences for others.
+    async fn struck(&mut self, worker: usize, blow: Blow) {
+        match blow {
+            Blow::CrashBefore | Blow::CrashAfter => {
+                self.alive.retain(|process| process.number != worker);
+                sleep(AWAY).await;
+                self.start();
+            }
+            Blow::BrokerKilled => {
+                sleep(AWAY).await;
+                self.shared.broker_is_back();
+            }
+            Blow::GatewayDies => {
+                self.shared.state().gateway.cancel();
+                sleep(AWAY).await;
+                self.shared.state().gateway = CancellationToken::new();
+            }
+            other => {
+                let index = self.alive.iter().position(|process| process.number == worker);
+                if let (Some(grace), Some(index)) = (other.grace(), index) {
+                    let leaving = self.alive.remove(index);
+                    self.start();
+                    leaving.drain(&self.shared, grace).await;
+                }
+            }
+        }
+    }
+
+    /// Lets time pass.
+    async fn until(&mut self, end: Instant) {
+        loop {
+            tokio::select! {
+                biased;
+                Some((worker, blow)) = self.blows.recv() => self.struck(worker, blow).await,
+                () = sleep_until(end) => return,
+            }
+        }
+    }
+
+    /// A worker, to be struck by something. There may be none just now, but one will come.
     fn victim(&mut self) -> Process {
+        if self.alive.is_empty() {
+            self.start();
+        }
         let index = self.shared.state().dice.random_range(0..self.alive.len());
         self.alive.remove(index)
     }
 
     fn start(&mut self) {
-        let plan = &self.shared.plan;
-        let (running, crashed) = (Running::default(), CancellationToken::new());
-        let number = self.next;
+        self.note(|| format!("worker {} starts", self.next));
+        self.alive.push(Process::start(&self.shared, self.next, &self.metrics, self.bug));
         self.next += 1;
-        self.note(&format!("worker {number} starts"));
-        let line = Line { shared: self.shared.clone(), worker: number, crashed: crashed.clone() };
-        let worker = Worker::new(Parts {
-            settle: Settle {
-                broker: Planted { line: line.clone(), bug: self.bug },
-                names: self.shared.names.clone(),
-                timer: Timer::Schedules,
-                confirm_acks: plan.confirm_acks,
-                dead_letters: true,
-                metrics: self.metrics.clone(),
-            },
-            gateway: line.clone(),
-            policy: RetryPolicy {
-                max_attempts: plan.max_attempts,
-                codes: "429,500,502".parse().unwrap(),
-                // The worker throws its own die for the jitter, which no seed governs.
-                backoff: Backoff { initial: plan.initial_wait, max: plan.max_wait, jitter: Jitter::None },
-                immediate_retries: 0,
-                max_retry_after: plan.max_retry_after,
-                max_message_age: None,
-            },
-            lookup: Lookup::Off,
-            callbacks: Callbacks { post: Arc::new(line.clone()), attempts: plan.callback_attempts, max_body: 0 },
-            gate: Gate::default(),
-            metrics: self.metrics.clone(),
-            tracer: Tracer::default(),
-            name: format!("w{number}"),
-            cut: running.cut.clone(),
-        });
-        let lanes = Permits::new(plan.max_inflight).lanes(CONSUMERS.len());
-        for (lane, consumer) in lanes.into_iter().zip(CONSUMERS) {
-            let source = Tap::new(line.clone(), consumer);
-            running.pulling.spawn(
-                Pull {
-                    worker: worker.clone(),
-                    lane,
-                    source,
-                    parked: consumer == 1,
-                    tasks: running.calls.clone(),
-                    stop: running.stop.clone(),
-                }
-                .run(),
-            );
-        }
-        self.alive.push(Process { number, running, crashed });
     }
 
     /// Waits until nothing is queued or parked, and nothing late comes after.
-    async fn quiet(&self) -> bool {
-        let end = Instant::now() + QUIET;
+    async fn quiet(&mut self, end: Instant) -> bool {
+        let plan = self.shared.plan.clone();
+        let late = plan.faults.late > 0 || plan.strikes.iter().any(|strike| strike.blow == Blow::Late);
         while Instant::now() < end {
             if self.shared.state().server.is_empty() {
-                sleep(if self.shared.plan.faults.late > 0 { LATEST } else { Duration::from_millis(500) }).await;
+                self.until(Instant::now() + if late { LATEST } else { Duration::from_millis(500) }).await;
                 if self.shared.state().server.is_empty() {
                     return true;
                 }
             }
-            let _ = timeout(Duration::from_secs(60), self.shared.changed.notified()).await;
+            let emptied = self.shared.emptied.clone();
+            tokio::select! {
+                biased;
+                Some((worker, blow)) = self.blows.recv() => self.struck(worker, blow).await,
+                () = emptied.notified() => {}
+                () = sleep_until(end) => {}
+            }
         }
         false
     }
@@ -231,28 +246,17 @@ impl World {
     /// One worker alone still has all its permits.
     async fn probe(&mut self) {
         while self.alive.len() > 1 {
-            let process = self.alive.remove(0);
-            drain(&self.shared, process, Duration::ZERO).await;
+            self.alive.remove(0).drain(&self.shared, Duration::ZERO).await;
         }
         let (number, plan) = (self.alive[0].number, self.shared.plan.clone());
         self.shared.state().ledger.most_at_once(number);
         for probe in 0..plan.max_inflight * 2 {
-            self.shared.queue(&format!("probe{probe}"), vec![Step { answer: Answer::Status(200), takes: plan.ack_wait * 2 }], None);
+            let script = vec![Step { answer: Answer::Status(200), takes: plan.ack_wait * 2 }];
+            self.shared.queue(&format!("probe{probe}"), Message { at: Duration::ZERO, queue: 0, script, callback: None });
         }
-        let quiet = self.quiet().await;
+        let quiet = self.quiet(Instant::now() + QUIET).await;
         let ledger = &mut self.shared.state().ledger;
         let most = ledger.most_at_once(number);
         ledger.require(quiet && most == plan.max_inflight, || format!("of {} permits only {most} are left", plan.max_inflight));
     }
-}
-
-/// Leaves as the process does on SIGTERM: stop pulling, wait within the grace, cut off, hand back.
-async fn drain(shared: &Shared, process: Process, grace: Duration) {
-    let Process { number, running, crashed } = process;
-    shared.state().ledger.note(&format!("worker {number} drains within {grace:?}"));
-    running.drain(grace).await;
-    crashed.cancel();
-    let state = &mut *shared.state();
-    let (held, clean) = (state.server.held_by(number), !state.blemished.contains(&number));
-    state.ledger.require(!clean || held == 0, || format!("worker {number} left {held} deliveries behind"));
 }

@@ -1,0 +1,128 @@
+//! The mover of one level: it asks for what lies there, brings what is due to the due ones, and hands back the rest.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{Ack, Arrival, Ask, Broker, BrokerError, Source},
+    names::Names,
+    pause::Pause,
+    timer::{brought_due, remaining},
+};
+
+/// The most messages and bytes that one mover has in its hands.
+const HANDFUL: (usize, usize) = (128, 16 << 20);
+/// The pause after a request that failed, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// A message that the broker did not take is brought again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
+/// One that it never will is looked at this seldom.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// Moves what comes due in one level.
+#[derive(Debug)]
+pub struct Mover<B, S> {
+    /// The broker.
+    pub broker: B,
+    /// The queue's names.
+    pub names: Names,
+    /// The level's consumer.
+    pub source: S,
+    /// Ends the moving.
+    pub stop: CancellationToken,
+}
+
+impl<B: Broker, S: Source> Mover<B, S> {
+    /// Moves until told to stop, and then what was delivered all the same.
+    pub async fn run(mut self) {
+        let mut pause = Pause::new(PAUSE);
+        let stop = self.stop.clone();
+        while !stop.is_cancelled() {
+            match self.round().await {
+                Ok(()) => pause.reset(),
+                Err(error) => {
+                    tracing::debug!(%error, "moving again");
+                    let _ = stop.run_until_cancelled(pause.rest()).await;
+                }
+            }
+        }
+        let left = self.source.close().await;
+        let (broker, names) = (&self.broker, &self.names);
+        left.into_iter().map(|arrival| bring(broker, names, arrival)).collect::<FuturesUnordered<_>>().collect::<Vec<()>>().await;
+    }
+
+    /// One request and what comes of it.
+    async fn round(&mut self) -> Result<(), BrokerError> {
+        let Self { broker, names, source, stop } = self;
+        match stop.run_until_cancelled(source.ask(Ask::AsTheyCome(handful(broker.max_payload())))).await {
+            None => return Ok(()),
+            Some(asked) => asked?,
+        }
+        let mut hands = FuturesUnordered::new();
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                Some(()) = hands.next() => {}
+                next = source.next() => match next {
+                    Ok(Some(arrival)) => hands.push(bring(broker, names, arrival)),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        hands.collect::<Vec<()>>().await;
+        ended
+    }
+}
+
+/// How many messages of any size may be in one mover's hands.
+fn handful(max_payload: usize) -> usize {
+    let (messages, bytes) = HANDFUL;
+    (bytes / max_payload.max(1)).clamp(1, messages)
+}
+
+/// Brings a message to the due ones if its time has come, and hands it back until then if not.
+async fn bring<B: Broker>(broker: &B, names: &Names, arrival: Arrival) {
+    let wait = remaining(&arrival.headers, broker.now_at_least());
+    let ack = if wait.is_zero() { moved(broker, names, &arrival).await } else { Ack::Later(wait) };
+    // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back again.
+    if let Err(error) = broker.acknowledge(&arrival.reply, ack, true).await {
+        tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not confirmed");
+    }
+}
+
+/// Publishes what is due; returns what is to be said about the parked message.
+async fn moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> Ack {
+    let Some(record) = brought_due(names, &arrival.subject, arrival.sequence, &arrival.headers, arrival.payload.clone()) else {
+        return Ack::Later(SELDOM);
+    };
+    match broker.place(&record).await {
+        Ok(()) => Ack::Done,
+        Err(BrokerError::TooLarge) => {
+            tracing::error!(
+                subject = arrival.subject,
+                "Unstorable: a parked retry has become too large for the broker; it stays where it is"
+            );
+            Ack::Later(SELDOM)
+        }
+        Err(error) => {
+            tracing::debug!(subject = arrival.subject, %error, "a due retry could not be moved; trying again");
+            Ack::Later(AGAIN)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_mover_holds_is_bounded_in_messages_and_in_bytes() {
+        for (max_payload, expected) in [(0, 128), (65_536, 128), (1 << 20, 16), (8 << 20, 2), (64 << 20, 1)] {
+            assert_eq!(handful(max_payload), expected, "{max_payload}");
+        }
+    }
+}

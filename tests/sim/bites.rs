@@ -1,0 +1,47 @@
+//! Bugs that were planted are found, each by the invariant that is there for it, and within a fraction of the seeds that
+//! always run.
+
+use crate::{
+    plan::Plan,
+    planted::Bug::{self, *},
+    world::run,
+};
+
+/// Some of the first seeds finds it, by breaking the invariant that says `what`.
+fn finds(bug: Bug, what: &str) {
+    let found = (0..500).find(|&seed| run(Plan::of(seed), Some(bug)).broken.iter().any(|broken| broken.contains(what)));
+    let seed = found.unwrap_or_else(|| panic!("no seed finds {bug:?} by \"{what}\""));
+    assert!(run(Plan::of(seed), None).broken.is_empty(), "seed {seed} fails without {bug:?}");
+    println!("seed {seed} finds {bug:?}: {what}");
+}
+
+/// A test a bug, named by what it says of the bug.
+macro_rules! planted {
+    ($($test:ident: $bug:ident, $what:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            finds($bug, $what);
+        }
+    )*};
+}
+
+planted! {
+    an_acknowledgement_before_its_consequence_is_found: AcknowledgesTooEarly, "acknowledged with nothing to follow";
+    an_acknowledgement_of_another_message_is_found: AcknowledgesAnother, "acknowledged with nothing to follow";
+    a_publish_that_cannot_be_repeated_is_found: NewIds, "ended 2 times, 0 outcomes may be lost";
+    attempts_that_are_not_counted_are_found: CountsNothing, "though its outcome was known";
+    an_attempt_too_many_is_found: OneAttemptTooMany, "is called as retry";
+    a_call_too_many_at_once_is_found: OnePermitTooMany, "calls at once";
+    a_permit_that_is_not_given_back_is_found: LeaksPermit, "permits only";
+    a_call_before_its_time_is_found: WaitsForNothing, "is called too early";
+    a_wait_beyond_the_cap_is_found: WaitsTooLong, "waits for";
+    a_retry_after_beyond_its_cap_is_found: HeedsTooLong, "waits for";
+    a_lease_that_is_not_prolonged_is_found: NoHeartbeats, "is called twice at once";
+    a_successor_that_is_not_looked_for_is_found: LooksForNothing, "though its outcome was known";
+    a_message_that_is_never_let_go_is_found: NeverAcknowledges, "it comes to no end";
+    a_retry_that_is_not_parked_is_found: LosesClones, "ended nowhere";
+    a_delivery_that_is_dropped_when_the_pulling_ends_is_found: DropsAtDrain, "deliveries behind";
+    a_cut_call_that_is_not_handed_back_is_found: DropsAtCut, "acknowledged with nothing to follow";
+    a_level_that_moves_nothing_is_found: MovesNothing, "left its level and came nowhere";
+    a_level_that_is_moved_too_early_is_found: MovesTooEarly, "is called too early";
+}

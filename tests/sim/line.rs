@@ -1,0 +1,185 @@
+//! One worker's line to the world: latency, faults, what strikes it at its steps, and its end.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use queue_worker::{broker::BrokerError, clock::BrokerClock};
+use rand::RngExt;
+use tokio::time::{Instant, advance, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    plan::any,
+    shared::{Shared, State},
+    strike::Blow,
+};
+
+/// How long a request waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// The line of a worker.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub shared: Shared,
+    pub worker: usize,
+    /// A crashed worker does nothing any more: whatever it asks for is neither done nor answered.
+    pub crashed: CancellationToken,
+    /// What it knows of the broker's time.
+    pub clock: Arc<BrokerClock>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    Lost,
+    Unanswered,
+    Late,
+}
+
+pub fn unavailable() -> BrokerError {
+    BrokerError::Unavailable("simulated".to_owned())
+}
+
+impl Line {
+    /// Lets time pass, for ever after a crash.
+    pub async fn pause(&self, time: Duration) {
+        self.until(Instant::now() + time).await;
+    }
+
+    pub async fn until(&self, time: Instant) {
+        sleep_until(time).await;
+        self.alive().await;
+    }
+
+    /// Returns at once, or never after a crash.
+    pub async fn alive(&self) {
+        if self.crashed.is_cancelled() {
+            pending().await
+        }
+    }
+
+    /// The worker dies here and now.
+    pub async fn dies<T>(&self) -> T {
+        self.shared.state().ledger.note(|| format!("worker {} dies", self.worker));
+        self.shared.state().blemished.insert(self.worker);
+        self.crashed.cancel();
+        let _ = self.shared.struck.send((self.worker, Blow::CrashAfter));
+        pending().await
+    }
+
+    /// The worker takes a step: what strikes it there, as far as that has still to be dealt.
+    pub async fn step(&self, what: &'static str) -> Option<Blow> {
+        self.alive().await;
+        let blow = {
+            let state = &mut *self.shared.state();
+            let steps = state.steps.entry(self.worker).or_default();
+            steps.push(what);
+            let at = steps.len() - 1;
+            let blow = self.shared.plan.strikes.iter().find(|strike| (strike.worker, strike.at) == (self.worker, at))?.blow;
+            state.ledger.note(|| format!("{blow:?} strikes worker {} at its step {at}, {what}", self.worker));
+            if blow.grace().is_none() && blow != Blow::GatewayDies {
+                state.blemished.insert(self.worker);
+            }
+            blow
+        };
+        match blow {
+            Blow::CrashBefore => self.dies().await,
+            Blow::PauseBefore => advance(self.shared.plan.ack_wait * 3).await,
+            Blow::Drain | Blow::DrainNow | Blow::GatewayDies => {
+                let _ = self.shared.struck.send((self.worker, blow));
+                // Others learn of it before the worker goes on.
+                tokio::task::yield_now().await;
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// The same once the step took effect.
+    pub async fn stepped(&self, blow: Option<Blow>) {
+        match blow {
+            Some(Blow::CrashAfter) => self.dies().await,
+            Some(Blow::PauseAfter) => advance(self.shared.plan.ack_wait * 3).await,
+            Some(Blow::BrokerKilled) => {
+                self.shared.broker_goes(true);
+                let _ = self.shared.struck.send((self.worker, Blow::BrokerKilled));
+            }
+            _ => {}
+        }
+    }
+
+    fn fate(&self, blow: Option<Blow>) -> (Duration, Fate) {
+        let state = &mut *self.shared.state();
+        let faults = state.faults;
+        let latency = any(&mut state.dice, Duration::from_millis(3));
+        let fate = match blow {
+            Some(Blow::Lost) => Fate::Lost,
+            Some(Blow::Unanswered) => Fate::Unanswered,
+            Some(Blow::Late) => Fate::Late,
+            _ if faults.is_none() => Fate::Fine,
+            _ => match state.dice.random_range(0..1000) {
+                n if n < faults.lost => Fate::Lost,
+                n if n < faults.lost + faults.unanswered => Fate::Unanswered,
+                n if n < faults.lost + faults.unanswered + faults.late => Fate::Late,
+                _ => Fate::Fine,
+            },
+        };
+        if fate != Fate::Fine || !state.up {
+            state.blemished.insert(self.worker);
+        }
+        (latency, fate)
+    }
+
+    /// Carries a request out, as its fate will have it.
+    pub async fn request<T>(&self, what: &'static str, effect: impl FnOnce(&mut State) -> T + Send + 'static) -> Result<T, BrokerError> {
+        let blow = self.step(what).await;
+        let (latency, fate) = self.fate(blow);
+        self.pause(latency).await;
+        if !self.shared.state().up {
+            return Err(unavailable());
+        }
+        if fate == Fate::Late {
+            let (shared, late) = (self.shared.clone(), any(&mut self.shared.state().dice, PATIENCE * 2));
+            tokio::spawn(async move {
+                sleep(late).await;
+                if shared.state().up {
+                    effect(&mut shared.state());
+                }
+            });
+            self.pause(PATIENCE).await;
+            return Err(unavailable());
+        }
+        if fate == Fate::Lost {
+            self.pause(PATIENCE).await;
+            return Err(unavailable());
+        }
+        let outages = self.shared.state().outages;
+        let answer = effect(&mut self.shared.state());
+        self.stepped(blow).await;
+        self.pause(if fate == Fate::Unanswered { PATIENCE } else { latency }).await;
+        let cut = self.shared.state().outages != outages;
+        if cut || fate == Fate::Unanswered { Err(unavailable()) } else { Ok(answer) }
+    }
+
+    /// The same, sent and not waited for: it overtakes nothing, and nobody learns of its loss.
+    pub async fn send(&self, what: &'static str, effect: impl FnOnce(&mut State)) -> Result<(), BrokerError> {
+        let blow = self.step(what).await;
+        let (_, fate) = self.fate(blow);
+        if !self.shared.state().up {
+            return Err(unavailable());
+        }
+        if matches!(fate, Fate::Fine | Fate::Unanswered) {
+            effect(&mut self.shared.state());
+            self.stepped(blow).await;
+        }
+        Ok(())
+    }
+
+    /// Asks for the broker's time.
+    pub async fn learn_time(&self) {
+        let asked = Instant::now();
+        if let Ok(told) = self.request("time", |state| state.server.wall(Instant::now())).await {
+            self.clock.learn(told, asked);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A worker's process in the simulated world: the parts that `service` puts together for the real one.
+
+use std::{sync::Arc, time::Duration};
+
+use queue_worker::{
+    backoff::{Backoff, Jitter},
+    callback::Callbacks,
+    clock::BrokerClock,
+    drain::Running,
+    gate::Gate,
+    levels::Mover,
+    lookup::Lookup,
+    metrics::Metrics,
+    permits::Permits,
+    policy::RetryPolicy,
+    pull::Pull,
+    settle::Settle,
+    timer::Timer,
+    trace::Tracer,
+    worker::{Parts, Worker},
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    line::Line,
+    plan::Timers,
+    planted::{Bug, Planted},
+    shared::Shared,
+    tap::Tap,
+};
+
+/// How often the broker is asked for its time, as the janitor does.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A running worker.
+pub struct Process {
+    pub number: usize,
+    pub running: Running,
+    pub crashed: CancellationToken,
+}
+
+impl Process {
+    pub fn start(shared: &Shared, number: usize, metrics: &[Metrics], bug: Option<Bug>) -> Self {
+        let (running, crashed) = (Running::default(), CancellationToken::new());
+        let line = Line { shared: shared.clone(), worker: number, crashed: crashed.clone(), clock: Arc::new(BrokerClock::default()) };
+        // What the set-up of the streams tells.
+        let now = tokio::time::Instant::now();
+        line.clock.learn(shared.state().server.wall(now), now);
+        let permits = Permits::new(shared.plan.max_inflight + usize::from(bug == Some(Bug::OnePermitTooMany)));
+        if bug == Some(Bug::LeaksPermit) {
+            permits.lanes(1).iter().flat_map(|lane| lane.take_free(1)).for_each(std::mem::forget);
+        }
+        let gate = Gate::default();
+        let broker = Planted { line: line.clone(), bug, running: running.clone() };
+        for (queue, metrics) in metrics.iter().enumerate() {
+            let worker = worker(&broker, queue, metrics, &gate);
+            let consumers = shared.state().server.consumers_of(queue);
+            for (lane, (consumer, parked)) in permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)]) {
+                let (worker, mut source) = (worker.clone(), Tap::new(line.clone(), consumer));
+                source.drops = bug == Some(Bug::DropsAtDrain);
+                let (tasks, stop) = (running.calls.clone(), running.stop.clone());
+                running.pulling.spawn(Pull { worker, lane, source, parked, tasks, stop }.run());
+            }
+            for level in consumers.skip(2).filter(|_| shared.plan.timers != Timers::Schedules) {
+                let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
+                let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
+                running.pulling.spawn(Mover { broker, names, source, stop }.run());
+            }
+        }
+        let stop = running.stop.clone();
+        running.pulling.spawn(async move {
+            while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
+                let _ = stop.run_until_cancelled(line.learn_time()).await;
+            }
+        });
+        Self { number, running, crashed }
+    }
+
+    /// Leaves as the process does on SIGTERM: stop pulling, wait within the grace, cut off, hand back.
+    pub async fn drain(self, shared: &Shared, grace: Duration) {
+        let Self { number, running, crashed } = self;
+        shared.state().ledger.note(|| format!("worker {number} drains within {grace:?}"));
+        running.drain(grace).await;
+        crashed.cancel();
+        let state = &mut *shared.state();
+        let (held, clean) = (state.server.held_by(number), !state.blemished.contains(&number));
+        state.ledger.require(!clean || held == 0, || format!("worker {number} left {held} deliveries behind"));
+    }
+}
+
+fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Worker<Planted, Line> {
+    let (line, bug) = (&broker.line, broker.bug);
+    let plan = &line.shared.plan;
+    let timer: Timer = plan.timers.of(line.worker);
+    Worker::new(Parts {
+        settle: Settle {
+            broker: broker.clone(),
+            names: line.shared.queues[queue].clone(),
+            timer,
+            confirm_acks: plan.confirm_acks,
+            dead_letters: true,
+            metrics: metrics.clone(),
+        },
+        gateway: line.clone(),
+        policy: RetryPolicy {
+            max_attempts: plan.max_attempts + u32::from(bug == Some(Bug::OneAttemptTooMany)),
+            codes: "429,500,502".parse().unwrap(),
+            backoff: Backoff {
+                initial: plan.initial_wait,
+                max: plan.max_wait + Duration::from_secs(u64::from(bug == Some(Bug::WaitsTooLong))),
+                // The worker throws its own die for the jitter, which no seed governs.
+                jitter: Jitter::None,
+            },
+            immediate_retries: plan.immediate_retries,
+            max_retry_after: plan.max_retry_after + Duration::from_secs(u64::from(bug == Some(Bug::HeedsTooLong))),
+            max_message_age: plan.max_message_age,
+        },
+        lookup: Lookup::Off,
+        callbacks: Callbacks { post: Arc::new(line.clone()), attempts: plan.callback_attempts, max_body: 0 },
+        gate: gate.clone(),
+        tracer: Tracer::default(),
+        metrics: metrics.clone(),
+        name: format!("w{}", line.worker),
+        cut: broker.running.cut.clone(),
+    })
+}

@@ -1,0 +1,87 @@
+//! Seeds: each is a plan with weather of its own.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    parallel::{Sum, each},
+    plan::{Event, Plan},
+    world::{Report, run, tell},
+};
+
+/// How many seeds of all weathers run unless somebody asks for more.
+const USUAL: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect(name))
+}
+
+/// Runs the seed that is asked for, else the first so many; the test's name says how to run one again.
+fn check(test: &str, plan: fn(u64) -> Plan, usual: u64) -> Sum {
+    let alone = number("SIM_SEED");
+    let seeds: Vec<u64> = alone.map_or_else(|| (0..number("SIM_SEEDS").unwrap_or(usual)).collect(), |seed| vec![seed]);
+    let sum = each(&seeds, |&seed, sum| {
+        let plan = plan(seed);
+        for (_, event) in &plan.events {
+            sum.add(name(event), 1);
+        }
+        sum.add("messages", plan.messages.len());
+        let report = run(plan, None);
+        if !report.broken.is_empty() {
+            sum.failed.push(format!("{}\n  SIM_SEED={seed} cargo test --test sim {test} -- --nocapture", report.broken.join("; ")));
+        }
+        report.tally.into_iter().for_each(|(what, number)| sum.add(what, number));
+    });
+    sum.report(test, "seeds");
+    if let Some(seed) = alone {
+        println!("{:#?}\n{}", plan(seed), tell(plan(seed), None).trace.join("\n"));
+    }
+    let failed = &sum.failed;
+    assert!(failed.is_empty(), "{} of {} seeds break an invariant:\n{}", failed.len(), sum.runs, failed.join("\n"));
+    sum
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Crash { .. } => "worker crashes",
+        Event::Drain { .. } => "drains",
+        Event::Outage { killed: true, .. } => "broker kills",
+        Event::Outage { .. } => "outages",
+        Event::GatewayAway { .. } => "gateway deaths",
+        Event::Pause { .. } => "pauses",
+        Event::Clock { .. } => "clock steps",
+    }
+}
+
+#[test]
+fn every_message_comes_to_one_end_whatever_the_weather() {
+    let sum = check("every_message_comes_to_one_end", Plan::of, USUAL);
+    if sum.runs as u64 >= USUAL {
+        let all = [
+            "worker crashes",
+            "drains",
+            "broker kills",
+            "outages",
+            "gateway deaths",
+            "pauses",
+            "clock steps",
+            "interrupted",
+            "given out twice",
+        ];
+        let never: Vec<_> = all.into_iter().filter(|what| sum.tally.get(what).is_none_or(|number| *number == 0)).collect();
+        assert!(never.is_empty(), "{never:?} never happened");
+    }
+}
+
+#[test]
+fn in_calm_weather_each_script_is_played_once_and_exactly() {
+    check("in_calm_weather", Plan::calm, 300);
+}
+
+#[test]
+fn a_seed_replays_the_same_run() {
+    for seed in 0..10 {
+        let stories: [Report; 2] = [(); 2].map(|()| tell(Plan::of(seed), None));
+        assert_eq!(stories[0], stories[1], "seed {seed}");
+        assert_ne!(stories[0].steps, BTreeMap::new());
+    }
+}

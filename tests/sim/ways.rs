@@ -1,0 +1,98 @@
+//! Small plans, one for each way that a message can go. Nothing goes wrong in them but what strikes a worker at one of its steps.
+
+use std::time::Duration;
+
+use crate::plan::{Answer, Faults, Message, Plan, Step, Timers};
+
+/// A way, and the steps that a worker has to take on it.
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub name: &'static str,
+    pub plan: Plan,
+    /// What a message has to have come to where nothing strikes: calls, POSTs, dead letters.
+    pub counts: (usize, usize, usize),
+}
+
+const OK: Answer = Answer::Status(200);
+const BAD: Answer = Answer::Status(500);
+const NO: Answer = Answer::Status(400);
+
+/// All ways, each by both timers where it is parked on it.
+pub fn all() -> Vec<Way> {
+    let mut ways = vec![
+        way("success", &[OK], None, (1, 0, 0)),
+        way("confirmed-success", &[OK], None, (1, 0, 0)).with(|plan| plan.confirm_acks = true),
+        way("slow-success", &[OK], None, (1, 0, 0)).with(|plan| plan.messages[0].script[0].takes = plan.ack_wait * 2),
+        way("immediate-retry", &[BAD, OK], None, (2, 0, 0)).with(|plan| plan.immediate_retries = 1),
+        way("refusal", &[NO], None, (1, 0, 1)),
+        way("exhaustion-at-once", &[BAD], None, (1, 0, 1)).with(|plan| plan.max_attempts = 1),
+        way("expiry", &[BAD, OK], None, (1, 0, 1)).with(|plan| plan.max_message_age = Some(Duration::from_secs(1))),
+        way("no-invocation", &[], None, (0, 0, 1)),
+        way("callback", &[OK], Some(&[OK]), (1, 1, 0)),
+        way("callback-of-a-refusal", &[NO], Some(&[OK]), (1, 1, 1)),
+        way("callback-refused", &[OK], Some(&[NO]), (1, 1, 1)),
+        way("beside-others", &[BAD, OK], None, (6, 0, 0)).with(|plan| {
+            plan.max_inflight = 2;
+            plan.messages = vec![plan.messages[0].clone(); 3];
+        }),
+        way("two-queues", &[BAD, OK], None, (4, 0, 0)).with(|plan| {
+            plan.queues = 2;
+            plan.messages.push(Message { queue: 1, ..plan.messages[0].clone() });
+        }),
+    ];
+    for timers in [Timers::Schedules, Timers::Levels] {
+        let name = |schedules, levels| if timers == Timers::Schedules { schedules } else { levels };
+        ways.extend(
+            [
+                way(name("retry", "retry-by-levels"), &[BAD, OK], None, (2, 0, 0)),
+                way(name("retry-after", "retry-after-by-levels"), &[Answer::PushedBack(429, 2), OK], None, (2, 0, 0)),
+                way(name("exhaustion", "exhaustion-by-levels"), &[BAD], None, (3, 0, 1)),
+                way(name("callback-parked", "callback-parked-by-levels"), &[OK], Some(&[BAD, OK]), (1, 2, 0)),
+                way(name("callback-dead", "callback-dead-by-levels"), &[BAD], Some(&[BAD]), (3, 2, 2)),
+            ]
+            .map(|way| way.with(|plan| plan.timers = timers)),
+        );
+    }
+    ways
+}
+
+/// The calls kill their worker until the message is given up, and a bystander completes.
+pub fn poison() -> Way {
+    way("poison", &[Answer::Poison], None, (9, 0, 1)).with(|plan| {
+        plan.max_inflight = 2;
+        plan.messages.push(Message { script: vec![Step { answer: OK, takes: Duration::from_millis(300) }], ..plan.messages[0].clone() });
+    })
+}
+
+impl Way {
+    fn with(mut self, change: impl FnOnce(&mut Plan)) -> Self {
+        change(&mut self.plan);
+        self
+    }
+}
+
+fn way(name: &'static str, script: &[Answer], callback: Option<&[Answer]>, counts: (usize, usize, usize)) -> Way {
+    let steps = |answers: &[Answer]| answers.iter().map(|&answer| Step { answer, takes: Duration::from_millis(100) }).collect();
+    let message = Message { at: Duration::from_millis(10), queue: 0, script: steps(script), callback: callback.map(steps) };
+    let plan = Plan {
+        seed: 1,
+        workers: 1,
+        queues: 1,
+        timers: Timers::Schedules,
+        max_inflight: 1,
+        ack_wait: Duration::from_secs(4),
+        max_attempts: 3,
+        immediate_retries: 0,
+        initial_wait: Duration::from_millis(1_500),
+        max_wait: Duration::from_secs(2),
+        max_retry_after: Duration::from_secs(20),
+        max_message_age: None,
+        confirm_acks: false,
+        callback_attempts: 2,
+        messages: vec![message],
+        events: Vec::new(),
+        faults: Faults::default(),
+        strikes: Vec::new(),
+    };
+    Way { name, plan, counts }
+}

@@ -1,0 +1,124 @@
+//! The plans of the seeds.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+
+use crate::plan::{Answer, Dice, Event, Faults, Message, Plan, Step, Timers, any, one_of};
+
+/// Messages come, and things go wrong, within this time.
+pub const STORM: Duration = Duration::from_secs(40);
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Self {
+        let dice = &mut Dice::seed_from_u64(seed);
+        let mut plan = settings(seed, dice);
+        for _ in 0..dice.random_range(1..=12) {
+            plan.messages.push(message(dice, &plan));
+        }
+        plan.messages.sort_by_key(|message| message.at);
+        // Each kind of trouble is there or not, so that some seeds are calm and others know one kind alone.
+        for trouble in 0..6 {
+            let times: &[usize] = if trouble < 3 { &[0, 0, 1, 3] } else { &[0, 0, 0, 0, 1] };
+            for _ in 0..one_of(dice, times) {
+                let event = event(dice, trouble, plan.ack_wait);
+                // Half of it strikes while a message is worked on, where it hurts.
+                let queued = plan.messages[dice.random_range(0..plan.messages.len())].at;
+                let at = if dice.random() { queued + any(dice, Duration::from_millis(400)) } else { any(dice, STORM) };
+                plan.events.push((at, event));
+            }
+        }
+        plan.events.sort_by_key(|(at, _)| *at);
+        if dice.random_bool(0.5) {
+            let mut often = || one_of(dice, &[0, 20, 100]);
+            plan.faults = Faults {
+                lost: often(),
+                unanswered: often(),
+                late: often(),
+                undelivered: often(),
+                late_redelivery: Duration::from_millis(one_of(dice, &[0, 3_000])),
+            };
+        }
+        plan
+    }
+
+    /// The same without any trouble.
+    pub fn calm(seed: u64) -> Self {
+        let mut plan = Self { events: Vec::new(), faults: Faults::default(), ..Self::of(seed) };
+        for step in plan.messages.iter_mut().flat_map(|message| &mut message.script) {
+            if step.answer == Answer::Poison {
+                step.answer = Answer::Status(200);
+            }
+        }
+        plan
+    }
+}
+
+fn settings(seed: u64, dice: &mut Dice) -> Plan {
+    Plan {
+        seed,
+        workers: dice.random_range(1..=3),
+        queues: one_of(dice, &[1, 1, 1, 2]),
+        timers: one_of(dice, &[Timers::Schedules, Timers::Schedules, Timers::Levels, Timers::Mixed]),
+        max_inflight: dice.random_range(1..=4),
+        ack_wait: Duration::from_secs(one_of(dice, &[1, 2, 5, 5, 30, 30])),
+        max_attempts: dice.random_range(1..=5),
+        immediate_retries: one_of(dice, &[0, 0, 0, 1]),
+        initial_wait: Duration::from_millis(one_of(dice, &[0, 300, 4_000])),
+        max_wait: Duration::from_secs(one_of(dice, &[4, 10])),
+        max_retry_after: Duration::from_secs(20),
+        max_message_age: one_of(dice, &[None, None, None, Some(Duration::from_secs(15))]),
+        confirm_acks: dice.random(),
+        callback_attempts: dice.random_range(1..=3),
+        messages: Vec::new(),
+        events: Vec::new(),
+        faults: Faults::default(),
+        strikes: Vec::new(),
+    }
+}
+
+fn message(dice: &mut Dice, plan: &Plan) -> Message {
+    let script = if dice.random_ratio(1, 40) { Vec::new() } else { script(dice, plan.ack_wait) };
+    Message {
+        at: any(dice, STORM / 3),
+        queue: dice.random_range(0..plan.queues),
+        callback: (!script.is_empty() && dice.random()).then(|| self::script(dice, plan.ack_wait)),
+        script: poisoned(dice, script),
+    }
+}
+
+fn event(dice: &mut Dice, trouble: usize, ack_wait: Duration) -> Event {
+    match trouble {
+        0 => Event::Crash { back_after: any(dice, ack_wait * 2) },
+        1 => Event::Drain { grace: any(dice, ack_wait * 2) },
+        2 => Event::Outage { lasts: any(dice, ack_wait * 2), killed: dice.random() },
+        3 => Event::GatewayAway { lasts: any(dice, Duration::from_secs(10)) },
+        4 => Event::Pause { lasts: any(dice, ack_wait * 3) },
+        _ => Event::Clock { forward: dice.random(), by: Duration::from_secs(one_of(dice, &[2, 60, 7_200])) },
+    }
+}
+
+fn script(dice: &mut Dice, ack_wait: Duration) -> Vec<Step> {
+    use Answer::{Broken, PushedBack, Status, TimedOut, Unreachable};
+    let bad = [Status(500), Status(502), Broken, TimedOut, Unreachable, PushedBack(503, 2), PushedBack(429, 60), PushedBack(429, 0)];
+    let takes = |dice: &mut Dice| {
+        let quick = Duration::from_millis(dice.random_range(1..200));
+        if dice.random_bool(0.2) { any(dice, ack_wait * 3) } else { quick }
+    };
+    let mut steps = Vec::new();
+    for _ in 0..dice.random_range(0..=3) {
+        steps.push(Step { answer: one_of(dice, &bad), takes: takes(dice) });
+    }
+    steps.push(Step { answer: one_of(dice, &[Status(200), Status(200), Status(200), Status(500), Status(400)]), takes: takes(dice) });
+    steps
+}
+
+/// Now and then a call kills its worker, once or always.
+fn poisoned(dice: &mut Dice, mut script: Vec<Step>) -> Vec<Step> {
+    if dice.random_ratio(1, 60) && !script.is_empty() {
+        let at = dice.random_range(0..script.len());
+        script[at].answer = Answer::Poison;
+    }
+    script
+}
