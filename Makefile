@@ -1,4 +1,4 @@
-.PHONY: help bars chart-install-test chart-test demo image image-test test
+.PHONY: help bars chart-install-test chart-test demo fuzz image image-test test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,7 +10,7 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them. What is tested is
 # what images are made of: a worker with all features; that it builds without them is checked beside it.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
+	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy -- -D warnings
@@ -29,6 +29,11 @@ bars: ## Measure the worker against its bars, in full size (about a quarter of a
 	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" BARS=full \
 		WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker" \
 		cargo test --test bars -- --nocapture --test-threads=1
+
+# The corpus itself, and inputs near it, are in `make test`, too.
+MINUTES ?= 10
+fuzz: ## Fuzz all that reads what comes from outside, MINUTES (10) for each of ten targets, two at a time
+	fuzz/run.sh $(MINUTES)
 
 # Apart from `make test`: it needs Go and Python, and a network the first time.
 chart-test: ## Everything that must hold for the chart (half a minute; some more the first time, when it builds its tools)

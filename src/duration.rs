@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Go keeps durations in a signed 64-bit count of nanoseconds.
 const LONGEST: u128 = i64::MAX as u128;
+/// The longest number that is repeated, in bytes: annotations are as long as their authors like.
+const SHOWN: usize = 24;
 /// How many parts of a nanosecond a fraction is summed in.
 const FINEST: u128 = 10_u128.pow(18);
 
@@ -41,7 +43,7 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
         return Err(InvalidDuration::Malformed);
     }
     if rest.bytes().all(|b| b == b'.' || b.is_ascii_digit()) && rest.parse::<f64>().is_ok() {
-        return Err(InvalidDuration::NoUnit(rest.to_owned()));
+        return Err(InvalidDuration::NoUnit(if rest.len() <= SHOWN { rest } else { "30" }.to_owned()));
     }
     let mut total = 0;
     while !rest.is_empty() {
@@ -152,6 +154,7 @@ mod tests {
             ("30", NoUnit("30".into())),
             ("1.5", NoUnit("1.5".into())),
             ("00", NoUnit("00".into())),
+            ("1111111111111111111111111", NoUnit("30".into())),
             ("-5s", Negative),
             ("-0", Negative),
             ("", Malformed),

@@ -143,6 +143,7 @@ impl Envelope {
         let time = |name| text(name).and_then(|value| humantime::parse_rfc3339(value).ok());
         let (origin, id) = text(names::ORIGINAL_ID)
             .and_then(|value| value.rsplit_once(':'))
+            .filter(|(origin, _)| origin.len() <= VALUE)
             .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
             .unwrap_or((self.origin.clone(), self.id));
         let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
@@ -164,7 +165,7 @@ impl Envelope {
             parked: time(names::PARKED_AT),
             last_status: text(names::LAST_STATUS).map(str::to_owned),
             last_error: text(names::LAST_ERROR).map(str::to_owned),
-            history: text(names::HISTORY).into_iter().flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect(),
+            history: text(names::HISTORY).map(history).unwrap_or_default(),
             encoding: if text(names::ENCODING) == Some("gzip") { Encoding::Gzip } else { Encoding::Plain },
             carried: carried(headers, true),
         }
@@ -274,6 +275,13 @@ impl Envelope {
 /// RFC 3339 with nanoseconds.
 pub fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
+}
+
+/// The last attempts of a history, oldest first.
+fn history(all: &str) -> Vec<String> {
+    let mut last: Vec<_> = all.rsplit(',').take(HISTORY.0).map(|one| one.trim().to_owned()).collect();
+    last.reverse();
+    last
 }
 
 fn number<T: FromStr>(text: Option<&str>) -> Option<T> {

@@ -16,9 +16,9 @@
 //! aloud.
 
 mod complaints;
-mod requests;
-mod subjects;
-mod wire;
+pub mod requests;
+pub mod subjects;
+pub mod wire;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

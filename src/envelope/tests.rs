@@ -52,6 +52,15 @@ fn a_callback_begins_its_own_attempts_where_the_invocation_ended() {
 }
 
 #[test]
+fn of_a_past_no_more_is_kept_than_would_be_written() {
+    let entries: Vec<_> = (0..30_000).map(|n| n.to_string()).collect();
+    let origin = format!("{}:7-10", "s".repeat(257));
+    let parked = Envelope::parked(&arrival(headers(&[(names::HISTORY, &entries.join(", ")), (names::ORIGINAL_ID, &origin)])));
+    assert_eq!((parked.history.len(), parked.history.first().unwrap().as_str()), (20, "29980"));
+    assert_eq!(parked.origin, "q");
+}
+
+#[test]
 fn headers_of_ours_on_a_fresh_message_say_nothing() {
     let forged = headers(&[(names::ATTEMPTS, "9"), ("queue-worker-hop", "4"), (names::ORIGINAL_ID, "x:1-1")]);
     let envelope = Envelope::fresh(&arrival(forged));

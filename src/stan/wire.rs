@@ -63,7 +63,7 @@ pub struct ConnectResponse {
     pub protocol: i32,
 }
 
-/// A message to be stored. It may hold what callers sent, so that its `Debug` is [`PubMsg::fmt`].
+/// A message to be stored. It may hold what callers sent, so that its `Debug` is one of its own.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct PubMsg {
