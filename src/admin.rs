@@ -1,7 +1,8 @@
 //! What the worker says about itself over HTTP: `/metrics`, `/healthz` and `/readyz`.
 
+mod connections;
+
 use std::{
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use axum::{
 use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpListener,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +26,6 @@ const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How old the broker's gauges may be before a scrape reads them anew, so that no number of scrapers is a load on it.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// How long answers that have begun may still take when the server ends.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Whether this worker takes messages now, of all its queues, and why not. Cheap to clone; the clones agree.
 #[derive(Debug, Clone)]
@@ -99,17 +97,13 @@ impl Readiness {
 
 /// Serves until `until` is cancelled, and then for no more than half a second, whatever the clients do. `refresh` reads the
 /// broker's gauges before a page of metrics is made: one at a time, at most one a second, and given up after two.
-///
-/// # Errors
-///
-/// Those of the listener.
 pub async fn serve(
     listener: TcpListener,
     metrics: Exposition,
     readiness: Readiness,
     refresh: impl Fn() -> BoxFuture<'static, ()> + Clone + Send + Sync + 'static,
     until: CancellationToken,
-) -> io::Result<()> {
+) {
     let gauges = Arc::new(Gauges::new(refresh));
     let state = readiness.clone();
     let page = async move || {
@@ -118,19 +112,14 @@ pub async fn serve(
         let text = metrics.render();
         ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
     };
-    let app = Router::new().route("/metrics", get(page)).route("/healthz", get(async || "ok")).route(
+    let pages = Router::new().route("/metrics", get(page)).route("/healthz", get(async || "ok")).route(
         "/readyz",
         get(async move || match readiness.ready() {
             Ok(()) => (StatusCode::OK, "ready".to_owned()),
             Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         }),
     );
-    let end = until.clone();
-    let server = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned());
-    tokio::select! {
-        served = server => served,
-        () = async { end.cancelled().await; sleep(GOODBYE).await } => Ok(()),
-    }
+    connections::serve(listener, pages, until).await;
 }
 
 /// The broker's gauges and when they were last asked for.
@@ -171,6 +160,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
         task::JoinHandle,
+        time::sleep,
     };
 
     use super::*;
@@ -181,7 +171,7 @@ mod tests {
         address: std::net::SocketAddr,
         readiness: Readiness,
         until: CancellationToken,
-        served: JoinHandle<io::Result<()>>,
+        served: JoinHandle<()>,
     }
 
     async fn admin() -> Admin {
@@ -284,7 +274,7 @@ mod tests {
         kept_alive.write_all(b"GET /healthz HTTP/1.1\r\nHost: worker\r\n\r\n").await.unwrap();
         kept_alive.readable().await.unwrap();
         admin.until.cancel();
-        admin.served.await.unwrap().unwrap();
+        admin.served.await.unwrap();
         silent.write_all(b"G").await.unwrap();
     }
 

@@ -39,6 +39,7 @@ mod lookup;
 mod messages;
 mod observe;
 mod pace;
+mod pages;
 mod producers;
 mod queues;
 mod redelivery;

@@ -128,6 +128,13 @@ impl Worker {
         self.memory("VmHWM:")
     }
 
+    /// Fails where the worker took more memory, since it was so large, than so many MiB.
+    #[track_caller]
+    pub fn took_at_most(&self, idle: u64, most: u64) {
+        let taken = self.most_rss().saturating_sub(idle) >> 20;
+        assert!(taken <= most, "the worker took {taken} MiB");
+    }
+
     fn memory(&self, figure: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();

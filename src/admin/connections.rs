@@ -1,0 +1,73 @@
+//! The connections of those who ask: few, and none for long.
+//!
+//! Whoever reaches the port may open connections and leave it at that. Then the oldest goes when a new one comes, so that
+//! neither files nor memory run out, and a probe of Kubernetes gets its answer whoever else is there.
+
+use std::{collections::VecDeque, pin::pin, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How many connections there may be. Those who ask in earnest are a few scrapers and probes.
+const MOST: usize = 32;
+/// How long a request may take to come in, a connection may be idle, and an answer may take when its connection is to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How old a connection may become. A client whose connection is retired makes another.
+const AGE: Duration = Duration::from_secs(60);
+/// How long answers that have begun may still take when the server ends.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// How many bytes a request's head may have.
+const HEAD: usize = 16 << 10;
+/// The pause when the system gives no connection out: it has none left, for now.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the pages until `until` is cancelled, and then for no more than half a second, whatever the clients do.
+pub(super) async fn serve(listener: TcpListener, pages: Router, until: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = until.cancelled() => break,
+        };
+        while connections.try_join_next().is_some() {}
+        oldest.retain(|connection| !connection.is_finished());
+        let Ok((stream, _)) = accepted else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        if oldest.len() >= MOST
+            && let Some(connection) = oldest.pop_front()
+        {
+            connection.abort();
+        }
+        oldest.push_back(connections.spawn(converse(stream, pages.clone(), until.clone())));
+    }
+    drop(listener);
+    // What is left after that ends with the set.
+    let _ = timeout(GOODBYE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// One connection, from its first request to its end.
+async fn converse(stream: TcpStream, pages: Router, until: CancellationToken) -> Result<(), hyper::Error> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(HEAD);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages)));
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = sleep(AGE) => {}
+        () = until.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    timeout(PATIENCE, connection).await.unwrap_or(Ok(()))
+}
