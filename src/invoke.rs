@@ -3,6 +3,8 @@
 //! The client is hyper's, because a queue must pass a request on as it is: reqwest adds an `Accept` header and
 //! re-encodes query strings.
 
+mod turns;
+
 use std::{
     future::Future,
     io,
@@ -17,11 +19,12 @@ use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::TokioTimer,
 };
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use self::turns::ShortTurns;
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
@@ -195,7 +198,7 @@ impl Gateway for HttpGateway {
 const NOT_IN_QUERIES: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
 
 fn client(connector: &HttpsConnector<HttpConnector>) -> HttpClient {
-    Client::builder(TokioExecutor::new())
+    Client::builder(ShortTurns)
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(CONNECTION_AGE / 2)
         .http1_title_case_headers(true)

@@ -25,6 +25,7 @@ pub mod connect;
 pub mod broker;
 pub mod clock;
 pub mod pause;
+pub mod aside;
 pub mod jetstream;
 pub mod streams;
 pub mod serve;

@@ -28,6 +28,7 @@ use url::{Host, Url};
 
 use super::{Post, Posting, Refused, address::is_public, sign::SecretsError, sign::Signer};
 use crate::{
+    aside::Aside,
     config,
     invoke::{basic_auth, root},
     judge::{Outcome, Reply},
@@ -46,11 +47,12 @@ pub struct HttpPost {
     clients: OnceLock<Option<Clients>>,
 }
 
-/// The way there, and the way through the proxies that the environment names.
+/// The way there, and the way through the proxies that the environment names. Strangers answer on a thread of their own.
 #[derive(Debug)]
 struct Clients {
     direct: Client,
     proxied: Client,
+    aside: Aside,
 }
 
 impl HttpPost {
@@ -83,7 +85,11 @@ impl HttpPost {
             signer.sign(&mut headers, id, &posting.body, SystemTime::now()).await;
         }
         let client = if proxied { &clients.proxied } else { &clients.direct };
-        match client.post(url).headers(headers).body(posting.body.clone()).send().await {
+        let request = client.post(url).headers(headers).body(posting.body.clone());
+        let Ok(Some(answer)) = timeout(self.settings.timeout, clients.aside.run(request.send())).await else {
+            return Ok(Outcome::TimedOut);
+        };
+        match answer {
             Ok(answer) => Ok(Outcome::Replied(Reply {
                 status: answer.status().as_u16(),
                 retry_after: answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
@@ -122,7 +128,8 @@ impl HttpPost {
                 .tls_danger_accept_invalid_certs(self.settings.tls_insecure)
         };
         let direct = if self.settings.deny_private { builder().dns_resolver(Arc::new(PublicOnly)) } else { builder() };
-        let clients = direct.no_proxy().build().and_then(|direct| Ok(Clients { direct, proxied: builder().build()? }));
+        let aside = Aside::start("callbacks").inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted")).ok()?;
+        let clients = direct.no_proxy().build().and_then(|direct| Ok(Clients { direct, proxied: builder().build()?, aside }));
         clients.inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted")).ok()
     }
 }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
-use reqwest::{Client, redirect};
+use reqwest::{Client, RequestBuilder, redirect};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -15,6 +15,7 @@ use url::Url;
 
 use super::Annotations;
 use crate::{
+    aside::Aside,
     decode::FunctionName,
     invoke::{basic_auth, root},
     policy::ANNOTATIONS,
@@ -34,6 +35,7 @@ const REMEMBERED: usize = 4_096;
 pub(super) struct System {
     base: String,
     client: Client,
+    aside: Aside,
     login: Option<HeaderValue>,
     turns: Semaphore,
 }
@@ -53,9 +55,10 @@ pub(super) enum Failure {
 
 impl System {
     /// The gateway at `base`, with a login if it wants one.
-    pub(super) fn new(base: &Url, login: Option<HeaderValue>) -> reqwest::Result<Self> {
-        let client = Client::builder().redirect(redirect::Policy::none()).no_proxy().pool_idle_timeout(LIMIT).build()?;
-        Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), client, login, turns: Semaphore::new(AT_ONCE) })
+    pub(super) fn new(base: &Url, login: Option<HeaderValue>) -> std::io::Result<Self> {
+        let client = Client::builder().redirect(redirect::Policy::none()).no_proxy().pool_idle_timeout(LIMIT).build();
+        let (client, aside) = (client.map_err(std::io::Error::other)?, Aside::start("lookups")?);
+        Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), client, aside, login, turns: Semaphore::new(AT_ONCE) })
     }
 
     /// The function's annotations on retrying; `None` where there is no such function.
@@ -72,20 +75,7 @@ impl System {
         if let Some(login) = &self.login {
             request = request.header(AUTHORIZATION, login);
         }
-        let mut response = request.send().await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            status => return Err(Failure::Status(status.as_u16())),
-        }
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await? {
-            if body.len() + piece.len() > LONGEST {
-                return Err(Failure::Unreadable("the answer has more than a MiB"));
-            }
-            body.extend_from_slice(&piece);
-        }
-        read(&body).map(Some).map_err(Failure::Unreadable)
+        self.aside.run(answer(request)).await.unwrap_or(Err(Failure::Unreadable("the answer broke the HTTP client")))
     }
 
     /// A name without a namespace is looked up without one: the provider knows its own default, and ours is for metrics.
@@ -93,6 +83,24 @@ impl System {
         let query = function.namespace().map(|namespace| format!("?namespace={namespace}")).unwrap_or_default();
         format!("{}/system/function/{}{query}", self.base, function.name())
     }
+}
+
+/// Sends the question, and reads the answer to its end.
+async fn answer(request: RequestBuilder) -> Result<Option<Annotations>, Failure> {
+    let mut response = request.send().await?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return Ok(None),
+        status => return Err(Failure::Status(status.as_u16())),
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > LONGEST {
+            return Err(Failure::Unreadable("the answer has more than a MiB"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    read(&body).map(Some).map_err(Failure::Unreadable)
 }
 
 /// What concerns retries in the description of a function.

@@ -31,6 +31,7 @@ mod drain;
 mod found;
 mod ghosts;
 mod harness;
+mod hostile;
 mod layouts;
 mod levels;
 mod life;

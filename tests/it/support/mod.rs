@@ -4,6 +4,7 @@ mod answer;
 mod cluster;
 #[cfg(feature = "otel")]
 mod collector;
+mod flood;
 mod gateway;
 pub mod http;
 mod invocation;
@@ -35,6 +36,7 @@ pub use answer::Answer;
 pub use cluster::Cluster;
 #[cfg(feature = "otel")]
 pub use collector::{Collector, Span};
+pub use flood::{Flood, Flooder};
 pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
 pub use latch::Latch;
