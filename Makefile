@@ -1,4 +1,4 @@
-.PHONY: help bars chart-install-test chart-test demo fuzz image image-test test
+.PHONY: help bars chart-install-test chart-test demo deny fuzz image image-test test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,12 +10,13 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them. What is tested is
 # what images are made of: a worker with all features; that it builds without them is checked beside it.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
+	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy -- -D warnings
 	cargo clippy --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+	tests/deny.sh
 	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && prometheus="$$(tests/prometheus.sh)" && \
 		export NATS_SERVER_OLD="$$old" PROMETHEUS="$$prometheus" RUST_TEST_THREADS=$(TEST_THREADS) && \
 		NATS_SERVER="$$server" cargo test --all-features && NATS_SERVER="$$old" cargo test --all-features --test it --test bars
@@ -29,6 +30,10 @@ bars: ## Measure the worker against its bars, in full size (about a quarter of a
 	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" BARS=full \
 		WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker" \
 		cargo test --test bars -- --nocapture --test-threads=1
+
+# The advisories' database is fetched for it, which `make test` does without.
+deny: ## Check what is built in: advisories, licences, banned and doubled crates
+	tests/deny.sh advisories bans licenses sources
 
 # The corpus itself, and inputs near it, are in `make test`, too.
 MINUTES ?= 10
