@@ -2,6 +2,7 @@
 //! does so in memory.
 
 use std::{
+    fmt,
     future::Future,
     time::{Duration, SystemTime},
 };
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 /// A message as a consumer delivered it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Arrival {
     /// The subject it was published on.
     pub subject: String,
@@ -39,6 +40,15 @@ pub struct Arrival {
     pub doubtful: bool,
 }
 
+impl fmt::Debug for Arrival {
+    /// Without what callers wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Arrival");
+        shown.field("subject", &self.subject).field("stream", &self.stream).field("sequence", &self.sequence);
+        shown.field("delivered", &self.delivered).field("bytes", &self.payload.len()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 impl Arrival {
     /// The seventh message of the stream `q`, just asked for.
@@ -61,7 +71,7 @@ impl Arrival {
 }
 
 /// A message to be stored.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Record {
     /// The stream that has to take it.
     pub stream: String,
@@ -73,6 +83,14 @@ pub struct Record {
     pub headers: HeaderMap,
     /// Its payload.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Record {
+    /// Without what callers wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Record");
+        shown.field("subject", &self.subject).field("id", &self.id).field("bytes", &self.payload.len()).finish_non_exhaustive()
+    }
 }
 
 /// What to tell the broker about a delivery.

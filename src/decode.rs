@@ -9,7 +9,7 @@ mod read;
 mod url;
 mod write;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -40,7 +40,7 @@ const ENCODED_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 /// An asynchronous call of a function, as the gateway queued it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// The function to call.
     pub function: FunctionName,
@@ -66,6 +66,13 @@ pub struct Invocation {
     pub host: String,
     /// The queue that the gateway chose; empty for the default one.
     pub queue_name: String,
+}
+
+impl fmt::Debug for Invocation {
+    /// Without what callers wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation").field("function", &self.function).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// A message that no call can be made of.

@@ -1,6 +1,6 @@
 //! What a message carries about its own past: the headers that travel from clone to clone.
 
-use std::{str::FromStr, time::SystemTime};
+use std::{fmt, str::FromStr, time::SystemTime};
 
 use async_nats::{HeaderMap, HeaderValue};
 
@@ -21,7 +21,7 @@ const CARRIED: usize = 4096;
 pub const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
 
 /// The past of an invocation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Envelope {
     /// What the message is.
     pub kind: Kind,
@@ -102,6 +102,16 @@ pub enum Encoding {
     Plain,
     /// Compressed, because it would not have fitted.
     Gzip,
+}
+
+impl fmt::Debug for Envelope {
+    /// Without what is carried on for others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Envelope");
+        shown.field("kind", &self.kind).field("origin", &self.origin).field("id", &self.id).field("hop", &self.hop);
+        shown.field("attempts", &self.attempts).field("delayed", &self.delayed).field("interruptions", &self.interruptions);
+        shown.field("due", &self.due).field("last_status", &self.last_status).field("history", &self.history).finish_non_exhaustive()
+    }
 }
 
 impl Envelope {

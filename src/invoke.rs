@@ -6,6 +6,7 @@
 mod turns;
 
 use std::{
+    fmt,
     future::Future,
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -78,7 +79,7 @@ pub struct Call<'a> {
 }
 
 /// What came of a call.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     /// What happened.
     pub outcome: Outcome,
@@ -90,6 +91,14 @@ pub struct Answer {
     pub body: Bytes,
     /// Whether there was more than was kept.
     pub truncated: bool,
+}
+
+impl fmt::Debug for Answer {
+    /// Without what the function wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Answer");
+        shown.field("outcome", &self.outcome).field("took", &self.took).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// No request can be made of the invocation.

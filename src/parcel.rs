@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     io::{Read, Write},
     time::SystemTime,
 };
@@ -31,7 +32,7 @@ const OVERHEAD: usize = 256;
 pub struct TooLarge;
 
 /// A message in this worker's hands: what it is and where it has been.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Parcel {
     /// Its past.
     pub envelope: Envelope,
@@ -47,6 +48,15 @@ pub struct Parcel {
     pub has_callback: bool,
     /// Whether its waits are traced.
     pub is_traced: bool,
+}
+
+impl fmt::Debug for Parcel {
+    /// Without what callers wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Parcel");
+        shown.field("envelope", &self.envelope).field("function", &self.function_name).field("call_id", &self.call_id);
+        shown.field("bytes", &self.stored.len()).finish_non_exhaustive()
+    }
 }
 
 impl Parcel {

@@ -5,9 +5,22 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
-use queue_worker::{config, metrics};
+use bytes::Bytes;
+use prost::Message;
+use queue_worker::{
+    broker::{Arrival, Record},
+    config,
+    decode::decode,
+    envelope::Envelope,
+    invoke::{Answer, Call},
+    judge::Outcome,
+    metrics,
+    parcel::Parcel,
+    stan::{Channel, requests::publish, wire::PubMsg},
+};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -123,6 +136,69 @@ fn only_settle_the_lease_the_movers_and_who_lays_ghosts_acknowledge() {
         let allowed =
             ["settle.rs", "lease.rs", "mover.rs", "ghosts.rs", "broker.rs", "jetstream.rs"].iter().any(|file| path.ends_with(file));
         assert!(allowed || !source.contains(".acknowledge(&"), "{path} acknowledges by itself");
+    }
+}
+
+#[test]
+fn nothing_that_callers_wrote_is_shown_by_debug() {
+    let message = br#"{"Function":"f","Path":"/hidden","QueryString":"hidden","Header":{"Authorization":["hidden"],"X-Call-Id":["a"]},
+        "Body":"aGlkZGVu","Annotations":{"hidden":"hidden"},"CallbackUrl":{"Scheme":"http","Host":"h","Path":"/hidden","RawQuery":"hidden"}}"#;
+    let invocation = decode(message).unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.append("Authorization", "hidden");
+    let (subject, stream, payload) = ("q".to_owned(), "q".to_owned(), Bytes::from_static(b"hidden"));
+    let record =
+        Record { stream: stream.clone(), subject: subject.clone(), id: "1".to_owned(), headers: headers.clone(), payload: payload.clone() };
+    let arrival = Arrival {
+        subject,
+        headers,
+        payload: payload.clone(),
+        stream,
+        sequence: 1,
+        stored: SystemTime::UNIX_EPOCH,
+        delivered: 1,
+        pending: 0,
+        reply: String::new(),
+        asked: tokio::time::Instant::now(),
+        ack_wait: Duration::ZERO,
+        doubtful: false,
+    };
+    let answer = Answer {
+        outcome: Outcome::TimedOut,
+        took: Duration::ZERO,
+        headers: http::HeaderMap::from_iter([(http::header::SET_COOKIE, http::HeaderValue::from_static("hidden"))]),
+        body: payload.clone(),
+        truncated: false,
+    };
+    let publication =
+        PubMsg { client_id: "c".to_owned(), guid: "g".to_owned(), subject: "q".to_owned(), data: payload, conn_id: Bytes::new() };
+    let channel = Channel { subject: "q".to_owned(), stream: "q".to_owned() };
+    let call = Call { invocation: &invocation, call_id: "a", retry: 0, retry_max: 0, keep: 0 };
+    for shown in [
+        format!("{invocation:?}"),
+        format!("{call:?}"),
+        format!("{:?}", invocation.callback),
+        format!("{:?}", Envelope::fresh(&arrival)),
+        format!("{:?}", Parcel::new(&arrival, true)),
+        format!("{arrival:?}"),
+        format!("{record:?}"),
+        format!("{answer:?}"),
+        format!("{publication:?}"),
+        format!("{:?}", publish(publication.encode_to_vec().into(), &[channel]).unwrap()),
+    ] {
+        // Bytes are shown as they are, and as numbers.
+        assert!(!shown.contains("hidden") && !shown.contains("104, 105"), "{shown}");
+    }
+}
+
+#[test]
+fn nothing_is_unsafe() {
+    for folder in ["src", "tests", "examples", "fuzz/src", "fuzz/targets"] {
+        for (path, source) in sources(folder) {
+            let written =
+                source.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(concat!("un", "safe ")));
+            assert!(!written, "{path}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The callback URL: Go's `url.URL` written field by field, and back to one URL.
 
+use std::fmt;
+
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use url::Url;
@@ -7,7 +9,7 @@ use url::Url;
 use super::ENCODED_IN_PATH;
 
 /// The public fields of Go's `url.URL`, as the gateway parsed it from the caller's `X-Callback-Url`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CallbackUrl {
     /// `http` or `https`, if a callback is to be sent.
@@ -33,6 +35,13 @@ pub struct CallbackUrl {
     pub fragment: String,
     /// The fragment as it was written, where that is not how Go would write it.
     pub raw_fragment: String,
+}
+
+impl fmt::Debug for CallbackUrl {
+    /// Without path and query, which may be a password as good as any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackUrl").field("scheme", &self.scheme).field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 /// Writes a user as Go does: an object without fields.

@@ -1,5 +1,7 @@
 //! From a client's request to what is answered or to be done, with no I/O.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -25,7 +27,7 @@ pub struct Channel {
 }
 
 /// A message that is to be stored.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 pub struct Publication {
     /// Its own id.
     pub guid: String,
@@ -35,6 +37,14 @@ pub struct Publication {
     pub data: Bytes,
     /// Who sent it, fit to be shown.
     pub client: String,
+}
+
+impl fmt::Debug for Publication {
+    /// Without what is stored.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Publication");
+        shown.field("guid", &self.guid).field("channel", &self.channel).field("bytes", &self.data.len()).finish_non_exhaustive()
+    }
 }
 
 /// A message that is not stored, and the answer.

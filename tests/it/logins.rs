@@ -174,6 +174,20 @@ async fn a_certificate_of_the_client_logs_it_in() {
 }
 
 #[tokio::test]
+async fn a_certificate_may_say_which_user_the_client_is() {
+    let mapped = "verify_and_map: true }\nauthorization { users = [ { user: \"CN=worker\" } ]";
+    let (nats, authority, client) = encrypted(mapped, false).await;
+    let gateway = gateway().await;
+    let settings = Worker::of(&nats, &gateway).file("nats_ca_file", &authority.pem());
+    let with = |identity: &Identity| settings.clone().file("nats_cert_file", &identity.certificate).file("nats_key_file", &identity.key);
+
+    works(&nats, &gateway, with(&client)).await;
+
+    let stranger = authority.identity("stranger");
+    refused(with(&stranger), &["refused the credentials", "none is set"], &[&stranger.key]).await;
+}
+
+#[tokio::test]
 async fn certificates_may_change_while_the_worker_runs() {
     let scratch = Scratch::new();
     let folder = scratch.path().to_owned();

@@ -45,6 +45,7 @@ mod producers;
 mod queues;
 mod redelivery;
 mod rights;
+mod secrets;
 mod stan;
 mod start;
 mod streams;
