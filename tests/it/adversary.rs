@@ -25,7 +25,7 @@ async fn within(seconds: u64, mut probe: impl AsyncFnMut() -> bool) -> bool {
 
 async fn scaled(before: usize) {
     let cluster = Cluster::start().await;
-    let js = jetstream::new(async_nats::connect(cluster.url()).await.unwrap());
+    let js = cluster.connect().await;
     let nowhere = Nats::absent();
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let settings = Worker::of(&nowhere, &gateway)
@@ -41,11 +41,7 @@ async fn scaled(before: usize) {
             config.duplicate_window = Duration::from_secs(15);
             config.allow_message_schedules = name == RETRIES;
             js.update_stream(config).await.unwrap();
-            eventually("replicas are current", async || {
-                let info = js.get_stream(name).await.unwrap().cached_info().clone();
-                info.cluster.is_some_and(|c| c.leader.is_some() && c.replicas.len() == 2 && c.replicas.iter().all(|r| r.current))
-            })
-            .await;
+            cluster.replicated(&js, name).await;
         }
     }
     // The worker stands still while another takes the message and dies.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::Instant,
+    time::{Instant, sleep},
 };
 
-use crate::support::{Answer, DEAD, End, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, eventually_is};
+use crate::support::{Answer, Call, DEAD, End, Flow, Gateway, Hole, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Way, eventually_is};
 
 #[tokio::test]
 async fn a_broker_keeps_its_messages_over_a_kill() {
@@ -84,6 +84,84 @@ async fn a_gateway_that_was_closed_opens_on_the_same_port() {
     assert!(TcpStream::connect(gateway.address()).await.is_err());
     gateway.open().await;
     assert!(TcpStream::connect(gateway.address()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_gateway_that_tears_an_answer_resets_the_connection_in_the_middle_of_it() {
+    let gateway = Gateway::start(|_| Answer::ok().body("abcdef").torn_after(42)).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let error = stream.read_to_end(&mut rest).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(gateway.await_ended(1).await[0].fate(), Some(End::Torn));
+}
+
+#[tokio::test]
+async fn a_gateway_forgets_the_calls_that_were_taken_and_counts_on() {
+    let gateway = Gateway::start(|call| if call.nth == 1 { Answer::ok() } else { Answer::silence() }).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+    gateway.await_ended(1).await;
+    let mut silent = TcpStream::connect(gateway.address()).await.unwrap();
+    silent.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+    gateway.await_calls(2).await;
+    assert_eq!((gateway.take_ended().len(), gateway.take_ended().len(), gateway.count()), (1, 0, 2));
+    drop(silent);
+    gateway.await_ended(1).await;
+    assert_eq!((gateway.take_ended()[0].nth, gateway.running(), gateway.count()), (2, 0, 2));
+}
+
+#[tokio::test]
+async fn a_proxy_spoils_one_way_and_leaves_the_other() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let proxy = Proxy::start(gateway.address().port()).await;
+    let connect = async || TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    let expected = "HTTP/1.1 200 Scripted\r\nContent-Length: 0\r\n\r\n";
+    let mut answer = vec![0; expected.len()];
+
+    // 64 bytes a second for the answer: it has to take most of a second, and the request nothing of it.
+    let mut slow = connect().await;
+    proxy.flow(Way::ToClient, Flow { bytes_per_second: Some(64), ..Flow::default() });
+    let start = Instant::now();
+    slow.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+    gateway.await_calls(1).await;
+    slow.read_exact(&mut answer).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(500));
+    proxy.pass();
+
+    // What was swallowed never comes, and nothing behind it; a new connection is well.
+    let mut half_open = connect().await;
+    proxy.flow(Way::ToServer, Flow { hole: Some(Hole::Swallows), ..Flow::default() });
+    half_open.write_all(b"POST /swallowed HTTP/1.1\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    proxy.pass();
+    half_open.write_all(b"POST /behind HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut well = connect().await;
+    well.write_all(b"POST /well HTTP/1.1\r\n\r\n").await.unwrap();
+    well.read_exact(&mut answer).await.unwrap();
+    assert_eq!(gateway.calls().iter().map(Call::target).collect::<Vec<_>>(), ["/", "/well"]);
+
+    proxy.reset();
+    assert_eq!(half_open.read(&mut answer).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_proxy_delays_pieces_beside_each_other_and_in_order() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let proxy = Proxy::start(gateway.address().port()).await;
+    proxy.flow(Way::ToServer, Flow { latency: Duration::from_millis(300), jitter: Duration::from_millis(100), ..Flow::default() });
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let start = Instant::now();
+    for piece in [&b"POST "[..], b"/in/", b"order ", b"HTTP/1.1\r\n", b"A: b\r\n", b"\r\n"] {
+        stream.write_all(piece).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+    }
+    let calls = gateway.await_calls(1).await;
+    let took = start.elapsed();
+    assert_eq!((calls[0].target(), calls[0].header("a")), ("/in/order", Some("b")));
+    assert!(took >= Duration::from_millis(300), "{took:?}");
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub struct Answer {
 pub enum Manner {
     Whole,
     BrokenOff,
+    /// So many bytes of the head and the body, and then a reset.
+    Torn(usize),
     HangUp,
     Silence,
 }
@@ -62,6 +64,11 @@ impl Answer {
         Self { manner: Manner::BrokenOff, ..self }
     }
 
+    /// Sends only so many bytes, head included, and resets the connection.
+    pub fn torn_after(self, bytes: usize) -> Self {
+        Self { manner: Manner::Torn(bytes), ..self }
+    }
+
     /// Waits before the answer.
     pub fn after(self, after: Duration) -> Self {
         Self { after, ..self }
@@ -93,6 +100,10 @@ impl Answer {
             let _ = write!(head, "Content-Length: {}\r\n", self.body.len() + missing);
         }
         head.push_str("\r\n");
-        [head.as_bytes(), &self.body].concat()
+        let mut bytes = [head.as_bytes(), &self.body].concat();
+        if let Manner::Torn(length) = self.manner {
+            bytes.truncate(length);
+        }
+        bytes
     }
 }

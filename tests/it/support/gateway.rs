@@ -37,6 +37,8 @@ pub struct Call {
 pub enum End {
     /// With an answer, whole or broken off on purpose.
     Answered,
+    /// The gateway reset the connection in the middle of one.
+    Torn,
     /// The gateway closed the connection without one.
     HungUp,
     /// The caller closed the connection first.
@@ -141,14 +143,28 @@ impl Gateway {
         self.calls().into_iter().filter(|call| call.id() == id).collect()
     }
 
+    /// Takes the calls out of the gateway's memory that came before any that runs still: what goes on for hours would fill it.
+    pub fn take_ended(&self) -> Vec<Call> {
+        let mut pages = self.book.pages.lock().unwrap();
+        let ended = pages.calls.iter().position(|call| call.end.is_none()).unwrap_or(pages.calls.len());
+        pages.taken += ended;
+        pages.calls.drain(..ended).collect()
+    }
+
     /// How many calls have arrived.
     pub fn count(&self) -> usize {
-        self.book.pages.lock().unwrap().calls.len()
+        let pages = self.book.pages.lock().unwrap();
+        pages.taken + pages.calls.len()
     }
 
     /// How many calls run now.
     pub fn running(&self) -> usize {
         self.book.pages.lock().unwrap().running
+    }
+
+    /// How many calls there are like this.
+    pub fn count_that(&self, holds: impl Fn(&Call) -> bool) -> usize {
+        self.book.pages.lock().unwrap().calls.iter().filter(|call| holds(call)).count()
     }
 
     /// The most calls that ran at once.
@@ -203,6 +219,8 @@ struct Book {
 #[derive(Default)]
 struct Pages {
     calls: Vec<Call>,
+    /// How many calls stood before these.
+    taken: usize,
     seen: HashMap<String, usize>,
     running: usize,
     most: usize,
@@ -218,7 +236,7 @@ impl Book {
         pages.calls.push(call.clone());
         pages.running += 1;
         pages.most = pages.most.max(pages.running);
-        let place = pages.calls.len() - 1;
+        let place = pages.taken + pages.calls.len() - 1;
         drop(pages);
         self.changed.send_replace(());
         (place, call)
@@ -226,6 +244,7 @@ impl Book {
 
     fn ended(&self, place: usize, end: End) {
         let mut pages = self.pages.lock().unwrap();
+        let place = place - pages.taken;
         pages.calls[place].end = Some((Instant::now(), end));
         pages.running -= 1;
         drop(pages);
@@ -265,9 +284,14 @@ async fn serve(stream: TcpStream, script: &Script, book: &Book) -> std::io::Resu
         if let Manner::HangUp = answer.manner {
             return Ok(());
         }
-        running.end = End::Answered;
+        let torn = matches!(answer.manner, Manner::Torn(_));
+        running.end = if torn { End::Torn } else { End::Answered };
         drop(running);
         connection.write_all(&answer.to_bytes()).await?;
+        if torn {
+            connection.get_ref().set_zero_linger()?;
+            return Ok(());
+        }
         if let Manner::BrokenOff = answer.manner {
             return Ok(());
         }

@@ -107,8 +107,14 @@ impl Nats {
         Self::absent_with("")
     }
 
-    fn absent_with(extra: &str) -> Self {
+    /// A broker with JetStream and more lines in its configuration that does not run yet.
+    pub fn absent_with(extra: &str) -> Self {
         Self::configured(extra, |store| format!("jetstream {{ store_dir: \"{}\" }}\n", store.display()))
+    }
+
+    /// A broker that stores there, with more lines in JetStream's part of its configuration, and does not run yet.
+    pub fn absent_in(store: &Path, extra: &str) -> Self {
+        Self::configured("", |_| format!("jetstream {{ store_dir: \"{}\"\n{extra} }}\n", store.display()))
     }
 
     fn configured(extra: &str, jetstream: impl FnOnce(&Path) -> String) -> Self {
@@ -189,6 +195,12 @@ impl Nats {
         self.observer.as_ref().unwrap()
     }
 
+    /// A connection that is made again whenever the broker comes back.
+    pub async fn connect(&self) -> Context {
+        let login = (self.login)().reconnect_delay_callback(|_| Duration::from_millis(50));
+        jetstream::new(login.connect(self.url()).await.unwrap())
+    }
+
     pub fn js(&self) -> Context {
         jetstream::new(self.client().clone())
     }
@@ -266,27 +278,7 @@ impl Nats {
 
     /// What the queue and its retries hold and what their consumers know about it, for people who ask why it does not go away.
     pub async fn books(&self) -> String {
-        let mut lines = Vec::new();
-        for name in [QUEUE, RETRIES] {
-            let Ok(stream) = self.js().get_stream(name).await else { continue };
-            lines.push(format!("{name}: {:?}", stream.cached_info().state));
-            let mut consumers = stream.consumers();
-            while let Some(Ok(info)) = consumers.next().await {
-                let (delivered, floor) = (info.delivered.stream_sequence, info.ack_floor.stream_sequence);
-                let consumer::Info { num_ack_pending, num_redelivered, num_waiting, num_pending, .. } = info;
-                lines.push(format!(
-                    "  {}: delivered {delivered}, ack floor {floor}, unacknowledged {num_ack_pending}, redelivered {num_redelivered}, \
-                     pending {num_pending}, requests {num_waiting}",
-                    info.name
-                ));
-            }
-            for message in self.messages(name).await {
-                let Stored { sequence, subject, time, .. } = &message;
-                let time = humantime::format_rfc3339_millis(*time);
-                lines.push(format!("  {sequence} {subject}, stored {time}, due {:?}", message.header("Queue-Worker-Due")));
-            }
-        }
-        lines.join("\n")
+        books(&self.js()).await
     }
 
     /// Awaits that nothing is queued or parked, and returns the dead letters, of which there must be so many.
@@ -302,13 +294,7 @@ impl Nats {
 
     /// Every message of a stream, oldest first.
     pub async fn messages(&self, stream: &str) -> Vec<Stored> {
-        let stream = self.js().get_stream_no_info(stream).await.unwrap();
-        let (mut messages, mut next) = (Vec::new(), 1);
-        while let Ok(message) = stream.get_first_raw_message_by_subject(">", next).await {
-            next = message.sequence + 1;
-            messages.push(message.into());
-        }
-        messages
+        messages(&self.js(), stream, 1).await
     }
 
     pub async fn consumer(&self, stream: &str, name: &str) -> consumer::Info {
@@ -358,6 +344,42 @@ pub async fn count(js: &Context, stream: &str, schedules: bool) -> u64 {
     // No consumer reads the holders of schedules.
     let subjects: Vec<_> = found.info_with_subjects(">").await.unwrap().collect().await;
     unsettled + subjects.iter().flatten().filter(|(subject, _)| subject.contains(".at.")).count() as u64
+}
+
+/// The messages of a stream from this sequence on, oldest first.
+pub async fn messages(js: &Context, stream: &str, mut next: u64) -> Vec<Stored> {
+    let stream = js.get_stream_no_info(stream).await.unwrap();
+    let mut messages = Vec::new();
+    while let Ok(message) = stream.get_first_raw_message_by_subject(">", next).await {
+        next = message.sequence + 1;
+        messages.push(message.into());
+    }
+    messages
+}
+
+/// What the queue and its retries hold and what their consumers know about it.
+pub async fn books(js: &Context) -> String {
+    let mut lines = Vec::new();
+    for name in [QUEUE, RETRIES] {
+        let Ok(stream) = js.get_stream(name).await else { continue };
+        lines.push(format!("{name}: {:?}", stream.cached_info().state));
+        let mut consumers = stream.consumers();
+        while let Some(Ok(info)) = consumers.next().await {
+            let (delivered, floor) = (info.delivered.stream_sequence, info.ack_floor.stream_sequence);
+            let consumer::Info { num_ack_pending, num_redelivered, num_waiting, num_pending, .. } = info;
+            lines.push(format!(
+                "  {}: delivered {delivered}, ack floor {floor}, unacknowledged {num_ack_pending}, redelivered {num_redelivered}, \
+                 pending {num_pending}, requests {num_waiting}",
+                info.name
+            ));
+        }
+        for message in messages(js, name, 1).await {
+            let Stored { sequence, subject, time, .. } = &message;
+            let time = humantime::format_rfc3339_millis(*time);
+            lines.push(format!("  {sequence} {subject}, stored {time}, due {:?}", message.header("Queue-Worker-Due")));
+        }
+    }
+    lines.join("\n")
 }
 
 /// `NATS_SERVER`, else one on the path, else what the repository's own script provides.

@@ -6,23 +6,56 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::free_port;
 
+/// How many pieces of a stream may be on their way at once.
+const UNDERWAY: usize = 64;
+
+/// What happens to the bytes that go one way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow {
+    /// Each piece arrives so much later. Pieces travel beside each other, in order.
+    pub latency: Duration,
+    /// And up to so much later again, each by another draw.
+    pub jitter: Duration,
+    /// No more than so many bytes a second get through.
+    pub bytes_per_second: Option<u32>,
+    /// What becomes of bytes that do not get through at all.
+    pub hole: Option<Hole>,
+}
+
+/// Connections stay open, and nothing comes out at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hole {
+    /// Bytes wait, and arrive when the network is well again.
+    Holds,
+    /// Bytes are gone, and a connection that lost some never says anything more: it is half open.
+    Swallows,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    ToServer,
+    ToClient,
+    Both,
+}
+
 #[derive(Clone, Copy, Default)]
 struct Weather {
-    /// Bytes are held back, connections stay open.
-    black_hole: bool,
-    /// Each piece of a stream waits this long.
-    latency: Duration,
+    to_server: Flow,
+    to_client: Flow,
     /// Connections of an earlier era are closed.
     era: u64,
+    /// They are reset rather than closed.
+    resets: bool,
     /// New connections are closed at once.
     refuses: bool,
 }
@@ -65,7 +98,12 @@ impl Proxy {
 
     /// Closes every connection; new ones are welcome.
     pub fn cut(&self) {
-        self.weather.send_modify(|weather| weather.era += 1);
+        self.weather.send_modify(|weather| (weather.era, weather.resets) = (weather.era + 1, false));
+    }
+
+    /// Resets every connection, on both sides; new ones are welcome.
+    pub fn reset(&self) {
+        self.weather.send_modify(|weather| (weather.era, weather.resets) = (weather.era + 1, true));
     }
 
     /// Closes every connection, new ones too, until `pass`.
@@ -75,12 +113,24 @@ impl Proxy {
 
     /// Holds back every byte while the connections stay open, until `pass`.
     pub fn black_hole(&self) {
-        self.weather.send_modify(|weather| weather.black_hole = true);
+        self.flow(Way::Both, Flow { hole: Some(Hole::Holds), ..Flow::default() });
     }
 
-    /// Delays every piece of either stream. Pieces wait one after the other, so this slows a busy stream down as well.
+    /// Delays every piece of either stream.
     pub fn delay(&self, latency: Duration) {
-        self.weather.send_modify(|weather| weather.latency = latency);
+        self.flow(Way::Both, Flow { latency, ..Flow::default() });
+    }
+
+    /// Says how bytes go one way, or both, until `pass`.
+    pub fn flow(&self, way: Way, flow: Flow) {
+        self.weather.send_modify(|weather| {
+            if way != Way::ToClient {
+                weather.to_server = flow;
+            }
+            if way != Way::ToServer {
+                weather.to_client = flow;
+            }
+        });
     }
 }
 
@@ -90,29 +140,56 @@ impl Drop for Proxy {
     }
 }
 
-async fn connect(near: TcpStream, target: u16, mut weather: watch::Receiver<Weather>, era: u64) {
-    let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else {
+async fn connect(mut near: TcpStream, target: u16, mut weather: watch::Receiver<Weather>, era: u64) {
+    let Ok(mut far) = TcpStream::connect(("127.0.0.1", target)).await else {
         return;
     };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-    tokio::select! {
-        () = pump(near_read, far_write, weather.clone()) => {}
-        () = pump(far_read, near_write, weather.clone()) => {}
-        _ = weather.wait_for(|weather| weather.era != era) => {}
+    let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
+    let cut = tokio::select! {
+        () = pump(near_read, far_write, weather.clone(), |weather| weather.to_server) => false,
+        () = pump(far_read, near_write, weather.clone(), |weather| weather.to_client) => false,
+        _ = weather.wait_for(|weather| weather.era != era) => true,
+    };
+    if cut && weather.borrow().resets {
+        let _ = (near.set_zero_linger(), far.set_zero_linger());
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
-    let mut piece = vec![0; 64 * 1024];
-    while let Ok(length) = from.read(&mut piece).await {
-        let latency = weather.borrow().latency;
-        if length == 0 || weather.wait_for(|weather| !weather.black_hole).await.is_err() {
-            return;
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut weather: watch::Receiver<Weather>, way: fn(&Weather) -> Flow) {
+    let (departed, mut arriving) = mpsc::channel(UNDERWAY);
+    let departs = weather.clone();
+    let reads = async move {
+        let (mut piece, mut due, mut half_open) = (vec![0; 64 * 1024], Instant::now(), false);
+        while let Ok(length) = from.read(&mut piece).await {
+            let flow = way(&departs.borrow());
+            half_open |= flow.hole == Some(Hole::Swallows);
+            if half_open && length > 0 {
+                continue;
+            }
+            due = due.max(Instant::now() + flow.latency + flow.jitter.mul_f64(rand::random()));
+            if length == 0 || departed.send((due, piece[..length].to_vec())).await.is_err() {
+                return;
+            }
         }
-        sleep(latency).await;
-        if to.write_all(&piece[..length]).await.is_err() {
-            return;
+    };
+    let writes = async move {
+        while let Some((due, piece)) = arriving.recv().await {
+            sleep_until(due).await;
+            let Ok(flow) = weather.wait_for(|weather| way(weather).hole != Some(Hole::Holds)).await.map(|weather| way(&weather)) else {
+                return;
+            };
+            if let Some(rate) = flow.bytes_per_second {
+                sleep(Duration::from_secs(1) * u32::try_from(piece.len()).unwrap() / rate).await;
+            }
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::pin!(writes);
+    tokio::select! {
+        () = reads => writes.await,
+        () = &mut writes => {}
     }
 }
