@@ -1,4 +1,4 @@
-.PHONY: help bars chart-install-test chart-test demo deny fuzz image image-test test
+.PHONY: help bars chart-install-test chart-test demo deny fire fuzz image image-test soak test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,18 +25,26 @@ test: ## Everything that must hold before a change is taken: format, lints, docu
 TEST_THREADS ?= 6
 
 # The worker is built for release, the tests are not: they measure the worker, and have the machine to themselves one by one.
+MEASURE = cargo build --release --all-features && server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" \
+	WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker"
+
 bars: ## Measure the worker against its bars, in full size (about a quarter of an hour, on a quiet machine)
-	cargo build --release --all-features
-	server="$$(tests/nats-server.sh)" && NATS_SERVER="$$server" BARS=full \
-		WORKER_BIN="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/queue-worker" \
-		cargo test --test bars -- --nocapture --test-threads=1
+	$(MEASURE) BARS=full cargo test --all-features --test bars -- --skip fire:: --nocapture --test-threads=1
+
+# FAULT=workers takes the scenarios of one file; without it all of them make the table of docs/RELIABILITY.md.
+fire: ## Do to real parts what messages must survive, in full size (about half an hour); FAULT=disk, cluster, … for a part of it
+	$(MEASURE) BARS=full cargo test --all-features --test bars fire::$(FAULT) -- --skip soak:: --nocapture --test-threads=1
+
+soak: MINUTES ?= 30
+soak: ## All faults in turn under full load for MINUTES (30), in an order that SEED repeats
+	$(MEASURE) SOAK_MINUTES=$(MINUTES) $(if $(SEED),SOAK_SEED=$(SEED)) cargo test --all-features --test bars fire::soak -- --nocapture --test-threads=1
 
 # The advisories' database is fetched for it, which `make test` does without.
 deny: ## Check what is built in: advisories, licences, banned and doubled crates
 	tests/deny.sh advisories bans licenses sources
 
 # The corpus itself, and inputs near it, are in `make test`, too.
-MINUTES ?= 10
+fuzz: MINUTES ?= 10
 fuzz: ## Fuzz all that reads what comes from outside, MINUTES (10) for each of ten targets, two at a time
 	fuzz/run.sh $(MINUTES)
 

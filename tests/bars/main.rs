@@ -14,13 +14,14 @@
 #[allow(dead_code, unused_imports, reason = "the harness belongs to the scenarios; a measurement needs a part of it")]
 mod support;
 
-mod chaos;
 mod cost;
 mod fairness;
+mod fire;
 mod footprint;
 mod killer;
 mod lateness;
 mod leases;
+mod ledger;
 mod outage;
 mod parked;
 mod stan;

@@ -16,6 +16,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{
@@ -334,16 +335,29 @@ impl Nats {
 /// How many messages a stream holds; 0 when there is no such stream. An old server that was killed, or had to replicate a
 /// stream that was not replicated before, keeps acknowledged messages for ever: there its consumers know better.
 pub async fn count(js: &Context, stream: &str, schedules: bool) -> u64 {
-    let Ok(found) = js.get_stream(stream).await else { return 0 };
-    let info = found.cached_info();
-    if schedules || info.config.retention != stream::RetentionPolicy::WorkQueue || info.state.consumer_count == 0 {
-        return info.state.messages;
+    match js.get_stream(stream).await {
+        Ok(found) if schedules => found.cached_info().state.messages,
+        Ok(_) => unsettled(js, stream).await.unwrap_or_else(|| panic!("{stream} does not say what it holds")),
+        Err(_) => 0,
     }
-    let consumers: Vec<_> = found.consumers().map(Result::unwrap).collect().await;
+}
+
+/// How many messages of a stream its consumers have not settled, parked ones included; all where there is nothing to settle.
+/// `None` where the broker does not say.
+pub async fn unsettled(js: &Context, stream: &str) -> Option<u64> {
+    let found = js.get_stream(stream).await.ok()?;
+    let info = found.cached_info();
+    if info.state.messages == 0 || info.config.retention != stream::RetentionPolicy::WorkQueue || info.state.consumer_count == 0 {
+        return Some(info.state.messages);
+    }
+    let consumers: Vec<_> = found.consumers().collect().await;
+    let consumers: Vec<_> = consumers.into_iter().collect::<Result<_, _>>().ok()?;
     let unsettled = consumers.iter().map(|consumer| consumer.num_pending + consumer.num_ack_pending as u64).sum::<u64>();
-    // No consumer reads the holders of schedules.
-    let subjects: Vec<_> = found.info_with_subjects(">").await.unwrap().collect().await;
-    unsettled + subjects.iter().flatten().filter(|(subject, _)| subject.contains(".at.")).count() as u64
+    // No consumer reads the holders of schedules. The client's own listing of subjects panics where the broker goes away.
+    let filter = json!({ "subjects_filter": format!("{stream}.at.>") });
+    let info: Value = js.request(format!("STREAM.INFO.{stream}"), &filter).await.ok()?;
+    let holders = info.pointer("/state/subjects").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+    Some(unsettled + holders as u64)
 }
 
 /// The messages of a stream from this sequence on, oldest first.
