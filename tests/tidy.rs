@@ -20,6 +20,7 @@ use queue_worker::{
     metrics,
     parcel::Parcel,
     stan::{Channel, requests::publish, wire::PubMsg},
+    trace::Trace,
 };
 
 fn read(path: &str) -> String {
@@ -173,7 +174,8 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
     let publication =
         PubMsg { client_id: "c".to_owned(), guid: "g".to_owned(), subject: "q".to_owned(), data: payload, conn_id: Bytes::new() };
     let channel = Channel { subject: "q".to_owned(), stream: "q".to_owned() };
-    let call = Call { invocation: &invocation, call_id: "a", retry: 0, retry_max: 0, keep: 0 };
+    let span = Trace::default().call("f", 1, "u");
+    let call = Call { invocation: &invocation, call_id: "a", retry: 0, retry_max: 0, keep: 0, span: &span };
     for shown in [
         format!("{invocation:?}"),
         format!("{call:?}"),
