@@ -1,25 +1,23 @@
 //! What becomes of a delivery, from its arrival to its end, on one screen: `Worker::path`.
 
+mod attempt;
 mod callback;
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use attempt::Tried;
 
 use crate::{
     broker::Broker,
     callback::{Callbacks, Ending, Posting, status_of},
     decode::{Invocation, Undecodable},
     delivery::{Content, Delivery},
-    envelope::NotFound,
     gate::{self, Gate, NotNow},
-    invoke::{Answer, Call, Gateway, Unsendable},
-    judge::{Cause, Progress, Verdict, judge},
+    invoke::{Answer, Gateway, Unsendable},
+    judge::Cause,
     lease::Lease,
     lookup::{Annotations, Lookup},
     metrics::Metrics,
@@ -73,20 +71,6 @@ struct Case<'a> {
     call_id: &'a str,
     annotations: &'a Annotations,
     policy: RetryPolicy,
-}
-
-/// How the tries of one delivery came out.
-enum Tried {
-    Completed(Answer),
-    Retry {
-        wait: Duration,
-        reason: &'static str,
-        answer: Answer,
-    },
-    Dead(Cause, Answer),
-    Unsendable(Unsendable),
-    /// The drain's grace ended first.
-    CutOff,
 }
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
@@ -212,60 +196,6 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             }
             Tried::Unsendable(Unsendable(reason)) => {
                 self.undecodable(delivery, &Undecodable { reason, function: None, call_id: None }).await
-            }
-        }
-    }
-
-    /// Tries the call, and again at once as often as the policy says.
-    async fn attempt(&self, delivery: &mut Delivery<B>, case: &Case<'_>) -> Tried {
-        let parts = &*self.0;
-        let function = case.invocation.function.as_str();
-        let target = parts.gateway.target(case.invocation);
-        self.note_waits(delivery);
-        let mut immediate = 0;
-        loop {
-            let envelope = &mut delivery.parcel.envelope;
-            let attempt = envelope.attempts.saturating_add(1);
-            telemetry::invoke(case.call_id, function, attempt, case.invocation.body.len(), &target);
-            let span = delivery.trace.call(function, attempt, &target);
-            let call = Call {
-                invocation: case.invocation,
-                call_id: case.call_id,
-                retry: envelope.attempts,
-                retry_max: case.policy.max_attempts.saturating_sub(1),
-                keep: if case.invocation.callback.is_some() { parts.callbacks.max_body } else { 0 },
-                span: &span,
-            };
-            let running = parts.metrics.call_started(function);
-            let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
-                None => return Tried::CutOff,
-                Some(Err(unsendable)) => return Tried::Unsendable(unsendable),
-                Some(Ok(answer)) => answer,
-            };
-            drop(running);
-            let outcome = &answer.outcome;
-            span.ends(outcome);
-            parts.metrics.attempt(function, outcome.label(), answer.took);
-            telemetry::invoked(case.call_id, function, attempt, &outcome.history(), answer.took);
-            envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
-            let now = self.broker().now();
-            envelope.note_found(!outcome.is_gateway_not_found(), now);
-            let lasting = |row: NotFound| (row.attempts, now.duration_since(row.since).unwrap_or_default());
-            let progress = Progress {
-                attempts: envelope.attempts,
-                delayed: envelope.delayed,
-                immediate,
-                not_found: envelope.not_found.map(lasting).unwrap_or_default(),
-                age: self.age(delivery),
-            };
-            match judge(outcome, &case.policy, &progress, SystemTime::now(), rand::random()) {
-                Verdict::Complete => return Tried::Completed(answer),
-                Verdict::DeadLetter(cause) => return Tried::Dead(cause, answer),
-                Verdict::RetryAfter { wait, reason } => return Tried::Retry { wait, reason: reason.as_str(), answer },
-                Verdict::RetryNow(reason) => {
-                    parts.metrics.retried(function, reason.as_str());
-                    immediate += 1;
-                }
             }
         }
     }
@@ -397,14 +327,5 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
 
     fn age(&self, delivery: &Delivery<B>) -> Duration {
         self.broker().now().duration_since(delivery.parcel.envelope.first_seen).unwrap_or_default()
-    }
-
-    fn note_waits(&self, delivery: &Delivery<B>) {
-        let envelope = &delivery.parcel.envelope;
-        if let Some(due) = envelope.due.filter(|_| envelope.attempts > 0) {
-            self.0.metrics.retry_lateness(self.broker().now().duration_since(due).unwrap_or_default());
-        } else if envelope.attempts == 0 && envelope.interruptions == 0 {
-            self.0.metrics.waited(self.age(delivery));
-        }
     }
 }
