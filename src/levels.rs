@@ -3,14 +3,15 @@
 //! ```text
 //!  Q-retries.l3.f.ID.HOP ─pull─▶ due? ─yes─▶ publish to Q-retries.due.f.ID.HOP, then acknowledge
 //!                         ▲       │ no
-//!                         └───────┴ handed back until then
+//!                         └───────┴ handed back until then, for five minutes at most
 //! ```
 //!
 //! Each level has a consumer, and each consumer with work a mover. That a message is handed back is only a hint to the broker:
 //! the due time stands in the message, so one that is brought too soon is handed back again. A mover that dies between
 //! publishing and acknowledging leaves a message that is brought once more and counts as a duplicate, by its id for as long
-//! as the broker remembers ids and by its subject for as long as the copy waits there. A mover needs no permit and no
-//! lease: calls come from the consumer of the due ones alone.
+//! as the broker remembers ids and by its subject for as long as the copy waits there. Where the broker's clock was set back in
+//! between, it is not due any more, and its id is looked for instead. A mover needs no permit and no lease: calls come from the
+//! consumer of the due ones alone.
 
 mod mover;
 

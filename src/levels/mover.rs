@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::{Ack, Arrival, Ask, Broker, BrokerError, Source},
+    broker::{Ack, Arrival, Ask, Broker, BrokerError, Record, Source},
     names::Names,
     pause::Pause,
     timer::{brought_due, remaining},
@@ -20,6 +20,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 const AGAIN: Duration = Duration::from_secs(1);
 /// One that it never will is looked at this seldom.
 const SELDOM: Duration = Duration::from_secs(60);
+/// No message is handed back for longer, however long it has to wait: the wait is as good as what this worker knows of the broker's
+/// clock, and somebody may set that right. Half of the time for which the broker remembers the id of what was brought to the due ones.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Moves what comes due in one level.
 #[derive(Debug)]
@@ -87,18 +90,36 @@ fn handful(max_payload: usize) -> usize {
 /// Brings a message to the due ones if its time has come, and hands it back until then if not.
 async fn bring<B: Broker>(broker: &B, names: &Names, arrival: Arrival) {
     let wait = remaining(&arrival.headers, broker.now_at_least());
-    let ack = if wait.is_zero() { moved(broker, names, &arrival).await } else { Ack::Later(wait) };
+    let ack = if wait.is_zero() {
+        moved(broker, names, &arrival).await
+    } else if arrival.delivered > 1 && was_moved(broker, names, &arrival).await {
+        Ack::Done
+    } else {
+        Ack::Later(wait.min(LONGEST))
+    };
     // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back again.
     if let Err(error) = broker.acknowledge(&arrival.reply, ack, true).await {
         tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not confirmed");
     }
 }
 
+/// What is to be published when a message is due.
+fn due(names: &Names, arrival: &Arrival) -> Option<Record> {
+    brought_due(names, &arrival.subject, arrival.sequence, &arrival.headers, arrival.payload.clone())
+}
+
+/// Whether a message that has to wait was due before, and moved, by the broker's clock before somebody set it back: brought again when
+/// the broker has forgotten its id, it would be called again.
+async fn was_moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> bool {
+    let Some(record) = due(names, arrival) else { return false };
+    // Where nobody knows, the next look is soon enough.
+    let taken = broker.taken_as(&record.stream, &names.retries_probe(), &[record.id]).await.unwrap_or_default();
+    taken.iter().any(Option::is_some)
+}
+
 /// Publishes what is due; returns what is to be said about the parked message.
 async fn moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> Ack {
-    let Some(record) = brought_due(names, &arrival.subject, arrival.sequence, &arrival.headers, arrival.payload.clone()) else {
-        return Ack::Later(SELDOM);
-    };
+    let Some(record) = due(names, arrival) else { return Ack::Later(SELDOM) };
     match broker.place(&record).await {
         Ok(()) => Ack::Done,
         Err(BrokerError::TooLarge) => {

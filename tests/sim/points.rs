@@ -1,9 +1,11 @@
 //! Every point at which something can strike a worker, for each way that a message can go. Between two steps a worker does nothing
 //! that anybody sees, so that these are all the points there are: a crash at whatever await is one of them.
 
+use std::time::Duration;
+
 use crate::{
     parallel::{Sum, each},
-    plan::Plan,
+    plan::{Event, Plan},
     planted::Bug,
     strike::{Blow, Strike},
     ways::{self, Way},
@@ -127,4 +129,16 @@ fn a_successor_that_is_not_looked_for_is_found_by_the_crashes_between_the_letter
     let after = Strike { worker: 0, at: at("publish"), blow: Blow::CrashAfter };
     let before = Strike { worker: 0, at: at("acknowledge"), blow: Blow::CrashBefore };
     assert_eq!(found, [after, before], "{steps:?}");
+}
+
+#[test]
+fn a_retry_that_was_moved_before_the_clock_was_set_back_is_not_moved_again() {
+    let mut way = ways::all().into_iter().find(|way| way.name == "retry-by-levels").unwrap();
+    let at = run(way.plan.clone(), None).steps[&0].iter().position(|step| *step == "place").unwrap();
+    // The mover that moves it has not heard of that yet, and dies; the next one has.
+    way.plan.events = vec![(Duration::from_secs(1), Event::Clock { forward: false, by: Duration::from_secs(7_200) })];
+    let plan = struck(&way, &[Strike { worker: 0, at, blow: Blow::CrashAfter }]);
+    assert_eq!(run(plan.clone(), None).broken, [""; 0]);
+    let broken = run(plan, Some(Bug::ForgetsMoves)).broken;
+    assert!(broken.iter().any(|what| what.contains("though its outcome was known")), "{broken:?}");
 }
