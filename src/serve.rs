@@ -127,7 +127,15 @@ impl Process {
             reason = self.bridge(shared) => return Err(Fatal::Setup(reason)),
         }
         self.readiness.draining();
-        shared.running.drain(shared.config.shutdown_grace).await;
+        // The calls that still run want the broker's time when they are parked, and the streams.
+        let keep_serving = async {
+            while serving.next().await.is_some() {}
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = shared.running.drain(shared.config.shutdown_grace) => {}
+            () = keep_serving => {}
+        }
         let _ = timeout(FLUSH, shared.jetstream.client().flush()).await;
         Ok(())
     }

@@ -19,7 +19,6 @@ use queue_worker::{
     trace::Tracer,
     worker::{Parts, Worker},
 };
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -68,10 +67,10 @@ impl Process {
                 running.pulling.spawn(Mover { broker, names, source, stop }.run());
             }
         }
-        let stop = running.stop.clone();
-        running.pulling.spawn(async move {
-            while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
-                let _ = stop.run_until_cancelled(line.learn_time()).await;
+        tokio::spawn(async move {
+            loop {
+                line.pause(LOOK).await;
+                line.learn_time().await;
             }
         });
         Self { number, running, crashed }
