@@ -43,6 +43,8 @@ pub struct Account {
     pub calls: Vec<Call>,
     /// When it came to a worker again though nothing that follows from it could be found: an outcome may be lost.
     pub lost: Vec<Instant>,
+    /// How far the clock of a worker that parked or moved it was behind the broker's, and ahead of it.
+    pub off: Vec<(Instant, Duration, Duration)>,
     pub redelivered: u32,
     pub letters: Vec<(u32, String)>,
     /// The callback, where one is asked for.
@@ -62,6 +64,14 @@ impl Account {
         let before = self.calls.iter().filter(|call| call.retry + 1 == retry);
         let ended = before.filter_map(|call| Some((call.ended?, plan.wait_after(call.answer?, call.retry)?)));
         ended.min_by_key(|(ended, wait)| *ended + *wait)
+    }
+
+    /// How much too early the clocks of those who parked and moved it since `moment` make it.
+    pub fn hurried(&self, moment: Instant) -> Duration {
+        let since = || self.off.iter().filter(|(at, ..)| *at >= moment);
+        let behind = since().map(|(_, behind, _)| *behind).max();
+        let ahead = since().map(|(.., ahead)| *ahead).max();
+        behind.unwrap_or_default() + ahead.unwrap_or_default()
     }
 
     /// Whether the outcome of the attempt `retry` is known: nobody may make it again.

@@ -11,12 +11,13 @@ use crate::{line::Line, shared::State};
 impl Broker for Line {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
         let record = record.clone();
-        self.note_clock();
+        self.note_clock(&record);
         self.request("publish", move |state| state.publish(&record)).await
     }
 
     async fn place(&self, record: &Record) -> Result<(), BrokerError> {
         let record = record.clone();
+        self.note_clock(&record);
         self.request("place", move |state| state.place(&record)).await
     }
 
@@ -77,10 +78,12 @@ impl Broker for Line {
 }
 
 impl Line {
-    /// A due time is only as good as the clock that it was made with.
-    fn note_clock(&self) {
+    /// A due time is only as good as the clock that it was made with, and one that has come as the clock that says so.
+    fn note_clock(&self, record: &Record) {
         let state = &mut *self.shared.state();
-        let behind = state.server.wall(Instant::now()).duration_since(self.clock.now()).unwrap_or_default();
-        state.ledger.clock_behind(self.worker, behind);
+        let wall = state.server.wall(Instant::now());
+        let behind = wall.duration_since(self.clock.now()).unwrap_or_default();
+        let ahead = self.clock.now_at_least().duration_since(wall).unwrap_or_default();
+        state.ledger.clock_is_off(self.worker, record, behind, ahead);
     }
 }

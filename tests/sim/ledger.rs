@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use queue_worker::names;
+use queue_worker::{broker::Record, names};
 use tokio::time::Instant;
 
 use crate::{
@@ -89,13 +89,12 @@ impl Ledger {
         self.accounts.get_mut(key).unwrap()
     }
 
-    fn key(&self, stored: &Stored) -> String {
-        let told = || stored.header(names::CALL_ID).unwrap().to_owned();
-        if stored.is_callback() { told() } else { self.keys[&stored.record.payload].clone() }
+    fn key(&self, record: &Record) -> String {
+        self.keys.get(&record.payload).cloned().unwrap_or_else(|| record.headers.get(names::CALL_ID).unwrap().as_str().to_owned())
     }
 
     pub fn stored(&mut self, stored: &Stored, sequence: u64) {
-        let (key, hop, record) = (self.key(stored), stored.hop(), &stored.record);
+        let (key, hop, record) = (self.key(&stored.record), stored.hop(), &stored.record);
         self.note(|| format!("stored {key} hop {hop} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
         let cause = stored.header(names::CAUSE);
         let what = match (stored.is_callback(), cause) {
@@ -128,7 +127,7 @@ impl Ledger {
 
     /// `settled`: whether what follows from it can be found.
     pub fn delivered(&mut self, taken: &Taken, role: Role, settled: bool, to: usize, heard: bool) {
-        let (key, hop) = (self.key(&taken.message), taken.message.hop());
+        let (key, hop) = (self.key(&taken.message.record), taken.message.hop());
         let how = if heard { "" } else { ", which does not arrive" };
         self.note(|| format!("delivered {key} hop {hop} ({role:?}) to worker {to}, delivery {}{how}, settled {settled}", taken.count));
         if role == Role::Level {
@@ -149,7 +148,7 @@ impl Ledger {
 
     /// Nothing is acknowledged before what follows from it is stored.
     pub fn acknowledged(&mut self, stored: &Stored, role: Role) {
-        let (key, hop) = (self.key(stored), stored.hop());
+        let (key, hop) = (self.key(&stored.record), stored.hop());
         self.note(|| format!("acknowledged {key} hop {hop} ({role:?})"));
         let stands = |hop: u64, what, places: &[&str]| {
             places.iter().any(|place| self.stored.contains(&(key.clone(), hop, what, (*place).to_owned())))
@@ -206,7 +205,10 @@ impl Ledger {
         self.require(!known, || format!("{key} is called again as retry {retry} though its outcome was known"));
         self.require(at_once <= inflight, || format!("worker {worker} makes {at_once} calls at once"));
         self.require(retry < attempts, || format!("{key} is called as retry {retry}"));
-        let early = followed.map(|(ended, wait)| (ended + wait).saturating_duration_since(now).saturating_sub(self.early(ended)));
+        let early = followed.map(|(ended, wait)| {
+            let allowed = self.accounts[key].hurried(ended) + self.stepped(true, ended);
+            (ended + wait).saturating_duration_since(now).saturating_sub(allowed)
+        });
         let early = early.unwrap_or(if retry == 0 { Duration::ZERO } else { Duration::MAX });
         self.require(early.is_zero(), || format!("{key}, retry {retry}, is called too early, by {early:?}"));
         (nth, step)
@@ -236,7 +238,7 @@ impl Ledger {
     pub fn broker_killed(&mut self, twice: &[Stored]) {
         self.forgetful = true;
         for stored in twice {
-            let key = self.key(stored);
+            let key = self.key(&stored.record);
             self.note(|| format!("the broker forgets that it delivered {key}"));
             let account = self.account(&key);
             account.copied = true;
@@ -255,18 +257,16 @@ impl Ledger {
         self.steps.iter().filter(|(at, way, _)| *at >= moment && *way == forward).map(|(_, _, by)| *by).sum()
     }
 
-    /// How much too early a call may be after an outcome: due times are in the broker's time, which the worker may have known
-    /// a while ago only.
-    fn early(&self, ended: Instant) -> Duration {
-        self.stepped(true, ended.checked_sub(Duration::from_secs(120)).unwrap_or(self.began))
-    }
-
-    /// `behind`: how far a worker's idea of the broker's time is behind it when it parks a retry.
-    pub fn clock_behind(&mut self, worker: usize, behind: Duration) {
+    /// How far a worker's idea of the broker's time is behind it, or ahead of it, when it parks or moves a retry.
+    pub fn clock_is_off(&mut self, worker: usize, record: &Record, behind: Duration, ahead: Duration) {
+        let key = self.key(record);
+        self.account(&key).off.push((Instant::now(), behind, ahead));
         let lately = self.steps.iter().any(|(at, ..)| at.elapsed() < LEARNS);
-        // Where the broker is away or does not answer it learns nothing.
-        let calm = self.plan.faults.is_none() && !self.plan.events.iter().any(|(_, event)| matches!(event, plan::Event::Outage { .. }));
-        self.require(behind.is_zero() || lately || !calm, || format!("worker {worker}'s clock is {behind:?} behind the broker's"));
+        // Where the broker is away or does not answer, or all stand still, it learns nothing.
+        let deaf = |event: &plan::Event| matches!(event, plan::Event::Outage { .. } | plan::Event::Pause { .. });
+        let learns = self.plan.faults.is_none() && !self.plan.events.iter().any(|(_, event)| deaf(event));
+        let off = behind.max(ahead);
+        self.require(off.is_zero() || lately || !learns, || format!("worker {worker}'s clock is {off:?} off the broker's"));
     }
 
     /// How much of what can happen did happen.
