@@ -136,7 +136,7 @@ fn a_retry_that_was_moved_before_the_clock_was_set_back_is_not_moved_again() {
     let mut way = ways::all().into_iter().find(|way| way.name == "retry-by-levels").unwrap();
     let at = run(way.plan.clone(), None).steps[&0].iter().position(|step| *step == "place").unwrap();
     // The mover that moves it has not heard of that yet, and dies; the next one has.
-    way.plan.events = vec![(Duration::from_secs(1), Event::Clock { forward: false, by: Duration::from_secs(7_200) })];
+    way.plan.events = vec![(Duration::from_secs(1), Event::Clock { forward: false, by: Duration::from_secs(700) })];
     let plan = struck(&way, &[Strike { worker: 0, at, blow: Blow::CrashAfter }]);
     assert_eq!(run(plan.clone(), None).broken, [""; 0]);
     let broken = run(plan, Some(Bug::ForgetsMoves)).broken;

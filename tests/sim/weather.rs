@@ -8,6 +8,8 @@ use crate::plan::{Answer, Dice, Event, Faults, Message, Plan, Step, Timers, any,
 
 /// Messages come, and things go wrong, within this time.
 pub const STORM: Duration = Duration::from_secs(40);
+/// More seconds than the broker remembers ids.
+const LONG: u64 = 700;
 
 impl Plan {
     /// The plan of a seed.
@@ -95,7 +97,7 @@ fn event(dice: &mut Dice, trouble: usize, ack_wait: Duration) -> Event {
         2 => Event::Outage { lasts: any(dice, ack_wait * 2), killed: dice.random() },
         3 => Event::GatewayAway { lasts: any(dice, Duration::from_secs(10)) },
         4 => Event::Pause { lasts: any(dice, ack_wait * 3) },
-        _ => Event::Clock { forward: dice.random(), by: Duration::from_secs(one_of(dice, &[2, 60, 7_200])) },
+        _ => Event::Clock { forward: dice.random(), by: Duration::from_secs(one_of(dice, &[2, 60, LONG])) },
     }
 }
 
