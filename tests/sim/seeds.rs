@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How many seeds of all weathers run unless somebody asks for more.
-const USUAL: u64 = 5_000;
+const USUAL: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect(name))
