@@ -10,7 +10,7 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them. What is tested is
 # what images are made of: a worker with all features; that it builds without them is checked beside it.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/nats-server.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
+	for script in tests/debian.sh tests/nats-server.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy -- -D warnings

@@ -22,6 +22,9 @@ exec 3>&1 1>&2
 
 say() { echo "nats-server.sh: $*"; }
 
+# What is fetched from Debian.
+. "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
+
 # Whether version $1 (like "v2.15.2" or "1.24") is $2 (like "2.14") or newer.
 at_least() {
     local have="${1#v}"
@@ -66,27 +69,17 @@ with_go() {
 }
 
 with_apt() {
-    local tool mirror keys=""
-    for tool in apt-get dpkg; do
-        command -v "$tool" >/dev/null || { say "no $tool"; return 1; }
-    done
+    local mirror ring keys=""
+    has_debian || return 1
     # The mirror this machine already uses; security updates live in a folder of another name.
     mirror="$(apt-get indextargets --no-release-info --format '$(REPO_URI)' | grep -m 1 -E '/debian/?$')" ||
         { say "apt here knows no Debian mirror"; return 1; }
-    for tool in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
-        [ -r "$tool" ] && keys="[signed-by=$tool] "
+    for ring in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+        [ -r "$ring" ] && keys="[signed-by=$ring] "
     done
     say "downloading nats-server from Debian $suite ($mirror), once"
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
-    chmod 755 "$scratch"
     echo "deb $keys$mirror $suite main" >"$scratch/sources.list"
-    # It downloads as oneself: apt's own user may not enter a folder in somebody's home.
-    local apt=(apt-get -q -o Dir::Etc::sourcelist="$scratch/sources.list" -o Dir::Etc::sourceparts=/nonexistent
-        -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache" -o Acquire::Languages=none
-        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
-        -o APT::Sandbox::User="$(id -un)" -o APT::Update::Error-Mode=any)
-    "${apt[@]}" update || return 1
-    (cd "$scratch" && "${apt[@]}" download nats-server && dpkg -x nats-server_*.deb unpacked) || return 1
+    debian nats-server -o Dir::Etc::sourcelist="$scratch/sources.list" -o Dir::Etc::sourceparts=/nonexistent || return 1
     keep "$(find "$scratch/unpacked" -type f -name nats-server -perm -u+x | head -n 1)"
 }
 

@@ -14,6 +14,9 @@ exec 3>&1 1>&2
 
 say() { echo "prometheus.sh: $*"; }
 
+# What is fetched from Debian.
+. "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
+
 # "prometheus, version 2.42.0+ds (branch: …" becomes "2.42.0"; nothing where it does not run.
 version_of() { "$1" --version 2>&1 | sed -n 's/^prom[a-z]*, version \([0-9.]*\).*/\1/p' || true; }
 
@@ -31,20 +34,9 @@ answer() {
 }
 
 with_apt() {
-    local tool
-    for tool in apt-get dpkg; do
-        command -v "$tool" >/dev/null || { say "no $tool"; return 1; }
-    done
+    has_debian || return 1
     say "downloading prometheus from Debian, once"
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
-    chmod 755 "$scratch"
-    # With lists of its own, so that nothing of the machine's changes, and as oneself: apt's own user may not enter a folder in
-    # somebody's home.
-    local apt=(apt-get -q -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache" -o Acquire::Languages=none
-        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
-        -o APT::Sandbox::User="$(id -un)" -o APT::Update::Error-Mode=any)
-    "${apt[@]}" update || return 1
-    (cd "$scratch" && "${apt[@]}" download prometheus && dpkg -x prometheus_*.deb unpacked) || return 1
+    debian prometheus || return 1
     if ! is_whole "$scratch/unpacked/usr/bin/prometheus"; then
         say "Debian's is no prometheus of $least or newer that runs here: '$(version_of "$scratch/unpacked/usr/bin/prometheus")'"
         return 1
