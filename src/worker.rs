@@ -235,9 +235,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// A call that was cut off with its worker is made again, from a clone that counts how often that happened. Gives the
-    /// delivery back where no clone can be made of it: then it is called as it is.
+    /// delivery back where it is to be called as it is.
     async fn interrupted(&self, mut delivery: Delivery<B>, case: &Case<'_>) -> Result<Option<Delivery<B>>, Unsettled> {
-        let parts = &*self.0;
         let envelope = &mut delivery.parcel.envelope;
         envelope.interruptions = envelope.interruptions.saturating_add(1);
         if envelope.interruptions >= INTERRUPTIONS {
@@ -250,10 +249,16 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             interruptions = envelope.interruptions,
             "Interrupted: the worker that had this call died or lost its lease; it is made again"
         );
-        let past = envelope.clone();
+        self.again(delivery).await
+    }
+
+    /// Parks a clone that is due at once in the place of what was interrupted. Gives the delivery back where no clone can be made
+    /// of it.
+    async fn again(&self, delivery: Delivery<B>) -> Result<Option<Delivery<B>>, Unsettled> {
+        let settle = &self.0.settle;
         delivery.trace.ends(Fate::Interrupted);
-        match parts.settle.park(&delivery, &past, Duration::ZERO).await {
-            Ok(_) => parts.settle.acknowledge(delivery).await.map(|()| None),
+        match settle.park(&delivery, &delivery.parcel.envelope, Duration::ZERO).await {
+            Ok(_) => settle.acknowledge(delivery).await.map(|()| None),
             Err(Unsettled::TooLarge(_)) => Ok(Some(delivery)),
             Err(lost) => Err(lost),
         }

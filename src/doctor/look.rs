@@ -17,6 +17,7 @@ use crate::{
     connect::{Connection, attempt},
     jetstream::number,
     names::Names,
+    orphans::is_work_queue,
 };
 
 /// How long one attempt to connect may take, whatever the number of servers.
@@ -109,8 +110,7 @@ async fn orphans(ask: &Ask, names: &Names, durable: &str) -> Seen<Option<u64>> {
         let Some(consumer) = ask.consumer(&names.stream, durable).await? else { return Ok(None) };
         let Some(after) = ask.stream(&names.stream).await? else { return Ok(None) };
         let one = number(&before, "/state/consumer_count") == 1;
-        let work_queue = before.pointer("/config/retention").and_then(serde_json::Value::as_str) == Some("workqueue");
-        if !one || !work_queue {
+        if !one || !is_work_queue(&before) {
             return Ok(None);
         }
         let state = |info| (number(info, "/state/messages"), number(info, "/state/last_seq"));

@@ -73,13 +73,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             interruptions = envelope.interruptions,
             "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
         );
-        let past = envelope.clone();
-        delivery.trace.ends(Fate::Interrupted);
-        match parts.settle.park(&delivery, &past, Duration::ZERO).await {
-            Ok(_) => parts.settle.acknowledge(delivery).await.map(|()| None),
-            Err(Unsettled::TooLarge(_)) => Ok(Some(delivery)),
-            Err(lost) => Err(lost),
-        }
+        self.again(delivery).await
     }
 
     /// An invocation is delivered again whose dead letter is stored, and nothing else: its worker died before the callback
