@@ -31,6 +31,7 @@ pub mod streams;
 pub mod serve;
 pub mod service;
 pub mod drain;
+pub mod signals;
 
 // The way of a message.
 pub mod stan;

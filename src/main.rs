@@ -6,10 +6,9 @@ use queue_worker::{
     config::{self, Refusal},
     doctor,
     serve::serve,
+    signals::Signals,
     telemetry,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// musl's own allocator maps and unmaps memory for every call.
 #[cfg(target_env = "musl")]
@@ -78,16 +77,10 @@ fn run(config: config::Config) -> anyhow::Result<()> {
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let stop = CancellationToken::new();
-        let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let told = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = term.recv() => tracing::info!("SIGTERM"),
-                _ = interrupt.recv() => tracing::info!("SIGINT"),
-            }
-            told.cancel();
-        });
-        Ok(serve(config, stop).await?)
+        let (signals, told) = Signals::listen()?;
+        tokio::select! {
+            served = serve(config, told) => Ok(served?),
+            () = signals.count() => Ok(()),
+        }
     })
 }

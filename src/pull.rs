@@ -111,7 +111,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         let lease = delivery.lease.clone();
         match self.stop.run_until_cancelled(lease.keep(self.lane.acquire())).await {
             Some(Ok(permit)) => self.start(delivery, permit),
-            Some(Err(_lost)) => self.worker.lost(),
+            Some(Err(_lost)) => self.worker.expired(delivery),
             None => self.release(delivery),
         }
     }

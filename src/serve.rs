@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     connect::{ConnectError, Connection, Link, connect},
     depth::Gauges,
-    drain::Running,
+    drain::{Running, Told},
     gate::Gate,
     invoke::HttpGateway,
     jetstream::JetStream,
@@ -50,11 +50,11 @@ pub enum Fatal {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Serves the queues until `stop` is cancelled, then drains.
+/// Serves the queues until `told` to end, then drains.
 ///
 /// # Errors
 /// See [`Fatal`].
-pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Fatal> {
+pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
     let exposition = Exposition::new(&config.function_namespace)?;
     let metrics: Vec<Metrics> = config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
     let callbacks = Callbacks {
@@ -73,7 +73,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Fatal>
     };
     let pages = tokio::spawn(admin::serve(listener, exposition.clone(), readiness.clone(), refresh, over.clone()));
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
-    let served = Process { exposition, metrics, callbacks, readiness, gauges, tracer: tracer.clone() }.run(config, stop).await;
+    let served = Process { exposition, metrics, callbacks, readiness, gauges, tracer: tracer.clone() }.run(config, told).await;
     tracer.finish().await;
     over.cancel();
     let _ = pages.await;
@@ -91,9 +91,11 @@ struct Process {
 }
 
 impl Process {
-    async fn run(self, config: Config, stop: CancellationToken) -> Result<(), Fatal> {
-        let Some(connected) = stop.run_until_cancelled(connect(&config.nats)).await else { return Ok(()) };
-        let Connection { client, link, denied } = connected?;
+    async fn run(self, config: Config, told: Told) -> Result<(), Fatal> {
+        let Connection { client, link, denied } = tokio::select! {
+            connected = connect(&config.nats) => connected?,
+            () = told.times(1) => return Ok(()),
+        };
         let gateway = HttpGateway::new(&config.gateway_url, config.upstream_timeout);
         let shared = Shared {
             jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link.clone()),
@@ -105,23 +107,23 @@ impl Process {
             tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
             gauges: self.gauges.clone(),
-            running: Running { stop, ..Running::default() },
+            running: Running::default(),
             worker: worker_name(),
             config,
         };
         tokio::select! {
-            done = self.work(&shared, link) => done,
+            done = self.work(&shared, link, &told) => done,
             complaint = first(denied) => Err(Fatal::Denied(complaint)),
         }
     }
 
     /// Serves until told to stop, then drains.
-    async fn work(&self, shared: &Shared, link: watch::Receiver<Link>) -> Result<(), Fatal> {
+    async fn work(&self, shared: &Shared, link: watch::Receiver<Link>, told: &Told) -> Result<(), Fatal> {
         let services = shared.config.queues.iter().zip(&self.metrics);
         let services: Vec<_> = services.map(|(queue, metrics)| Service::new(shared, queue, metrics.clone())).collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::run).collect();
         tokio::select! {
-            () = shared.running.stop.cancelled() => {}
+            () = told.times(1) => {}
             () = self.follow(link) => {}
             Some(reason) = serving.next() => return Err(Fatal::Setup(reason)),
             reason = self.bridge(shared) => return Err(Fatal::Setup(reason)),
@@ -133,7 +135,7 @@ impl Process {
             std::future::pending().await
         };
         tokio::select! {
-            () = shared.running.drain(shared.config.shutdown_grace) => {}
+            () = shared.running.drain(shared.config.shutdown_grace, told) => {}
             () = keep_serving => {}
         }
         let _ = timeout(FLUSH, shared.jetstream.client().flush()).await;

@@ -134,6 +134,11 @@ pub fn dead_letter(call_id: &str, function: &str, attempts: u32, cause: &str, st
     });
 }
 
+/// A delivery was given up because its lease ended. A message that cannot be read has no call id and no function.
+pub fn lease_lost(call_id: Option<&str>, function: Option<&str>) {
+    warn!(callId = call_id, function, "Lease lost: the broker delivers the message again");
+}
+
 /// Logs with a status that is a number where it is one, so that machines can compare it, and left out where it is empty.
 fn with(status: &str, log: impl FnOnce(Option<&dyn Value>)) {
     match status.parse::<u16>() {
@@ -206,6 +211,13 @@ mod tests {
             || dead_letter("", "", 0, "undecodable", ""),
             r#""level":"error","message":"Dead letter","attempts":0,"cause":"undecodable""#,
         );
+    }
+
+    #[test]
+    fn a_lost_lease_is_logged_with_whose_it_was_as_far_as_that_is_known() {
+        let text = "Lease lost: the broker delivers the message again";
+        check(|| lease_lost(Some("c"), Some("echo")), &format!(r#""level":"warn","message":"{text}","callId":"c","function":"echo""#));
+        check(|| lease_lost(None, None), &format!(r#""level":"warn","message":"{text}""#));
     }
 
     #[test]

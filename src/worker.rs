@@ -85,16 +85,19 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// Processes a delivery under its lease.
-    pub async fn process(&self, delivery: Delivery<B>) {
+    pub async fn process(&self, mut delivery: Delivery<B>) {
         let _held = self.0.gate.hold(delivery.is_suspect());
-        self.under_lease(&delivery.lease.clone(), self.path(delivery)).await;
+        let opened = self.open(&mut delivery);
+        let (lease, whose) = (delivery.lease.clone(), Whose::of(&delivery));
+        self.under_lease(&lease, &whose, self.path(delivery, opened)).await;
     }
 
     /// Hands a delivery back that was not begun.
     pub async fn release(&self, mut delivery: Delivery<B>) {
         let _held = self.0.gate.hold(delivery.is_suspect());
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
-        let (opened, lease) = (self.open(&mut delivery), delivery.lease.clone());
+        let opened = self.open(&mut delivery);
+        let (lease, whose) = (delivery.lease.clone(), Whose::of(&delivery));
         let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
         let work = async {
             // A clone of what has ended would be called.
@@ -103,10 +106,17 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 None => Ok(()),
             }
         };
-        self.under_lease(&lease, work).await;
+        self.under_lease(&lease, &whose, work).await;
     }
 
-    /// Reads what is in a delivery, and begins its part of the trace.
+    /// Gives up a delivery that was not begun: its lease ended while it waited.
+    pub fn expired(&self, mut delivery: Delivery<B>) {
+        // Only its names are wanted.
+        let _ = self.open(&mut delivery);
+        self.lost(&Whose::of(&delivery));
+    }
+
+    /// Reads what is in a delivery, gives it a call id if it has none, and begins its part of the trace.
     fn open(&self, delivery: &mut Delivery<B>) -> Result<Content, Undecodable> {
         let opened = delivery.open();
         let invocation = match &opened {
@@ -115,6 +125,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         };
         let parts = &*self.0;
         delivery.trace = parts.tracer.begin(&parts.settle.names.queue, &mut delivery.parcel, invocation, self.broker().now());
+        if let Some(invocation) = invocation {
+            identify(delivery, invocation);
+        }
         opened
     }
 
@@ -138,29 +151,28 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         Ok(None)
     }
 
-    async fn under_lease(&self, lease: &Lease<B>, work: impl Future<Output = Result<(), Unsettled>>) {
+    async fn under_lease(&self, lease: &Lease<B>, whose: &Whose, work: impl Future<Output = Result<(), Unsettled>>) {
         if lease.keep(work).await.map_err(Unsettled::from).and_then(|done| done).is_err() {
-            self.lost();
+            self.lost(whose);
         }
     }
 
     /// Notes that a delivery is no longer this worker's.
-    pub fn lost(&self) {
-        tracing::warn!("Lease lost: the broker delivers the message again");
+    fn lost(&self, Whose { call_id, function }: &Whose) {
+        telemetry::lease_lost(call_id.as_deref(), function.as_deref());
         self.0.metrics.lease_lost();
     }
 
     /// The whole path of a delivery.
-    async fn path(&self, mut delivery: Delivery<B>) -> Result<(), Unsettled> {
+    async fn path(&self, delivery: Delivery<B>, opened: Result<Content, Undecodable>) -> Result<(), Unsettled> {
         let parts = &*self.0;
-        let opened = self.open(&mut delivery);
         let Some(mut delivery) = self.unless_settled(delivery, opened.as_ref().ok()).await? else { return Ok(()) };
         let invocation = match opened {
             Ok(Content::Invocation(invocation)) => invocation,
             Ok(Content::Callback(posting)) => return self.parked_callback(delivery, *posting).await,
             Err(undecodable) => return self.undecodable(delivery, &undecodable).await,
         };
-        let call_id = self.call_id(&mut delivery, &invocation);
+        let call_id = delivery.parcel.call_id.clone().unwrap_or_default();
         let annotations = parts.lookup.annotations(&invocation).await;
         let (policy, invalid) = parts.policy.for_annotations(&annotations);
         if delivery.parcel.envelope.attempts == 0 {
@@ -317,20 +329,31 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.0.settle.refuse(delivery, wait).await
     }
 
-    /// The invocation's call id, or one made of its identity: the same over all retries.
-    fn call_id(&self, delivery: &mut Delivery<B>, invocation: &Invocation) -> String {
-        let envelope = &delivery.parcel.envelope;
-        let sendable = |id: &&str| http::HeaderValue::from_bytes(id.as_bytes()).is_ok();
-        let call_id = invocation.call_id().filter(sendable).map_or_else(
-            || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes()).to_string(),
-            str::to_owned,
-        );
-        delivery.parcel.call_id = Some(call_id.clone());
-        delivery.trace.call_id(&call_id);
-        call_id
-    }
-
     fn age(&self, delivery: &Delivery<B>) -> Duration {
         self.broker().now().duration_since(delivery.parcel.envelope.first_seen).unwrap_or_default()
     }
+}
+
+/// Whose delivery it is, as far as that is known, for the line that says what became of it.
+struct Whose {
+    call_id: Option<String>,
+    function: Option<String>,
+}
+
+impl Whose {
+    fn of<B>(delivery: &Delivery<B>) -> Self {
+        Self { call_id: delivery.parcel.call_id.clone(), function: delivery.parcel.function_name.clone() }
+    }
+}
+
+/// Notes the invocation's call id, or one made of its identity: the same over all retries.
+fn identify<B>(delivery: &mut Delivery<B>, invocation: &Invocation) {
+    let envelope = &delivery.parcel.envelope;
+    let sendable = |id: &&str| http::HeaderValue::from_bytes(id.as_bytes()).is_ok();
+    let call_id = invocation.call_id().filter(sendable).map_or_else(
+        || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes()).to_string(),
+        str::to_owned,
+    );
+    delivery.trace.call_id(&call_id);
+    delivery.parcel.call_id = Some(call_id);
 }

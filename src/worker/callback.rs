@@ -89,7 +89,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if cause == Some(Cause::Undecodable) {
             return parts.settle.acknowledge(delivery).await;
         }
-        let call_id = self.call_id(&mut delivery, invocation);
+        let call_id = delivery.parcel.call_id.clone().unwrap_or_default();
         let annotations = parts.lookup.annotations(invocation).await;
         let (policy, _) = parts.policy.for_annotations(&annotations);
         let ending = Ending {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Answer, Call, End, Gateway, Invocation, Latch, Nats, Proxy, RETRIES, Worker, eventually};
+use crate::support::{Answer, Call, End, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Worker, eventually, eventually_is};
 
 #[tokio::test]
 async fn a_call_whose_worker_was_killed_is_made_again_as_the_same_attempt() {
@@ -89,6 +89,21 @@ async fn a_worker_that_stalls_for_three_leases_gives_way_to_another() {
         [(0, Some(End::Cut)), (0, Some(End::Answered))]
     );
     assert!(stalled.metrics().await.value("queue_worker_lease_lost_total", &[]) >= 1.0);
+}
+
+#[tokio::test]
+async fn a_lost_lease_is_told_with_the_call_whose_it_was_begun_or_not() {
+    let mut nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::silence()).await;
+    let worker = Worker::of(&nats, &gateway).set("ack_wait", "2s").set("max_inflight", 1).start().await;
+    nats.publish(&Invocation::of("f").call_id("runs")).await;
+    gateway.await_calls(1).await;
+    nats.publish(&Invocation::of("g").call_id("waits")).await;
+    eventually_is("deliveries held", 2, async || nats.consumer(QUEUE, "faas-workers").await.num_ack_pending).await;
+    nats.kill().await;
+    for (call, function) in [("runs", "f"), ("waits", "g")] {
+        worker.await_log(&["Lease lost", &format!("callId={call} "), &format!("function={function}")]).await;
+    }
 }
 
 #[tokio::test]

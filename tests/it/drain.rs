@@ -77,3 +77,27 @@ async fn a_delivery_that_waits_for_a_permit_is_handed_back_untouched() {
     assert_eq!((calls[1].id(), calls[1].retry()), ("second", 0));
     nats.await_counts([0, 0, 0]).await;
 }
+
+#[tokio::test]
+async fn a_second_sigterm_ends_the_grace_and_what_runs_is_handed_back() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(move |call| if call.nth == 1 { Answer::silence() } else { Answer::ok().held_by(&held) }).await;
+    let settings = Worker::of(&nats, &gateway).set("shutdown_grace", "1h").set("ack_wait", "10m");
+    let mut worker = settings.start().await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    gateway.await_calls(1).await;
+    worker.terminate();
+    worker_drains(&worker).await;
+    assert_eq!(gateway.calls()[0].fate(), None, "one SIGTERM leaves a call alone");
+    worker.terminate();
+    assert_eq!(worker.exit().await, 0);
+    assert_eq!(gateway.await_ended(1).await[0].fate(), Some(End::Cut));
+
+    // A lease of ten minutes would outlast the test, so that what is called now was handed back.
+    let _worker = settings.start().await;
+    assert_eq!(gateway.await_calls(2).await[1].retry(), 0);
+    latch.open();
+    nats.await_counts([0, 0, 0]).await;
+}

@@ -6,7 +6,7 @@ use queue_worker::{
     backoff::{Backoff, Jitter},
     callback::Callbacks,
     clock::BrokerClock,
-    drain::Running,
+    drain::{Running, Told},
     gate::Gate,
     levels::Mover,
     lookup::Lookup,
@@ -80,7 +80,7 @@ impl Process {
     pub async fn drain(self, shared: &Shared, grace: Duration) {
         let Self { number, running, crashed } = self;
         shared.state().ledger.note(|| format!("worker {number} drains within {grace:?}"));
-        running.drain(grace).await;
+        running.drain(grace, &Told::new().1).await;
         crashed.cancel();
         let state = &mut *shared.state();
         let (held, clean) = (state.server.held_by(number), !state.blemished.contains(&number));
