@@ -106,6 +106,8 @@ pub struct Config {
     /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no trailing slash,
     /// but for the root, which a [`Url`] always writes as `/`.
     pub gateway_url: Url,
+    /// Certificate authorities of an https gateway in place of the system's.
+    pub gateway_ca_file: Option<PathBuf>,
     /// How the annotations are found that a message does not carry; `None`: they are not looked for.
     pub function_lookup: Option<FunctionLookup>,
     /// The namespace of functions whose name carries none.

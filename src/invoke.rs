@@ -3,6 +3,8 @@
 //! The client is hyper's, because a queue must pass a request on as it is: reqwest adds an `Accept` header and
 //! re-encodes query strings.
 
+mod client;
+mod trust;
 mod turns;
 
 use std::{
@@ -17,27 +19,23 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::InvalidHeaderValue};
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioTimer,
-};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use self::turns::ShortTurns;
+pub(crate) use self::client::like_it;
+use self::client::{CONNECTION_AGE, Connector, HttpClient};
+pub use self::trust::{Trust, Untrustworthy};
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
     trace::Post,
 };
 
-/// Connections are retired at this age, so that calls spread over the pods behind a service.
-const CONNECTION_AGE: Duration = Duration::from_secs(60);
-/// A gateway that takes longer to accept a connection cannot be reached.
-const CONNECT: Duration = Duration::from_secs(10);
 /// How much of every answer's body is looked at: enough to know the gateway's own words.
 const HEAD: usize = 64;
+
+/// The client's words for trailers that HTTP does not allow.
+const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", "invalid new line"];
 
 /// Headers of one connection, not of the message (RFC 9110 §7.6.1, and the proxies' own).
 pub const HOP_BY_HOP: [&str; 10] = [
@@ -57,9 +55,6 @@ const NOT_PASSED_ON: [&str; 6] = ["host", "content-length", "expect", "x-callbac
 
 /// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
 const MOST_HEADERS: usize = 20_000;
-
-/// The most headers of an answer; more count as a broken connection, and the call would be repeated for them.
-const MOST_ANSWER_HEADERS: usize = 1_000;
 
 /// What is to be called.
 #[derive(Debug, Clone, Copy)]
@@ -118,36 +113,23 @@ pub trait Gateway: Send + Sync + 'static {
     fn target(&self, invocation: &Invocation) -> String;
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// The gateway behind `gateway_url`. The clones share their connections.
 #[derive(Debug, Clone)]
 pub struct HttpGateway {
     base: String,
     limit: Duration,
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
     client: Arc<Mutex<(Instant, HttpClient)>>,
 }
 
 impl HttpGateway {
-    /// The gateway at `base`; a call may take `limit`.
+    /// The gateway at `base`, whose certificate has to be of an authority that is trusted; a call may take `limit`.
     ///
     /// # Errors
     /// Where the system's certificates cannot be read, which only an https gateway needs.
-    pub fn new(base: &Url, limit: Duration) -> io::Result<Self> {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.enforce_http(false);
-        let tls = if base.scheme() == "https" {
-            HttpsConnectorBuilder::new().with_native_roots()?
-        } else {
-            HttpsConnectorBuilder::new().with_tls_config(
-                rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-            )
-        };
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Arc::new(Mutex::new((Instant::now(), client(&connector))));
+    pub fn new(base: &Url, trust: &Trust, limit: Duration) -> io::Result<Self> {
+        let connector = client::connector(base, trust)?;
+        let client = Arc::new(Mutex::new((Instant::now(), client::client(&connector))));
         Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), limit, connector, client })
     }
 
@@ -155,7 +137,7 @@ impl HttpGateway {
     fn client(&self) -> HttpClient {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if current.0.elapsed() >= CONNECTION_AGE {
-            *current = (Instant::now(), client(&self.connector));
+            *current = (Instant::now(), client::client(&self.connector));
         }
         current.1.clone()
     }
@@ -205,15 +187,6 @@ impl Gateway for HttpGateway {
 
 /// What no URL's query may hold as it is; everything else goes through untouched.
 const NOT_IN_QUERIES: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
-
-fn client(connector: &HttpsConnector<HttpConnector>) -> HttpClient {
-    Client::builder(ShortTurns)
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(CONNECTION_AGE / 2)
-        .http1_title_case_headers(true)
-        .http1_max_headers(MOST_ANSWER_HEADERS)
-        .build(connector.clone())
-}
 
 /// The message's headers, in order and number, less those of its first journey, plus ours.
 fn headers(call: Call<'_>) -> HeaderMap {
@@ -283,7 +256,12 @@ async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<
     let mut kept = BytesMut::new();
     let mut seen: usize = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Outcome::Broken(root(&error)))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            // They come after the last byte of the body, and nobody reads them.
+            Err(error) if ODD_TRAILERS.contains(&root(&error).as_str()) => break,
+            Err(error) => return Err(Outcome::Broken(root(&error))),
+        };
         if let Some(data) = frame.data_ref() {
             seen = seen.saturating_add(data.len());
             let room = keep.max(HEAD).saturating_sub(kept.len());

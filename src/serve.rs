@@ -14,7 +14,7 @@ use crate::{
     depth::Gauges,
     drain::{Running, Told},
     gate::Gate,
-    invoke::HttpGateway,
+    invoke::{HttpGateway, Trust, Untrustworthy},
     jetstream::JetStream,
     lookup::Lookup,
     metrics::{Exposition, Metrics},
@@ -45,6 +45,9 @@ pub enum Fatal {
     /// The secrets that callbacks are signed with cannot be used.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// The authorities of the gateway's certificate cannot be used.
+    #[error(transparent)]
+    Trust(#[from] Untrustworthy),
     /// A metric cannot be made.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -62,6 +65,7 @@ pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
         attempts: config.callback.attempts,
         max_body: config.callback.max_body,
     };
+    let trust = Trust::read(config.gateway_ca_file.as_deref())?;
     let listener = TcpListener::bind(config.listen_addr).await;
     let listener = listener.map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()));
@@ -73,7 +77,7 @@ pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
     };
     let pages = tokio::spawn(admin::serve(listener, exposition.clone(), readiness.clone(), refresh, over.clone()));
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
-    let served = Process { exposition, metrics, callbacks, readiness, gauges, tracer: tracer.clone() }.run(config, told).await;
+    let served = Process { exposition, metrics, callbacks, trust, readiness, gauges, tracer: tracer.clone() }.run(config, told).await;
     tracer.finish().await;
     over.cancel();
     let _ = pages.await;
@@ -85,6 +89,7 @@ struct Process {
     /// Of each queue, in the order of the settings.
     metrics: Vec<Metrics>,
     callbacks: Callbacks,
+    trust: Trust,
     readiness: Readiness,
     gauges: Gauges,
     tracer: Tracer,
@@ -96,12 +101,12 @@ impl Process {
             connected = connect(&config.nats) => connected?,
             () = told.times(1) => return Ok(()),
         };
-        let gateway = HttpGateway::new(&config.gateway_url, config.upstream_timeout);
+        let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout);
         let shared = Shared {
             jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link.clone()),
             permits: Permits::new(config.max_inflight),
             gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
-            lookup: Lookup::new(&config.gateway_url, config.function_lookup.as_ref(), self.exposition.clone()),
+            lookup: Lookup::new(&config.gateway_url, &self.trust, config.function_lookup.as_ref(), self.exposition.clone()),
             callbacks: self.callbacks.clone(),
             gate: Gate::default(),
             tracer: self.tracer.clone(),

@@ -11,7 +11,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -30,7 +30,7 @@ use super::{Post, Posting, Refused, address::is_public, sign::SecretsError, sign
 use crate::{
     aside::Aside,
     config,
-    invoke::{basic_auth, root},
+    invoke::{basic_auth, like_it, root},
     judge::{Outcome, Reply},
 };
 
@@ -44,7 +44,7 @@ pub struct HttpPost {
     settings: config::Callback,
     signer: Option<Signer>,
     proxies: Matcher,
-    clients: OnceLock<Option<Clients>>,
+    clients: Mutex<Option<Arc<Clients>>>,
 }
 
 /// The way there, and the way through the proxies that the environment names. Strangers answer on a thread of their own.
@@ -62,7 +62,7 @@ impl HttpPost {
     /// See [`SecretsError`].
     pub fn new(settings: config::Callback) -> Result<Self, SecretsError> {
         let signer = settings.signing_file.clone().map(Signer::new).transpose()?;
-        Ok(Self { settings, signer, proxies: Matcher::from_env(), clients: OnceLock::new() })
+        Ok(Self { settings, signer, proxies: Matcher::from_env(), clients: Mutex::default() })
     }
 
     async fn send(&self, posting: &Posting, id: &str) -> Result<Outcome, Refused> {
@@ -76,8 +76,9 @@ impl HttpPost {
         {
             return Ok(outcome);
         }
-        let Some(clients) = self.clients.get_or_init(|| self.clients()) else {
-            return Ok(Outcome::Unreachable("no HTTP client can be made".to_owned()));
+        let clients = match self.clients() {
+            Ok(clients) => clients,
+            Err(error) => return Ok(Outcome::Unreachable(format!("no HTTP client can be made: {error}"))),
         };
         let mut headers = posting.headers.clone();
         authorize(&mut headers, &mut url);
@@ -119,18 +120,29 @@ impl HttpPost {
         if public { Ok(Ok(())) } else { Err(PRIVATE) }
     }
 
-    fn clients(&self) -> Option<Clients> {
+    /// The clients, made now where they are not there yet. What cannot be made now may be made for the next callback.
+    fn clients(&self) -> io::Result<Arc<Clients>> {
+        let mut made = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clients) = &*made {
+            return Ok(clients.clone());
+        }
+        let clients = Arc::new(self.make().inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted"))?);
+        *made = Some(clients.clone());
+        Ok(clients)
+    }
+
+    fn make(&self) -> io::Result<Clients> {
         let builder = || {
-            Client::builder()
+            like_it(Client::builder())
                 .redirect(redirect::Policy::none())
                 .timeout(self.settings.timeout)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .tls_danger_accept_invalid_certs(self.settings.tls_insecure)
         };
         let direct = if self.settings.deny_private { builder().dns_resolver(Arc::new(PublicOnly)) } else { builder() };
-        let aside = Aside::start("callbacks").inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted")).ok()?;
-        let clients = direct.no_proxy().build().and_then(|direct| Ok(Clients { direct, proxied: builder().build()?, aside }));
-        clients.inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted")).ok()
+        let direct = direct.no_proxy().build().map_err(io::Error::other)?;
+        let proxied = builder().build().map_err(io::Error::other)?;
+        Ok(Clients { direct, proxied, aside: Aside::start("callbacks")? })
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let queues = queues(reader);
     let stan_cluster = stan_cluster(reader, queues.as_deref().unwrap_or_default());
     let gateway_url = gateway(reader);
+    let gateway_ca_file = reader.optional("gateway_ca_file", file);
     let function_lookup = function_lookup(reader, stan_cluster.as_ref().is_ok_and(Option::is_some));
     let function_namespace = reader.value("function_namespace", names::word);
     let max_inflight = reader.value("max_inflight", count(1..=100_000));
@@ -46,6 +47,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         queues: queues?,
         stan_cluster: stan_cluster?,
         gateway_url: gateway_url?,
+        gateway_ca_file: gateway_ca_file?,
         function_lookup: function_lookup?,
         function_namespace: function_namespace?,
         max_inflight: max_inflight?,

@@ -140,6 +140,7 @@ settings! {
     "Calls" {
         gateway_url: Url = Derived("http://127.0.0.1:8080"),
             "Where functions answer, at /function/NAME; http or https, a base path is kept";
+        gateway_ca_file: File = Nothing, "Certificate authorities to trust for an https gateway, in place of the system's, in PEM";
         faas_gateway_address: Text = Value("127.0.0.1"), "The gateway's host, if gateway_url is not set";
         faas_gateway_port: Port = Value("8080"), "The gateway's port, if gateway_url is not set";
         function_namespace: Text = Value("openfaas-fn"), "The namespace in metrics of functions that name none",

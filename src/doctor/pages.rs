@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use http::{HeaderValue, header::AUTHORIZATION};
-use reqwest::{Client, redirect};
+use reqwest::{Client, ClientBuilder, redirect};
 use serde_json::Value;
 use tokio::{
     net::lookup_host,
@@ -19,7 +19,7 @@ use super::facts::{Gateway, Monitored, Seen, Unseen};
 use crate::{
     advice::{SYNC_INTERVAL, Sync},
     config::Config,
-    invoke::root,
+    invoke::{Trust, like_it, root},
     lookup::system,
 };
 
@@ -41,7 +41,11 @@ struct Page {
 }
 
 async fn get(url: &str, login: Option<HeaderValue>, limit: Duration) -> Result<Page, reqwest::Error> {
-    let client = Client::builder().redirect(redirect::Policy::none()).no_proxy().timeout(limit).build()?;
+    get_by(Client::builder(), url, login, limit).await
+}
+
+async fn get_by(client: ClientBuilder, url: &str, login: Option<HeaderValue>, limit: Duration) -> Result<Page, reqwest::Error> {
+    let client = client.redirect(redirect::Policy::none()).no_proxy().timeout(limit).build()?;
     let mut request = client.get(url);
     if let Some(login) = login {
         request = request.header(AUTHORIZATION, login);
@@ -64,16 +68,22 @@ fn unseen(error: &reqwest::Error) -> Unseen {
 
 /// Asks the gateway whether it is well, and, where the worker does so, for its functions.
 pub async fn gateway(config: &Config) -> Gateway {
+    let trust = match Trust::read(config.gateway_ca_file.as_deref()) {
+        Ok(trust) => trust,
+        Err(error) => return Gateway { health: Err(Unseen::Silent(error.to_string())), functions: None },
+    };
+    let client = || trust.apply(like_it(Client::builder()));
     let base = config.gateway_url.as_str().trim_end_matches('/');
     let asked = Instant::now();
-    let health = get(&format!("{base}/healthz"), None, LIMIT).await;
+    let health = get_by(client(), &format!("{base}/healthz"), None, LIMIT).await;
     let health = health.map(|page| (page.status, asked.elapsed())).map_err(|error| unseen(&error));
     let functions = match &config.function_lookup {
         None => None,
         Some(lookup) => Some(match lookup.secrets.as_deref().map(system::login).transpose() {
             Err(error) => Err(Unseen::Silent(format!("the files of the login cannot be read: {error}"))),
             Ok(login) => {
-                get(&format!("{base}/system/functions"), login, LIMIT).await.map(|page| page.status).map_err(|error| unseen(&error))
+                let page = get_by(client(), &format!("{base}/system/functions"), login, LIMIT).await;
+                page.map(|page| page.status).map_err(|error| unseen(&error))
             }
         }),
     };

@@ -17,7 +17,7 @@ use super::Annotations;
 use crate::{
     aside::Aside,
     decode::FunctionName,
-    invoke::{basic_auth, root},
+    invoke::{Trust, basic_auth, like_it, root},
     policy::ANNOTATIONS,
 };
 
@@ -55,8 +55,9 @@ pub(super) enum Failure {
 
 impl System {
     /// The gateway at `base`, with a login if it wants one.
-    pub(super) fn new(base: &Url, login: Option<HeaderValue>) -> std::io::Result<Self> {
-        let client = Client::builder().redirect(redirect::Policy::none()).no_proxy().pool_idle_timeout(LIMIT).build();
+    pub(super) fn new(base: &Url, trust: &Trust, login: Option<HeaderValue>) -> std::io::Result<Self> {
+        let client = trust.apply(like_it(Client::builder())).redirect(redirect::Policy::none()).no_proxy();
+        let client = client.pool_idle_timeout(LIMIT).build();
         let (client, aside) = (client.map_err(std::io::Error::other)?, Aside::start("lookups")?);
         Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), client, aside, login, turns: Semaphore::new(AT_ONCE) })
     }

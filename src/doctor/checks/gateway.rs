@@ -19,8 +19,12 @@ pub fn health(facts: &Facts) -> Vec<Finding> {
         Err(unseen) => {
             let attempts = facts.loaded.config.retry.max_attempts;
             let means = format!("every call fails; after {attempts} attempts each is a dead letter");
-            Finding::new(Fail, "gateway", format!("{url}: {unseen}"), means)
-                .mend("gateway_url=http://gateway.openfaas:8080   # wherever it is")
+            let seen = format!("{url}: {unseen}");
+            let mend = match seen.contains("certificate") {
+                true => "gateway_ca_file=/etc/ssl/gateway-ca.pem   # the authority that signed the gateway's certificate",
+                false => "gateway_url=http://gateway.openfaas:8080   # wherever it is",
+            };
+            Finding::new(Fail, "gateway", seen, means).mend(mend)
         }
     }]
 }

@@ -15,6 +15,7 @@ pub mod process;
 mod proxy;
 pub mod stan;
 mod stored;
+mod tls;
 mod trust;
 mod worker;
 
@@ -43,6 +44,7 @@ pub use latch::Latch;
 pub use nats::{DEAD, Nats, QUEUE, RETRIES, binary, count, has_schedules, refuses_to_start};
 pub use proxy::{Flow, Hole, Proxy, Way};
 pub use stored::{Stored, base36};
+pub use tls::TlsFront;
 pub use trust::{Authority, Identity, Operator};
 pub use worker::{Settings, Worker};
 

@@ -1,0 +1,80 @@
+//! How connections to the gateway are made, kept and given up, and which answers on them are read.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioTimer,
+};
+use reqwest::ClientBuilder;
+use rustls::{ClientConfig, RootCertStore};
+use url::Url;
+
+use super::{trust::Trust, turns::ShortTurns};
+
+/// Connections are retired at this age, so that calls spread over the pods behind a service.
+pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// A gateway that takes longer to accept a connection cannot be reached.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A peer that has vanished answers no probe: after the first silence, and so many probes that far apart, the connection is
+/// broken. What was sent and is not acknowledged by the peer's system for as long as all of that together breaks it, too.
+const SILENCE: Duration = Duration::from_secs(15);
+const PROBE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// The most headers of an answer; more count as a broken connection, and the call would be repeated for them.
+const MOST_ANSWER_HEADERS: usize = 1_000;
+
+pub(super) type Connector = HttpsConnector<HttpConnector>;
+pub(super) type HttpClient = Client<Connector, Full<Bytes>>;
+
+/// Makes connections to the gateway at `base`.
+pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Connector> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(SILENCE));
+    tcp.set_keepalive_interval(Some(PROBE));
+    tcp.set_keepalive_retries(Some(PROBES));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp.enforce_http(false);
+    // Without TLS the system's certificates need not be there.
+    let tls = match base.scheme() {
+        "https" => trust.tls()?,
+        _ => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
+    };
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp))
+}
+
+/// A client without connections so far. It reads what curl and Go read: a header line that goes on in the next one is put
+/// together, and one that HTTP does not allow is left out. Not the answer's form but its status says what became of a call.
+pub(super) fn client(connector: &Connector) -> HttpClient {
+    Client::builder(ShortTurns)
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(CONNECTION_AGE / 2)
+        .http1_title_case_headers(true)
+        .http1_max_headers(MOST_ANSWER_HEADERS)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .build(connector.clone())
+}
+
+/// The same rules for the clients that are reqwest's: of callbacks, and of look-ups.
+pub(crate) fn like_it(builder: ClientBuilder) -> ClientBuilder {
+    let builder = builder
+        .tcp_keepalive(SILENCE)
+        .tcp_keepalive_interval(PROBE)
+        .tcp_keepalive_retries(PROBES)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true);
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+    builder
+}
