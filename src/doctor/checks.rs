@@ -36,7 +36,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         process::grace,
         process::callbacks,
         gateway::health,
-        gateway::functions,
+        gateway::lookup,
         broker::connection,
     ];
     let mut findings: Vec<_> = around.iter().flat_map(|check| check(facts)).collect();

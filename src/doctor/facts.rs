@@ -66,8 +66,8 @@ pub struct Place {
 pub struct Gateway {
     /// To `/healthz`, and after how long.
     pub health: Seen<(u16, Duration)>,
-    /// To a question for its functions, where they are looked up.
-    pub functions: Option<Seen<u16>>,
+    /// To a question for a function that does not exist, where functions are looked up.
+    pub function: Option<Seen<u16>>,
 }
 
 /// The broker as it shows itself.
@@ -235,7 +235,7 @@ pub mod tests {
             queues: queues.collect(),
         };
         let health = Ok((200, Duration::from_millis(3)));
-        Facts { place: Place::default(), gateway: Gateway { health, functions: None }, broker: Ok(broker), loaded }
+        Facts { place: Place::default(), gateway: Gateway { health, function: None }, broker: Ok(broker), loaded }
     }
 
     #[test]

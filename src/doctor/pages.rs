@@ -1,7 +1,7 @@
 //! What is asked over HTTP: a GET each, bounded in time and size, through no proxy and along no redirect.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use super::facts::{Gateway, Monitored, Seen, Unseen};
 use crate::{
     advice::{SYNC_INTERVAL, Sync},
     config::Config,
+    decode::InvalidFunctionName,
     invoke::{Trust, like_it, root},
     lookup::system,
 };
@@ -33,6 +34,9 @@ const MONITORING_PORT: u16 = 8222;
 const MOST: usize = 8;
 /// The longest answer that is read.
 const LONGEST: usize = 1 << 20;
+
+/// The function that is asked for. That there is none of this name is an answer, too.
+const NOBODY: &str = "queue-worker-doctor";
 
 /// An answer.
 struct Page {
@@ -66,37 +70,37 @@ fn unseen(error: &reqwest::Error) -> Unseen {
     Unseen::Silent(if error.is_timeout() { "no answer in time".to_owned() } else { root(error) })
 }
 
-/// Asks the gateway whether it is well, and, where the worker does so, for its functions.
+/// Asks the gateway whether it is well, and, where the worker looks functions up, for one in the worker's own way. The list of all
+/// functions is another page: gateways without Prometheus break on it.
 pub async fn gateway(config: &Config) -> Gateway {
     let trust = match Trust::read(config.gateway_ca_file.as_deref()) {
         Ok(trust) => trust,
-        Err(error) => return Gateway { health: Err(Unseen::Silent(error.to_string())), functions: None },
+        Err(error) => return Gateway { health: Err(Unseen::Silent(error.to_string())), function: None },
     };
     let client = || trust.apply(like_it(Client::builder()));
     let base = config.gateway_url.as_str().trim_end_matches('/');
     let asked = Instant::now();
     let health = get_by(client(), &format!("{base}/healthz"), None, LIMIT).await;
     let health = health.map(|page| (page.status, asked.elapsed())).map_err(|error| unseen(&error));
-    let functions = match &config.function_lookup {
+    let function = match &config.function_lookup {
         None => None,
         Some(lookup) => Some(match lookup.secrets.as_deref().map(system::login).transpose() {
             Err(error) => Err(Unseen::Silent(format!("the files of the login cannot be read: {error}"))),
-            Ok(login) => {
-                let page = get_by(client(), &format!("{base}/system/functions"), login, LIMIT).await;
-                page.map(|page| page.status).map_err(|error| unseen(&error))
-            }
+            Ok(login) => look_up(client(), base, login).await,
         }),
     };
-    Gateway { health, functions }
+    Gateway { health, function }
+}
+
+async fn look_up(client: ClientBuilder, base: &str, login: Option<HeaderValue>) -> Seen<u16> {
+    let nobody = NOBODY.parse().map_err(|error: InvalidFunctionName| Unseen::Silent(error.to_string()))?;
+    get_by(client, &system::url(base, &nobody), login, LIMIT).await.map(|page| page.status).map_err(|error| unseen(&error))
 }
 
 /// Asks a worker that listens here whether it is ready; nothing where nobody listens.
 pub async fn ready(listen: SocketAddr) -> Option<Seen<(u16, String)>> {
-    let here = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
-        IpAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-    };
+    // Who listens to all addresses listens to those of IPv4 on every system.
+    let here = if listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen.ip() };
     match get(&format!("http://{}/readyz", SocketAddr::new(here, listen.port())), None, LIMIT).await {
         Ok(Page { status, body }) => Some(Ok((status, crate::envelope::printable(&String::from_utf8_lossy(&body), 256)))),
         Err(error) if error.is_connect() => None,

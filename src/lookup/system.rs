@@ -72,18 +72,19 @@ impl System {
     }
 
     async fn ask(&self, function: &FunctionName) -> Result<Option<Annotations>, Failure> {
-        let mut request = self.client.get(self.url(function));
+        let mut request = self.client.get(url(&self.base, function));
         if let Some(login) = &self.login {
             request = request.header(AUTHORIZATION, login);
         }
         self.aside.run(answer(request)).await.unwrap_or(Err(Failure::Unreadable("the answer broke the HTTP client")))
     }
+}
 
-    /// A name without a namespace is looked up without one: the provider knows its own default, and ours is for metrics.
-    fn url(&self, function: &FunctionName) -> String {
-        let query = function.namespace().map(|namespace| format!("?namespace={namespace}")).unwrap_or_default();
-        format!("{}/system/function/{}{query}", self.base, function.name())
-    }
+/// Where a gateway at `base` is asked for a function. A name without a namespace is looked up without one: the provider knows its
+/// own default, and ours is for metrics.
+pub(crate) fn url(base: &str, function: &FunctionName) -> String {
+    let query = function.namespace().map(|namespace| format!("?namespace={namespace}")).unwrap_or_default();
+    format!("{base}/system/function/{}{query}", function.name())
 }
 
 /// Sends the question, and reads the answer to its end.

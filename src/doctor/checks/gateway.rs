@@ -29,19 +29,24 @@ pub fn health(facts: &Facts) -> Vec<Finding> {
     }]
 }
 
-/// Whether the gateway tells of its functions, where it is asked.
-pub fn functions(facts: &Facts) -> Vec<Finding> {
-    let seen = match &facts.gateway.functions {
+/// Whether the gateway tells of its functions, where it is asked. That there is no such function tells as much.
+pub fn lookup(facts: &Facts) -> Vec<Finding> {
+    let url = trimmed(facts.loaded.config.gateway_url.as_str());
+    let (seen, login) = match &facts.gateway.function {
         None => return Vec::new(),
-        Some(Ok(200)) => return vec![Finding::ok("function_lookup", "the gateway tells of its functions")],
-        Some(Ok(status)) => format!("the gateway answers {status}"),
-        Some(Err(unseen)) => unseen.to_string(),
+        Some(Ok(status @ (200 | 404))) => {
+            return vec![Finding::ok("function_lookup", format!("the gateway tells of its functions: it answers {status}"))];
+        }
+        Some(Ok(status)) => (format!("the gateway answers {status}"), matches!(status, 401 | 403)),
+        Some(Err(unseen)) => (unseen.to_string(), unseen.to_string().contains("login")),
+    };
+    let mend = if login {
+        "basic_auth=true secret_mount_path=/run/secrets   # with the gateway's login in it".to_owned()
+    } else {
+        format!("curl -i {url}/system/function/NAME   # or function_lookup=false, where functions have no retry settings")
     };
     let means = "functions' own retry settings are not known; the worker's hold for all";
-    vec![
-        Finding::new(Warn, "function_lookup", seen, means)
-            .mend("basic_auth=true secret_mount_path=/run/secrets   # with the gateway's login in it"),
-    ]
+    vec![Finding::new(Warn, "function_lookup", seen, means).mend(mend)]
 }
 
 fn trimmed(url: &str) -> &str {
@@ -64,10 +69,17 @@ mod tests {
             check(&[], |facts| facts.gateway.health = Ok((status, Duration::ZERO)), expected);
         }
         check(&[], |facts| facts.gateway.health = Err(silent()), &[("gateway", Fail)]);
-        for (answer, expected) in
-            [(Ok(200), [].as_slice()), (Ok(401), &[("function_lookup", Warn)]), (Err(silent()), &[("function_lookup", Warn)])]
-        {
-            check(&[("function_lookup", "true")], |facts| facts.gateway.functions = Some(answer), expected);
+        for (answer, mend) in [
+            (Ok(200), None),
+            (Ok(404), None),
+            (Ok(401), Some("basic_auth=true ")),
+            (Ok(502), Some("curl -i http://127.0.0.1:8080/system/function/NAME ")),
+            (Err(silent()), Some("curl -i ")),
+        ] {
+            let expected: &[_] = if mend.is_some() { &[("function_lookup", Warn)] } else { &[] };
+            let found = check(&[("function_lookup", "true")], |facts| facts.gateway.function = Some(answer), expected);
+            let told = found.first().and_then(|finding| finding.mend.as_deref()).unwrap_or_default();
+            assert!(told.starts_with(mend.unwrap_or_default()), "{told}");
         }
     }
 }
