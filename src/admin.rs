@@ -1,6 +1,7 @@
 //! What the worker says about itself over HTTP: `/metrics`, `/healthz` and `/readyz`.
 
 mod connections;
+pub mod listen;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -3,11 +3,11 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Readiness, listen::listen},
     callback::{Callbacks, HttpPost, SecretsError},
     config::Config,
     connect::{ConnectError, Connection, Link, connect},
@@ -66,8 +66,7 @@ pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
         max_body: config.callback.max_body,
     };
     let trust = Trust::read(config.gateway_ca_file.as_deref())?;
-    let listener = TcpListener::bind(config.listen_addr).await;
-    let listener = listener.map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
+    let listener = listen(config.listen_addr).map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()));
     let gauges = Gauges::default();
     let over = CancellationToken::new();

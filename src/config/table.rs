@@ -188,7 +188,7 @@ settings! {
     }
     "Process" {
         shutdown_grace: Duration = Value("25s"), "How long SIGTERM waits for running calls";
-        listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer";
+        listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer; 0.0.0.0, [::] and no address (:8081) mean all addresses, of IPv4 and of IPv6";
         log_encoding: Text = Value("console"), "console (text) or json (one object a line); RUST_LOG is honoured too";
         debug: Bool = Value("false"), "Log at debug level";
     }

@@ -78,10 +78,16 @@ pub(super) fn host(text: &str) -> Read<String> {
     Ok(host.to_string())
 }
 
-/// Where to listen: an address and a port, or `:8081` for all addresses, as Go writes it.
+/// Where to listen, as Go writes it: an address and a port, or `:8081` for all addresses. Of names only `localhost` is known:
+/// there is nobody to ask for others yet.
 pub(super) fn listen(text: &str) -> Read<SocketAddr> {
-    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    whole.parse().map_err(|_| "expected an IP address and a port, such as 0.0.0.0:8081, or :8081".to_owned())
+    let address = match text.rsplit_once(':') {
+        Some(("", port)) => format!("0.0.0.0:{port}"),
+        Some((host, port)) if host.eq_ignore_ascii_case("localhost") => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    let expected = "expected an IP address and a port, such as 127.0.0.1:8081 or [::1]:8081, or :8081 for all addresses";
+    address.parse().map_err(|_| expected.to_owned())
 }
 
 /// A number of bytes: `1048576`, `64kB`, `10MiB`, `1G`.
@@ -187,7 +193,9 @@ mod tests {
         check(listen, ":8081", Some(([0, 0, 0, 0], 8081).into()));
         check(listen, "127.0.0.1:0", Some(([127, 0, 0, 1], 0).into()));
         check(listen, "[::]:9", Some((Ipv6Addr::UNSPECIFIED, 9).into()));
-        for text in ["8081", "0.0.0.0", ":", ":x", ":70000", "localhost:8081"] {
+        check(listen, "[::1]:9", Some((Ipv6Addr::LOCALHOST, 9).into()));
+        check(listen, "localhost:9", Some(([127, 0, 0, 1], 9).into()));
+        for text in ["8081", "0.0.0.0", ":", ":x", ":70000", "worker:8081", "::1:8081", "[::1]", "::", "localhost", "a:b:9"] {
             check(listen, text, None);
         }
     }

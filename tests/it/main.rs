@@ -13,6 +13,7 @@
 #[allow(dead_code, reason = "the bars share the harness, and each uses its own part")]
 mod support;
 
+mod addresses;
 mod adversary;
 mod broker;
 mod callback_retries;
