@@ -9,6 +9,7 @@
 
 mod args;
 mod build;
+mod doubts;
 mod env;
 mod foreign;
 mod gateway;
@@ -30,6 +31,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 pub use self::{
+    doubts::Doubt,
     login::{Login, UrlLogin},
     lookup::FunctionLookup,
     nats::Nats,
@@ -54,7 +56,10 @@ pub fn load(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Ite
     typed.extend(arguments.values);
     let mut reader = reader::Reader::new(typed, [arguments.faults, environment.faults].concat());
     match build::config(&mut reader) {
-        Ok(config) if reader.is_faultless() => Ok(Loaded { config, notes: environment.notes, doctor: arguments.doctor }),
+        Ok(config) if reader.is_faultless() => {
+            let doubts = doubts::doubts(&reader, &config);
+            Ok(Loaded { config, notes: environment.notes, doubts, doctor: arguments.doctor })
+        }
         _ => Err(Refusal::Invalid(reader.faults())),
     }
 }
@@ -72,6 +77,8 @@ pub struct Loaded {
     pub config: Config,
     /// One line each on what was set and ignored, for the log.
     pub notes: Vec<String>,
+    /// What may not do what was meant, for the log.
+    pub doubts: Vec<Doubt>,
     /// Set where the queues are not to be served but looked at.
     pub doctor: Option<Doctor>,
 }

@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
+    for doubt in &loaded.doubts {
+        tracing::warn!("{doubt}");
+    }
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,7 +13,7 @@ use super::{
 pub(super) struct Environment {
     /// What is set, by the names of the settings.
     pub values: BTreeMap<&'static str, Typed>,
-    /// One line for each setting of another worker.
+    /// One line for each variable that is ignored and has a name that is known.
     pub notes: Vec<String>,
     /// What cannot be used.
     pub faults: Vec<String>,
@@ -29,7 +29,12 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
         };
         let is_blank = value.to_str().is_some_and(|text| text.trim().is_empty());
         if let Some(setting) = table::find(&name) {
-            match value.to_str().map(str::trim) {
+            let text = value.to_str().map(str::trim);
+            if let Some(note) = foreign::stranger(&name, setting, text).filter(|_| !is_blank) {
+                environment.notes.push(note);
+                continue;
+            }
+            match text {
                 None => environment.faults.push(format!("{name}: expected a value in UTF-8")),
                 Some(text) if is_blank || is_service_link(setting, text) => {}
                 Some(text) => spellings.entry(setting.name).or_default().push(Typed { name, text: text.to_owned() }),

@@ -30,15 +30,8 @@ pub fn is_lossy(config: &Config, broker: &Broker) -> bool {
 
 /// Everything that the checks found, in the order in which they stand here.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let around = [
-        process::settings,
-        process::listening,
-        process::grace,
-        process::callbacks,
-        gateway::health,
-        gateway::lookup,
-        broker::connection,
-    ];
+    let around =
+        [process::settings, process::listening, process::grace, process::callbacks, gateway::health, gateway::lookup, broker::connection];
     let mut findings: Vec<_> = around.iter().flat_map(|check| check(facts)).collect();
     let Ok(broker) = &facts.broker else { return findings };
     let config = &facts.loaded.config;

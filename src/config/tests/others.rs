@@ -103,6 +103,24 @@ fn the_bridge_is_there_when_it_or_its_cluster_is_asked_for() {
 }
 
 #[test]
+fn who_brings_the_community_edition_s_address_and_no_bridge_is_asked_whether_that_is_meant() {
+    let check = |words: &[&str], expected: &[&str]| {
+        let doubts: Vec<_> = load_words(words).unwrap().doubts.iter().map(|doubt| doubt.setting).collect();
+        assert_eq!(doubts, expected, "{words:?}");
+    };
+    let address = "faas_nats_address=nats";
+    check(&[address], &["faas_nats_address"]);
+    check(&["--faas-nats-address=nats", "faas_nats_port=4222"], &["faas_nats_address"]);
+    check(&[address, "faas_nats_cluster_name=faas-cluster"], &[]);
+    check(&[address, "stan_bridge=true"], &[]);
+    check(&[address, "stan_bridge=false"], &[]);
+    check(&["faas_nats_address="], &[]);
+    check(&["nats_host=nats"], &[]);
+    let line = load_words(&[address]).unwrap().doubts.remove(0).to_string();
+    assert!(line.contains("NATS Streaming is not served") && line.contains("stan_bridge=true"), "{line}");
+}
+
+#[test]
 fn the_bridge_publishes_on_the_names_of_queues() {
     let words = ["stan_bridge=true", "nats_filter_subject=faas-request.*"];
     check_fault(

@@ -80,6 +80,27 @@ fn the_links_that_kubernetes_makes_are_no_ports() {
 }
 
 #[test]
+fn what_other_programs_call_by_a_setting_s_name_is_ignored_with_a_line() {
+    let Loaded { config, notes, .. } = load_words(&["DEBUG=*", "BACKOFF=5s", "AUDIT=/var/log/audit.log"]).unwrap();
+    assert!(!config.log.debug);
+    assert_eq!(config.retry.backoff.jitter, Jitter::None);
+    let named: Vec<_> = notes.iter().filter_map(|note| note.split_once(" is taken for another program's ")).map(|(name, _)| name).collect();
+    assert_eq!(named, ["AUDIT", "BACKOFF", "DEBUG"]);
+    // It disagrees with nothing.
+    assert!(config_of_debug(&["DEBUG=express:*", "debug=true"]) && config_of_debug(&["DEBUG=*", "--debug"]));
+    assert!(config_of_debug(&["DEBUG=TRUE"]) && !config_of_debug(&["DEBUG="]));
+    check_fault(&["debug=*"], "debug=*: expected true, false, 1 or 0");
+    check_fault(&["--debug=*"], "--debug=*: expected true, false, 1 or 0");
+    check_fault(&["backoff=5s"], "backoff=5s: expected exponential or full or equal");
+    check_fault(&["AUDIT=all"], "AUDIT=all: the audit stream is not built yet; only \"off\" works");
+    check_fault(&["MAX_INFLIGHT=abc"], "MAX_INFLIGHT=abc: expected a whole number from 1 to 100000");
+}
+
+fn config_of_debug(words: &[&str]) -> bool {
+    config(words).log.debug
+}
+
+#[test]
 fn what_is_not_utf_8_is_refused_in_our_settings_only() {
     let bytes = || OsString::from_vec(vec![b'a', 0xff]);
     let env = [("PATH".into(), bytes()), (bytes(), "x".into()), ("max_waiting".into(), bytes())];

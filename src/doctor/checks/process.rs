@@ -3,6 +3,7 @@
 use super::super::{facts::Facts, finding::Finding};
 use crate::{
     advice::Severity::{Fail, Note, Warn},
+    config::Doubt,
     drain::HAND_BACK,
     duration::shown,
     serve::FLUSH,
@@ -18,6 +19,8 @@ pub fn settings(facts: &Facts) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok("settings", "each is understood"));
     }
+    let doubt = |doubt: &Doubt| Finding::new(Warn, doubt.setting, doubt.seen, doubt.means).mend(doubt.mend);
+    findings.extend(facts.loaded.doubts.iter().map(doubt));
     if !facts.loaded.config.dead_letters.enabled {
         let means = "what ends without success is dropped, and only counted";
         findings.push(Finding::new(Warn, "dead_letters", "false", means).mend("dead_letters=true"));
@@ -116,6 +119,12 @@ mod tests {
         ] {
             check(&[], |facts| facts.place.ready = Some(ready), &[expected]);
         }
+    }
+
+    #[test]
+    fn what_was_set_and_hardly_does_what_was_meant_is_told() {
+        let found = check(&[("faas_nats_address", "nats")], |_| {}, &[("faas_nats_address", Warn)]);
+        assert!(found[0].mend.as_ref().unwrap().starts_with("stan_bridge=true"), "{found:?}");
     }
 
     #[test]

@@ -1,0 +1,40 @@
+//! Settings that can be worked with, and together hardly do what was meant.
+
+use std::fmt;
+
+use super::{Config, reader::Reader};
+
+/// What was set, what follows, and what to set in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// The setting.
+    pub setting: &'static str,
+    /// What is so.
+    pub seen: &'static str,
+    /// What follows from it.
+    pub means: &'static str,
+    /// What to set.
+    pub mend: &'static str,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, seen, means, mend } = self;
+        write!(f, "{setting} {seen}: {means}; set {mend}")
+    }
+}
+
+/// The community edition's gateway speaks NATS Streaming only. Its newer charts bring the cluster's name along, which turns the bridge
+/// on; older ones and faasd do not.
+const NO_BRIDGE: Doubt = Doubt {
+    setting: "faas_nats_address",
+    seen: "is set and the bridge is off",
+    means: "NATS Streaming is not served, and a gateway of OpenFaaS's community edition speaks nothing else",
+    mend: "stan_bridge=true, or stan_bridge=false if no such gateway is there",
+};
+
+/// What is doubtful about these settings.
+pub(super) fn doubts(reader: &Reader, config: &Config) -> Vec<Doubt> {
+    let unbridged = reader.is_set(NO_BRIDGE.setting) && !reader.is_set("stan_bridge") && config.stan_cluster.is_none();
+    unbridged.then_some(NO_BRIDGE).into_iter().collect()
+}
