@@ -129,6 +129,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// What carries a parked retry to its due time.
     pub retry_timer: RetryTimer,
+    /// Size limit in bytes of a stream of retries when it is created; 0 is none.
+    pub retries_max_bytes: u64,
     /// Whether the confirmation of a completed call's acknowledgement is insisted on.
     pub confirm_acks: bool,
     /// What becomes of invocations that end without success.

@@ -2,6 +2,7 @@
 //! others only what a promise needs is changed; nothing is deleted and made again.
 
 mod consumers;
+pub mod limits;
 pub mod rules;
 pub mod wanted;
 
@@ -99,7 +100,7 @@ pub async fn missing(jetstream: &JetStream, names: &Names, ready: &Ready, dead: 
 pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, names: &Names) -> Result<Ready, SetupError> {
     let setup = Setup { jetstream, config, settings, names };
     let server = version(&jetstream.client().server_info().version);
-    let schedules = timer::wants_schedules(config.retry_timer, server).map_err(SetupError::Never)?;
+    let schedules = wanted::schedules(config, server).map_err(SetupError::Never)?;
     let queue = setup.queue_stream().await?;
     let retries = setup.retries_stream(schedules).await?;
     if config.dead_letters.enabled {
@@ -193,7 +194,9 @@ impl Setup<'_> {
             Err(refused) => refused,
         };
         self.jetstream.stream(stream).await.map_err(|error| match error {
-            ApiError::Refused { code: code::STREAM_NOT_FOUND, .. } => explain(&refused, &format!("stream {stream} cannot be created")),
+            ApiError::Refused { code: code::STREAM_NOT_FOUND, .. } => {
+                self.refused(&refused, stream, &format!("stream {stream} cannot be created"))
+            }
             error => explain(&error, &format!("stream {stream}")),
         })
     }
@@ -219,9 +222,17 @@ impl Setup<'_> {
             return Ok(found);
         }
         let updated = self.jetstream.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await;
-        let updated = updated.map_err(|error| explain(&error, &format!("stream {stream} cannot be updated")))?;
+        let updated = updated.map_err(|error| self.refused(&error, stream, &format!("stream {stream} cannot be updated")))?;
         tracing::info!(stream, "updated the stream");
         Ok(updated.get("config").cloned().unwrap_or(found))
+    }
+
+    /// Why something of `stream` was not made or changed, with what to set where the account's limits are in the way.
+    fn refused(&self, error: &ApiError, stream: &str, what: &str) -> SetupError {
+        match (explain(error, what), limits::hint(error, stream, self.config, self.names)) {
+            (SetupError::Never(reason), Some(hint)) => SetupError::Never(format!("{reason}; {hint}")),
+            (explained, _) => explained,
+        }
     }
 }
 

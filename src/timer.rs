@@ -73,7 +73,7 @@ pub fn choose(setting: RetryTimer, server: Version, allowed: bool) -> Result<(Ti
             Ok((Timer::Levels, "this server is older than 2.14 and does not fire schedules reliably"))
         }
         RetryTimer::Auto if allowed => Ok((Timer::Schedules, "this server fires schedules itself")),
-        RetryTimer::Auto => Ok((Timer::Levels, "the stream of retries does not allow message schedules")),
+        RetryTimer::Auto => Ok((Timer::Levels, "the stream of retries does not allow message schedules; one with a size cannot")),
     }
 }
 

@@ -109,6 +109,7 @@ fn the_rules_of_retrying_are_pure() {
         "callback/posting",
         "callback/verdict",
         "advice",
+        "streams/limits",
         "streams/rules",
         "streams/wanted",
         "doctor/checks",

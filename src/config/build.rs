@@ -32,8 +32,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let ack_wait = reader.value("ack_wait", |text| at_least(Duration::from_secs(1), text));
     let upstream_timeout = reader.value("upstream_timeout", positive);
     let retry = retry(reader);
-    let timers = [("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules), ("levels", RetryTimer::Levels)];
-    let retry_timer = reader.value("retry_timer", choice(&timers));
+    let retry_timer = retry_timer(reader);
     let confirm_acks = reader.value("confirm_acks", boolean);
     let dead_letters = dead_letters(reader);
     let callback = callback(reader);
@@ -54,7 +53,8 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         ack_wait: ack_wait?,
         upstream_timeout: upstream_timeout?,
         retry: retry?,
-        retry_timer: retry_timer?,
+        retry_timer: retry_timer?.0,
+        retries_max_bytes: retry_timer?.1,
         confirm_acks: confirm_acks?,
         dead_letters: dead_letters?,
         callback: callback?,
@@ -96,6 +96,19 @@ fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {
         max_retry_after: max_retry_after?,
         max_message_age: Some(max_message_age?).filter(|age| !age.is_zero()),
     })
+}
+
+/// The timer, and the size of the stream that it works in. A stream that is full has to refuse, and NATS gives message schedules to
+/// streams only that make room by dropping what is oldest.
+fn retry_timer(reader: &mut Reader) -> Result<(RetryTimer, u64), Reported> {
+    let timers = [("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules), ("levels", RetryTimer::Levels)];
+    let timer = reader.value("retry_timer", choice(&timers));
+    let (timer, max_bytes) = (timer?, reader.value("retries_max_bytes", size)?);
+    if timer == RetryTimer::Schedules && max_bytes > 0 {
+        let expected = "expected auto or levels beside retries_max_bytes: NATS drops the oldest of a full stream that has schedules";
+        return Err(reader.fault("retry_timer", expected));
+    }
+    Ok((timer, max_bytes))
 }
 
 fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {

@@ -8,7 +8,7 @@ use super::{
     login::{self, Login, UrlLogin, login},
     names,
     reader::{Reader, Reported},
-    values::{Read, boolean, count, file, host, list, pair, port},
+    values::{Read, boolean, count, file, host, list, pair, port, size},
 };
 
 /// How to reach and log in to NATS.
@@ -32,6 +32,8 @@ pub struct Nats {
     pub manage: bool,
     /// Replicas of the streams that this program creates.
     pub stream_replicas: usize,
+    /// Size limit in bytes of a queue's stream when it is created; 0 is none.
+    pub stream_max_bytes: u64,
 }
 
 pub(super) fn nats(reader: &mut Reader) -> Result<Nats, Reported> {
@@ -45,6 +47,7 @@ pub(super) fn nats(reader: &mut Reader) -> Result<Nats, Reported> {
     let inbox_prefix = reader.value("nats_inbox_prefix", names::subject);
     let manage = reader.value("nats_manage", boolean);
     let stream_replicas = reader.value("nats_stream_replicas", count(1..=5));
+    let stream_max_bytes = reader.value("nats_stream_max_bytes", size);
     Ok(Nats {
         servers: servers?.into_iter().map(|(url, _login)| url).collect(),
         login: login?,
@@ -55,6 +58,7 @@ pub(super) fn nats(reader: &mut Reader) -> Result<Nats, Reported> {
         inbox_prefix: inbox_prefix?,
         manage: manage?,
         stream_replicas: stream_replicas?,
+        stream_max_bytes: stream_max_bytes?,
     })
 }
 

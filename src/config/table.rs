@@ -131,6 +131,8 @@ settings! {
         nats_durable: Text = Value("faas-workers"), "The queue's durable pull consumer";
         nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is no work queue";
         nats_stream_replicas: Count = Value("1"), "Replicas of the streams that this program creates, 1 to 5";
+        nats_stream_max_bytes: Bytes = Value("0"),
+            "Size limit of the queue's stream when it is created; what exceeds it is refused to its publisher; 0: none";
     }
     "NATS Streaming" {
         stan_bridge: Bool = Derived("true if faas_nats_cluster_name is set, else false"),
@@ -169,6 +171,8 @@ settings! {
         max_message_age: Duration = Value("0"), "An older invocation goes to the dead letters as expired; 0: none is";
         retry_timer: Text = Value("auto"),
             "What carries a parked retry to its due time: schedules (of NATS, 2.12.9 and newer), levels (any server), or auto: schedules from 2.14 on, else levels";
+        retries_max_bytes: Bytes = Value("0"),
+            "Size limit of the stream of retries when it is created; with one retries wait in levels, and what exceeds it waits for room; 0: none";
     }
     "Dead letters" {
         dead_letters: Bool = Value("true"), "false: drop what would be dead-lettered, with a warning and a count each";

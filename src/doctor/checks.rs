@@ -5,6 +5,7 @@ mod broker;
 mod cluster;
 mod consumers;
 mod gateway;
+mod hosted;
 mod process;
 mod streams;
 
@@ -38,6 +39,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     let broken = [broker::clock, broker::versions, broker::payload, broker::streaming, account::limits];
     findings.extend(broken.iter().flat_map(|check| check(config, broker)));
     let queued = [
+        hosted::grants,
         streams::queue,
         streams::retries,
         streams::dead,

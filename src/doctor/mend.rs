@@ -92,6 +92,15 @@ impl Nats {
         self.edit_stream(name, &flag)
     }
 
+    /// What keeps a stream with a size from dropping what it accepted. One with message schedules has to drop.
+    pub fn refuse_what_is_new(&self, stream: &Value) -> String {
+        let name = rules::text(stream, "name");
+        if stream.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
+            return self.remake_stream(name);
+        }
+        self.edit_stream(name, "--discard=new")
+    }
+
     /// What mends a setting of a consumer that is to take `filter`.
     pub fn consumer_setting(&self, stream: &str, consumer: &str, setting: &str, filter: &str, config: &Config) -> String {
         let flag = match setting {

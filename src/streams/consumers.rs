@@ -6,7 +6,7 @@ use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 
 use super::{
-    Setup, SetupError, code, complain, explain,
+    Setup, SetupError, code, complain, explain, limits,
     rules::{self, LEAST_ACK_WAIT},
     wanted,
 };
@@ -26,7 +26,7 @@ impl Setup<'_> {
                 if !self.config.nats.manage {
                     return Err(no_consumer(stream, consumer, &settings));
                 }
-                self.write_consumer(stream, consumer, settings).await?
+                self.write_consumer(stream, consumer, &settings).await?
             }
             other => other.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream}")))?,
         };
@@ -36,6 +36,9 @@ impl Setup<'_> {
         }
         complain(stream, Some(consumer), rules::consumer(&settings, &wanted.filter, of));
         let settings = self.adapt(stream, consumer, settings).await?;
+        if let Some(crowded) = limits::crowded(&settings, self.config) {
+            tracing::warn!(stream, consumer, "{crowded}");
+        }
         let ack_wait = rules::lease(&settings);
         if ack_wait < LEAST_ACK_WAIT {
             return Err(SetupError::Never(format!(
@@ -67,15 +70,42 @@ impl Setup<'_> {
             tracing::warn!(stream, consumer, "the consumer's ack_wait or max_ack_pending differ from the settings; it is used as found");
             return Ok(found);
         }
-        let updated = self.write_consumer(stream, consumer, wanted).await?;
+        let updated = match self.put_consumer(stream, consumer, &wanted).await {
+            // What it has was granted once, is more than would be granted now, and is never lowered.
+            Err(refused) if limits::lowers(&refused, &wanted, &found) => {
+                tracing::warn!(stream, consumer, reason = %refused, "the consumer is used as found: the account would grant it less room now");
+                return Ok(found);
+            }
+            Err(refused) => self.less_room(stream, consumer, &wanted, refused).await?,
+            Ok(updated) => updated,
+        };
         tracing::info!(stream, consumer, "updated the consumer's ack_wait or max_ack_pending");
         Ok(updated.get("config").cloned().unwrap_or(found))
     }
 
-    async fn write_consumer(&self, stream: &str, consumer: &str, config: Value) -> Result<Value, SetupError> {
-        let question = json!({ "stream_name": stream, "config": config });
-        let answer = self.jetstream.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await;
-        answer.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream} cannot be written")))
+    async fn write_consumer(&self, stream: &str, consumer: &str, wanted: &Value) -> Result<Value, SetupError> {
+        match self.put_consumer(stream, consumer, wanted).await {
+            Ok(written) => Ok(written),
+            Err(refused) => self.less_room(stream, consumer, wanted, refused).await,
+        }
+    }
+
+    /// Writes what was refused with as much room as the account grants, if its room is what it was refused for.
+    async fn less_room(&self, stream: &str, consumer: &str, wanted: &Value, refused: ApiError) -> Result<Value, SetupError> {
+        let written = match limits::granted(&refused, wanted) {
+            Some(smaller) => {
+                tracing::info!(stream, consumer, reason = %refused, "the consumer is written with the room that the account grants");
+                self.put_consumer(stream, consumer, &smaller).await
+            }
+            None => Err(refused),
+        };
+        let what = || format!("consumer {consumer} of stream {stream} cannot be written");
+        written.map_err(|error| self.refused(&error, stream, &what()))
+    }
+
+    async fn put_consumer(&self, stream: &str, consumer: &str, wanted: &Value) -> Result<Value, ApiError> {
+        let question = json!({ "stream_name": stream, "config": wanted });
+        self.jetstream.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await
     }
 
     /// The consumers of the levels: one look, and only what is missing is made.
@@ -87,7 +117,7 @@ impl Setup<'_> {
         if !self.config.nats.manage {
             return missing.next().map_or(Ok(()), |(consumer, settings)| Err(no_consumer(stream, &consumer, &settings)));
         }
-        let made = missing.map(|(consumer, settings)| async move { self.write_consumer(stream, &consumer, settings).await.map(|_| ()) });
+        let made = missing.map(|(consumer, settings)| async move { self.write_consumer(stream, &consumer, &settings).await.map(|_| ()) });
         made.collect::<FuturesUnordered<_>>().try_collect().await
     }
 }

@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 
 use super::rules::{duplicate_window, least_pending, possible_window, text};
 use crate::{
+    advice::Version,
     config::{Config, Deliver, Queue},
     jetstream::nanoseconds,
     levels,
     names::Names,
+    timer,
 };
 
 /// How many deliveries of a consumer may be unacknowledged, over all workers.
@@ -15,10 +17,28 @@ const MAX_ACK_PENDING: u64 = 10_000;
 
 /// The stream of fresh invocations.
 pub fn queue(config: &Config, queue: &Queue) -> Value {
-    json!({
+    let wanted = json!({
         "name": queue.stream, "subjects": [queue.subject()], "retention": "workqueue", "storage": "file",
         "num_replicas": config.nats.stream_replicas,
-    })
+    });
+    sized(wanted, config.nats.stream_max_bytes)
+}
+
+/// A stream with a size, if there is one: full, it refuses what is new, for what is old was accepted.
+fn sized(mut wanted: Value, max_bytes: u64) -> Value {
+    if let Some(settings) = wanted.as_object_mut().filter(|_| max_bytes > 0) {
+        settings.insert("max_bytes".to_owned(), json!(max_bytes));
+        settings.insert("discard".to_owned(), json!("new"));
+    }
+    wanted
+}
+
+/// Whether a stream of retries is to have message schedules: see [`timer::wants_schedules`]. One with a size cannot.
+///
+/// # Errors
+/// Where the operator asks for schedules and the server has none.
+pub fn schedules(config: &Config, server: Version) -> Result<bool, String> {
+    Ok(timer::wants_schedules(config.retry_timer, server)? && config.retries_max_bytes == 0)
 }
 
 /// The stream of parked retries.
@@ -30,7 +50,7 @@ pub fn retries(config: &Config, names: &Names, schedules: bool) -> Value {
     if let Some(settings) = wanted.as_object_mut().filter(|_| schedules) {
         settings.insert("allow_msg_schedules".to_owned(), json!(true));
     }
-    wanted
+    sized(wanted, config.retries_max_bytes)
 }
 
 /// The stream of dead letters.

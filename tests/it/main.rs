@@ -33,6 +33,7 @@ mod found;
 mod gateways;
 mod ghosts;
 mod harness;
+mod hosted;
 mod hostile;
 mod layouts;
 mod levels;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{facts::Seen, finding::Finding},
-    Look, hidden,
+    Look, hidden, hosted,
     streams::absent,
     unknown,
 };
@@ -65,6 +65,10 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
     let mut findings: Vec<_> = rules::consumer(config, filter, stream).into_iter().map(complaint).collect();
     let lease = rules::lease(config);
     for (setting, _) in rules::adaptations(config, look.config) {
+        // Of an account that grants no more, the account's finding tells.
+        if setting == "max_ack_pending" && hosted::has_all(config, look) {
+            continue;
+        }
         let short = setting == "ack_wait" && lease < LEAST_ACK_WAIT && !look.config.nats.manage;
         let means = match setting {
             "ack_wait" if short => "no call could keep its lease, and no worker starts",
@@ -105,13 +109,21 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
     findings
 }
 
+/// Whether retries are parked in levels, or will be when a worker has made their stream.
+pub fn needs_levels(look: &Look<'_>) -> bool {
+    let (setting, version) = (look.config.retry_timer, look.broker.version);
+    let info = look.queue.retries.as_ref().ok().and_then(Option::as_ref).unwrap_or(&Value::Null);
+    // A worker turns on what is wanted and not there.
+    let refuses = rules::text(info.get("config").unwrap_or(&Value::Null), "discard") == "new";
+    let schedules = allows_schedules(info) || (wanted::schedules(look.config, version).unwrap_or(true) && !refuses);
+    !timer::choose(setting, version, schedules).is_ok_and(|(timer, _)| timer == Timer::Schedules)
+}
+
 /// The consumers of the levels, where retries are parked in them.
 pub fn levels(look: &Look<'_>) -> Vec<Finding> {
-    let (names, setting, version) = (&look.queue.names, look.config.retry_timer, look.broker.version);
+    let names = &look.queue.names;
     let Ok(Some(info)) = &look.queue.retries else { return Vec::new() };
-    // A worker turns on what is wanted and not there.
-    let schedules = allows_schedules(info) || timer::wants_schedules(setting, version).unwrap_or(true);
-    if timer::choose(setting, version, schedules).is_ok_and(|(timer, _)| timer == Timer::Schedules) {
+    if !needs_levels(look) {
         return Vec::new();
     }
     let found = match &look.queue.levels {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     super::{facts::Seen, finding::Finding},
-    Look, hidden,
+    Look, hidden, hosted,
 };
 use crate::{
     advice::{
@@ -36,7 +36,7 @@ pub fn queue(look: &Look<'_>) -> Vec<Finding> {
 
 /// The stream of parked retries.
 pub fn retries(look: &Look<'_>) -> Vec<Finding> {
-    let schedules = timer::wants_schedules(look.config.retry_timer, look.broker.version).unwrap_or(false);
+    let schedules = wanted::schedules(look.config, look.broker.version).unwrap_or(false);
     let wanted = wanted::retries(look.config, &look.queue.names, schedules);
     let means = "no retry can be parked, and messages stay where they are,";
     judged(look, &look.queue.retries, &wanted, means, rules::retries, |info| {
@@ -56,6 +56,7 @@ pub fn retries(look: &Look<'_>) -> Vec<Finding> {
                     .mend(look.nats.edit_stream(name, "--discard=old"))
             })
             .collect();
+        findings.extend(fullness(look, info, "no more can be parked: what fails is held back until there is room"));
         findings.extend(stranger(look, info, &look.queue.names.retries_subjects()));
         findings.extend(window(look, info));
         findings
@@ -95,7 +96,12 @@ fn judged(
     let config = info.get("config").unwrap_or(&Value::Null);
     let subject = look.queue.queue.subject();
     let complaint = |Complaint { severity, setting, found, text }| {
-        Finding::new(severity, &what, format!("{setting}: {found}"), text).mend(look.nats.stream_setting(config, setting, subject))
+        let mend = if setting == "max_bytes" && hosted::wants_sizes(look) {
+            look.nats.refuse_what_is_new(config)
+        } else {
+            look.nats.stream_setting(config, setting, subject)
+        };
+        Finding::new(severity, &what, format!("{setting}: {found}"), text).mend(mend)
     };
     let mut findings: Vec<_> = rules(config).into_iter().map(complaint).collect();
     findings.extend(more(info));
@@ -172,12 +178,17 @@ pub fn timer(look: &Look<'_>) -> Vec<Finding> {
         };
         vec![Finding::new(severity, &what, reason, means).mend(mend)]
     };
-    let wants = match timer::wants_schedules(setting, look.broker.version) {
+    let wants = match wanted::schedules(config, look.broker.version) {
         Ok(wants) => wants,
         Err(reason) => return refused(Fail, reason, "retry_timer=auto".to_owned()),
     };
     let (allows, manage) = (allows_schedules(info), config.nats.manage);
-    if wants && !allows {
+    // One that refuses what is new cannot have them, and levels do as well.
+    let refuses = rules::text(info.get("config").unwrap_or(&Value::Null), "discard") == "new";
+    if refuses && !allows && setting == RetryTimer::Schedules {
+        return refused(Fail, "a stream with discard=new cannot have message schedules".to_owned(), "retry_timer=auto".to_owned());
+    }
+    if wants && !allows && !refuses {
         let severity = if setting == RetryTimer::Schedules && !manage { Fail } else { Warn };
         let mend = look.nats.edit_stream(&queue.names.retries, "--allow-schedules");
         return refused(severity, "the stream does not allow message schedules".to_owned(), mend);
