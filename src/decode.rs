@@ -124,14 +124,10 @@ impl Invocation {
         write::write(self)
     }
 
-    /// The first value of a header, whose name matches in any case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        first_value(&self.headers, name)
-    }
-
-    /// The `X-Call-Id` that the caller or the gateway chose, unless it is empty.
+    /// The `X-Call-Id` that the caller or the gateway chose: the first that HTTP allows and that is not empty. Gateways add theirs
+    /// to a caller's empty one, and tell the caller theirs.
     pub fn call_id(&self) -> Option<&str> {
-        self.header("X-Call-Id").filter(|id| !id.is_empty())
+        usable(&self.headers, "X-Call-Id")
     }
 
     /// The path, percent-encoded for a URL, to be put behind the function's name. It begins with a slash or is empty.
@@ -146,14 +142,21 @@ impl Invocation {
     ///
     /// Says in a few words, without quoting the URL, why it is none that a callback can be sent to.
     pub fn callback_url(&self) -> Option<Result<::url::Url, String>> {
-        let original = self.header("X-Callback-Url");
-        self.callback.as_ref().map(|callback| callback.rebuild(original).map_err(str::to_owned))
+        let originals = || values(&self.headers, "X-Callback-Url");
+        self.callback.as_ref().map(|callback| callback.rebuild(originals()).map_err(str::to_owned))
     }
 }
 
-fn first_value<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
-    let mut named = headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
-    named.find_map(|(_, values)| values.first()).map(String::as_str)
+/// The values of a header, whose name matches in any case.
+fn values<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> impl Iterator<Item = &'h str> {
+    let named = headers.iter().filter(move |(header, _)| header.eq_ignore_ascii_case(name));
+    named.flat_map(|(_, values)| values).map(String::as_str)
+}
+
+/// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part of it.
+fn usable<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
+    let allowed = |value: &&str| !value.is_empty() && http::HeaderValue::from_bytes(value.as_bytes()).is_ok();
+    values(headers, name).map(|value| value.trim_matches([' ', '\t'])).find(allowed)
 }
 
 #[cfg(test)]

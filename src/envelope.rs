@@ -2,10 +2,12 @@
 
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use async_nats::{HeaderMap, HeaderValue};
+use async_nats::HeaderMap;
+use ring::digest::{SHA256, digest};
 
 use crate::{
     broker::Arrival,
+    header::{self, printable},
     names::{self, Id, Names},
 };
 
@@ -17,6 +19,8 @@ const VALUE: usize = 256;
 const ERROR: usize = 1024;
 /// The most bytes of other people's headers that are carried on.
 const CARRIED: usize = 4096;
+/// The longest text that says how often an operator sent a message round again; a number is shorter.
+const REDRIVES: usize = 64;
 /// About as much as the headers of what is parked take at most.
 pub const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
 
@@ -37,6 +41,9 @@ pub struct Envelope {
     pub delayed: u32,
     /// Calls in a row that were cut off with their worker.
     pub interruptions: u32,
+    /// How often an operator sent it round again, in the words of whoever wrote that: each is a life of its own, with a dead
+    /// letter of its own.
+    pub redrives: Option<String>,
     /// The row of attempts, the last one included, in which the gateway did not find the function.
     pub not_found: Option<NotFound>,
     /// When it first arrived.
@@ -126,6 +133,7 @@ impl Envelope {
             attempts: 0,
             delayed: 0,
             interruptions: 0,
+            redrives: None,
             not_found: None,
             first_seen: arrival.stored,
             due: None,
@@ -149,7 +157,7 @@ impl Envelope {
     /// The past that headers of ours tell. Where they do not tell its identity, that stays.
     #[must_use]
     pub fn as_told(&self, headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
+        let text = |name: &str| header::said(headers, name);
         let time = |name| text(name).and_then(|value| humantime::parse_rfc3339(value).ok());
         let (origin, id) = text(names::ORIGINAL_ID)
             .and_then(|value| value.rsplit_once(':'))
@@ -168,6 +176,7 @@ impl Envelope {
             attempts,
             delayed: number(text(names::DELAYED)).unwrap_or(attempts),
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
+            redrives: header::values(headers, names::REDRIVES).next().map(redrives),
             // A row longer than the attempts is of an earlier life: what is sent round again begins anew.
             not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
             first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
@@ -231,10 +240,13 @@ impl Envelope {
         Some((parts.next()?, parts.next()?.parse().ok()?))
     }
 
-    /// The headers that say all this. `thin` leaves out what only helps people to look.
+    /// The headers that say all this. `thin` leaves out what only helps people to look, and what is not ours.
     pub fn headers(&self, function: Option<&str>, call_id: Option<&str>, thin: bool) -> HeaderMap {
-        let mut headers = if thin { HeaderMap::new() } else { self.carried.clone() };
-        let mut put = |name: &'static str, value: String| headers.insert(name, HeaderValue::from(value));
+        let mut headers = HeaderMap::new();
+        for (name, values) in self.carried.iter().filter(|(name, _)| !thin || names::is_ours(name.as_ref())) {
+            values.iter().for_each(|value| header::copy(&mut headers, name, value));
+        }
+        let mut put = |name: &'static str, value: String| header::put(&mut headers, name, &value);
         put(names::HOP, self.hop.to_string());
         put(names::ATTEMPTS, self.attempts.to_string());
         put(names::ORIGINAL_ID, format!("{}:{}", self.origin, self.id));
@@ -254,6 +266,9 @@ impl Envelope {
         if self.interruptions > 0 {
             put(names::INTERRUPTIONS, self.interruptions.to_string());
         }
+        if let Some(redrives) = &self.redrives {
+            put(names::REDRIVES, redrives.clone());
+        }
         if let Some(NotFound { attempts, since }) = self.not_found {
             put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));
         }
@@ -262,6 +277,11 @@ impl Envelope {
         }
         if self.encoding == Encoding::Gzip {
             put(names::ENCODING, "gzip".to_owned());
+        }
+        // The last attempt says what a callback reports.
+        let entries = if thin { self.history.len().saturating_sub(1) } else { 0 };
+        if let Some(history) = self.history.get(entries..).filter(|history| !history.is_empty()) {
+            put(names::HISTORY, printable(&history.join(","), HISTORY.1));
         }
         if thin {
             return headers;
@@ -274,9 +294,6 @@ impl Envelope {
         }
         if let Some(error) = &self.last_error {
             put(names::LAST_ERROR, printable(error, ERROR));
-        }
-        if !self.history.is_empty() {
-            put(names::HISTORY, printable(&self.history.join(","), HISTORY.1));
         }
         headers
     }
@@ -298,20 +315,29 @@ fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
     text?.trim().parse().ok()
 }
 
-/// Other people's headers. Never the broker's own.
+/// What tells one life of an invocation from another, fit for an id. No two texts become one: the second life's dead letter
+/// would pass for the first one's, and be dropped.
+fn redrives(text: &str) -> String {
+    if (1..=REDRIVES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return text.to_owned();
+    }
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref().iter().take(REDRIVES / 4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Other people's headers, and first those that another version of this program wrote. Never the broker's own.
 fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
+    let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
     let mut kept = HeaderMap::new();
     let mut bytes = 0;
-    for (name, values) in headers.iter() {
-        let text: &str = name.as_ref();
-        let ours = names::is_ours(text);
-        if names::is_brokers(text) || (ours && (!ours_too || KNOWN.iter().any(|known| known.eq_ignore_ascii_case(text)))) {
-            continue;
-        }
-        for value in values {
-            bytes += text.len() + value.as_str().len() + 4;
-            if bytes <= CARRIED {
-                kept.append(name.clone(), value.clone());
+    for ours in [true, false] {
+        let of_these = |name: &str| names::is_ours(name) == ours && !names::is_brokers(name) && !(ours && (!ours_too || known(name)));
+        for (name, values) in headers.iter().filter(|(name, _)| of_these(name.as_ref())) {
+            for value in values {
+                bytes += AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
+                if bytes <= CARRIED {
+                    header::copy(&mut kept, name, value);
+                }
             }
         }
     }
@@ -319,7 +345,7 @@ fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -333,30 +359,13 @@ const KNOWN: [&str; 18] = [
     names::LAST_ERROR,
     names::HISTORY,
     names::INTERRUPTIONS,
+    names::REDRIVES,
     names::NOT_FOUND,
     names::KIND,
     names::ENCODING,
     names::CAUSE,
     names::FAILED_AT,
 ];
-
-/// A header value of at most `most` bytes: control characters become spaces, what is not ASCII is percent-encoded.
-pub fn printable(text: &str, most: usize) -> String {
-    let mut out = String::new();
-    for character in text.chars() {
-        let mut buffer = [0; 4];
-        let piece = match character {
-            c if c.is_ascii_control() => " ".to_owned(),
-            c if c.is_ascii() => c.to_string(),
-            c => c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect(),
-        };
-        if out.len() + piece.len() > most {
-            break;
-        }
-        out.push_str(&piece);
-    }
-    out.trim().to_owned()
-}
 
 #[cfg(test)]
 mod tests;

@@ -218,7 +218,8 @@ fn headers(call: Call<'_>) -> HeaderMap {
             }
         }
     }
-    if headers.get("x-call-id").is_none_or(HeaderValue::is_empty) {
+    // The function knows the call by the id that its caller was told, whatever else stands before it.
+    if headers.get("x-call-id").is_none_or(|first| first.as_bytes().trim_ascii() != call.call_id.as_bytes()) {
         set(&mut headers, "x-call-id", call.call_id);
     }
     set(&mut headers, "x-retry", &call.retry.to_string());
@@ -233,7 +234,7 @@ fn headers(call: Call<'_>) -> HeaderMap {
 
 /// Sets a header to a value that is known to be one.
 pub fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+    if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         // Only a map of 32,768 names is full.
         drop(headers.try_insert(HeaderName::from_static(name), value));
     }

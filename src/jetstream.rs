@@ -6,12 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_nats::{
-    Client, HeaderMap, Request,
-    client::RequestErrorKind,
-    connection::State,
-    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
-};
+use async_nats::{Client, HeaderMap, Request, client::RequestErrorKind, connection::State};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -22,7 +17,8 @@ use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     clock::BrokerClock,
     connect::Link,
-    names::is_brokers,
+    header::{self, put},
+    names::{EXPECTED_LAST, EXPECTED_STREAM, MESSAGE_ID, is_brokers},
 };
 
 /// How long one question to the broker may take: any API call can hang.
@@ -174,7 +170,7 @@ impl JetStream {
         mut headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Result<Option<u64>, u64>, BrokerError> {
-        headers.insert(NATS_EXPECTED_STREAM, stream);
+        put(&mut headers, EXPECTED_STREAM, stream);
         let answer = self.request(subject, headers, payload).await.map_err(|error| match error {
             Unanswered::NoResponders => BrokerError::Unavailable(format!("no stream takes {subject}")),
             Unanswered::Other(error) => error,
@@ -201,7 +197,7 @@ impl JetStream {
     /// See [`BrokerError`].
     pub async fn deposit(&self, record: &Record) -> Result<bool, BrokerError> {
         let mut headers = record.headers.clone();
-        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
+        put(&mut headers, MESSAGE_ID, &record.id);
         match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
             Ok(duplicate) => Ok(duplicate.is_none()),
             Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
@@ -233,10 +229,10 @@ impl JetStream {
         mut headers: HeaderMap,
         payload: Bytes,
     ) -> Result<bool, BrokerError> {
-        headers.insert("Nats-Scheduler", holder);
-        headers.insert("Nats-Schedule-Next", "purge");
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
-        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", holder);
+        put(&mut headers, "Nats-Scheduler", holder);
+        put(&mut headers, "Nats-Schedule-Next", "purge");
+        put(&mut headers, EXPECTED_LAST, &sequence.to_string());
+        put(&mut headers, "Nats-Expected-Last-Subject-Sequence-Subject", holder);
         Ok(self.store(stream, target, headers, payload).await?.is_ok())
     }
 }
@@ -271,7 +267,7 @@ pub fn own_headers(block: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
         if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !is_brokers(name)) {
-            headers.append(name, value.trim());
+            header::add(&mut headers, name, value.trim());
         }
     }
     headers
@@ -284,8 +280,8 @@ impl Broker for JetStream {
 
     async fn place(&self, record: &Record) -> Result<(), BrokerError> {
         let mut headers = record.headers.clone();
-        headers.insert(NATS_MESSAGE_ID, record.id.as_str());
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        put(&mut headers, MESSAGE_ID, &record.id);
+        put(&mut headers, EXPECTED_LAST, "0");
         match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
             Ok(_) | Err(code::WRONG_LAST_SEQUENCE) => Ok(()),
             Err(code) => Err(BrokerError::Refused(format!("a precondition that was not set (error {code})"))),
@@ -337,13 +333,13 @@ impl Broker for JetStream {
             if level.and_then(|level| level.parse::<u32>().ok()).is_none_or(|level| level < 2) {
                 return Ok(vec![None; ids.len()]);
             }
-            headers.insert("Nats-Expected-Last-Sequence", i64::MAX.to_string());
+            put(&mut headers, "Nats-Expected-Last-Sequence", &i64::MAX.to_string());
         } else {
-            headers.insert("Nats-Expected-Last-Msg-Id", NO_SUCH_ID);
+            put(&mut headers, "Nats-Expected-Last-Msg-Id", NO_SUCH_ID);
         }
         let asked = ids.iter().map(|id| {
             let mut headers = headers.clone();
-            headers.insert(NATS_MESSAGE_ID, id.as_str());
+            put(&mut headers, MESSAGE_ID, id);
             self.store(stream, subject, headers, Bytes::new())
         });
         // An id that is not known is refused, for the precondition's sake.

@@ -20,6 +20,7 @@
 // What is set, and what it is connected to.
 pub mod config;
 pub mod names;
+pub mod header;
 pub mod advice;
 pub mod connect;
 pub mod broker;

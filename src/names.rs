@@ -51,6 +51,13 @@ pub const CAUSE: &str = "Queue-Worker-Cause";
 /// RFC 3339, when it died.
 pub const FAILED_AT: &str = "Queue-Worker-Failed-At";
 
+/// What the broker knows a message by, for as long as it remembers ids.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The stream that has to take a message.
+pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+/// The sequence that the last message on the subject has to have.
+pub const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
+
 /// Whether a header is the broker's own.
 pub fn is_brokers(header: &str) -> bool {
     begins(header, BROKERS)

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use async_nats::{HeaderMap, HeaderValue};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
@@ -16,6 +16,7 @@ use crate::{
     broker::{Arrival, Record},
     decode::{FunctionName, Undecodable},
     envelope::{Encoding, Envelope, Kind, rfc3339},
+    header::{self, size},
     judge::Cause,
     names::{self, Id, Names},
     timer::{Place, Timer},
@@ -134,9 +135,9 @@ impl Parcel {
             Kind::Callback => format!("{}.callback", self.envelope.id),
             Kind::Unknown(_) => message_id(self.envelope.id, self.envelope.hop),
         };
-        match self.envelope.carried.get(names::REDRIVES) {
+        match &self.envelope.redrives {
             None => format!("{id}.dead"),
-            Some(redrives) => format!("{id}.dead.{}", redrives.as_str()),
+            Some(redrives) => format!("{id}.dead.{redrives}"),
         }
     }
 
@@ -187,7 +188,7 @@ impl Parcel {
         let (headers, payload) = self.fit(envelope, &extra, budget)?;
         let mut record = Record { stream: stream.to_owned(), subject: place.subject, id, headers, payload };
         for (name, value) in place.headers {
-            record.headers.insert(name, HeaderValue::from(value));
+            header::put(&mut record.headers, name, &value);
         }
         Ok(record)
     }
@@ -198,7 +199,7 @@ impl Parcel {
             for thin in [false, true] {
                 let mut headers = envelope.headers(self.function_name.as_deref(), self.call_id.as_deref(), thin);
                 for (name, value) in extra {
-                    headers.insert(*name, HeaderValue::from(value.as_str()));
+                    header::put(&mut headers, name, value);
                 }
                 if size(&headers) + payload.len() <= budget {
                     return Ok((headers, payload));
@@ -215,11 +216,6 @@ impl Parcel {
 
 fn message_id(id: Id, hop: u64) -> String {
     format!("{id}.{hop}")
-}
-
-/// The bytes of the headers on the wire.
-fn size(headers: &HeaderMap) -> usize {
-    headers.iter().flat_map(|(name, values)| values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4)).sum()
 }
 
 pub(crate) fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
@@ -276,6 +272,33 @@ mod tests {
         let ids = [&invocation, &invocation.callback(), &unknown].map(Parcel::dead_letter_id);
         assert_eq!(ids, ["7-10.dead", "7-10.callback.dead", "7-10.0.dead"]);
         assert_eq!(invocation.callback().successor_id(), invocation.successor_id());
+    }
+
+    #[test]
+    fn each_life_of_an_invocation_has_a_dead_letter_of_its_own_however_little_room_its_headers_have() {
+        let mut ids = Vec::new();
+        let long = ["x".repeat(5_000), format!("{}y", "x".repeat(4_999))];
+        for redrives in ["1", "2", "two", "1 2", "", "é", "\u{e9}\u{301}", "1.0", "a:b", &long[0], &long[1]] {
+            let mut headers = HeaderMap::new();
+            header::add(&mut headers, "queue-worker-redrives", redrives);
+            header::add(&mut headers, "X-Other", &"x".repeat(4_096));
+            let arrival = Arrival::example(headers, random_base64(MAX_PAYLOAD - 8));
+            // Round and round: what is stored of it tells the same.
+            let mut letters = Vec::new();
+            let mut parked = Parcel::new(&arrival, true);
+            for _ in 0..3 {
+                letters.push(parked.dead_letter_id());
+                let clone = clone_of(&parked, 5).unwrap();
+                parked = Parcel::new(&Arrival::example(clone.headers, clone.payload), true);
+            }
+            assert!(letters.iter().all(|id| *id == letters[0] && id.len() < 100), "{redrives}: {letters:?}");
+            ids.extend(letters.pop());
+        }
+        assert_eq!(ids[..2], ["7-10.dead.1", "7-10.dead.2"]);
+        let number = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!((ids.len(), ids.contains(&"7-10.dead".to_owned())), (number, false));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     delivery::Delivery,
     envelope::Envelope,
+    header,
     judge::Cause,
     lease::LeaseLost,
     metrics::Metrics,
@@ -207,7 +208,7 @@ impl<B: Broker> Settle<B> {
     pub async fn dead_letter(&self, delivery: &Delivery<B>, sequence: u64) -> Result<(Envelope, Option<Cause>), Unsettled> {
         let past = &delivery.parcel.envelope;
         let headers = self.insist(delivery, || self.broker.headers(&self.names.dead, sequence)).await?;
-        let cause = |headers: &HeaderMap| headers.get(names::CAUSE).and_then(|cause| cause.as_str().parse().ok());
+        let cause = |headers: &HeaderMap| header::said(headers, names::CAUSE).and_then(|cause| cause.parse().ok());
         Ok(headers.map_or_else(|| (past.clone(), None), |headers| (past.as_told(&headers), cause(&headers))))
     }
 

@@ -15,6 +15,7 @@ use crate::{
     broker::Record,
     config::RetryTimer,
     envelope::rfc3339,
+    header,
     names::{self, Id, Names},
 };
 
@@ -117,7 +118,7 @@ pub fn due_after(now: SystemTime, wait: Duration) -> SystemTime {
 
 /// When what is parked with these headers is due, if they say so.
 pub fn due_in(headers: &HeaderMap) -> Option<SystemTime> {
-    headers.get(names::DUE).and_then(|due| humantime::parse_rfc3339(due.as_str()).ok())
+    header::said(headers, names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok())
 }
 
 /// How long it has still to wait. Without a due time that can be read it is tried rather than kept.
@@ -136,7 +137,7 @@ pub fn brought_due(names: &Names, subject: &str, sequence: u64, headers: &Header
     let mut kept = HeaderMap::new();
     for (name, values) in headers.iter() {
         if !names::is_brokers(name.as_ref()) {
-            values.iter().for_each(|value| kept.append(name.clone(), value.clone()));
+            values.iter().for_each(|value| header::copy(&mut kept, name, value));
         }
     }
     Some(Record { stream: names.retries.clone(), subject: target, id, headers: kept, payload })
@@ -190,7 +191,7 @@ mod tests {
         let names = Names::new("q", "q");
         let mut headers = HeaderMap::new();
         for (name, value) in [("Nats-Msg-Id", "7-10.1"), ("nats-schedule", "@at x"), ("Queue-Worker-Hop", "1"), ("X", "a"), ("X", "b")] {
-            headers.append(name, value);
+            header::add(&mut headers, name, value);
         }
         let record = brought_due(&names, "q-retries.l3.f.7-10.1", 9, &headers, "payload".into()).unwrap();
         assert_eq!((record.subject.as_str(), record.id.as_str()), ("q-retries.due.f.7-10.1", "7-10.1.due"));
@@ -205,7 +206,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         for (due, expected) in [("1970-01-01T00:01:45.5Z", 5_500), ("1970-01-01T00:01:40Z", 0), ("1970-01-01T00:00:00Z", 0), ("soon", 0)] {
             let mut headers = HeaderMap::new();
-            headers.insert(names::DUE, due);
+            header::put(&mut headers, names::DUE, due);
             assert_eq!(remaining(&headers, now), Duration::from_millis(expected), "{due}");
         }
         assert_eq!(remaining(&HeaderMap::new(), now), Duration::ZERO);

@@ -349,8 +349,7 @@ impl Whose {
 /// Notes the invocation's call id, or one made of its identity: the same over all retries.
 fn identify<B>(delivery: &mut Delivery<B>, invocation: &Invocation) {
     let envelope = &delivery.parcel.envelope;
-    let sendable = |id: &&str| http::HeaderValue::from_bytes(id.as_bytes()).is_ok();
-    let call_id = invocation.call_id().filter(sendable).map_or_else(
+    let call_id = invocation.call_id().map_or_else(
         || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes()).to_string(),
         str::to_owned,
     );

@@ -15,6 +15,7 @@ use queue_worker::{
     config,
     decode::decode,
     envelope::Envelope,
+    header,
     invoke::{Answer, Call},
     judge::Outcome,
     metrics,
@@ -101,6 +102,7 @@ fn the_rules_of_retrying_are_pure() {
         "envelope",
         "parcel",
         "names",
+        "header",
         "timer",
         "orphans/tally",
         "trace/parent",
@@ -147,7 +149,7 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
         "Body":"aGlkZGVu","Annotations":{"hidden":"hidden"},"CallbackUrl":{"Scheme":"http","Host":"h","Path":"/hidden","RawQuery":"hidden"}}"#;
     let invocation = decode(message).unwrap();
     let mut headers = async_nats::HeaderMap::new();
-    headers.append("Authorization", "hidden");
+    header::put(&mut headers, "Authorization", "hidden");
     let (subject, stream, payload) = ("q".to_owned(), "q".to_owned(), Bytes::from_static(b"hidden"));
     let record =
         Record { stream: stream.clone(), subject: subject.clone(), id: "1".to_owned(), headers: headers.clone(), payload: payload.clone() };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use queue_worker::{broker::Arrival, envelope::Envelope, parcel::Parcel};
 
 /// What headers with all the trimmings may take, and those that are always there.
-const MOST: (usize, usize) = (10_240, 2_048);
+const MOST: (usize, usize) = (10_240, 8_192);
 
 /// Whatever headers tell, what is written of it is small, is read again as it was written, and can go on.
 pub fn check(data: &[u8]) {

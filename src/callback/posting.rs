@@ -165,10 +165,7 @@ fn headers(ending: Ending<'_>) -> HeaderMap {
         headers.remove(name);
     }
     headers.remove("x-call-id");
-    if let Ok(id) = HeaderValue::from_bytes(ending.call_id.as_bytes()) {
-        // Only a map of 32,768 names is full.
-        drop(headers.try_insert("x-call-id", id));
-    }
+    set(&mut headers, "x-call-id", ending.call_id);
     set(&mut headers, "x-function-name", ending.invocation.function.as_str());
     set(&mut headers, "x-function-status", &ending.status.to_string());
     set(&mut headers, "x-duration-seconds", &format!("{:.6}", ending.took.as_secs_f64()));

@@ -14,7 +14,7 @@ use serde_json::error::Category;
 use super::{
     FunctionName, Invocation, Undecodable,
     fields::{Body, Callback, Headers, Texts, lower_case_key, skip, value},
-    first_value,
+    usable,
 };
 
 /// What a message says, before any of it is checked.
@@ -36,7 +36,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn call_id(&self) -> Option<String> {
-        first_value(&self.headers.0, "X-Call-Id").filter(|id| !id.is_empty()).map(str::to_owned)
+        usable(&self.headers.0, "X-Call-Id").map(str::to_owned)
     }
 
     pub(super) fn into_invocation(self, function: FunctionName) -> Invocation {

@@ -18,6 +18,10 @@ fn decoded(message: &str) -> Invocation {
     decode(message.as_bytes()).unwrap_or_else(|error| panic!("{error}: {message}"))
 }
 
+fn first<'i>(invocation: &'i Invocation, name: &str) -> Option<&'i str> {
+    values(&invocation.headers, name).next()
+}
+
 #[test]
 fn every_captured_message_is_read_and_written_back_as_it_was() {
     for message in CAPTURED {
@@ -40,7 +44,7 @@ fn a_captured_message_has_all_that_the_caller_sent() {
     assert_eq!(invocation.query, "x=1&y=%2F");
     assert_eq!(&invocation.body[..], br#"{"a":1}"#);
     assert_eq!(invocation.call_id(), Some("187949a7-075a-40d4-bb22-740966194126"));
-    assert_eq!(invocation.header("x-dup"), Some("1"));
+    assert_eq!(first(&invocation, "x-dup"), Some("1"));
     let names: Vec<&str> = invocation.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["Accept", "Content-Length", "Content-Type", "User-Agent", "X-Call-Id", "X-Callback-Url", "X-Dup", "X-Start-Time"]);
     assert_eq!(invocation.headers[6].1, ["1", "2"]);
@@ -83,8 +87,8 @@ fn absent_null_and_empty_are_the_same() {
     check(r#""CallbackUrl":{"Scheme":"","User":null,"Host":null,"OmitHost":false,"ForceQuery":null}"#);
     let lists = [r#"null"#, r#"[]"#].map(|list| decoded(&format!(r#"{{"Header":{{"A":{list}}},"Function":"echo"}}"#)));
     assert_eq!(lists[0], lists[1]);
-    assert_eq!(lists[0].header("A"), None);
-    assert_eq!(decoded(r#"{"Header":{"A":[null]},"Function":"echo"}"#).header("A"), Some(""));
+    assert_eq!(first(&lists[0], "A"), None);
+    assert_eq!(first(&decoded(r#"{"Header":{"A":[null]},"Function":"echo"}"#), "A"), Some(""));
     assert_eq!(decoded(r#"{"Labels":{"a":null},"Function":"echo"}"#).labels["a"], "");
 }
 
@@ -145,9 +149,34 @@ fn a_path_is_encoded_again() {
 #[test]
 fn headers_are_found_in_any_case_and_an_empty_call_id_is_none() {
     let invocation = decoded(r#"{"Header":{"X-Empty":[],"x-empty":["late"],"X-CALL-ID":[""]},"Function":"echo"}"#);
-    assert_eq!(invocation.header("X-EMPTY"), Some("late"));
-    assert_eq!((invocation.header("X-Call-Id"), invocation.call_id()), (Some(""), None));
-    assert_eq!(invocation.header("X-Other"), None);
+    assert_eq!(first(&invocation, "X-EMPTY"), Some("late"));
+    assert_eq!((first(&invocation, "X-Call-Id"), invocation.call_id()), (Some(""), None));
+    assert_eq!(first(&invocation, "X-Other"), None);
+}
+
+#[test]
+fn the_call_id_is_the_first_that_can_be_sent_and_says_something() {
+    let check = |lists: &str, expected| {
+        assert_eq!(decoded(&format!(r#"{{"Header":{{{lists}}},"Function":"f"}}"#)).call_id(), expected, "{lists}");
+    };
+    check(r#""X-Call-Id":["","of-the-gateway"]"#, Some("of-the-gateway"));
+    check(r#""X-Call-Id":[" \t","of-the-gateway","later"]"#, Some("of-the-gateway"));
+    check(r#""X-Call-Id":["a\nb","\u0000","of-the-gateway"]"#, Some("of-the-gateway"));
+    check(r#""X-Call-Id":[],"x-call-id":[null,"of-the-gateway"]"#, Some("of-the-gateway"));
+    check(r#""X-Call-Id":["mine","of-the-gateway"]"#, Some("mine"));
+    check(r#""X-Call-Id":[" mine "]"#, Some("mine"));
+    check(r#""X-Call-Id":[""," ","\r\n"]"#, None);
+    let undecodable = decode(br#"{"Header":{"X-Call-Id":["","of-the-gateway"]},"Function":"a b"}"#).unwrap_err();
+    assert_eq!(undecodable.call_id.as_deref(), Some("of-the-gateway"));
+}
+
+#[test]
+fn the_callbacks_login_is_that_of_whichever_header_names_its_place() {
+    let callback = r#""CallbackUrl":{"Scheme":"http","User":{},"Host":"h","Path":"/p"}"#;
+    for list in [r#""","http://u:p@h/p""#, r#"" ","http://x:y@elsewhere/p","http://u:p@h/p""#] {
+        let invocation = decoded(&format!(r#"{{"Header":{{"X-Callback-Url":[{list}]}},{callback},"Function":"f"}}"#));
+        assert_eq!(invocation.callback_url().unwrap().unwrap().as_str(), "http://u:p@h/p", "{list}");
+    }
 }
 
 #[test]

@@ -50,9 +50,9 @@ fn user<S: Serializer>(present: &bool, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 impl CallbackUrl {
-    /// Puts the URL together again. `original` is the text that it was parsed from: if it is there and is the same place,
-    /// it gives the user and password back.
-    pub(super) fn rebuild(&self, original: Option<&str>) -> Result<Url, &'static str> {
+    /// Puts the URL together again. It was parsed from one of the `originals`: the first that is the same place gives the user
+    /// and password back.
+    pub(super) fn rebuild<'o>(&self, mut originals: impl Iterator<Item = &'o str>) -> Result<Url, &'static str> {
         if !["http", "https"].iter().any(|scheme| self.scheme.eq_ignore_ascii_case(scheme)) {
             return Err("the callback URL is neither http nor https");
         }
@@ -70,7 +70,7 @@ impl CallbackUrl {
         url.set_fragment((!fragment.is_empty()).then_some(fragment));
         if self.user {
             // Without the original the user stays unknown, and no made-up one is sent.
-            if let Some(original) = original.and_then(|text| Url::parse(text).ok()).filter(|original| same_place(original, &url)) {
+            if let Some(original) = originals.find_map(|text| Url::parse(text).ok().filter(|original| same_place(original, &url))) {
                 // These fail only for URLs that cannot have a user, and http ones with a host can.
                 let _ = url.set_username(original.username());
                 let _ = url.set_password(original.password());
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_fields_make_the_url_again() {
-        let check = |callback: CallbackUrl, expected| assert_eq!(callback.rebuild(None).unwrap().as_str(), expected);
+        let check = |callback: CallbackUrl, expected| assert_eq!(callback.rebuild(std::iter::empty()).unwrap().as_str(), expected);
         check(parts("http", "host", ""), "http://host/");
         check(parts("https", "host:8443", "/a/b c?d#e%"), "https://host:8443/a/b%20c%3Fd%23e%25");
         check(parts("HTTP", "Host:80", "/"), "http://host/");
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_no_callback_can_be_sent_to_is_refused_without_being_quoted() {
         let check = |callback: CallbackUrl| {
-            let why = callback.rebuild(None).unwrap_err();
+            let why = callback.rebuild(std::iter::empty()).unwrap_err();
             assert!(why.starts_with("the callback URL "), "{why}");
         };
         for scheme in ["", "ftp", "file", "javascript", "http:", "httpx"] {
@@ -146,7 +146,7 @@ mod tests {
     fn user_and_password_are_recovered_from_the_original_text() {
         let check = |original: &str, expected| {
             let callback = CallbackUrl { user: true, raw_query: "z=1".into(), ..parts("http", "host:9000", "/a|b") };
-            assert_eq!(callback.rebuild(Some(original)).unwrap().as_str(), expected, "{original}");
+            assert_eq!(callback.rebuild(["", original].into_iter()).unwrap().as_str(), expected, "{original}");
         };
         check("http://u:p@host:9000/a|b?z=1", "http://u:p@host:9000/a%7Cb?z=1");
         check("http://u@HOST:9000/a%7cb", "http://u@host:9000/a%7Cb?z=1");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_user_that_the_fields_do_not_have_is_not_taken_from_the_original() {
-        let url = parts("http", "host", "/").rebuild(Some("http://u:p@host/")).unwrap();
+        let url = parts("http", "host", "/").rebuild(["http://u:p@host/"].into_iter()).unwrap();
         assert_eq!(url.as_str(), "http://host/");
     }
 }

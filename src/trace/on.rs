@@ -11,7 +11,7 @@ use opentelemetry::trace::{SpanContext, SpanKind};
 use url::Url;
 
 use super::{Fate, export::Pipeline, parent, span::Span};
-use crate::{callback::Refused, config, decode::Invocation, envelope::Kind, judge::Outcome, parcel::Parcel};
+use crate::{callback::Refused, config, decode::Invocation, envelope::Kind, header, judge::Outcome, parcel::Parcel};
 
 /// Makes the traces of a process. Its default makes none, and costs nothing. The clones share what waits to be exported.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +137,7 @@ impl Trace {
     pub fn carry(&self, headers: &mut async_nats::HeaderMap) {
         if let Some(open) = &self.0 {
             for (name, value) in parent::written(&open.parent) {
-                headers.insert(name, value);
+                header::put(headers, name, &value);
             }
         }
     }

@@ -16,12 +16,14 @@ use crate::names::Id;
 pub const TRACEPARENT: &str = "traceparent";
 /// The header in which systems of tracing keep what they want.
 pub const TRACESTATE: &str = "tracestate";
+/// The most bytes of it that are passed on: as many as the standard asks for. It goes into messages with every callback.
+const STATE: usize = 512;
 
 /// What the two headers say.
 #[derive(Default)]
 struct Carrier {
     parents: Vec<String>,
-    state: Option<String>,
+    state: String,
 }
 
 impl Extractor for Carrier {
@@ -29,7 +31,7 @@ impl Extractor for Carrier {
         match (key, self.parents.as_slice()) {
             // Of two nobody knows which is meant.
             (TRACEPARENT, [one]) => Some(one),
-            (TRACESTATE, _) => self.state.as_deref(),
+            (TRACESTATE, _) => Some(&self.state),
             _ => None,
         }
     }
@@ -43,15 +45,29 @@ impl Extractor for Carrier {
 pub fn told<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<SpanContext> {
     let mut carrier = Carrier::default();
     for (name, value) in headers {
-        if name.eq_ignore_ascii_case(TRACEPARENT) {
+        if name.eq_ignore_ascii_case(TRACEPARENT) && !value.trim().is_empty() {
             carrier.parents.push(value.to_owned());
         } else if name.eq_ignore_ascii_case(TRACESTATE) {
-            carrier.state = Some(carrier.state.map_or_else(|| value.to_owned(), |before| format!("{before},{value}")));
+            add_state(&mut carrier.state, value);
         }
     }
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
     let told = context.span().span_context().clone();
     told.is_valid().then_some(told)
+}
+
+/// Adds the members of a list that can stand in a header and for which there is room. The parser lets through whatever has no
+/// comma in it.
+fn add_state(state: &mut String, list: &str) {
+    let members = list.split(',').map(|member| member.trim_matches([' ', '\t']));
+    for member in members.filter(|member| !member.is_empty() && !member.contains(|c: char| !matches!(c, ' '..='~'))) {
+        let comma = if state.is_empty() { "" } else { "," };
+        if state.len() + comma.len() + member.len() > STATE {
+            return;
+        }
+        state.push_str(comma);
+        state.push_str(member);
+    }
 }
 
 /// The root of the trace of an invocation whose caller has none: of its identity, so that it is the same for every worker and
@@ -95,6 +111,21 @@ mod tests {
         check(&[("tracestate", "a=1"), ("traceparent", PARENT), ("tracestate", "b=2")], &[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")]);
         // A damaged state is no reason to leave the trace.
         check(&[("traceparent", PARENT), ("tracestate", "nonsense")], &[(TRACEPARENT, PARENT)]);
+        check(&[("traceparent", ""), ("traceparent", PARENT), ("traceparent", " ")], &[(TRACEPARENT, PARENT)]);
+    }
+
+    #[test]
+    fn of_a_state_only_what_can_stand_in_a_header_is_written() {
+        let check = |state: &str, expected: &str| {
+            let told = told([(TRACEPARENT, PARENT), (TRACESTATE, state)].into_iter()).unwrap();
+            let written = written(&told).nth(1).map(|(_, state)| state).unwrap_or_default();
+            assert_eq!(written, expected, "{state:?}");
+        };
+        for hostile in ["a=1\nNats-Rollup: all", "a=1\r\n", "a=\u{85}", "a=\u{2028}", "a=é", "a=\0", "a=\u{7f}"] {
+            check(&format!("x=1,{hostile},y=2"), "x=1,y=2");
+        }
+        let long = (0..9).map(|n| format!("k{n}={}", "v".repeat(97))).collect::<Vec<_>>().join(",");
+        check(&long, &long[..504]);
     }
 
     #[test]

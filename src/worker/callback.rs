@@ -14,7 +14,6 @@ use crate::{
     gate::NotNow,
     invoke::Gateway,
     judge::{Cause, Outcome},
-    names,
     settle::Unsettled,
     telemetry,
     trace::Fate,
@@ -230,9 +229,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
 fn webhook_id<B>(delivery: &Delivery<B>) -> String {
     let envelope = &delivery.parcel.envelope;
     let id = format!("{}:{}", envelope.origin, envelope.id);
-    match envelope.carried.get(names::REDRIVES) {
+    match &envelope.redrives {
         None => id,
-        Some(redrives) => format!("{id}:{}", redrives.as_str()),
+        Some(redrives) => format!("{id}:{redrives}"),
     }
 }
 

@@ -125,6 +125,26 @@ async fn headers_about_the_callers_connection_stay_behind_and_the_callers_own_pa
 }
 
 #[tokio::test]
+async fn the_call_id_is_the_one_that_the_gateway_told_the_caller_everywhere() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::status(400)).await;
+    let receiver = Gateway::start(|_| Answer::ok()).await;
+    let worker = Worker::of(&nats, &gateway).start().await;
+    for (nth, empty) in ["", " ", "\t", "a\r\nb"].into_iter().enumerate() {
+        let id = format!("told-{nth}");
+        // The caller's own comes first, and the gateway adds its id to it.
+        nats.publish(&Invocation::of("f").call_id(empty).call_id(&id).callback(&receiver.url())).await;
+        let call = receiver.await_ended(nth + 1).await.remove(nth);
+        assert_eq!(call.id(), id);
+        assert_eq!(gateway.calls()[nth].request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-call-id")).count(), 1);
+        assert_eq!(gateway.calls()[nth].id(), id);
+        let dead = nats.dead_letters(nth as u64 + 1).await;
+        assert_eq!(dead[nth].expect("Queue-Worker-Call-Id"), id);
+        worker.await_log(&["Dead letter", &id]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_path_and_a_query_cannot_break_the_request_line() {
     let call = call_of(Invocation::of("f").path("/ä?b#c%2F d").field("QueryString", "a=b%20c&d=/?".into())).await;
     assert_eq!(call.target(), "/function/f/%C3%A4%3Fb%23c%252F%20d?a=b%20c&d=/?");

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use async_nats::HeaderMap;
 use serde_json::json;
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, Worker, eventually};
+use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker, eventually};
 
 #[tokio::test]
 async fn a_dead_letter_tells_the_whole_story_and_keeps_the_payload() {
@@ -49,6 +49,31 @@ async fn a_dead_letter_tells_the_whole_story_and_keeps_the_payload() {
         assert_eq!(parts[..2], [&*(n + 1).to_string(), "500"], "{history}");
         assert!(parts[2].parse::<u64>().is_ok() && !parts[3].is_empty(), "{history}");
     }
+}
+
+#[tokio::test]
+async fn each_time_that_a_dead_letter_is_sent_round_again_it_dies_a_death_of_its_own() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::status(400)).await;
+    let _worker = Worker::of(&nats, &gateway).start().await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    for redrives in 1..4 {
+        let dead = nats.dead_letters(redrives).await.pop().unwrap();
+        let mut headers = dead.headers.clone();
+        headers.insert("Queue-Worker-Redrives", redrives.to_string());
+        // More than is carried on.
+        (0..20).for_each(|n| headers.insert(format!("X-Note-{n}"), "n".repeat(1_000)));
+        // As somebody would by hand: the broker's own headers go, the rest stays.
+        let headers = headers.iter().filter(|(name, _)| !name.to_string().starts_with("Nats-"));
+        let headers = headers.map(|(name, values)| (name.clone(), values[0].clone())).collect();
+        nats.publish_raw(&format!("{RETRIES}.due.f.again.{redrives}"), headers, dead.payload).await;
+    }
+    let dead = nats.dead_letters(4).await;
+    let ends: Vec<_> = dead.iter().map(|dead| dead.expect("Nats-Msg-Id").split_once(".dead").unwrap().1).collect();
+    assert_eq!(ends, ["", ".1", ".2", ".3"]);
+    assert_eq!(dead[3].expect("Queue-Worker-Redrives"), "3");
+    nats.await_counts([0, 0, 4]).await;
+    assert_eq!(gateway.count(), 4);
 }
 
 #[tokio::test]

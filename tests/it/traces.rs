@@ -146,6 +146,25 @@ async fn the_last_span_of_a_dead_letter_says_why() {
 }
 
 #[tokio::test]
+async fn a_state_of_the_callers_that_no_header_can_hold_keeps_nothing_from_its_end() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::status(400)).await;
+    let receiver = Gateway::start(|call| Answer::status(if call.nth < 2 { 500 } else { 200 })).await;
+    let collector = Collector::start().await;
+    let worker = collector.of(Worker::of(&nats, &gateway)).set("initial_retry_wait", "10ms").start().await;
+    for (n, state) in
+        ["a=1,b=2\n", "a=1,b=\r\nNats-Rollup: all", "a=1,\u{85}=\u{2028}", &format!("a=1,{}", "b=1,".repeat(9_000))].iter().enumerate()
+    {
+        let call = Invocation::of("f").call_id(&n.to_string()).header("traceparent", &caller("01")).header("tracestate", state);
+        nats.publish(&call.callback(&receiver.url())).await;
+    }
+    let posts = receiver.await_ended(8).await;
+    nats.await_counts([0, 0, 4]).await;
+    assert!(posts.iter().all(|call| call.header("tracestate").is_some_and(|state| state.starts_with("a=1") && state.len() <= 512)));
+    assert_eq!(worker.log_with("Panic"), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_the_caller_does_not_trace_is_not_traced_and_the_function_is_told() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth < 2 { 500 } else { 200 })).await;

@@ -5,7 +5,14 @@
 //!   `SIM_STRIKE=<plan>:<strike>` runs one alone, with its story.
 //! * `bites`: bugs that were planted are found, each by the invariant that is there for it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "all of this is a test, and may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "all of this is a test, and may fail"
+)]
 
 // The world.
 mod stored;

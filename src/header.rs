@@ -1,0 +1,70 @@
+//! Writes and reads the headers of NATS messages. Nothing else in the program writes one.
+//!
+//! Callers, functions and operators choose much of the text in them, and the client of NATS panics on a line break in a
+//! value. A message that makes its worker panic is never done, so the client's own ways to set a header are
+//! refused by clippy (`.clippy.toml`).
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "what is written here is checked here")]
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+
+/// Sets a header, in place of all that have its name. Control characters of the value become spaces.
+pub fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    headers.insert(name, HeaderValue::from(one_line(value)));
+}
+
+/// Adds a header that another message had.
+pub fn copy(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    headers.append(name.clone(), value.clone());
+}
+
+/// Adds a header that was read somewhere, unless it cannot be one.
+pub fn add(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+        headers.append(name, value);
+    }
+}
+
+/// The first value of a header that says something. Its name matches in any case: people write headers by hand, too.
+pub fn said<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    values(headers, name).map(str::trim).find(|value| !value.is_empty())
+}
+
+/// All values of a header, whose name matches in any case.
+pub fn values<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
+    let named = headers.iter().filter(move |(other, _)| AsRef::<str>::as_ref(*other).eq_ignore_ascii_case(name));
+    named.flat_map(|(_, values)| values.iter().map(HeaderValue::as_str))
+}
+
+/// The bytes of the headers on the wire.
+pub fn size(headers: &HeaderMap) -> usize {
+    let bytes = |(name, values): (&HeaderName, &Vec<HeaderValue>)| -> usize {
+        let name: &str = name.as_ref();
+        values.iter().map(|value| name.len() + value.as_str().len() + 4).sum()
+    };
+    headers.iter().map(bytes).sum()
+}
+
+fn one_line(value: &str) -> String {
+    value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A text as a header's value of at most `most` bytes: control characters become spaces, what is not ASCII is percent-encoded.
+pub fn printable(text: &str, most: usize) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        let mut buffer = [0; 4];
+        let piece = match character {
+            c if c.is_ascii_control() => " ".to_owned(),
+            c if c.is_ascii() => c.to_string(),
+            c => c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        };
+        if out.len() + piece.len() > most {
+            break;
+        }
+        out.push_str(&piece);
+    }
+    out.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests;
