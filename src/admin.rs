@@ -255,14 +255,29 @@ mod tests {
     #[tokio::test]
     async fn nothing_else_is_served() {
         let admin = admin().await;
-        for path in ["/", "/metric", "/metrics/", "/healthz/x", "/debug/pprof/"] {
+        for path in ["/", "//", "/metric", "/healthz/x", "/healthz/../metrics", "/HEALTHZ", "/debug/pprof/", "/?/healthz"] {
             admin.check(&format!("GET {path}"), "404", "").await;
             admin.check(&format!("POST {path}"), "404", "").await;
         }
         for path in ["/metrics", "/healthz", "/readyz"] {
             admin.check(&format!("POST {path}"), "405", "").await;
             admin.check(&format!("DELETE {path}"), "405", "").await;
+            admin.check(&format!("OPTIONS {path}"), "405", "").await;
+            assert!(admin.ask(&format!("PUT {path}/")).await.contains("\r\nallow: GET,HEAD\r\n"), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_page_is_found_however_its_path_is_written() {
+        let admin = admin().await;
+        for path in ["/healthz", "/healthz/", "//healthz", "/healthz//", "/healthz?x=1", "/healthz/?x=/y/", "http://worker/healthz/"] {
+            admin.check(&format!("GET {path}"), "200", "ok").await;
+            admin.check(&format!("HEAD {path}"), "200", "").await;
+        }
+        admin.check("GET /readyz/", "503", "not connected to NATS").await;
+        admin.check("HEAD /readyz/", "503", "").await;
+        assert!(admin.ask("GET //metrics/").await.contains("\nqueue_worker_ready 0\n"));
+        assert!(admin.ask("HEAD /metrics/").await.ends_with("\r\n\r\n"));
     }
 
     #[tokio::test]

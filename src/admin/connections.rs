@@ -5,8 +5,14 @@
 
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    http::{Request, Uri, uri::PathAndQuery},
+};
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -62,7 +68,9 @@ pub(super) async fn serve(listener: TcpListener, pages: Router, until: Cancellat
 async fn converse(stream: TcpStream, pages: Router, until: CancellationToken) -> Result<(), hyper::Error> {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(HEAD);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages)));
+    let pages = TowerToHyperService::new(pages);
+    let service = service_fn(|request| pages.call(plain(request)));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = &mut connection => return ended,
         () = sleep(AGE) => {}
@@ -70,4 +78,18 @@ async fn converse(stream: TcpStream, pages: Router, until: CancellationToken) ->
     }
     connection.as_mut().graceful_shutdown();
     timeout(PATIENCE, connection).await.unwrap_or(Ok(()))
+}
+
+/// The same request without slashes that say nothing: `//healthz/` is `/healthz`. Probes are written by hand.
+fn plain<B>(mut request: Request<B>) -> Request<B> {
+    let uri = request.uri();
+    let path: String = uri.path().split('/').filter(|segment| !segment.is_empty()).map(|segment| format!("/{segment}")).collect();
+    if path != uri.path() && uri.path().starts_with('/') {
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let target = if path.is_empty() { "/" } else { &path };
+        if let Ok(plain) = format!("{target}{query}").parse::<PathAndQuery>() {
+            *request.uri_mut() = Uri::from(plain);
+        }
+    }
+    request
 }

@@ -84,14 +84,14 @@ impl Fields<'_> {
     fn text(&mut self, name: &str, value: &str) {
         let value = &*shortened(value);
         match self.encoding {
-            Encoding::Json => self.plain(name, serde_json::Value::from(value)),
-            // A caller's text must not begin a line of its own or move a terminal's cursor, hence the escapes.
+            // A caller's text must not begin a line of its own, move a terminal's cursor or turn the line's direction, in whatever
+            // shows or splits the log: hence the escapes.
+            Encoding::Json => {
+                self.plain(name, escaped(&serde_json::Value::from(value).to_string(), |c| format!("\\u{:04x}", u32::from(c))))
+            }
             Encoding::Console if name != "message" && is_word(value) => self.plain(name, value),
             Encoding::Console if name != "message" => self.plain(name, format_args!("{value:?}")),
-            Encoding::Console if value.contains(char::is_control) => {
-                self.add(format_args!(" {}", value.escape_debug()));
-            }
-            Encoding::Console => self.add(format_args!(" {value}")),
+            Encoding::Console => self.add(format_args!(" {}", escaped(value, |c| c.escape_debug().to_string()))),
         }
     }
 
@@ -140,6 +140,19 @@ impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.text(field.name(), &format!("{value:?}"));
     }
+}
+
+/// Whether a character does something to the text around it instead of being seen: controls, separators of lines, and what
+/// turns the direction of writing (Unicode's `Bidi_Control`).
+fn is_unruly(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(is_unruly) {
+        return text.into();
+    }
+    text.chars().map(|c| if is_unruly(c) { escape(c) } else { c.to_string() }).collect::<String>().into()
 }
 
 fn shortened(value: &str) -> Cow<'_, str> {
@@ -215,6 +228,24 @@ pub(super) mod tests {
             r#"{"level":"warn","message":"two\nlines","callId":"a\n2025 error \u001b[2J \"x\"","empty":""}
 "#,
         );
+    }
+
+    #[test]
+    fn no_character_of_a_caller_s_does_anything_to_a_line() {
+        let unruly: Vec<char> = (char::MIN..=char::MAX).filter(|c| is_unruly(*c)).collect();
+        assert_eq!(unruly.len(), 65 + 3 + 7 + 4 + 1);
+        for c in unruly {
+            let text = format!("a{c}b");
+            let log = || tracing::warn!(callId = text.as_str(), shown = ?text, "{text}");
+            let console = logged(Encoding::Console, log);
+            let line = logged(Encoding::Json, log);
+            for line in [&console, &line] {
+                assert!(!line.trim_end_matches('\n').contains(is_unruly), "{line:?}");
+            }
+            // Machines read what the caller wrote.
+            let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((json["callId"].as_str(), json["message"].as_str()), (Some(&*text), Some(&*text)));
+        }
     }
 
     #[test]
