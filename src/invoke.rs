@@ -6,6 +6,7 @@
 mod client;
 mod trust;
 mod turns;
+mod why;
 
 use std::{
     fmt,
@@ -25,6 +26,7 @@ use url::Url;
 pub(crate) use self::client::like_it;
 use self::client::{CONNECTION_AGE, Connector, HttpClient};
 pub use self::trust::{Trust, Untrustworthy};
+pub use self::why::root;
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
@@ -272,13 +274,4 @@ async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<
     let reply = Reply::new(parts.status, &parts.headers, &kept);
     kept.truncate(keep);
     Ok((reply, parts.headers, kept.freeze(), seen > keep))
-}
-
-/// The innermost reason: the layers above it only say that a request went wrong.
-pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -26,7 +26,7 @@ use crate::{
     settle::Settle,
     streams::{self, Ready, SetupError},
     trace::Tracer,
-    worker::{Parts, Worker},
+    worker::{News, Parts, Worker},
 };
 
 /// How long a server without JetStream is believed to be still starting.
@@ -172,6 +172,7 @@ impl<'a> Service<'a> {
             callbacks: callbacks.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),
+            news: News::default(),
             tracer: tracer.clone(),
             name: worker.clone(),
             cut: running.cut.clone(),

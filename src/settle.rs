@@ -102,12 +102,16 @@ impl<B: Broker> Settle<B> {
         self.store(delivery, &record).await?;
         delivery.trace.ends(Fate::Dead(cause));
         let envelope = &parcel.envelope;
+        let status = envelope.last_status.as_deref().unwrap_or_default();
+        // A status that was answered is all there is to say, and what came before an interruption did not end the call.
+        let said = |error: &&str| cause != Cause::Interrupted && (status.is_empty() || !error.ends_with(&format!(" answered {status}")));
         telemetry::dead_letter(
             parcel.call_id.as_deref().unwrap_or_default(),
             parcel.function_name.as_deref().unwrap_or_default(),
             envelope.attempts,
             cause.as_str(),
-            envelope.last_status.as_deref().unwrap_or_default(),
+            status,
+            envelope.last_error.as_deref().filter(said),
         );
         self.metrics.dead_lettered(parcel.function_name.as_deref(), cause.as_str());
         Ok(())

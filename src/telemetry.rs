@@ -15,7 +15,7 @@ use tracing::{Value, error, info, warn};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config;
+use crate::{config, judge::Outcome};
 use buffer::Buffer;
 use line::Line;
 
@@ -89,26 +89,47 @@ pub fn invoke(call_id: &str, function: &str, delivery: u32, bytes: usize, url: &
     info!(callId = call_id, function, delivery, bytes, url, "Invoke");
 }
 
-/// A call ended. `status` is its HTTP status, or a word when there was none: `timeout`, `unreachable`, `broken`.
-pub fn invoked(call_id: &str, function: &str, delivery: u32, status: &str, duration: Duration) {
-    let duration = duration.as_secs_f64();
-    with(status, |status| {
-        info!(callId = call_id, function, delivery, status, duration, "Invoked");
+/// A call ended. Its status is HTTP's, or a word when there was none: `timeout`, `unreachable`, `broken`. One that is `news`
+/// stands out.
+pub fn invoked(call_id: &str, function: &str, delivery: u32, outcome: &Outcome, duration: Duration, news: bool) {
+    let (duration, reason) = (duration.as_secs_f64(), outcome.reason());
+    with(&outcome.history(), |status| match news {
+        true => warn!(callId = call_id, function, delivery, status, duration, reason, "Invoked"),
+        false => info!(callId = call_id, function, delivery, status, duration, reason, "Invoked"),
     });
 }
 
-/// A callback was posted. `status` is that of its answer, or a word when there was none; `url` is [`loggable`].
-pub fn posted_result(call_id: &str, function: &str, url: &str, status: &str) {
-    with(status, |status| {
-        info!(callId = call_id, function, url, status, "Posted result");
+/// A callback was posted, and its answer has this status, or there was none. `url` is [`loggable`]. One that is `news` stands
+/// out.
+pub fn posted_result(call_id: &str, function: &str, url: &str, outcome: &Outcome, news: bool) {
+    let reason = outcome.reason();
+    with(&outcome.history(), |status| match news {
+        true => warn!(callId = call_id, function, url, status, reason, "Posted result"),
+        false => info!(callId = call_id, function, url, status, reason, "Posted result"),
     });
 }
 
-/// A callback failed and another try is parked, due in `wait` (logged in seconds), which is `at` this RFC 3339 time.
-pub fn callback_scheduled(call_id: &str, function: &str, delivery: u32, max_attempts: u32, wait: Duration, at: &str, status: &str) {
-    let wait = wait.as_secs_f64();
-    with(status, |status| {
-        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, "Callback retry scheduled");
+/// What comes after a failure: another try is parked.
+#[derive(Debug, Clone, Copy)]
+pub struct Next<'a> {
+    /// The number of the try that failed, from 1.
+    pub delivery: u32,
+    /// How many there are at most.
+    pub max_attempts: u32,
+    /// How long until the next one; logged in seconds.
+    pub wait: Duration,
+    /// When that is, in RFC 3339.
+    pub at: &'a str,
+    /// How the try came out.
+    pub outcome: &'a Outcome,
+}
+
+/// A callback failed and another try is parked.
+pub fn callback_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
+    let Next { delivery, max_attempts, wait, at, outcome } = *next;
+    let (wait, reason) = (wait.as_secs_f64(), outcome.reason());
+    with(&outcome.history(), |status| {
+        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, reason, "Callback retry scheduled");
     });
 }
 
@@ -117,20 +138,21 @@ pub fn callback_refused(call_id: &str, function: &str, url: &str, reason: &str) 
     warn!(callId = call_id, function, url, reason, "Callback refused");
 }
 
-/// An attempt failed and another is parked, due in `wait` (logged in seconds), which is `at` this RFC 3339 time.
-pub fn retry_scheduled(call_id: &str, function: &str, delivery: u32, max_attempts: u32, wait: Duration, at: &str, status: &str) {
-    let wait = wait.as_secs_f64();
-    with(status, |status| {
-        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, "Retry scheduled");
+/// An attempt failed and another is parked.
+pub fn retry_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
+    let Next { delivery, max_attempts, wait, at, outcome } = *next;
+    let (wait, reason) = (wait.as_secs_f64(), outcome.reason());
+    with(&outcome.history(), |status| {
+        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, reason, "Retry scheduled");
     });
 }
 
 /// An invocation ended without success. What is not known (a message that cannot be decoded has no call id, no function
-/// and no status) is an empty string, and its field is left out.
-pub fn dead_letter(call_id: &str, function: &str, attempts: u32, cause: &str, status: &str) {
+/// and no status) is an empty string, and its field is left out. `reason` is what the status does not say.
+pub fn dead_letter(call_id: &str, function: &str, attempts: u32, cause: &str, status: &str, reason: Option<&str>) {
     let known = |text| Some(text).filter(|text: &&str| !text.is_empty());
     with(status, |status| {
-        error!(callId = known(call_id), function = known(function), attempts, cause, status, "Dead letter");
+        error!(callId = known(call_id), function = known(function), attempts, cause, status, reason, "Dead letter");
     });
 }
 
@@ -167,13 +189,21 @@ pub fn loggable(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Encoding;
+    use crate::{config::Encoding, judge::Reply};
 
     /// What `log` writes as JSON, less its time.
     fn check(log: impl FnOnce(), expected: &str) {
         let line = line::tests::logged(Encoding::Json, log);
         let (_, fields) = line.split_once(',').unwrap();
         assert_eq!(fields.trim_end_matches("}\n"), expected);
+    }
+
+    fn status(status: u16) -> Outcome {
+        Outcome::Replied(Reply { status, ..Reply::default() })
+    }
+
+    fn next(max_attempts: u32, outcome: &Outcome) -> Next<'_> {
+        Next { delivery: 1, max_attempts, wait: Duration::from_secs(10), at: "2026-01-01T00:00:10Z", outcome }
     }
 
     #[test]
@@ -183,33 +213,44 @@ mod tests {
             r#""level":"info","message":"Invoke","callId":"c","function":"echo","delivery":1,"bytes":5,"url":"http://gateway:8080/function/echo""#,
         );
         check(
-            || invoked("c", "echo", 1, "200", Duration::from_millis(1500)),
+            || invoked("c", "echo", 1, &status(200), Duration::from_millis(1500), false),
             r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":1,"status":200,"duration":1.5"#,
         );
         check(
-            || invoked("c", "echo", 2, "timeout", Duration::from_secs(60)),
-            r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":2,"status":"timeout","duration":60.0"#,
+            || invoked("c", "echo", 2, &Outcome::Unreachable("TLS: unknown issuer".into()), Duration::from_secs(60), false),
+            r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":2,"status":"unreachable","duration":60.0,"reason":"TLS: unknown issuer""#,
         );
         check(
-            || posted_result("c", "echo", "http://example.com/", "202"),
+            || posted_result("c", "echo", "http://example.com/", &status(202), false),
             r#""level":"info","message":"Posted result","callId":"c","function":"echo","url":"http://example.com/","status":202"#,
         );
     }
 
     #[test]
-    fn failures_are_logged_with_what_comes_next() {
-        let wait = Duration::from_secs(10);
+    fn what_is_news_stands_out() {
         check(
-            || retry_scheduled("c", "echo", 1, 10, wait, "2026-01-01T00:00:10Z", "429"),
+            || invoked("c", "echo", 1, &status(500), Duration::from_secs(1), true),
+            r#""level":"warn","message":"Invoked","callId":"c","function":"echo","delivery":1,"status":500,"duration":1.0"#,
+        );
+        check(
+            || posted_result("c", "echo", "http://h/", &Outcome::TimedOut, true),
+            r#""level":"warn","message":"Posted result","callId":"c","function":"echo","url":"http://h/","status":"timeout","reason":"no answer in time""#,
+        );
+    }
+
+    #[test]
+    fn failures_are_logged_with_what_comes_next() {
+        check(
+            || retry_scheduled("c", "echo", &next(10, &status(429))),
             r#""level":"warn","message":"Retry scheduled","callId":"c","function":"echo","delivery":1,"maxAttempts":10,"wait":10.0,"at":"2026-01-01T00:00:10Z","status":429"#,
         );
         check(
-            || dead_letter("c", "echo", 10, "exhausted", "503"),
+            || dead_letter("c", "echo", 10, "exhausted", "503", None),
             r#""level":"error","message":"Dead letter","callId":"c","function":"echo","attempts":10,"cause":"exhausted","status":503"#,
         );
         check(
-            || dead_letter("", "", 0, "undecodable", ""),
-            r#""level":"error","message":"Dead letter","attempts":0,"cause":"undecodable""#,
+            || dead_letter("", "", 0, "undecodable", "", Some("the message is cut off")),
+            r#""level":"error","message":"Dead letter","attempts":0,"cause":"undecodable","reason":"the message is cut off""#,
         );
     }
 
@@ -223,8 +264,8 @@ mod tests {
     #[test]
     fn callbacks_that_fail_are_told_from_calls() {
         check(
-            || callback_scheduled("c", "echo", 1, 5, Duration::from_secs(10), "2026-01-01T00:00:10Z", "timeout"),
-            r#""level":"warn","message":"Callback retry scheduled","callId":"c","function":"echo","delivery":1,"maxAttempts":5,"wait":10.0,"at":"2026-01-01T00:00:10Z","status":"timeout""#,
+            || callback_scheduled("c", "echo", &next(5, &Outcome::TimedOut)),
+            r#""level":"warn","message":"Callback retry scheduled","callId":"c","function":"echo","delivery":1,"maxAttempts":5,"wait":10.0,"at":"2026-01-01T00:00:10Z","status":"timeout","reason":"no answer in time""#,
         );
         check(
             || callback_refused("c", "echo", "http://10.0.0.1/", "its address is private"),

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod callback;
+mod news;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use attempt::Tried;
+pub use news::News;
 
 use crate::{
     broker::Broker,
@@ -51,6 +53,8 @@ pub struct Parts<B, G> {
     pub gate: Gate,
     /// Where things are counted.
     pub metrics: Metrics,
+    /// Tells which failures are news.
+    pub news: News,
     /// Makes traces.
     pub tracer: Tracer,
     /// This worker's name in histories.
@@ -229,15 +233,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             Ok(due) => {
                 delivery.trace.ends(Fate::Parked);
                 let at = humantime::format_rfc3339_millis(due).to_string();
-                telemetry::retry_scheduled(
-                    case.call_id,
-                    function,
-                    next.attempts,
-                    case.policy.max_attempts,
-                    wait,
-                    &at,
-                    &answer.outcome.history(),
-                );
+                let (made, most) = (next.attempts, case.policy.max_attempts);
+                let said = telemetry::Next { delivery: made, max_attempts: most, wait, at: &at, outcome: &answer.outcome };
+                telemetry::retry_scheduled(case.call_id, function, &said);
                 parts.metrics.retried(function, reason);
                 parts.settle.acknowledge(delivery).await
             }

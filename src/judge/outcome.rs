@@ -73,14 +73,32 @@ impl Outcome {
         self.reply().map(|reply| reply.status)
     }
 
+    /// Whether it is what the caller asked for.
+    pub fn is_success(&self) -> bool {
+        matches!(self.status(), Some(200..=299))
+    }
+
     /// Why the attempt failed, for people who look: a few words, no body and no URL. `None` after a success.
     pub fn error(&self) -> Option<String> {
         match self {
-            Self::Replied(reply) if (200..300).contains(&reply.status) => None,
-            Self::Replied(reply) => Some(format!("the function answered {}", reply.status)),
+            Self::Replied(reply) if !self.is_success() => {
+                Some(self.reason().map_or_else(|| format!("the function answered {}", reply.status), str::to_owned))
+            }
+            Self::Replied(_) => None,
             Self::TimedOut => Some("no answer in time".to_owned()),
             Self::Unreachable(why) => Some(format!("unreachable: {why}")),
             Self::Broken(why) => Some(format!("broken connection: {why}")),
+        }
+    }
+
+    /// What is known of a failure beside its status, or the word in place of one: a few words, no body and no URL.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::TimedOut => Some("no answer in time"),
+            Self::Unreachable(why) | Self::Broken(why) => Some(why),
+            Self::Replied(_) if self.is_success() => None,
+            Self::Replied(reply) if reply.is_gateway_not_found() => Some("the gateway does not find the function, or cannot ask for it"),
+            Self::Replied(reply) => reply.internal.then_some("the platform answered, not the function"),
         }
     }
 
@@ -141,6 +159,21 @@ mod tests {
         check(Outcome::TimedOut, "timeout", "timeout", 504);
         check(Outcome::Unreachable("connection refused".into()), "unreachable", "unreachable", 503);
         check(Outcome::Broken("connection reset".into()), "broken", "broken", 503);
+    }
+
+    #[test]
+    fn a_reason_says_what_the_status_does_not() {
+        let check = |outcome: Outcome, reason: Option<&str>| assert_eq!(outcome.reason(), reason, "{outcome:?}");
+        check(Outcome::TimedOut, Some("no answer in time"));
+        check(Outcome::Unreachable("connection refused".into()), Some("connection refused"));
+        check(Outcome::Broken("connection reset".into()), Some("connection reset"));
+        let reply = Reply { status: 500, ..Reply::default() };
+        check(Outcome::Replied(reply.clone()), None);
+        check(Outcome::Replied(Reply { internal: true, ..reply.clone() }), Some("the platform answered, not the function"));
+        check(Outcome::Replied(Reply { status: 200, internal: true, ..reply.clone() }), None);
+        let not_found = Outcome::Replied(Reply { status: 404, not_found_text: true, ..reply });
+        check(not_found.clone(), Some("the gateway does not find the function, or cannot ask for it"));
+        assert_eq!(not_found.error().as_deref(), not_found.reason());
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             let outcome = &answer.outcome;
             span.ends(outcome);
             parts.metrics.attempt(function, outcome.label(), answer.took);
-            telemetry::invoked(case.call_id, function, attempt, &outcome.history(), answer.took);
+            telemetry::invoked(case.call_id, function, attempt, outcome, answer.took, parts.news.of_call(function, outcome));
             envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
             let now = self.broker().now();
             envelope.note_found(!outcome.is_gateway_not_found(), now);

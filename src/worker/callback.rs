@@ -139,7 +139,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         };
         span.ends(&outcome);
         let status = outcome.history();
-        telemetry::posted_result(&call_id, &function, &url, &status);
+        telemetry::posted_result(&call_id, &function, &url, &outcome, parts.news.of_post(&function, &outcome));
         envelope.record(outcome.status(), &status, error(&outcome), began.elapsed(), &parts.name);
         let (policy, _) = parts.policy.for_annotations(&posting.annotations);
         let (attempts, most) = (envelope.attempts, parts.callbacks.attempts);
@@ -158,7 +158,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 delivery.trace.ends(Fate::Parked);
                 if let Some(due) = self.park_callback(delivery, posting, wait).await? {
                     let at = humantime::format_rfc3339_millis(due).to_string();
-                    telemetry::callback_scheduled(&call_id, &function, attempts, most, wait, &at, &status);
+                    let next = telemetry::Next { delivery: attempts, max_attempts: most, wait, at: &at, outcome: &outcome };
+                    telemetry::callback_scheduled(&call_id, &function, &next);
                     parts.metrics.callback("retried");
                 }
                 Ok(())

@@ -48,6 +48,7 @@ mod pace;
 mod pages;
 mod producers;
 mod queues;
+mod reasons;
 mod redelivery;
 mod rights;
 mod secrets;

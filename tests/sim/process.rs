@@ -17,7 +17,7 @@ use queue_worker::{
     settle::Settle,
     timer::Timer,
     trace::Tracer,
-    worker::{Parts, Worker},
+    worker::{News, Parts, Worker},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -118,6 +118,7 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
         lookup: Lookup::Off,
         callbacks: Callbacks { post: Arc::new(line.clone()), attempts: plan.callback_attempts, max_body: 0 },
         gate: gate.clone(),
+        news: News::default(),
         tracer: Tracer::default(),
         metrics: metrics.clone(),
         name: format!("w{}", line.worker),
