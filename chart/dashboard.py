@@ -86,6 +86,10 @@ ROWS = [
             "Stored, but neither pending nor parked nor in a worker's hands. QueueWorkerOrphans looks at this."),
         ("Overdue retries", "short", "lines", [("max by (queue_name) (queue_worker_overdue_holders{QUEUE})", "{{queue_name}}")],
             "Parked, and a minute or more past their due time. QueueWorkerRetriesOverdue looks at this."),
+        ("Unsettled", "short", "lines", [("sum by (queue_name) (queue_worker_unsettled{QUEUE})", "{{queue_name}}")],
+            "They wait in workers for NATS, most of them to be settled. QueueWorkerUnsettled looks at this."),
+        ("Oldest unsettled", "s", "lines", [("max by (queue_name) (queue_worker_unsettled_oldest_seconds{QUEUE})", "{{queue_name}}")],
+            "How long NATS has not done what the oldest of them needs. The workers' logs say why."),
     ]),
     ("Dead letters", [
         ("Dead letters by cause", "short", "bars", [

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Exposition;
+use crate::{metrics::Exposition, standby::Standby};
 
 /// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are better than none.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
@@ -40,13 +40,20 @@ struct State {
     queues: Vec<(String, Result<(), String>)>,
     /// Why NATS Streaming clients are not served, where they are to be.
     bridge: Result<(), String>,
+    /// What waits for the broker, of each queue.
+    standbys: Vec<Standby>,
 }
 
 impl Readiness {
     /// Nothing is ready: neither the connection nor these queues.
     pub fn of(queues: impl IntoIterator<Item = String>) -> Self {
         let queues = queues.into_iter().map(|queue| (queue, Err("starting".to_owned()))).collect();
-        Self(Arc::new(Mutex::new(State { draining: false, connected: false, queues, bridge: Ok(()) })))
+        Self(Arc::new(Mutex::new(State { draining: false, connected: false, queues, bridge: Ok(()), standbys: Vec::new() })))
+    }
+
+    /// A queue that takes no more messages until what stands by is settled is not ready meanwhile.
+    pub fn watch(&self, standby: Standby) {
+        self.state().standbys.push(standby);
     }
 
     /// A queue is ready, or not for this reason, which everybody may read.
@@ -88,6 +95,7 @@ impl Readiness {
         if let Some(reason) = unready {
             return Err(reason);
         }
+        state.standbys.iter().try_for_each(Standby::ready)?;
         state.bridge.as_ref().map_err(|reason| format!("NATS Streaming: {reason}")).copied()
     }
 

@@ -41,6 +41,8 @@ pub struct Bound {
     pub max_batch: usize,
     /// How long one request may wait.
     pub max_expires: Duration,
+    /// How many of its messages may be unacknowledged, over all workers.
+    pub max_ack_pending: usize,
 }
 
 /// A consumer of the broker's.

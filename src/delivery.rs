@@ -9,6 +9,7 @@ use crate::{
     envelope::Kind,
     lease::Lease,
     parcel::Parcel,
+    permits::Seat,
     trace::Trace,
 };
 
@@ -31,6 +32,10 @@ pub struct Delivery<B> {
     pub parcel: Parcel,
     /// For how long it is this worker's alone.
     pub lease: Arc<Lease<B>>,
+    /// Its permit, which it gives back while it waits for the broker.
+    pub seat: Arc<Seat>,
+    /// The bytes that it takes while it waits: what was read from the payload, the payload itself, and the answer.
+    pub bytes: usize,
     /// Where its acknowledgement goes.
     pub reply: String,
     /// Its part in its invocation's trace.
@@ -46,6 +51,8 @@ impl<B: Broker> Delivery<B> {
         Self {
             parcel: Parcel::new(&arrival, parked),
             lease: Arc::new(Lease::new(broker, &arrival)),
+            seat: Arc::default(),
+            bytes: 2 * arrival.payload.len(),
             reply: arrival.reply,
             trace: Trace::default(),
             delivered: arrival.delivered,

@@ -17,6 +17,7 @@ use crate::{
     metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     names::Names,
     orphans::{Orphans, is_work_queue},
+    standby::Standby,
 };
 
 /// How many pages of subjects are asked for at most; the broker puts 100,000 on one.
@@ -41,6 +42,8 @@ pub struct Gauge {
     pub dead_letters: bool,
     /// The queue's metrics.
     pub metrics: Metrics,
+    /// What waits for the broker.
+    pub standby: Standby,
     /// What lies there for nobody.
     pub orphans: Arc<tokio::sync::Mutex<Orphans>>,
 }
@@ -61,6 +64,7 @@ impl Gauges {
 
 impl Gauge {
     async fn refresh(&self) {
+        self.metrics.set_unsettled_oldest(self.standby.oldest());
         // Whoever stops waiting for the answers shows none.
         self.metrics.set_oldest_pending(None);
         self.metrics.set_orphaned(None);

@@ -146,6 +146,7 @@ fn consumer(jetstream: &JetStream, names: &Names, k: u32) -> Consumer {
         ack_wait: ACK_WAIT,
         max_batch: usize::MAX,
         max_expires: Duration::MAX,
+        max_ack_pending: usize::MAX,
     };
     Consumer::new(jetstream, bound)
 }

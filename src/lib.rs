@@ -44,6 +44,7 @@ pub mod timer;
 pub mod parcel;
 pub mod lease;
 pub mod delivery;
+pub mod standby;
 pub mod worker;
 pub mod decode;
 pub mod lookup;

@@ -274,6 +274,16 @@ impl Metrics {
         show(&self.queue.overdue, holders);
     }
 
+    /// So many messages wait for the broker.
+    pub fn set_unsettled(&self, messages: usize) {
+        self.queue.unsettled.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// The oldest of them has waited for so long.
+    pub fn set_unsettled_oldest(&self, waited: Duration) {
+        self.queue.unsettled_oldest.set(waited.as_secs_f64());
+    }
+
     /// The functions that pending messages are shown of.
     fn shown_as_pending(&self) -> impl Iterator<Item = String> + use<> {
         let series = self.queue.pending.collect().into_iter().flat_map(|mut family| family.take_metric());

@@ -2,9 +2,16 @@
 //! neither fresh nor due work starves the other: while several lanes have work, none holds more than its share, and a
 //! freed permit goes to the waiting lane that holds the fewest, the longest-unserved first.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod seat;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::oneshot;
+
+pub use seat::Seat;
 
 /// The permits of one process.
 #[derive(Debug, Clone)]
@@ -25,6 +32,14 @@ struct LaneState {
     hungry: bool,
     last_served: u64,
     waiter: Option<oneshot::Sender<Permit>>,
+    /// Deliveries that gave their permits back and want them again. They are served first: they came first.
+    returning: VecDeque<oneshot::Sender<Permit>>,
+}
+
+impl LaneState {
+    fn waits(&self) -> bool {
+        self.waiter.is_some() || !self.returning.is_empty()
+    }
 }
 
 /// One consumer's side of the permits. A lane waits for one permit at a time.
@@ -63,11 +78,29 @@ impl Permits {
     /// Hands free permits to the lanes that wait for one.
     fn serve(&self, state: &mut State) {
         while let Some(index) = state.next_served() {
-            let Some(waiter) = state.lanes.get_mut(index).and_then(|lane| lane.waiter.take()) else { return };
+            let lane = state.lanes.get_mut(index);
+            let Some(waiter) = lane.and_then(|lane| lane.returning.pop_front().or_else(|| lane.waiter.take())) else { return };
             if let Err(unwanted) = waiter.send(state.grant(self, index)) {
                 // Its drop would take the lock that is held here.
                 std::mem::forget(unwanted);
                 state.take_back(index);
+            }
+        }
+    }
+
+    /// Waits for a permit of this lane, beside the lane's own waiting. Dropping the future gives up the place.
+    async fn again(&self, index: usize) -> Permit {
+        loop {
+            let (sender, granted) = oneshot::channel();
+            {
+                let mut state = self.state();
+                if let Some(lane) = state.lanes.get_mut(index) {
+                    lane.returning.push_back(sender);
+                }
+                self.serve(&mut state);
+            }
+            if let Ok(permit) = granted.await {
+                return permit;
             }
         }
     }
@@ -76,14 +109,14 @@ impl Permits {
 impl State {
     /// Whether the lane may have one more while the others have work too.
     fn allows(&self, index: usize) -> bool {
-        let wants = |lane: &LaneState| lane.hungry || lane.waiter.is_some();
+        let wants = |lane: &LaneState| lane.hungry || lane.waits();
         let hungry = self.lanes.iter().enumerate().filter(|(i, lane)| *i == index || wants(lane)).count();
         let share = self.limit.div_ceil(hungry.max(1));
         self.free > 0 && self.lanes.get(index).is_some_and(|lane| lane.held < share)
     }
 
     fn next_served(&self) -> Option<usize> {
-        let waiting = self.lanes.iter().enumerate().filter(|(index, lane)| lane.waiter.is_some() && self.allows(*index));
+        let waiting = self.lanes.iter().enumerate().filter(|(index, lane)| lane.waits() && self.allows(*index));
         waiting.min_by_key(|(_, lane)| (lane.held, lane.last_served)).map(|(index, _)| index)
     }
 

@@ -10,7 +10,7 @@
 //!
 //! So a lane always listens, no lane hoards permits while it has nothing to do, and at most one delivery a lane waits.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,7 +19,7 @@ use crate::{
     delivery::Delivery,
     invoke::Gateway,
     pause::Pause,
-    permits::{Lane, Permit},
+    permits::{Lane, Permit, Seat},
     worker::Worker,
 };
 
@@ -74,6 +74,11 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
     /// One request and what comes of it; returns whether more is known to wait.
     async fn round(&mut self, hungry: bool) -> Result<bool, BrokerError> {
         let stop = self.stop.clone();
+        if self.worker.standby().ready().is_err() {
+            // It leaves the permits to others meanwhile.
+            self.lane.set_hungry(false);
+            let _ = stop.run_until_cancelled(self.worker.standby().room()).await;
+        }
         let mut permits = Vec::new();
         if hungry {
             let Some(first) = stop.run_until_cancelled(self.lane.acquire()).await else { return Ok(false) };
@@ -120,12 +125,10 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         Delivery::new(self.worker.broker(), arrival, self.parked)
     }
 
-    fn start(&self, delivery: Delivery<B>, permit: Permit) {
+    fn start(&self, mut delivery: Delivery<B>, permit: Permit) {
         let worker = self.worker.clone();
-        self.tasks.spawn(async move {
-            worker.process(delivery).await;
-            drop(permit);
-        });
+        delivery.seat = Arc::new(Seat::new(permit));
+        self.tasks.spawn(async move { worker.process(delivery).await });
     }
 
     fn release(&self, delivery: Delivery<B>) {

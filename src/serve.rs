@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Readiness, listen::listen},
     callback::{Callbacks, HttpPost, SecretsError},
-    config::Config,
+    config::{Config, Queue},
     connect::{ConnectError, Connection, Link, connect},
     depth::Gauges,
     drain::{Running, Told},
@@ -21,6 +21,7 @@ use crate::{
     permits::Permits,
     service::{Service, Shared},
     stan::{Bridge, Channel},
+    standby::Standby,
     trace::Tracer,
 };
 
@@ -68,6 +69,9 @@ pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
     let trust = Trust::read(config.gateway_ca_file.as_deref())?;
     let listener = listen(config.listen_addr).map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()));
+    let of_queue = |(queue, metrics): (&Queue, &Metrics)| Standby::new(&queue.name, metrics.clone(), config.queues.len());
+    let standbys: Vec<_> = config.queues.iter().zip(&metrics).map(of_queue).collect();
+    standbys.iter().cloned().for_each(|standby| readiness.watch(standby));
     let gauges = Gauges::default();
     let over = CancellationToken::new();
     let refresh = {
@@ -76,7 +80,8 @@ pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
     };
     let pages = tokio::spawn(admin::serve(listener, exposition.clone(), readiness.clone(), refresh, over.clone()));
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
-    let served = Process { exposition, metrics, callbacks, trust, readiness, gauges, tracer: tracer.clone() }.run(config, told).await;
+    let process = Process { exposition, metrics, standbys, callbacks, trust, readiness, gauges, tracer: tracer.clone() };
+    let served = process.run(config, told).await;
     tracer.finish().await;
     over.cancel();
     let _ = pages.await;
@@ -87,6 +92,8 @@ struct Process {
     exposition: Exposition,
     /// Of each queue, in the order of the settings.
     metrics: Vec<Metrics>,
+    /// Likewise.
+    standbys: Vec<Standby>,
     callbacks: Callbacks,
     trust: Trust,
     readiness: Readiness,
@@ -123,8 +130,9 @@ impl Process {
 
     /// Serves until told to stop, then drains.
     async fn work(&self, shared: &Shared, link: watch::Receiver<Link>, told: &Told) -> Result<(), Fatal> {
-        let services = shared.config.queues.iter().zip(&self.metrics);
-        let services: Vec<_> = services.map(|(queue, metrics)| Service::new(shared, queue, metrics.clone())).collect();
+        let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys);
+        let services: Vec<_> =
+            queues.map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone())).collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::run).collect();
         tokio::select! {
             () = told.times(1) => {}

@@ -24,6 +24,7 @@ use crate::{
     permits::Permits,
     pull::Pull,
     settle::Settle,
+    standby::Standby,
     streams::{self, Ready, SetupError},
     trace::Tracer,
     worker::{News, Parts, Worker},
@@ -72,12 +73,13 @@ pub struct Service<'a> {
     queue: &'a Queue,
     names: Names,
     metrics: Metrics,
+    standby: Standby,
 }
 
 impl<'a> Service<'a> {
-    /// The service of `queue`, which counts in `metrics`.
-    pub fn new(shared: &'a Shared, queue: &'a Queue, metrics: Metrics) -> Self {
-        Self { shared, queue, names: Names::new(&queue.name, &queue.stream), metrics }
+    /// The service of `queue`, which counts in `metrics`; what waits for the broker stands by in `standby`.
+    pub fn new(shared: &'a Shared, queue: &'a Queue, metrics: Metrics, standby: Standby) -> Self {
+        Self { shared, queue, names: Names::new(&queue.name, &queue.stream), metrics, standby }
     }
 
     /// Serves until dropped; the lanes and calls that it started run on, until they are drained. Returns only when the queue
@@ -128,6 +130,7 @@ impl<'a> Service<'a> {
     fn pull(&self, ready: &Ready) {
         let Shared { config, jetstream, permits, gauges, running, .. } = self.shared;
         let worker = self.worker(ready);
+        self.standby.leave_room(ready.fresh.max_ack_pending.min(ready.due.max_ack_pending));
         let consumers = [(ready.fresh.clone(), false), (ready.due.clone(), true)];
         for (lane, (bound, parked)) in permits.lanes(consumers.len()).into_iter().zip(consumers) {
             let source = Consumer::new(jetstream, bound);
@@ -142,6 +145,7 @@ impl<'a> Service<'a> {
             functions: self.queue.subjects_carry_function().then(|| self.queue.filter_subject.clone()),
             dead_letters: config.dead_letters.enabled,
             metrics: self.metrics.clone(),
+            standby: self.standby.clone(),
             orphans: Arc::default(),
         });
         tracing::info!(
@@ -165,6 +169,7 @@ impl<'a> Service<'a> {
                 confirm_acks: config.confirm_acks,
                 dead_letters: config.dead_letters.enabled,
                 metrics: self.metrics.clone(),
+                standby: self.standby.clone(),
             },
             gateway: gateway.clone(),
             policy: config.retry.clone(),

@@ -16,11 +16,13 @@ use crate::{
     names::{self, Names},
     parcel::TooLarge,
     pause::Pause,
+    standby::{MOMENT, Standby},
     telemetry,
     timer::{Timer, due_after},
     trace::Fate,
 };
 use async_nats::HeaderMap;
+use tokio::time::timeout;
 
 /// The pause before a broker that did not answer is asked again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -60,6 +62,8 @@ pub struct Settle<B> {
     pub dead_letters: bool,
     /// Where things are counted.
     pub metrics: Metrics,
+    /// What waits for the broker.
+    pub standby: Standby,
 }
 
 impl<B: Broker> Settle<B> {
@@ -221,13 +225,26 @@ impl<B: Broker> Settle<B> {
     }
 
     /// Asks until there is an answer: a known outcome is what has to become durable, and until then the function is not
-    /// called again. The lease is looked at before each try, so that a stale holder writes nothing.
-    async fn insist<T, F>(&self, delivery: &Delivery<B>, mut ask: impl FnMut() -> F) -> Result<T, Unsettled>
+    /// called again. What is not answered in a moment gives its permit back and waits on.
+    async fn insist<T, F>(&self, delivery: &Delivery<B>, ask: impl FnMut() -> F) -> Result<T, Unsettled>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
+    {
+        let mut answered = std::pin::pin!(self.answered(delivery, ask));
+        if let Ok(answer) = timeout(MOMENT, &mut answered).await {
+            return answer;
+        }
+        let _place = self.standby.enter(delivery.bytes);
+        delivery.seat.leave();
+        answered.await
+    }
+
+    /// The answer, however often it takes to ask. The lease is looked at before each try, so that a stale holder writes nothing.
+    async fn answered<T, F>(&self, delivery: &Delivery<B>, mut ask: impl FnMut() -> F) -> Result<T, Unsettled>
     where
         F: Future<Output = Result<T, BrokerError>>,
     {
         let mut pause = Pause::new(PAUSE);
-        let mut said = false;
         loop {
             if !delivery.lease.holds() {
                 return Err(LeaseLost.into());
@@ -235,14 +252,10 @@ impl<B: Broker> Settle<B> {
             match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(BrokerError::TooLarge) => return Err(TooLarge.into()),
-                Err(error) => {
-                    if !said {
-                        said = true;
-                        tracing::warn!(callId = delivery.parcel.call_id.as_deref().unwrap_or_default(), reason = %error, "the broker did not take it; asking again while the lease lasts");
-                    }
-                }
+                Err(error) => self.standby.refused(&error),
             }
             pause.rest().await;
+            self.standby.stand_apart().await;
         }
     }
 }

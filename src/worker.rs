@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     policy::RetryPolicy,
     settle::{Settle, Successor, Unsettled},
+    standby::Standby,
     telemetry,
     trace::{Fate, Tracer},
 };
@@ -86,6 +87,11 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The broker.
     pub fn broker(&self) -> &B {
         &self.0.settle.broker
+    }
+
+    /// What waits for the broker.
+    pub fn standby(&self) -> &Standby {
+        &self.0.settle.standby
     }
 
     /// Processes a delivery under its lease.
@@ -194,10 +200,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if case.policy.max_message_age.is_some_and(|most| self.age(&delivery) > most) {
             return self.end(delivery, &case, Some(Cause::Expired), None).await;
         }
-        let _pass = match parts.gate.pass(delivery.is_suspect()).await {
-            Ok(pass) => pass,
+        match parts.gate.pass(delivery.is_suspect()).await {
+            Ok(pass) => delivery.seat.keep(pass),
             Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
-        };
+        }
         match self.attempt(&mut delivery, &case).await {
             Tried::Completed(answer) => self.end(delivery, &case, None, Some(&answer)).await,
             Tried::Dead(cause, answer) => self.end(delivery, &case, Some(cause), Some(&answer)).await,

@@ -3,7 +3,7 @@
 //! Those that OpenFaaS's workers have too keep their names, because its autoscaler and dashboards read them.
 
 use prometheus::{
-    Error, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
 /// Seconds of one call.
@@ -76,6 +76,10 @@ families! {
         "queue_worker_orphaned_messages", "Messages that are stored and that nobody will be given: neither pending, nor awaiting an ack, nor parked.";
     overdue: IntGaugeVec [],
         "queue_worker_overdue_holders", "Parked retries that were found a minute or more past their due time; of very many, not all are looked at.";
+    unsettled: IntGauge [],
+        "queue_worker_unsettled", "Messages in this process's hands that have waited for the broker for a second or more, most of them to be settled.";
+    unsettled_oldest: Gauge [],
+        "queue_worker_unsettled_oldest_seconds", "How long the oldest of those has waited; 0 when there is none.";
 }
 
 families! {
@@ -128,6 +132,7 @@ macro_rules! family {
 family! { IntCounter, "counter", |opts, _labels, _buckets| Self::with_opts(opts) }
 family! { IntCounterVec, "counter", |opts, labels, _buckets| Self::new(opts, labels) }
 family! { IntGauge, "gauge", |opts, _labels, _buckets| Self::with_opts(opts) }
+family! { Gauge, "gauge", |opts, _labels, _buckets| Self::with_opts(opts) }
 family! { IntGaugeVec, "gauge", |opts, labels, _buckets| Self::new(opts, labels) }
 family! { GaugeVec, "gauge", |opts, labels, _buckets| Self::new(opts, labels) }
 family! {

@@ -52,6 +52,7 @@ impl Setup<'_> {
             ack_wait,
             max_batch: usize::try_from(most("max_batch")).unwrap_or(usize::MAX),
             max_expires: Duration::from_nanos(most("max_expires")),
+            max_ack_pending: usize::try_from(most("max_ack_pending")).unwrap_or(usize::MAX),
         })
     }
 

@@ -98,7 +98,7 @@ pub fn dead(stream: &Value) -> Vec<Complaint> {
         _ => list.add(Warn, "retention", "reading a dead letter removes it"),
     }
     if text(stream, "discard") == "new" && LIMITS.iter().any(|limit| number(stream, limit) > 0) {
-        list.add(Warn, "discard", "once it is full it takes no dead letters, and what should become one is called again and again");
+        list.add(Warn, "discard", "once it is full, what should become a dead letter waits in its worker until there is room; with 1,000 waiting the worker takes no more");
     }
     list.small();
     complaints

@@ -31,6 +31,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     pub(super) async fn attempt(&self, delivery: &mut Delivery<B>, case: &Case<'_>) -> Tried {
         let parts = &*self.0;
         let function = case.invocation.function.as_str();
+        if parts.cut.run_until_cancelled(delivery.seat.begin()).await.is_none() {
+            return Tried::CutOff;
+        }
         let target = parts.gateway.target(case.invocation);
         self.note_waits(delivery);
         let mut immediate = 0;
@@ -55,6 +58,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             };
             drop(running);
             let outcome = &answer.outcome;
+            delivery.bytes += answer.body.len();
             span.ends(outcome);
             parts.metrics.attempt(function, outcome.label(), answer.took);
             telemetry::invoked(case.call_id, function, attempt, outcome, answer.took, parts.news.of_call(function, outcome));

@@ -47,10 +47,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 None => return Ok(()),
             };
         }
-        let _pass = match parts.gate.pass(delivery.is_suspect()).await {
-            Ok(pass) => pass,
+        match parts.gate.pass(delivery.is_suspect()).await {
+            Ok(pass) => delivery.seat.keep(pass),
             Err(NotNow(wait)) => return parts.settle.release(delivery, wait).await,
-        };
+        }
         self.post(delivery, posting).await
     }
 
@@ -115,6 +115,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// Posts it, and parks it, buries it or lets it go, as the answer has it.
     async fn post(&self, mut delivery: Delivery<B>, mut posting: Posting) -> Result<(), Unsettled> {
         let parts = &*self.0;
+        // Where the workers are told to end meanwhile, it is handed back below.
+        parts.cut.run_until_cancelled(delivery.seat.begin()).await;
         let (call_id, function) = (posting.call_id.clone(), posting.function.as_str().to_owned());
         let url = telemetry::loggable_text(&posting.url);
         let span = delivery.trace.callback(delivery.parcel.envelope.attempts.saturating_add(1), &url);

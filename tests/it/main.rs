@@ -57,5 +57,6 @@ mod start;
 mod streams;
 #[cfg(feature = "otel")]
 mod traces;
+mod unsettled;
 mod verdicts;
 mod volume;

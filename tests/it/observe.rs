@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 25] = [
+const METRICS: [&str; 27] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_build_info",
@@ -29,6 +29,8 @@ const METRICS: [&str; 25] = [
     "queue_worker_retries_total",
     "queue_worker_retry_lateness_seconds",
     "queue_worker_stan_messages_total",
+    "queue_worker_unsettled",
+    "queue_worker_unsettled_oldest_seconds",
     "queue_worker_unstorable_messages_total",
 ];
 

@@ -15,6 +15,7 @@ use queue_worker::{
     policy::RetryPolicy,
     pull::Pull,
     settle::Settle,
+    standby::Standby,
     timer::Timer,
     trace::Tracer,
     worker::{News, Parts, Worker},
@@ -100,6 +101,7 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
             confirm_acks: plan.confirm_acks,
             dead_letters: true,
             metrics: metrics.clone(),
+            standby: Standby::new(&line.shared.queues[queue].queue, metrics.clone(), line.shared.queues.len()),
         },
         gateway: line.clone(),
         policy: RetryPolicy {

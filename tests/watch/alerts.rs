@@ -11,7 +11,9 @@ use crate::{
     ALERTS,
     prometheus::{Labels, Prometheus},
     read,
-    support::{Answer, Call, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Settings, Worker, eventually, patiently, stan::Peer},
+    support::{
+        Answer, Call, DEAD, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Settings, Worker, eventually, patiently, stan::Peer,
+    },
 };
 
 /// The rules with windows of seconds. Each text must be there, and no longer window may be left.
@@ -247,6 +249,25 @@ async fn a_parked_retry_that_cannot_leave_is_told() {
     let (worker, prometheus) = watched(settings, &hurried()).await;
     fires(&prometheus, "QueueWorkerRetriesOverdue", &[FAAS_REQUEST]).await;
     worker.await_log(&["an overdue retry cannot be moved", "larger"]).await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_has_no_room_is_told() {
+    let (nats, gateway) = parts(|_| Answer::status(400)).await;
+    let letters = stream::Config {
+        name: DEAD.to_owned(),
+        subjects: vec![format!("{DEAD}.>")],
+        max_messages: 1,
+        discard: stream::DiscardPolicy::New,
+        ..Default::default()
+    };
+    nats.make_stream(letters).await;
+    let (worker, prometheus) = watched(Worker::of(&nats, &gateway), &hurried()).await;
+    for id in ["a", "b"] {
+        nats.publish(&Invocation::of("f").call_id(id)).await;
+    }
+    fires(&prometheus, "QueueWorkerUnsettled", &[FAAS_REQUEST]).await;
+    worker.await_log(&["does not take what follows", "maximum messages exceeded"]).await;
 }
 
 #[tokio::test]

@@ -69,9 +69,13 @@ pub fn dead(look: &Look<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let wanted = wanted::dead(look.config, &look.queue.names);
-    let means = "no dead letter can be kept, and messages go round,";
+    let means = "no dead letter can be kept, and what should become one waits in its worker,";
     judged(look, &look.queue.dead, &wanted, means, rules::dead, |info| {
-        let mut findings = fullness(look, info, "the oldest dead letters are removed for new ones");
+        let means = match rules::text(info.get("config").unwrap_or(&Value::Null), "discard") {
+            "new" => "once it is full, what should become a dead letter waits in its worker, and is not called again",
+            _ => "the oldest dead letters are removed for new ones",
+        };
+        let mut findings = fullness(look, info, means);
         findings.extend(stranger(look, info, &look.queue.names.dead_subjects()));
         findings.extend(window(look, info));
         findings
@@ -317,6 +321,9 @@ mod tests {
             check(&[], with(QUEUE, limits.clone(), json!({ "messages": messages })), expected);
         }
         check(&[], with(DEAD, json!({ "max_bytes": 10 }), json!({ "bytes": 10 })), &[("stream faas-request-dead", Warn)]);
+        let full = with(DEAD, json!({ "max_bytes": 10, "discard": "new" }), json!({ "bytes": 10 }));
+        let found = check(&[], full, &[("stream faas-request-dead", Warn), ("stream faas-request-dead", Fail)]);
+        assert!(found.iter().all(|finding| finding.means.contains("waits in its worker")), "{found:?}");
     }
 
     #[test]
