@@ -11,11 +11,20 @@
 //! publishing and acknowledging leaves a message that is brought once more and counts as a duplicate, by its id for as long
 //! as the broker remembers ids and by its subject for as long as the copy waits there. Where the broker's clock was set back in
 //! between, it is not due any more, and its id is looked for instead. A mover needs no permit and no lease: calls come from the
-//! consumer of the due ones alone.
+//! consumer of the due ones alone. What is handed back takes a place in its level's consumer, and [`room`] sees to it that there are
+//! enough.
 
 mod mover;
+pub mod room;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
@@ -35,7 +44,7 @@ use crate::{
 /// How soon a message is brought again after its mover died. Nothing runs under this lease but a publish.
 pub const ACK_WAIT: Duration = Duration::from_secs(5);
 /// How often the levels are looked at.
-const LOOK: Duration = Duration::from_secs(3);
+pub const LOOK: Duration = Duration::from_secs(3);
 /// Counting overdue messages ends here.
 const MOST_OVERDUE: u64 = 50;
 
@@ -111,24 +120,30 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
 }
 
 /// Moves what comes due until `stop`. With levels each has its mover; with another timer those that still hold something, which
-/// a worker before this one or beside it parked there.
-pub async fn run(jetstream: JetStream, names: Names, timer: Timer, stop: CancellationToken) {
+/// a worker before this one or beside it parked there. Levels that fill get room, where the worker may change consumers (`manage`).
+pub async fn run(jetstream: JetStream, names: Names, timer: Timer, manage: bool, stop: CancellationToken) {
     let tasks = TaskTracker::new();
-    let mut movers: BTreeMap<u32, CancellationToken> = BTreeMap::new();
+    let mut movers: BTreeMap<u32, (CancellationToken, Arc<AtomicU64>)> = BTreeMap::new();
+    let mut narrow = BTreeSet::new();
     while !stop.is_cancelled() {
         match look(&jetstream, &names).await {
             Ok(levels) => {
+                make_room(&jetstream, &names, &levels, manage, &mut narrow).await;
                 for Level { k, held, .. } in levels {
-                    let wanted = held > 0 || timer == Timer::Levels;
-                    if wanted && !movers.contains_key(&k) {
-                        let stop = stop.child_token();
-                        movers.insert(k, stop.clone());
-                        tasks.spawn(
-                            Mover { source: consumer(&jetstream, &names, k), broker: jetstream.clone(), names: names.clone(), stop }.run(),
-                        );
-                    } else if !wanted && let Some(idle) = movers.remove(&k) {
-                        idle.cancel();
+                    if held == 0 && timer != Timer::Levels {
+                        if let Some((idle, _)) = movers.remove(&k) {
+                            idle.cancel();
+                        }
+                        continue;
                     }
+                    let (_, known) = movers.entry(k).or_insert_with(|| {
+                        let (stop, held) = (stop.child_token(), Arc::default());
+                        let (broker, source) = (jetstream.clone(), consumer(&jetstream, &names, k));
+                        let mover = Mover { broker, names: names.clone(), source, held: Arc::clone(&held), stop: stop.clone() };
+                        tasks.spawn(mover.run());
+                        (stop, held)
+                    });
+                    known.store(held, Ordering::Relaxed);
                 }
             }
             Err(error) => tracing::debug!(%error, "the levels were not looked at"),
@@ -137,6 +152,24 @@ pub async fn run(jetstream: JetStream, names: Names, timer: Timer, stop: Cancell
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// Gives room to the levels that fill. Of one that stays `narrow` is said once what follows from it.
+async fn make_room(jetstream: &JetStream, names: &Names, levels: &[Level], manage: bool, narrow: &mut BTreeSet<u32>) {
+    for level in levels {
+        let made = if manage { room::make(jetstream, names, level).await } else { Ok(()) };
+        let refused = matches!(made, Err(ApiError::Refused { .. }));
+        let reason = made.err().map_or_else(|| "nats_manage=false".to_owned(), |error| error.to_string());
+        if (refused || !manage) && room::is_crowded(level) && narrow.insert(level.k) {
+            let (stream, consumer) = (&names.retries, Names::level_consumer(level.k));
+            tracing::warn!(
+                stream,
+                consumer,
+                reason,
+                "a level holds more retries than its consumer's max_ack_pending: those behind are late until others leave; raise it"
+            );
+        }
+    }
 }
 
 fn consumer(jetstream: &JetStream, names: &Names, k: u32) -> Consumer {

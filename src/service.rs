@@ -137,7 +137,7 @@ impl<'a> Service<'a> {
             let (tasks, stop) = (running.calls.clone(), running.stop.clone());
             running.pulling.spawn(Pull { worker: worker.clone(), lane, source, parked, tasks, stop }.run());
         }
-        running.pulling.spawn(levels::run(jetstream.clone(), self.names.clone(), ready.timer, running.stop.clone()));
+        running.pulling.spawn(levels::run(jetstream.clone(), self.names.clone(), ready.timer, config.nats.manage, running.stop.clone()));
         gauges.add(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),

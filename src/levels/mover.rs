@@ -1,6 +1,12 @@
 //! The mover of one level: it asks for what lies there, brings what is due to the due ones, and hands back the rest.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +29,9 @@ const SELDOM: Duration = Duration::from_secs(60);
 /// No message is handed back for longer, however long it has to wait: the wait is as good as what this worker knows of the broker's
 /// clock, and somebody may set that right. Half of the time for which the broker remembers the id of what was brought to the due ones.
 const LONGEST: Duration = Duration::from_secs(300);
+/// What is handed back so that it is looked at again costs the broker about as much as a retry. In a level that holds many it is
+/// handed back for longer: one after the other, so far apart.
+const APART: Duration = Duration::from_millis(30);
 
 /// Moves what comes due in one level.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Mover<B, S> {
     pub names: Names,
     /// The level's consumer.
     pub source: S,
+    /// How many messages the level held when it was last looked at.
+    pub held: Arc<AtomicU64>,
     /// Ends the moving.
     pub stop: CancellationToken,
 }
@@ -52,13 +63,13 @@ impl<B: Broker, S: Source> Mover<B, S> {
             }
         }
         let left = self.source.close().await;
-        let (broker, names) = (&self.broker, &self.names);
-        left.into_iter().map(|arrival| bring(broker, names, arrival)).collect::<FuturesUnordered<_>>().collect::<Vec<()>>().await;
+        let (broker, names, held) = (&self.broker, &self.names, &self.held);
+        left.into_iter().map(|arrival| bring(broker, names, held, arrival)).collect::<FuturesUnordered<_>>().collect::<Vec<()>>().await;
     }
 
     /// One request and what comes of it.
     async fn round(&mut self) -> Result<(), BrokerError> {
-        let Self { broker, names, source, stop } = self;
+        let Self { broker, names, source, held, stop } = self;
         match stop.run_until_cancelled(source.ask(Ask::AsTheyCome(handful(broker.max_payload())))).await {
             None => return Ok(()),
             Some(asked) => asked?,
@@ -70,7 +81,7 @@ impl<B: Broker, S: Source> Mover<B, S> {
                 () = stop.cancelled() => break Ok(()),
                 Some(()) = hands.next() => {}
                 next = source.next() => match next {
-                    Ok(Some(arrival)) => hands.push(bring(broker, names, arrival)),
+                    Ok(Some(arrival)) => hands.push(bring(broker, names, held, arrival)),
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 },
@@ -88,14 +99,17 @@ fn handful(max_payload: usize) -> usize {
 }
 
 /// Brings a message to the due ones if its time has come, and hands it back until then if not.
-async fn bring<B: Broker>(broker: &B, names: &Names, arrival: Arrival) {
+async fn bring<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, arrival: Arrival) {
     let wait = remaining(&arrival.headers, broker.now_at_least());
     let ack = if wait.is_zero() {
         moved(broker, names, &arrival).await
-    } else if arrival.delivered > 1 && was_moved(broker, names, &arrival).await {
-        Ack::Done
     } else {
-        Ack::Later(wait.min(LONGEST))
+        let known = if arrival.delivered > 1 { was_moved(broker, names, &arrival).await } else { Some(false) };
+        match known {
+            Some(true) => Ack::Done,
+            Some(false) => Ack::Later(wait.min(longest(held.load(Ordering::Relaxed)))),
+            None => Ack::Later(wait.min(LONGEST)),
+        }
     };
     // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back again.
     if let Err(error) = broker.acknowledge(&arrival.reply, ack, true).await {
@@ -109,12 +123,16 @@ fn due(names: &Names, arrival: &Arrival) -> Option<Record> {
 }
 
 /// Whether a message that has to wait was due before, and moved, by the broker's clock before somebody set it back: brought again when
-/// the broker has forgotten its id, it would be called again.
-async fn was_moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> bool {
-    let Some(record) = due(names, arrival) else { return false };
-    // Where nobody knows, the next look is soon enough.
-    let taken = broker.taken_as(&record.stream, &names.retries_probe(), &[record.id]).await.unwrap_or_default();
-    taken.iter().any(Option::is_some)
+/// the broker has forgotten its id, it would be called again. `None` where nobody knows: the next look is soon enough.
+async fn was_moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> Option<bool> {
+    let Some(record) = due(names, arrival) else { return Some(false) };
+    let taken = broker.taken_as(&record.stream, &names.retries_probe(), &[record.id]).await.ok()?;
+    Some(taken.iter().any(Option::is_some))
+}
+
+/// How long a message may be handed back in a level that holds so many.
+fn longest(held: u64) -> Duration {
+    LONGEST.max(APART.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX)))
 }
 
 /// Publishes what is due; returns what is to be said about the parked message.
@@ -139,6 +157,13 @@ async fn moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> Ack {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_a_level_holds_the_longer_its_messages_are_handed_back() {
+        for (held, seconds) in [(0, 300), (10_000, 300), (20_000, 600), (1_000_000, 30_000)] {
+            assert_eq!(longest(held), Duration::from_secs(seconds), "{held}");
+        }
+    }
 
     #[test]
     fn what_a_mover_holds_is_bounded_in_messages_and_in_bytes() {

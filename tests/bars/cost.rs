@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// User and system time of a process so far, in clock ticks, of which Linux shows 100 a second on every architecture.
-fn ticks(worker: &Worker) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", worker.id())).unwrap();
+pub fn ticks(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     // The second field is the program's name, in brackets, and may contain anything.
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     [11, 12].iter().map(|n| fields[*n].parse::<u64>().unwrap()).sum()
@@ -34,7 +34,7 @@ async fn a_call_costs_little_processor_time() {
         let start = Instant::now();
         let mut worker = settings.start().await;
         until("all are settled", async || gateway.count() >= made + calls && nats.count(QUEUE).await == 0).await;
-        let cost = ticks(&worker) as f64 * 1e4 / calls as f64;
+        let cost = ticks(worker.id()) as f64 * 1e4 / calls as f64;
         let rate = calls as f64 / start.elapsed().as_secs_f64();
         let memory = worker.most_rss() >> 20;
         println!("     {calls} calls, 64 at once, log and all: {cost:.1} µs each, {rate:.0} a second, at most {memory} MiB resident");

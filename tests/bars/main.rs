@@ -16,6 +16,7 @@
 mod support;
 
 mod cost;
+mod crowded;
 mod fairness;
 mod fire;
 mod footprint;

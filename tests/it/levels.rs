@@ -5,10 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::{
     HeaderMap,
-    jetstream::stream::{Config, DiscardPolicy, RetentionPolicy},
+    jetstream::{
+        consumer,
+        stream::{Config, DiscardPolicy, RetentionPolicy},
+    },
 };
+use futures_util::future::join_all;
 
-use crate::support::{Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Scratch, Worker, eventually, eventually_is};
 
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
@@ -81,6 +85,64 @@ async fn what_is_read_before_its_time_is_handed_back_and_counts_as_parked() {
     eventually("one is left", async || parked().await == 1.0).await;
     nats.await_counts([0, 1, 0]).await;
     assert_eq!(gateway.count(), 1);
+}
+
+/// Parks so many retries in one level, which have an hour to wait and carry no call that could be made.
+async fn crowd(nats: &Nats, level: &str, retries: usize) {
+    let due = rfc3339(SystemTime::now() + Duration::from_secs(3600));
+    let js = nats.js();
+    for batch in (0..retries).collect::<Vec<_>>().chunks(500) {
+        let sent = batch.iter().map(|n| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Queue-Worker-Due", due.as_str());
+            js.publish_with_headers(format!("{RETRIES}.{level}.f.{n}-z.1"), headers, "".into())
+        });
+        for sent in join_all(sent).await {
+            sent.unwrap().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_retries_than_a_level_s_consumer_held_before_make_nobody_late() {
+    const MORE: usize = 10_100;
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").start().await;
+    crowd(&nats, "l11", MORE).await;
+    store(&nats, "l11", 1, "1-1.1", SystemTime::now()).await;
+    assert_eq!(gateway.await_calls(1).await[0].id(), "call-1");
+    worker.await_log(&["max_ack_pending", "consumer=l11", "from=10000"]).await;
+    eventually_is("handed back", MORE, async || nats.consumer(RETRIES, "l11").await.num_ack_pending).await;
+    assert_eq!(nats.consumer(RETRIES, "l10").await.config.max_ack_pending, 10_000, "no other level is given room");
+}
+
+#[tokio::test]
+async fn a_full_level_gets_as_much_room_as_the_broker_grants_and_all_else_of_it_stays() {
+    let scratch = Scratch::new();
+    let mut nats = Nats::absent_in(scratch.path(), "limits { max_ack_pending: 20000 }");
+    nats.boot().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway).set("retry_timer", "levels");
+    assert_eq!(settings.start().await.drain().await, 0);
+    let stream = nats.js().get_stream(RETRIES).await.unwrap();
+    let found = nats.consumer(RETRIES, "l11").await.config;
+    let narrow = || consumer::Config { max_ack_pending: 20, description: Some("mine".to_owned()), ..found.clone() };
+    stream.create_consumer(narrow()).await.unwrap();
+    let before = nats.consumer(RETRIES, "l11").await.config;
+    // Parked before this worker, by one that made no room.
+    crowd(&nats, "l11", 30).await;
+    store(&nats, "l11", 1, "1-1.1", SystemTime::now()).await;
+    let mut worker = settings.start().await;
+    gateway.await_calls(1).await;
+    assert_eq!(nats.consumer(RETRIES, "l11").await.config, consumer::Config { max_ack_pending: 20_000, ..before });
+
+    // Where it may change nothing, it says what follows.
+    assert_eq!(worker.drain().await, 0);
+    stream.create_consumer(narrow()).await.unwrap();
+    let worker = settings.set("nats_manage", "false").start().await;
+    worker.await_log(&["max_ack_pending", "consumer=l11", "nats_manage=false"]).await;
+    assert_eq!(nats.consumer(RETRIES, "l11").await.config.max_ack_pending, 20);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use queue_worker::{
     broker::Ack,
-    levels,
+    levels::{self, room},
     names::{Names, covers},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -56,6 +56,8 @@ pub struct Consumer {
     /// Wakes those who wait for it, in the order of waiting; a watch channel would throw dice of its own.
     pub changed: Arc<Notify>,
     filter: String,
+    /// How many deliveries may be unacknowledged.
+    room: u64,
     cursor: u64,
     pub pending: BTreeMap<u64, Pending>,
     again: VecDeque<u64>,
@@ -66,7 +68,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// All consumers of a queue.
-    pub fn of(queue: usize, names: &Names, ack_wait: Duration) -> Vec<Self> {
+    pub fn of(queue: usize, names: &Names, ack_wait: Duration, level_room: u64) -> Vec<Self> {
         let consumer = |role, stream: &String, filter, ack_wait| Self {
             role,
             queue,
@@ -74,6 +76,7 @@ impl Consumer {
             ack_wait,
             changed: Arc::default(),
             filter,
+            room: if role == Role::Level { level_room } else { u64::MAX },
             cursor: 0,
             pending: BTreeMap::new(),
             again: VecDeque::new(),
@@ -105,6 +108,15 @@ impl Consumer {
         }
     }
 
+    /// Gives a level that fills more room, as a worker does that looks at it.
+    pub fn make_room(&mut self, messages: &BTreeMap<u64, Stored>) {
+        let held = messages.values().filter(|message| covers(&self.filter, &message.record.subject)).count() as u64;
+        if let Some(room) = room::wanted(Some(self.room), held) {
+            self.room = room;
+            self.changed.notify_waiters();
+        }
+    }
+
     /// When the next delivery runs out.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
         self.pending.values().map(|pending| pending.until).filter(|until| *until > now).min()
@@ -115,7 +127,8 @@ impl Consumer {
         self.advance(now);
         let again = std::iter::from_fn(|| self.again.pop_front()).find(|sequence| messages.contains_key(sequence));
         let mut fresh = messages.range(self.cursor + 1..).filter(|(_, message)| covers(&self.filter, &message.record.subject));
-        let sequence = again.or_else(|| fresh.next().map(|(sequence, _)| *sequence))?;
+        let full = self.pending.len() as u64 >= self.room;
+        let sequence = again.or_else(|| fresh.next().filter(|_| !full).map(|(sequence, _)| *sequence))?;
         let waiting = fresh.count() as u64;
         if again.is_none() {
             self.cursor = sequence;
@@ -130,7 +143,10 @@ impl Consumer {
 
     /// Forgets a settled message; returns how often it was delivered.
     pub fn settle(&mut self, sequence: u64) -> u64 {
-        self.pending.remove(&sequence);
+        // The place that it leaves may be the one that another waits for.
+        if self.pending.remove(&sequence).is_some() && self.pending.len() as u64 + 1 == self.room {
+            self.changed.notify_waiters();
+        }
         self.again.retain(|other| *other != sequence);
         self.counts.remove(&sequence).unwrap_or(0)
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use queue_worker::{broker::Record, names};
+use queue_worker::{broker::Record, levels, names};
 use tokio::time::Instant;
 
 use crate::{
@@ -21,6 +21,10 @@ use crate::{
 const LEARNS: Duration = Duration::from_secs(15);
 /// A worker's idea of the broker's time is ahead of it by one journey at most.
 const AHEAD: Duration = Duration::from_millis(250);
+
+/// A retry leaves its level within this time after it is due, where nothing is in its way: who has no place there gets one at
+/// the next look.
+const MOVED: Duration = Duration::from_secs(levels::LOOK.as_secs() + 1);
 
 /// What is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +120,9 @@ impl Ledger {
         }
         let due = stored.header(names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
         let wait = due.duration_since(stored.stored).unwrap_or_default();
+        let late = stored.stored.duration_since(due).unwrap_or_default();
+        let in_time = late <= MOVED || !record.id.ends_with(".due") || !self.plan.is_calm();
+        self.require(in_time, || format!("{key} leaves its level {late:?} late"));
         let most = if what == What::Call {
             self.accounts[&key].longest_wait(&self.plan)
         } else {

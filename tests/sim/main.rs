@@ -38,6 +38,7 @@ mod account;
 mod ledger;
 
 mod bites;
+mod crowd;
 mod parallel;
 mod points;
 mod seeds;

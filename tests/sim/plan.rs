@@ -95,6 +95,8 @@ pub struct Plan {
     pub max_message_age: Option<Duration>,
     pub confirm_acks: bool,
     pub callback_attempts: u32,
+    /// How many messages a level's consumer may hold until it gets more room.
+    pub level_room: u64,
     pub messages: Vec<Message>,
     pub events: Vec<(Duration, Event)>,
     pub faults: Faults,

@@ -51,6 +51,8 @@ pub enum Bug {
     MovesNothing,
     /// A mover does not find that it moved a message already.
     ForgetsMoves,
+    /// A level that fills gets no more room.
+    MakesNoRoom,
     /// A mover takes all that is parked for due.
     MovesTooEarly,
 }

@@ -1,6 +1,6 @@
 //! A worker's process in the simulated world: the parts that `service` puts together for the real one.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use queue_worker::{
     backoff::{Backoff, Jitter},
@@ -8,7 +8,7 @@ use queue_worker::{
     clock::BrokerClock,
     drain::{Running, Told},
     gate::Gate,
-    levels::Mover,
+    levels::{self, Mover},
     lookup::Lookup,
     metrics::Metrics,
     permits::Permits,
@@ -62,10 +62,17 @@ impl Process {
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
                 running.pulling.spawn(Pull { worker, lane, source, parked, tasks, stop }.run());
             }
-            for level in consumers.skip(2).filter(|_| shared.plan.timers != Timers::Schedules) {
+            if shared.plan.timers == Timers::Schedules {
+                continue;
+            }
+            let levels = consumers.start + 2..consumers.end;
+            for level in levels.clone() {
                 let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
-                running.pulling.spawn(Mover { broker, names, source, stop }.run());
+                running.pulling.spawn(Mover { broker, names, source, held: Arc::default(), stop }.run());
+            }
+            if bug != Some(Bug::MakesNoRoom) {
+                tokio::spawn(look_after(line.clone(), levels));
             }
         }
         tokio::spawn(async move {
@@ -86,6 +93,19 @@ impl Process {
         let state = &mut *shared.state();
         let (held, clean) = (state.server.held_by(number), !state.blemished.contains(&number));
         state.ledger.require(!clean || held == 0, || format!("worker {number} left {held} deliveries behind"));
+    }
+}
+
+/// Looks at the levels now and then, as far as the broker is there. A look that is lost is one that comes later.
+async fn look_after(line: Line, levels: Range<usize>) {
+    loop {
+        {
+            let state = &mut *line.shared.state();
+            if state.up {
+                state.server.make_room(levels.clone());
+            }
+        }
+        line.pause(levels::LOOK).await;
     }
 }
 

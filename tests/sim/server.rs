@@ -60,11 +60,11 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(queues: &[Names], ack_wait: Duration) -> Self {
+    pub fn new(queues: &[Names], ack_wait: Duration, level_room: u64) -> Self {
         let streams = queues.iter().flat_map(|names| [&names.stream, &names.retries, &names.dead]);
         Self {
             streams: streams.map(|name| (name.clone(), Stream::default())).collect(),
-            consumers: queues.iter().enumerate().flat_map(|(queue, names)| Consumer::of(queue, names, ack_wait)).collect(),
+            consumers: (0..).zip(queues).flat_map(|(queue, names)| Consumer::of(queue, names, ack_wait, level_room)).collect(),
             clock: (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             acknowledged: Vec::new(),
         }
@@ -137,6 +137,13 @@ impl Server {
         self.advance(now);
         let consumer = &mut self.consumers[consumer];
         consumer.take(&self.streams[&consumer.stream].messages, holder, heard, late, now)
+    }
+
+    /// Looks after the room of the levels among these consumers.
+    pub fn make_room(&mut self, levels: Range<usize>) {
+        for consumer in &mut self.consumers[levels] {
+            consumer.make_room(&self.streams[&consumer.stream].messages);
+        }
     }
 
     /// Acknowledges by consumer and sequence, whoever holds the message. Returns what is settled by it.

@@ -60,7 +60,7 @@ impl Shared {
         let queues: Arc<[Names]> = (0..plan.queues).map(|n| format!("q{n}")).map(|name| Names::new(&name, &name)).collect();
         let plan = Arc::new(plan);
         let state = State {
-            server: Server::new(&queues, plan.ack_wait),
+            server: Server::new(&queues, plan.ack_wait, plan.level_room),
             ledger: Ledger::new(plan.clone(), verbose),
             dice: Dice::seed_from_u64(!plan.seed),
             faults: plan.faults,

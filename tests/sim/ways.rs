@@ -89,6 +89,7 @@ fn way(name: &'static str, script: &[Answer], callback: Option<&[Answer]>, count
         max_message_age: None,
         confirm_acks: false,
         callback_attempts: 2,
+        level_room: 10_000,
         messages: vec![message],
         events: Vec::new(),
         faults: Faults::default(),

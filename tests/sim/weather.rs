@@ -73,6 +73,7 @@ fn settings(seed: u64, dice: &mut Dice) -> Plan {
         max_message_age: one_of(dice, &[None, None, None, Some(Duration::from_secs(15))]),
         confirm_acks: dice.random(),
         callback_attempts: dice.random_range(1..=3),
+        level_room: 1 + seed % 4,
         messages: Vec::new(),
         events: Vec::new(),
         faults: Faults::default(),

@@ -12,7 +12,7 @@ use crate::{
     advice::Severity::{Fail, Note, Warn},
     duration::shown,
     jetstream::{allows_schedules, number},
-    levels::absent as missing,
+    levels::{absent as missing, room},
     names::Names,
     streams::{
         rules::{self, Complaint, LEAST_ACK_WAIT},
@@ -145,7 +145,14 @@ pub fn levels(look: &Look<'_>) -> Vec<Finding> {
             })
             .collect::<Vec<_>>()
     });
-    let mut findings: Vec<_> = lacking.chain(complaints).collect();
+    let crowded = found.iter().filter(|level| room::is_crowded(level)).map(|level| {
+        let consumer = Names::level_consumer(level.k);
+        let (what, seen) = (format!("consumer {consumer} of {}", names.retries), format!("{} retries", level.held));
+        let means = "more than its max_ack_pending: those behind are late until others leave; a worker raises it, unless it may not";
+        let flag = format!("--max-pending={}", room::MOST);
+        Finding::new(Warn, what, seen, means).mend(look.nats.edit_consumer(&names.retries, &consumer, &flag))
+    });
+    let mut findings: Vec<_> = lacking.chain(complaints).chain(crowded).collect();
     if findings.is_empty() {
         findings.push(Finding::ok(format!("levels of {}", names.retries), format!("{} consumers", found.len())));
     }
@@ -256,6 +263,20 @@ mod tests {
             queue(facts).levels = Ok(all);
         };
         check(&[], old, &[("consumer l3 of faas-request-retries", Fail)]);
+    }
+
+    #[test]
+    fn a_level_that_holds_more_than_it_has_places_for_is_told() {
+        for (held, expected) in [(10_000, [].as_slice()), (10_001, &[("consumer l3 of faas-request-retries", Warn)])] {
+            let crowded = |facts: &mut Facts| {
+                broker(facts).version = (2, 11, 0);
+                let queue = queue(facts);
+                queue.retries.as_mut().unwrap().as_mut().unwrap()["config"]["allow_msg_schedules"] = json!(false);
+                let level = &mut queue.levels.as_mut().unwrap()[3];
+                (level.held, level.settings) = (held, Some(wanted::level(&queue.names, 3)));
+            };
+            check(&[], crowded, expected);
+        }
     }
 
     #[test]

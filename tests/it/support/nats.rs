@@ -23,6 +23,7 @@ use super::{
     Invocation, Scratch, eventually, eventually_is_or, free_port, patiently,
     process::Process,
     stored::{Stored, Watch},
+    worker::resident,
 };
 
 /// The queue's stream and subject.
@@ -181,6 +182,16 @@ impl Nats {
 
     pub fn resume(&self) {
         self.process.as_ref().unwrap().signal("CONT");
+    }
+
+    /// The process id, while it runs.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        resident(self.id())
     }
 
     pub fn port(&self) -> u16 {

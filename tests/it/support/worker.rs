@@ -120,7 +120,7 @@ impl Worker {
 
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
-        self.memory("VmRSS:")
+        resident(self.process.id())
     }
 
     /// The most that it ever was.
@@ -136,10 +136,19 @@ impl Worker {
     }
 
     fn memory(&self, figure: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+        memory(self.process.id(), figure)
     }
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident(process: u32) -> u64 {
+    memory(process, "VmRSS:")
+}
+
+fn memory(process: u32, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
 }
 
 impl Settings {
