@@ -1,22 +1,20 @@
 //! From settings to a connection that keeps itself up. A broker that is absent is waited for; one that says no ends the program.
 
-use std::{
-    error::Error,
-    io,
-    path::Path,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+mod keeper;
+mod link;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use std::{error::Error, io, path::Path, sync::Arc, time::Duration};
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::sleep};
+
+pub use keeper::Keeper;
+pub use link::Link;
+use link::Notes;
 
 use crate::config::{Login, Nats, UrlLogin};
 
@@ -24,8 +22,6 @@ use crate::config::{Login, Nats, UrlLogin};
 const RECONNECT: Duration = Duration::from_millis(400);
 /// A connection that does not stand by then is tried anew.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Credentials that are refused for so long after the connection broke were taken away; a restart reads their files again.
-const REFUSED: Duration = Duration::from_secs(30);
 
 /// Why there is no connection and will be none.
 #[derive(Debug, thiserror::Error)]
@@ -46,26 +42,17 @@ pub enum ConnectError {
     Unusable(String),
 }
 
-/// The state of the connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Link {
-    /// How often it was made.
-    pub made: u64,
-    /// Whether it stands.
-    pub up: bool,
-    /// Since when it stands, or does not.
-    pub since: Instant,
-}
-
 /// A connection, and what happens to it.
 #[derive(Debug)]
 pub struct Connection {
-    /// The connection.
-    pub client: Client,
-    /// Follows its state.
+    /// The client: another one after one that ended by itself.
+    pub client: watch::Receiver<Client>,
+    /// Follows the connection's state.
     pub link: watch::Receiver<Link>,
     /// What the broker denies for good: a right, with its subject, or the log-in.
     pub denied: watch::Receiver<Option<String>>,
+    /// Replaces a client that ended by itself, as long as it is kept running.
+    pub keeper: Keeper,
 }
 
 /// Connects, however long the broker is away.
@@ -93,12 +80,31 @@ pub async fn connect(settings: &Nats) -> Result<Connection, ConnectError> {
 /// # Errors
 /// See [`ConnectError`]: what waiting cannot mend.
 pub async fn attempt(settings: &Nats) -> Result<Result<Connection, String>, ConnectError> {
-    let (link, link_seen) = watch::channel(Link { made: 0, up: false, since: Instant::now() });
-    let (denied, denied_seen) = watch::channel(None);
+    let notes = Arc::new(Notes::default());
+    Ok(client(settings, &notes).await?.map(|first| {
+        let (link, denied) = (notes.link(), notes.denied());
+        let (keeper, client) = Keeper::new(settings, notes, first);
+        Connection { client, link, denied, keeper }
+    }))
+}
+
+/// Makes a client, whose events are noted once it is in its place.
+async fn client(settings: &Nats, notes: &Arc<Notes>) -> Result<Result<(Client, watch::Sender<Option<Client>>), String>, ConnectError> {
     check_certificates(settings).await?;
-    let options = options(settings, link, denied).await?;
+    let (place, placed) = watch::channel(None);
+    let options = options(settings).await?.event_callback({
+        let notes = notes.clone();
+        move |event| {
+            let (notes, mut placed) = (notes.clone(), placed.clone());
+            async move {
+                if let Ok(client) = placed.wait_for(Option::is_some).await {
+                    notes.note(&event, client.as_ref().map(Client::server_info));
+                }
+            }
+        }
+    });
     match options.connect(settings.servers.as_slice()).await {
-        Ok(client) => Ok(Ok(Connection { client, link: link_seen, denied: denied_seen })),
+        Ok(client) => Ok(Ok((client, place))),
         Err(error) => match error.kind() {
             ConnectErrorKind::AuthorizationViolation => Err(ConnectError::Refused(settings.login.clone())),
             ConnectErrorKind::Authentication => {
@@ -137,11 +143,7 @@ async fn check_certificates(settings: &Nats) -> Result<(), ConnectError> {
     Ok(())
 }
 
-async fn options(
-    settings: &Nats,
-    link: watch::Sender<Link>,
-    denied: watch::Sender<Option<String>>,
-) -> Result<ConnectOptions, ConnectError> {
+async fn options(settings: &Nats) -> Result<ConnectOptions, ConnectError> {
     let mut options = ConnectOptions::new()
         .name("queue-worker")
         .custom_inbox_prefix(&settings.inbox_prefix)
@@ -149,17 +151,7 @@ async fn options(
         .ping_interval(Duration::from_secs(5))
         .max_reconnects(None)
         .reconnect_delay_callback(|attempt| if attempt <= 1 { Duration::ZERO } else { pause() })
-        .subscription_capacity(1 << 16)
-        .event_callback({
-            let said = Mutex::new(None);
-            move |event| {
-                // While a broker is away the same is said several times a second.
-                let again =
-                    said.lock().unwrap_or_else(PoisonError::into_inner).replace(event.clone()).is_some_and(|before| before == event);
-                note(&event, again, &link, &denied);
-                std::future::ready(())
-            }
-        });
+        .subscription_capacity(1 << 16);
     options = match &settings.login {
         Login::None => options,
         Login::Creds(path) => {
@@ -187,32 +179,6 @@ async fn options(
         options = options.add_client_certificate(cert.clone(), key.clone());
     }
     Ok(options)
-}
-
-fn note(event: &Event, again: bool, link: &watch::Sender<Link>, denied: &watch::Sender<Option<String>>) {
-    match event {
-        Event::Connected => {
-            link.send_modify(|link| *link = Link { made: link.made + 1, up: true, since: Instant::now() });
-            tracing::info!("connected to NATS");
-        }
-        Event::Disconnected => {
-            link.send_modify(|link| *link = Link { up: false, since: Instant::now(), ..*link });
-            tracing::warn!("lost the connection to NATS");
-        }
-        Event::ServerError(ServerError::Other(text)) if text.to_lowercase().contains("permissions violation") => {
-            denied.send_replace(Some(text.clone()));
-        }
-        other => {
-            let text = other.to_string();
-            if !again {
-                tracing::warn!(event = text, "NATS");
-            }
-            let state = *link.borrow();
-            if text.to_lowercase().contains("authorization violation") && !state.up && state.since.elapsed() > REFUSED {
-                denied.send_replace(Some(text));
-            }
-        }
-    }
 }
 
 fn pause() -> Duration {

@@ -19,6 +19,7 @@ use crate::{
     broker::{Arrival, Ask, BrokerError, Source},
     connect::Link,
     jetstream::{JetStream, nanoseconds},
+    poison::{Burial, Search},
 };
 
 /// A request waits at most this long at the broker.
@@ -54,6 +55,7 @@ pub struct Consumer {
     bound: Bound,
     link: watch::Receiver<Link>,
     doubt: Doubt,
+    search: Search,
     inbox: Option<Inbox>,
     /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is dropped
     /// looks to the next worker like a call whose worker died.
@@ -74,12 +76,13 @@ struct Inbox {
 }
 
 impl Consumer {
-    /// The consumer `bound`.
-    pub fn new(broker: &JetStream, bound: Bound) -> Self {
+    /// The consumer `bound`. What cannot be read of it is buried.
+    pub fn new(broker: &JetStream, bound: Bound, burial: Burial) -> Self {
         let link = broker.link();
         let now = Instant::now();
         Self {
-            context: jetstream::new(broker.client().clone()),
+            context: jetstream::new(broker.client()),
+            search: Search::new(broker, &bound, burial),
             jetstream: broker.clone(),
             bound,
             link,
@@ -99,6 +102,7 @@ impl Consumer {
         let link =
             *self.link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
         self.doubt.connected(link.made);
+        self.search.connected(&link);
         if let Some(inbox) = &self.inbox {
             return Ok(inbox.subject.clone());
         }
@@ -122,6 +126,7 @@ impl Consumer {
         let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let stored = info.published.into();
         let message = message.message;
+        self.search.passed(sequence);
         Some(Arrival {
             subject: message.subject.to_string(),
             headers: message.headers.unwrap_or_default(),
@@ -154,6 +159,7 @@ impl Consumer {
 impl Source for Consumer {
     async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
         let inbox = self.inbox().await?;
+        self.search.round().await;
         let waiting = |batch: usize, wait: Duration| {
             let (batch, wait) = (batch.min(self.bound.max_batch), wait.min(self.bound.max_expires));
             let heartbeat = HEARTBEAT.min(wait / 3);

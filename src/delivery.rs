@@ -8,6 +8,7 @@ use crate::{
     decode::{self, Invocation, Undecodable},
     envelope::Kind,
     lease::Lease,
+    names,
     parcel::Parcel,
     permits::Seat,
     trace::Trace,
@@ -70,6 +71,9 @@ impl<B: Broker> Delivery<B> {
             (_, Err(reason)) => Err(undecodable(reason)),
             (Kind::Invocation, Ok(payload)) => decode::decode(&payload).map(Box::new).map(Content::Invocation),
             (Kind::Callback, Ok(payload)) => Posting::read(&payload).map(Box::new).map(Content::Callback),
+            (Kind::Unknown(kind), Ok(_)) if kind == names::UNREADABLE => {
+                Err(undecodable("it was parked with headers that cannot be read".to_owned()))
+            }
             (Kind::Unknown(_), Ok(_)) => Err(undecodable("it is of a kind that this version does not know".to_owned())),
         };
         match &read {

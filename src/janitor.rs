@@ -7,17 +7,17 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     broker::Broker,
-    jetstream::{ApiError, JetStream, allows_schedules, number, own_headers},
+    header,
+    jetstream::{ApiError, JetStream, Stored, allows_schedules, number, own_headers},
     levels,
     metrics::Metrics,
-    names::Names,
+    names::{self, Names},
+    poison::{block, letter},
     timer::{Timer, brought_due, due_in, remaining},
 };
 
@@ -35,6 +35,8 @@ const SCHEDULE: &[u8] = b"\r\nNats-Schedule:";
 const ROUND: usize = 200;
 /// How many of these are the oldest of all, whatever the last round saw: one that never fires is among them in the end.
 const OLDEST: usize = 50;
+/// How much of a header block that cannot be read is kept: headers are carried on up to a bound.
+const KEPT: usize = 3 << 10;
 /// The most bytes that one round reads, half of them of the oldest.
 const BYTES: usize = 8 << 20;
 
@@ -109,13 +111,8 @@ impl Janitor<'_> {
             {
                 next = from.max(next);
             }
-            let question = json!({ "seq": next, "next_by_subj": self.names.holder_subjects() });
-            let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{}", self.names.retries), &question).await {
-                Ok(answer) => answer,
-                Err(ApiError::Refused { .. }) => return Ok(seen),
-                Err(error) => return Err(error),
-            };
-            let Some(holder) = answer.get("message").and_then(Holder::read) else { return Ok(seen) };
+            let found = self.jetstream.next_stored(&self.names.retries, &self.names.holder_subjects(), next).await?;
+            let Some(holder) = found.map(Holder::of) else { return Ok(seen) };
             next = holder.sequence + 1;
             bytes += holder.payload.len();
             seen.alone = !schedules;
@@ -123,7 +120,12 @@ impl Janitor<'_> {
             // Without a time of either kind its time never comes.
             let overdue = due.map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
             seen.overdue += u64::from(overdue);
-            let asleep = if schedules { overdue && holder.scheduled } else { remaining(&holder.headers, now).is_zero() };
+            // What cannot be read waits for nothing.
+            let asleep = if schedules {
+                holder.scheduled && (overdue || holder.unreadable)
+            } else {
+                holder.unreadable || remaining(&holder.headers, now).is_zero()
+            };
             if asleep {
                 seen.moved += usize::from(holder.wake(self.jetstream, self.names, schedules).await);
             }
@@ -144,19 +146,23 @@ struct Holder {
     payload: Bytes,
     /// Whether the broker is to wake it.
     scheduled: bool,
+    /// Whether no client could read its headers.
+    unreadable: bool,
 }
 
 impl Holder {
-    fn read(message: &Value) -> Option<Self> {
-        let bytes = |name: &str| message.get(name).and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
-        let block = bytes("hdrs").unwrap_or_default();
-        Some(Self {
-            subject: message.get("subject")?.as_str()?.to_owned(),
-            sequence: message.get("seq")?.as_u64()?,
-            headers: own_headers(&block),
-            payload: bytes("data").unwrap_or_default().into(),
-            scheduled: block.windows(SCHEDULE.len()).any(|header| header == SCHEDULE),
-        })
+    fn of(Stored { subject, sequence, block, payload, .. }: Stored) -> Self {
+        let scheduled = block.windows(SCHEDULE.len()).any(|header| header == SCHEDULE);
+        let unreadable = !block.is_empty() && block::read(&block).is_err();
+        let mut headers = own_headers(&block);
+        if unreadable {
+            // Moved as something that everybody can read, and that no version takes for a call.
+            let kept = letter::ways(&block).into_iter().find(|way| way.iter().all(|(_, value)| value.len() <= KEPT));
+            for (name, value) in kept.into_iter().flatten().chain([(names::KIND, names::UNREADABLE.to_owned())]) {
+                header::put(&mut headers, name, &value);
+            }
+        }
+        Self { subject, sequence, headers, payload, scheduled, unreadable }
     }
 
     /// Moves it to the due ones, and says whether it did. One that the broker does not let go must not stand before all others.

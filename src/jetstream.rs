@@ -1,6 +1,8 @@
 //! The broker, for real: JetStream's API over one connection, asked in its own words (JSON) so that fields which this
 //! program does not know survive an update.
 
+mod stored;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,12 +15,15 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
+pub use stored::Stored;
+
 use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     clock::BrokerClock,
     connect::Link,
     header::{self, put},
     names::{EXPECTED_LAST, EXPECTED_STREAM, MESSAGE_ID, is_brokers},
+    poison::block,
 };
 
 /// How long one question to the broker may take: any API call can hang.
@@ -64,7 +69,7 @@ pub enum ApiError {
 /// A connection to JetStream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct JetStream {
-    client: Client,
+    client: watch::Receiver<Client>,
     prefix: Arc<str>,
     clock: Arc<BrokerClock>,
     link: watch::Receiver<Link>,
@@ -72,14 +77,14 @@ pub struct JetStream {
 
 impl JetStream {
     /// JetStream behind `client`, in a domain if one is given.
-    pub fn new(client: Client, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
+    pub fn new(client: watch::Receiver<Client>, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
         let prefix = domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
         Self { client, prefix: prefix.into(), clock: Arc::default(), link }
     }
 
-    /// The connection.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// The connection, as it is now: a client that ended by itself is replaced. Not to be kept.
+    pub fn client(&self) -> Client {
+        self.client.borrow().clone()
     }
 
     /// Follows the state of the connection.
@@ -144,14 +149,15 @@ impl JetStream {
     /// One question and its answer. Nothing is queued while the connection is down: what the client would send
     /// when it comes back may be stale by then.
     async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
-        if self.client.connection_state() != State::Connected {
+        let client = self.client();
+        if client.connection_state() != State::Connected {
             return Err(Unanswered::Other(BrokerError::Unavailable("not connected".to_owned())));
         }
         let mut request = Request::new().payload(payload).timeout(Some(PATIENCE));
         if !headers.is_empty() {
             request = request.headers(headers);
         }
-        match self.client.send_request(subject.to_owned(), request).await {
+        match client.send_request(subject.to_owned(), request).await {
             Ok(message) => Ok(message.payload),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => Unanswered::NoResponders,
@@ -262,13 +268,11 @@ fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
     serde_json::from_slice(answer).map_err(|_| BrokerError::Unavailable("the answer is no JSON".to_owned()))
 }
 
-/// The headers of a stored message, less the broker's own.
+/// The headers of a stored message, less the broker's own, as far as they can be read.
 pub fn own_headers(block: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for line in String::from_utf8_lossy(block).split("\r\n").skip(1) {
-        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !is_brokers(name)) {
-            header::add(&mut headers, name, value.trim());
-        }
+    for (name, values) in block::readable(block).iter().filter(|(name, _)| !is_brokers(AsRef::<str>::as_ref(name))) {
+        values.iter().for_each(|value| header::copy(&mut headers, name, value));
     }
     headers
 }
@@ -367,7 +371,7 @@ impl Broker for JetStream {
     }
 
     fn max_payload(&self) -> usize {
-        self.client.max_payload()
+        self.client.borrow().max_payload()
     }
 }
 

@@ -26,8 +26,7 @@ use std::{
     time::Duration,
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,6 +37,7 @@ use crate::{
     consumer::{Bound, Consumer},
     jetstream::{ApiError, JetStream, number, own_headers},
     names::Names,
+    poison::Burial,
     timer::{HIGHEST, Timer, due_in},
 };
 
@@ -98,14 +98,8 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
     for Level { k, held, floor, .. } in look(jetstream, names).await? {
         let mut next = floor.saturating_add(1);
         for _ in 0..held {
-            let question = json!({ "seq": next, "next_by_subj": names.level_subjects(k) });
-            let answer = match jetstream.api(&format!("STREAM.MSG.GET.{}", names.retries), &question).await {
-                Ok(answer) => answer,
-                Err(ApiError::Refused { .. }) => break,
-                Err(error) => return Err(error),
-            };
-            let block = answer.pointer("/message/hdrs").and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
-            let due = due_in(&own_headers(&block.unwrap_or_default()));
+            let Some(stored) = jetstream.next_stored(&names.retries, &names.level_subjects(k), next).await? else { break };
+            let due = due_in(&own_headers(&stored.block));
             if due.is_some_and(|due| due + grace >= jetstream.now_at_least()) {
                 break;
             }
@@ -113,7 +107,7 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
             if overdue == MOST_OVERDUE {
                 return Ok(overdue);
             }
-            next = number(&answer, "/message/seq").saturating_add(1);
+            next = stored.sequence.saturating_add(1);
         }
     }
     Ok(overdue)
@@ -121,14 +115,15 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
 
 /// Moves what comes due until `stop`. With levels each has its mover; with another timer those that still hold something, which
 /// a worker before this one or beside it parked there. Levels that fill get room, where the worker may change consumers (`manage`).
-pub async fn run(jetstream: JetStream, names: Names, timer: Timer, manage: bool, stop: CancellationToken) {
+pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: bool, stop: CancellationToken) {
+    let names = &burial.names;
     let tasks = TaskTracker::new();
     let mut movers: BTreeMap<u32, (CancellationToken, Arc<AtomicU64>)> = BTreeMap::new();
     let mut narrow = BTreeSet::new();
     while !stop.is_cancelled() {
-        match look(&jetstream, &names).await {
+        match look(&jetstream, names).await {
             Ok(levels) => {
-                make_room(&jetstream, &names, &levels, manage, &mut narrow).await;
+                make_room(&jetstream, names, &levels, manage, &mut narrow).await;
                 for Level { k, held, .. } in levels {
                     if held == 0 && timer != Timer::Levels {
                         if let Some((idle, _)) = movers.remove(&k) {
@@ -138,7 +133,7 @@ pub async fn run(jetstream: JetStream, names: Names, timer: Timer, manage: bool,
                     }
                     let (_, known) = movers.entry(k).or_insert_with(|| {
                         let (stop, held) = (stop.child_token(), Arc::default());
-                        let (broker, source) = (jetstream.clone(), consumer(&jetstream, &names, k));
+                        let (broker, source) = (jetstream.clone(), consumer(&jetstream, &burial, k));
                         let mover = Mover { broker, names: names.clone(), source, held: Arc::clone(&held), stop: stop.clone() };
                         tasks.spawn(mover.run());
                         (stop, held)
@@ -172,16 +167,16 @@ async fn make_room(jetstream: &JetStream, names: &Names, levels: &[Level], manag
     }
 }
 
-fn consumer(jetstream: &JetStream, names: &Names, k: u32) -> Consumer {
+fn consumer(jetstream: &JetStream, burial: &Burial, k: u32) -> Consumer {
     let bound = Bound {
-        stream: names.retries.clone(),
+        stream: burial.names.retries.clone(),
         consumer: Names::level_consumer(k),
         ack_wait: ACK_WAIT,
         max_batch: usize::MAX,
         max_expires: Duration::MAX,
         max_ack_pending: usize::MAX,
     };
-    Consumer::new(jetstream, bound)
+    Consumer::new(jetstream, bound, burial.clone())
 }
 
 #[cfg(test)]

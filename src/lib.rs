@@ -38,6 +38,7 @@ pub mod signals;
 pub mod stan;
 pub mod permits;
 pub mod consumer;
+pub mod poison;
 pub mod pull;
 pub mod envelope;
 pub mod timer;

@@ -42,10 +42,18 @@ pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
 pub const NOT_FOUND: &str = "Queue-Worker-Not-Found";
 /// Absent: an invocation; `callback`: its answer, on its way to the URL that the caller asked for.
 pub const KIND: &str = "Queue-Worker-Kind";
+/// The kind of what was parked with headers that cannot be read.
+pub const UNREADABLE: &str = "unreadable";
 /// Absent: the payload as it arrived; `gzip`: compressed to fit.
 pub const ENCODING: &str = "Queue-Worker-Encoding";
 /// How often an operator sent the invocation round again.
 pub const REDRIVES: &str = "Queue-Worker-Redrives";
+/// The header block of a message that the NATS client cannot read, in base64.
+pub const RAW_HEADERS: &str = "Queue-Worker-Raw-Headers";
+/// Absent: the block as it was; `gzip`: compressed to fit.
+pub const RAW_ENCODING: &str = "Queue-Worker-Raw-Headers-Encoding";
+/// How many bytes the block had, where only its beginning fitted.
+pub const RAW_BYTES: &str = "Queue-Worker-Raw-Headers-Bytes";
 /// Why a message is dead.
 pub const CAUSE: &str = "Queue-Worker-Cause";
 /// RFC 3339, when it died.

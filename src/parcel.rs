@@ -168,8 +168,23 @@ impl Parcel {
     /// # Errors
     /// [`TooLarge`] where it fits in no way.
     pub fn dead_letter(&self, names: &Names, cause: Cause, now: SystemTime, max_payload: usize) -> Result<Record, TooLarge> {
+        self.letter(names, cause, Vec::new(), now, max_payload)
+    }
+
+    /// The dead letter, with more headers.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where it fits in no way.
+    pub fn letter(
+        &self,
+        names: &Names,
+        cause: Cause,
+        mut extra: Vec<(&'static str, String)>,
+        now: SystemTime,
+        max_payload: usize,
+    ) -> Result<Record, TooLarge> {
         let place = Place { subject: names.dead_letter(self.function.as_deref()), headers: Vec::new() };
-        let extra = vec![(names::CAUSE, cause.as_str().to_owned()), (names::FAILED_AT, rfc3339(now))];
+        extra.extend([(names::CAUSE, cause.as_str().to_owned()), (names::FAILED_AT, rfc3339(now))]);
         self.record(self.dead_letter_id(), &names.dead, place, self.envelope.next(), extra, max_payload)
     }
 

@@ -103,7 +103,7 @@ struct Process {
 
 impl Process {
     async fn run(self, config: Config, told: Told) -> Result<(), Fatal> {
-        let Connection { client, link, denied } = tokio::select! {
+        let Connection { client, link, denied, keeper } = tokio::select! {
             connected = connect(&config.nats) => connected?,
             () = told.times(1) => return Ok(()),
         };
@@ -125,6 +125,7 @@ impl Process {
         tokio::select! {
             done = self.work(&shared, link, &told) => done,
             complaint = first(denied) => Err(Fatal::Denied(complaint)),
+            never = keeper.keep() => match never {},
         }
     }
 

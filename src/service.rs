@@ -22,6 +22,7 @@ use crate::{
     metrics::Metrics,
     names::Names,
     permits::Permits,
+    poison::Burial,
     pull::Pull,
     settle::Settle,
     standby::Standby,
@@ -131,13 +132,15 @@ impl<'a> Service<'a> {
         let Shared { config, jetstream, permits, gauges, running, .. } = self.shared;
         let worker = self.worker(ready);
         self.standby.leave_room(ready.fresh.max_ack_pending.min(ready.due.max_ack_pending));
+        let (names, metrics) = (self.names.clone(), self.metrics.clone());
+        let burial = Burial { names, dead_letters: config.dead_letters.enabled, metrics };
         let consumers = [(ready.fresh.clone(), false), (ready.due.clone(), true)];
         for (lane, (bound, parked)) in permits.lanes(consumers.len()).into_iter().zip(consumers) {
-            let source = Consumer::new(jetstream, bound);
+            let source = Consumer::new(jetstream, bound, burial.clone());
             let (tasks, stop) = (running.calls.clone(), running.stop.clone());
             running.pulling.spawn(Pull { worker: worker.clone(), lane, source, parked, tasks, stop }.run());
         }
-        running.pulling.spawn(levels::run(jetstream.clone(), self.names.clone(), ready.timer, config.nats.manage, running.stop.clone()));
+        running.pulling.spawn(levels::run(jetstream.clone(), burial, ready.timer, config.nats.manage, running.stop.clone()));
         gauges.add(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),

@@ -88,12 +88,7 @@ impl<B: Broker> Settle<B> {
         let parcel = &delivery.parcel;
         if !self.dead_letters {
             delivery.trace.ends(Fate::Dead(cause));
-            tracing::warn!(
-                callId = parcel.call_id.as_deref().unwrap_or_default(),
-                function = parcel.function_name.as_deref().unwrap_or_default(),
-                cause = cause.as_str(),
-                "Dropped: dead_letters is false"
-            );
+            telemetry::dropped(parcel.call_id.as_deref(), parcel.function_name.as_deref(), cause.as_str());
             self.metrics.dead_letter_dropped();
             return Ok(());
         }

@@ -22,9 +22,9 @@ pub mod wire;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use async_nats::{HeaderMap, Message as Incoming, Subject, SubscribeError, Subscriber};
+use async_nats::{HeaderMap, Message as Incoming, Subject, SubscribeError, Subscriber, client::SubscribeErrorKind};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream::SelectAll};
+use futures_util::{FutureExt, StreamExt, future::try_join_all, stream::SelectAll};
 use prost::Message;
 use serde_json::Value;
 use tokio::{
@@ -118,10 +118,7 @@ impl Bridge {
             publishing: TaskTracker::new(),
         };
         desk.streams_stand().await;
-        let mut requests = SelectAll::new();
-        for subject in desk.subjects.subscriptions() {
-            requests.push(jetstream.client().queue_subscribe(subject, GROUP.to_owned()).await?);
-        }
+        let requests = desk.listen().await?;
         // The broker answers in order, so that it has heard of the subscriptions now.
         desk.streams_stand().await;
         let served: Vec<_> = desk.channels.iter().map(|channel| channel.subject.as_str()).collect();
@@ -134,8 +131,15 @@ impl Bridge {
     pub async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
         let desk = self.desk.clone();
         let served = async {
-            while let Some(Some(request)) = stop.run_until_cancelled(self.requests.next()).await {
-                desk.answer(request).await;
+            while let Some(request) = stop.run_until_cancelled(self.requests.next()).await {
+                match request {
+                    Some(request) => desk.answer(request).await,
+                    // The client ended by itself, and all that it listened to with it.
+                    None => match stop.run_until_cancelled(desk.listen()).await {
+                        Some(Ok(requests)) => self.requests = requests,
+                        _ => break,
+                    },
+                }
             }
             self.leave().await;
             desk.publishing.close();
@@ -173,6 +177,23 @@ impl Bridge {
 }
 
 impl Desk {
+    /// Listens for requests, with the client that is there as soon as one is.
+    async fn listen(&self) -> Result<SelectAll<Subscriber>, SubscribeError> {
+        let mut link = self.jetstream.link();
+        loop {
+            let up = link.wait_for(|link| link.up).await.is_ok();
+            let client = self.jetstream.client();
+            let subscriptions = self.subjects.subscriptions().into_iter().map(|subject| client.queue_subscribe(subject, GROUP.to_owned()));
+            match try_join_all(subscriptions).await {
+                Err(error) if up && error.kind() != SubscribeErrorKind::InvalidSubject => {
+                    // This client is gone, and the link tells when another one is there.
+                    let _ = link.changed().await;
+                }
+                listening => return listening.map(SelectAll::from_iter),
+            }
+        }
+    }
+
     /// Waits until all streams are there.
     async fn streams_stand(&self) {
         for channel in &self.channels {

@@ -161,6 +161,12 @@ pub fn lease_lost(call_id: Option<&str>, function: Option<&str>) {
     warn!(callId = call_id, function, "Lease lost: the broker delivers the message again");
 }
 
+/// What would have been a dead letter is dropped, as the settings ask.
+pub fn dropped(call_id: Option<&str>, function: Option<&str>, cause: &str) {
+    let (call_id, function) = (call_id.unwrap_or_default(), function.unwrap_or_default());
+    warn!(callId = call_id, function, cause, "Dropped: dead_letters is false");
+}
+
 /// Logs with a status that is a number where it is one, so that machines can compare it, and left out where it is empty.
 fn with(status: &str, log: impl FnOnce(Option<&dyn Value>)) {
     match status.parse::<u16>() {

@@ -2,6 +2,7 @@
 //! something does not hold. `targets/` hands them to libFuzzer; the tests of the program run them over the corpus.
 
 pub mod annotations;
+pub mod block;
 pub mod callback;
 pub mod config;
 pub mod duration;
@@ -16,8 +17,9 @@ pub mod stan;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder in the corpus.
-pub const ALL: [(&str, Property); 10] = [
+pub const ALL: [(&str, Property); 11] = [
     ("annotations", annotations::check),
+    ("block", block::check),
     ("callback", callback::check),
     ("config", config::check),
     ("duration", duration::check),

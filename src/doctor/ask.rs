@@ -37,12 +37,12 @@ pub struct Ask {
 impl Ask {
     /// Asks over this connection.
     pub fn new(connection: Connection, domain: Option<&str>, until: Instant) -> Self {
-        let Connection { client, link, denied } = connection;
+        let Connection { client, link, denied, .. } = connection;
         Self { jetstream: JetStream::new(client, domain, link), denied, until }
     }
 
     /// The connection.
-    pub fn client(&self) -> &async_nats::Client {
+    pub fn client(&self) -> async_nats::Client {
         self.jetstream.client()
     }
 

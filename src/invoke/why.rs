@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn the_innermost_reason_is_told_in_plain_words() {
         check(io::Error::from_raw_os_error(111), "Connection refused");
-        check(io::Error::other(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), "TLS: unknown issuer of the certificate");
+        check(
+            io::Error::other(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            "TLS: unknown issuer of the certificate",
+        );
         check(rustls::Error::InvalidCertificate(CertificateError::NotValidForName), "TLS: the certificate is for another name");
         check(rustls::Error::InvalidCertificate(CertificateError::Expired), "TLS: the certificate has expired");
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);

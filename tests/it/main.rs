@@ -16,6 +16,7 @@ mod support;
 
 mod addresses;
 mod adversary;
+mod blocks;
 mod broker;
 mod callback_retries;
 mod callback_rules;
@@ -46,6 +47,7 @@ mod observe;
 mod odd;
 mod pace;
 mod pages;
+mod poison;
 mod producers;
 mod queues;
 mod reasons;

@@ -29,7 +29,11 @@ const RIGHTS: &[(Right, &str, bool)] = &[
     (Publish("$JS.API.STREAM.INFO.*"), "looking for the streams", true),
     (Publish("$JS.API.STREAM.CREATE.*"), "making those that are missing", false),
     (Publish("$JS.API.STREAM.UPDATE.*"), "schedules on, duplicate window up", false),
-    (Publish("$JS.API.STREAM.MSG.GET.*"), "looking for what followed from a message, and for overdue retries", true),
+    (
+        Publish("$JS.API.STREAM.MSG.GET.*"),
+        "looking for what followed from a message, for overdue retries, and at what the client cannot read",
+        true,
+    ),
     (Publish("$JS.API.CONSUMER.INFO.*.*"), "looking for the consumers", true),
     (Publish("$JS.API.CONSUMER.LIST.faas-request-retries"), "looking for levels that hold something", true),
     (Publish("$JS.API.CONSUMER.DURABLE.CREATE.*.*"), "making them, and keeping their ack_wait", false),
