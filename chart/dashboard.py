@@ -132,8 +132,9 @@ ROWS = [
             "What /readyz says, of each worker."),
         ("Leases lost, connections made anew", "short", "bars", [
             ("sum(increase(queue_worker_lease_lost_total{PROCESS}[$__rate_interval]))", "leases lost"),
-            ("sum(increase(queue_worker_nats_reconnect_total{PROCESS}[$__rate_interval]))", "connections")],
-            "A lease that is lost is a call that is made again."),
+            ("sum(increase(queue_worker_nats_reconnect_total{PROCESS}[$__rate_interval]))", "connections"),
+            ("sum(increase(queue_worker_part_restarts_total{PROCESS}[$__rate_interval]))", "parts started again")],
+            "A lease that is lost is a call that is made again. A part that is started again ended by itself; the log names it."),
         ("Messages over the bridge", "ops", "areas", [
             ("sum by (result) (rate(queue_worker_stan_messages_total{QUEUE}[$__rate_interval]))", "{{result}}")],
             "From gateways that speak NATS Streaming, with stan_bridge=true. Failed and refused ones were answered with an error."),

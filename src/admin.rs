@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Exposition, standby::Standby};
+use crate::{metrics::Exposition, standby::Standby, supervisor::Supervisor};
 
 /// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are better than none.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Whether this worker takes messages now, of all its queues, and why not. Cheap to clone; the clones agree.
 #[derive(Debug, Clone)]
-pub struct Readiness(Arc<Mutex<State>>);
+pub struct Readiness(Arc<Mutex<State>>, Supervisor);
 
 #[derive(Debug)]
 struct State {
@@ -45,10 +45,11 @@ struct State {
 }
 
 impl Readiness {
-    /// Nothing is ready: neither the connection nor these queues.
-    pub fn of(queues: impl IntoIterator<Item = String>) -> Self {
+    /// Nothing is ready: neither the connection nor these queues. A part that does not run is a reason, too.
+    pub fn of(queues: impl IntoIterator<Item = String>, supervisor: &Supervisor) -> Self {
         let queues = queues.into_iter().map(|queue| (queue, Err("starting".to_owned()))).collect();
-        Self(Arc::new(Mutex::new(State { draining: false, connected: false, queues, bridge: Ok(()), standbys: Vec::new() })))
+        let state = State { draining: false, connected: false, queues, bridge: Ok(()), standbys: Vec::new() };
+        Self(Arc::new(Mutex::new(state)), supervisor.clone())
     }
 
     /// A queue that takes no more messages until what stands by is settled is not ready meanwhile.
@@ -88,6 +89,9 @@ impl Readiness {
         if state.draining {
             return Err("draining".to_owned());
         }
+        if let Some(reason) = self.1.trouble() {
+            return Err(reason);
+        }
         if !state.connected {
             return Err("not connected to NATS".to_owned());
         }
@@ -107,7 +111,7 @@ impl Readiness {
 /// Serves until `until` is cancelled, and then for no more than half a second, whatever the clients do. `refresh` reads the
 /// broker's gauges before a page of metrics is made: one at a time, at most one a second, and given up after two.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     metrics: Exposition,
     readiness: Readiness,
     refresh: impl Fn() -> BoxFuture<'static, ()> + Clone + Send + Sync + 'static,
@@ -118,6 +122,7 @@ pub async fn serve(
     let page = async move || {
         gauges.refresh().await;
         metrics.ready(state.ready().is_ok());
+        metrics.part_restarts(state.1.restarted());
         let text = metrics.render();
         ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
     };
@@ -187,14 +192,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Exposition::new("openfaas-fn").unwrap();
-        let readiness = Readiness::of([QUEUE, "other"].map(str::to_owned));
+        let readiness = Readiness::of([QUEUE, "other"].map(str::to_owned), &Supervisor::default());
         let until = CancellationToken::new();
         let counted = metrics.clone();
         let refresh = move || {
             counted.reconnected();
             std::future::ready(()).boxed()
         };
-        let served = tokio::spawn(serve(listener, metrics, readiness.clone(), refresh, until.clone()));
+        let served = tokio::spawn(serve(listener.into(), metrics, readiness.clone(), refresh, until.clone()));
         Admin { address, readiness, until, served }
     }
 

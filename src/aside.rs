@@ -4,50 +4,80 @@
 //! and without giving way, as fast as they come in; of the gateway's client the connections get short turns for that, and
 //! reqwest's get a thread on which nothing waits but their like.
 
-use std::{future::Future, io, thread};
+use std::{future::Future, io};
 
 use tokio::{
-    runtime::{Builder, Handle},
-    sync::oneshot,
+    runtime::{Builder, Handle, Runtime},
+    sync::watch,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::supervisor::{Part, Supervisor, faulty};
 
 /// Runs tasks on another thread, which ends with this.
 #[derive(Debug)]
 pub struct Aside {
-    thread: Handle,
-    _over: oneshot::Sender<()>,
+    /// Where tasks go; absent while the thread's part has ended and is not started again yet.
+    thread: watch::Receiver<Option<Handle>>,
+    over: CancellationToken,
 }
 
 impl Aside {
-    /// Starts the thread.
+    /// Starts the thread of this part.
     ///
     /// # Errors
     /// Where the system has none to give.
-    pub fn start(name: &str) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        let thread = runtime.handle().clone();
-        let (over, ended) = oneshot::channel();
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Nothing is sent: the other end is dropped.
-            let _: Result<(), _> = runtime.block_on(ended);
-        })?;
-        Ok(Self { thread, _over: over })
+    pub fn start(part: Part, supervisor: &Supervisor) -> io::Result<Self> {
+        let mut runtime = Some(runtime()?);
+        let (handle, thread) = watch::channel(runtime.as_ref().map(|runtime| runtime.handle().clone()));
+        let over = CancellationToken::new();
+        let (ended, is_over) = (over.clone(), over.clone());
+        let run = move || {
+            // The first is there already; if the next cannot be had, that is the end of a part, too.
+            let Some(runtime) = runtime.take().or_else(|| self::runtime().ok()) else { return };
+            handle.send_replace(Some(runtime.handle().clone()));
+            let _place = Place(&handle);
+            runtime.block_on(faulty(part, ended.cancelled()));
+        };
+        supervisor.thread(part, move || is_over.is_cancelled(), run)?;
+        Ok(Self { thread, over })
     }
 
-    /// What the task yields; `None` where it panicked. Dropping the future ends the task.
+    /// What the task yields; `None` where it panicked, or ended with its thread. Dropping the future ends the task.
     pub async fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        AbortOnDropHandle::new(self.thread.spawn(task)).await.ok()
+        let thread = self.thread.clone().wait_for(Option::is_some).await.ok()?.clone()?;
+        AbortOnDropHandle::new(thread.spawn(task)).await.ok()
     }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.over.cancel();
+    }
+}
+
+/// Where the runtime's handle is left for those who have tasks, until the runtime ends in whatever way.
+struct Place<'a>(&'a watch::Sender<Option<Handle>>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(None);
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_io().enable_time().build()
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[tokio::test]
     async fn what_never_gives_way_there_keeps_nobody_busy_here() {
-        let aside = Aside::start("aside").unwrap();
+        let aside = Aside::start(Part::Callbacks, &Supervisor::default()).unwrap();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let busy = aside.run(async move { stopped.recv().is_err() });
         tokio::pin!(busy);
@@ -62,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_whose_future_is_dropped_ends() {
-        let aside = Aside::start("aside").unwrap();
+        let aside = Aside::start(Part::Callbacks, &Supervisor::default()).unwrap();
         let (held, ended) = oneshot::channel::<()>();
         let task = aside.run(async move {
             let _held = held;

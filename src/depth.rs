@@ -49,9 +49,11 @@ pub struct Gauge {
 }
 
 impl Gauges {
-    /// Reads one more queue from now on.
-    pub fn add(&self, gauge: Gauge) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(gauge);
+    /// Reads this queue from now on, in the place of what was read of it before.
+    pub fn set(&self, gauge: Gauge) {
+        let mut gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.retain(|other| other.names.queue != gauge.names.queue);
+        gauges.push(gauge);
     }
 
     /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, but for those that would say that

@@ -38,6 +38,7 @@ use crate::{
     jetstream::{ApiError, JetStream, number, own_headers},
     names::Names,
     poison::Burial,
+    supervisor::{Part, Supervisor},
     timer::{HIGHEST, Timer, due_in},
 };
 
@@ -115,9 +116,12 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
 
 /// Moves what comes due until `stop`. With levels each has its mover; with another timer those that still hold something, which
 /// a worker before this one or beside it parked there. Levels that fill get room, where the worker may change consumers (`manage`).
-pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: bool, stop: CancellationToken) {
+pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: bool, supervisor: Supervisor, stop: CancellationToken) {
     let names = &burial.names;
     let tasks = TaskTracker::new();
+    // Should this end in a panic, no mover is left without it.
+    let stop = stop.child_token();
+    let _over = stop.clone().drop_guard();
     let mut movers: BTreeMap<u32, (CancellationToken, Arc<AtomicU64>)> = BTreeMap::new();
     let mut narrow = BTreeSet::new();
     while !stop.is_cancelled() {
@@ -133,9 +137,8 @@ pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: boo
                     }
                     let (_, known) = movers.entry(k).or_insert_with(|| {
                         let (stop, held) = (stop.child_token(), Arc::default());
-                        let (broker, source) = (jetstream.clone(), consumer(&jetstream, &burial, k));
-                        let mover = Mover { broker, names: names.clone(), source, held: Arc::clone(&held), stop: stop.clone() };
-                        tasks.spawn(mover.run());
+                        let (jetstream, burial, supervisor) = (jetstream.clone(), burial.clone(), supervisor.clone());
+                        tasks.spawn(keep_moving(jetstream, burial, k, Arc::clone(&held), supervisor, stop.clone()));
                         (stop, held)
                     });
                     known.store(held, Ordering::Relaxed);
@@ -165,6 +168,17 @@ async fn make_room(jetstream: &JetStream, names: &Names, levels: &[Level], manag
             );
         }
     }
+}
+
+/// Keeps the mover of level `k` moving.
+async fn keep_moving(jetstream: JetStream, burial: Burial, k: u32, held: Arc<AtomicU64>, supervisor: Supervisor, stop: CancellationToken) {
+    let whose = format!("level {k} of {}", burial.names.queue);
+    let start = || {
+        let (broker, source) = (jetstream.clone(), consumer(&jetstream, &burial, k));
+        Mover { broker, names: burial.names.clone(), source, held: Arc::clone(&held), stop: stop.clone() }.run()
+    };
+    // Movers are never given up.
+    let _ = supervisor.keep(Part::Mover, &whose, &stop, start).await;
 }
 
 fn consumer(jetstream: &JetStream, burial: &Burial, k: u32) -> Consumer {

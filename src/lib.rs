@@ -31,8 +31,11 @@ pub mod jetstream;
 pub mod streams;
 pub mod serve;
 pub mod service;
+pub mod unserved;
+pub mod denial;
 pub mod drain;
 pub mod signals;
+pub mod supervisor;
 
 // The way of a message.
 pub mod stan;

@@ -29,6 +29,7 @@ use crate::{
     decode::{FunctionName, Invocation},
     invoke::Trust,
     metrics::Exposition,
+    supervisor::Supervisor,
 };
 
 use cache::{Cache, Look};
@@ -60,11 +61,11 @@ pub struct Directory {
 impl Lookup {
     /// Asks the gateway at `base` if the settings say so. A login that cannot be read is warned about and done without: a
     /// gateway may want none, and no call is worth less without its annotations.
-    pub fn new(base: &Url, trust: &Trust, settings: Option<&FunctionLookup>, metrics: Exposition) -> Self {
+    pub fn new(base: &Url, trust: &Trust, settings: Option<&FunctionLookup>, metrics: Exposition, supervisor: &Supervisor) -> Self {
         let Some(settings) = settings else { return Self::Off };
         let login = settings.secrets.as_deref().and_then(login);
         tracing::info!(login = login.is_some(), ttl = ?settings.ttl, "Functions' retry annotations are looked up where messages carry none");
-        match System::new(base, trust, login) {
+        match System::new(base, trust, login, supervisor) {
             Ok(system) => {
                 let (cache, ended) = (Mutex::new(Cache::new(settings.ttl)), watch::Sender::new(()));
                 Self::On(Arc::new(Directory { system, cache, ended, failing: AtomicBool::new(false), metrics }))

@@ -7,6 +7,7 @@ use queue_worker::{
     doctor,
     serve::serve,
     signals::Signals,
+    supervisor::Supervisor,
     telemetry,
 };
 
@@ -35,7 +36,14 @@ fn main() -> ExitCode {
     if loaded.doctor.is_some() {
         return examine(loaded);
     }
-    let _guard = telemetry::init(&loaded.config.log);
+    let supervisor = Supervisor::default();
+    let _guard = match telemetry::init(&loaded.config.log, &supervisor) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("queue-worker: no thread for the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting queue-worker");
     for note in &loaded.notes {
         tracing::warn!("{note}");
@@ -43,7 +51,7 @@ fn main() -> ExitCode {
     for doubt in &loaded.doubts {
         tracing::warn!("{doubt}");
     }
-    match run(loaded.config) {
+    match run(loaded.config, supervisor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -76,14 +84,11 @@ fn examine(loaded: config::Loaded) -> ExitCode {
 }
 
 /// One thread is enough: the work is waiting, and a second one costs more than it gives.
-fn run(config: config::Config) -> anyhow::Result<()> {
+fn run(config: config::Config, supervisor: Supervisor) -> anyhow::Result<()> {
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let (signals, told) = Signals::listen()?;
-        tokio::select! {
-            served = serve(config, told) => Ok(served?),
-            () = signals.count() => Ok(()),
-        }
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
 }

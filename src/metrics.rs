@@ -13,7 +13,7 @@ use std::{
 
 use prometheus::{Error, IntGauge, IntGaugeVec, Registry, TextEncoder, core::Collector};
 
-use crate::decode::FunctionName;
+use crate::{decode::FunctionName, supervisor::Part};
 
 use table::{OfProcess, OfQueue};
 
@@ -127,6 +127,14 @@ impl Exposition {
     /// Whether this worker takes messages now.
     pub fn ready(&self, ready: bool) {
         self.0.families.ready.set(i64::from(ready));
+    }
+
+    /// So often each part of the process was started again, so far.
+    pub fn part_restarts(&self, restarts: impl IntoIterator<Item = (Part, u64)>) {
+        for (part, restarts) in restarts {
+            let counter = self.0.families.part_restarts.with_label_values(&[part.name()]);
+            counter.inc_by(restarts.saturating_sub(counter.get()));
+        }
     }
 
     /// The connection to NATS was made again.

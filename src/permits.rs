@@ -27,6 +27,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct LaneState {
+    /// Whether nobody pulls for it any more; calls that it began may still run.
+    left: bool,
     held: usize,
     /// Whether more work is known to wait in this lane.
     hungry: bool,
@@ -62,12 +64,14 @@ impl Permits {
         Self(Arc::new(Mutex::new(State { limit, free: limit, turn: 0, lanes: Vec::new() })))
     }
 
-    /// `count` more lanes that share the permits: each queue adds its own when it is ready.
+    /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they have ended.
+    pub fn lane(&self) -> Lane {
+        Lane { permits: self.clone(), index: self.state().place() }
+    }
+
+    /// `count` more lanes.
     pub fn lanes(&self, count: usize) -> Vec<Lane> {
-        let mut state = self.state();
-        let begin = state.lanes.len();
-        state.lanes.extend((0..count).map(|_| LaneState::default()));
-        (begin..begin + count).map(|index| Lane { permits: self.clone(), index }).collect()
+        (0..count).map(|_| self.lane()).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,6 +111,17 @@ impl Permits {
 }
 
 impl State {
+    /// A place for a lane: one that another left, or a new one.
+    fn place(&mut self) -> usize {
+        let left = self.lanes.iter_mut().enumerate().find(|(_, lane)| lane.left && lane.held == 0);
+        if let Some((index, lane)) = left {
+            lane.left = false;
+            return index;
+        }
+        self.lanes.push(LaneState::default());
+        self.lanes.len() - 1
+    }
+
     /// Whether the lane may have one more while the others have work too.
     fn allows(&self, index: usize) -> bool {
         let wants = |lane: &LaneState| lane.hungry || lane.waits();
@@ -174,6 +189,17 @@ impl Lane {
             taken.push(state.grant(&self.permits, self.index));
         }
         taken
+    }
+}
+
+impl Drop for Lane {
+    /// What nobody pulls for is owed no share.
+    fn drop(&mut self) {
+        let mut state = self.permits.state();
+        if let Some(lane) = state.lanes.get_mut(self.index) {
+            (lane.left, lane.hungry, lane.waiter) = (true, false, None);
+        }
+        self.permits.serve(&mut state);
     }
 }
 
@@ -247,6 +273,23 @@ mod tests {
             served.push(waiting.remove(next).0);
         }
         assert_eq!(served, [1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn a_lane_that_ended_is_owed_nothing_and_leaves_its_place_to_the_next() {
+        let (fresh, due) = two(4);
+        due.set_hungry(true);
+        assert_eq!(fresh.take_free(9).len(), 2);
+        drop(due);
+        let held = fresh.take_free(9);
+        assert_eq!(held.len(), 4);
+        // One whose calls still run keeps its place until they have ended.
+        let permits = fresh.permits.clone();
+        drop(fresh);
+        let next = permits.lanes(2);
+        assert_eq!(next.iter().map(|lane| lane.index).collect::<Vec<_>>(), [1, 2]);
+        drop(held);
+        assert_eq!((permits.lanes(1)[0].index, next[0].take_free(9).len()), (0, 4));
     }
 
     #[test]

@@ -1,16 +1,19 @@
-//! The process: connect, serve every queue until a signal, drain.
+//! The process: connect, serve every queue until a signal, drain. It drains as well when nothing can be served any more.
 
 use std::{io, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::{sync::watch, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use crate::{
     admin::{self, Readiness, listen::listen},
     callback::{Callbacks, HttpPost, SecretsError},
     config::{Config, Queue},
     connect::{ConnectError, Connection, Link, connect},
+    denial::{Concern, concern},
     depth::Gauges,
     drain::{Running, Told},
     gate::Gate,
@@ -18,11 +21,15 @@ use crate::{
     jetstream::JetStream,
     lookup::Lookup,
     metrics::{Exposition, Metrics},
+    names::Names,
     permits::Permits,
     service::{Service, Shared},
-    stan::{Bridge, Channel},
+    signals::Signals,
+    stan::{Channel, Open, subjects::Subjects},
     standby::Standby,
+    supervisor::{Attendants, Part, Supervisor},
     trace::Tracer,
+    unserved::Unserved,
 };
 
 /// How long the last acknowledgements have to leave.
@@ -40,6 +47,9 @@ pub enum Fatal {
     /// The account lacks a right, or was taken away. The broker's words name the subject.
     #[error("NATS denies what the worker needs: {0}")]
     Denied(String),
+    /// A part of the process cannot be kept running.
+    #[error("{0}")]
+    Part(String),
     /// The address for metrics and health cannot be had, or another part of this machine is missing.
     #[error("{0}: {1}")]
     Machine(String, io::Error),
@@ -54,37 +64,40 @@ pub enum Fatal {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Serves the queues until `told` to end, then drains.
+/// Serves the queues until a signal says that it is enough, or nothing can be served any more; then drains.
 ///
 /// # Errors
 /// See [`Fatal`].
-pub async fn serve(config: Config, told: Told) -> Result<(), Fatal> {
+pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> Result<(), Fatal> {
     let exposition = Exposition::new(&config.function_namespace)?;
     let metrics: Vec<Metrics> = config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
     let callbacks = Callbacks {
-        post: Arc::new(HttpPost::new(config.callback.clone())?),
+        post: Arc::new(HttpPost::new(config.callback.clone(), &supervisor)?),
         attempts: config.callback.attempts,
         max_body: config.callback.max_body,
     };
     let trust = Trust::read(config.gateway_ca_file.as_deref())?;
     let listener = listen(config.listen_addr).map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
-    let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()));
+    let listener = Arc::new(listener);
+    let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()), &supervisor);
     let of_queue = |(queue, metrics): (&Queue, &Metrics)| Standby::new(&queue.name, metrics.clone(), config.queues.len());
     let standbys: Vec<_> = config.queues.iter().zip(&metrics).map(of_queue).collect();
     standbys.iter().cloned().for_each(|standby| readiness.watch(standby));
     let gauges = Gauges::default();
-    let over = CancellationToken::new();
-    let refresh = {
-        let gauges = gauges.clone();
-        move || gauges.clone().refresh().boxed()
-    };
-    let pages = tokio::spawn(admin::serve(listener, exposition.clone(), readiness.clone(), refresh, over.clone()));
+    let (told, mut attendants) = (signals.told(), Attendants::new(supervisor));
+    let signals = Arc::new(signals);
+    attendants.keep(Part::Signals, move || signals.clone().count());
+    attendants.keep_to_its_end(Part::Pages, {
+        let (exposition, readiness, gauges) = (exposition.clone(), readiness.clone(), gauges.clone());
+        let over = attendants.over.clone();
+        let refresh = move || gauges.clone().refresh().boxed();
+        move || admin::serve(listener.clone(), exposition.clone(), readiness.clone(), refresh.clone(), over.clone())
+    });
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
     let process = Process { exposition, metrics, standbys, callbacks, trust, readiness, gauges, tracer: tracer.clone() };
-    let served = process.run(config, told).await;
+    let served = process.run(config, &mut attendants, &told).await;
     tracer.finish().await;
-    over.cancel();
-    let _ = pages.await;
+    attendants.dismiss().await;
     served
 }
 
@@ -102,95 +115,118 @@ struct Process {
 }
 
 impl Process {
-    async fn run(self, config: Config, told: Told) -> Result<(), Fatal> {
+    async fn run(self, config: Config, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
         let Connection { client, link, denied, keeper } = tokio::select! {
             connected = connect(&config.nats) => connected?,
+            reason = attendants.given_up() => return Err(Fatal::Part(reason)),
             () = told.times(1) => return Ok(()),
         };
+        let keeper = Arc::new(Mutex::new(keeper));
+        attendants.keep(Part::Client, move || {
+            let keeper = Arc::clone(&keeper);
+            async move { match keeper.lock().await.keep().await {} }
+        });
+        attendants.keep(Part::Link, {
+            let (link, readiness, exposition) = (link.clone(), self.readiness.clone(), self.exposition.clone());
+            move || follow(link.clone(), readiness.clone(), exposition.clone())
+        });
         let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout);
+        let supervisor = attendants.supervisor.clone();
         let shared = Shared {
-            jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link.clone()),
+            jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link),
             permits: Permits::new(config.max_inflight),
             gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
-            lookup: Lookup::new(&config.gateway_url, &self.trust, config.function_lookup.as_ref(), self.exposition.clone()),
+            lookup: Lookup::new(&config.gateway_url, &self.trust, config.function_lookup.as_ref(), self.exposition.clone(), &supervisor),
             callbacks: self.callbacks.clone(),
             gate: Gate::default(),
             tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
             gauges: self.gauges.clone(),
+            names: config.queues.iter().map(|queue| Names::new(&queue.name, &queue.stream)).collect(),
+            denied,
+            unserved: Unserved::of(config.queues.len()),
+            supervisor,
             running: Running::default(),
             worker: worker_name(),
             config,
         };
-        tokio::select! {
-            done = self.work(&shared, link, &told) => done,
-            complaint = first(denied) => Err(Fatal::Denied(complaint)),
-            never = keeper.keep() => match never {},
-        }
+        self.work(&shared, attendants, told).await
     }
 
-    /// Serves until told to stop, then drains.
-    async fn work(&self, shared: &Shared, link: watch::Receiver<Link>, told: &Told) -> Result<(), Fatal> {
+    /// Serves until told to stop, or nothing can be served any more, then drains.
+    async fn work(&self, shared: &Shared, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
         let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys);
         let services: Vec<_> =
             queues.map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone())).collect();
-        let mut serving: FuturesUnordered<_> = services.iter().map(Service::run).collect();
-        tokio::select! {
-            () = told.times(1) => {}
-            () = self.follow(link) => {}
-            Some(reason) = serving.next() => return Err(Fatal::Setup(reason)),
-            reason = self.bridge(shared) => return Err(Fatal::Setup(reason)),
+        let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
+        keep_bridge(shared, &self.exposition);
+        let end = tokio::select! {
+            () = told.times(1) => Ok(()),
+            reason = shared.unserved.all() => Err(Fatal::Setup(reason)),
+            complaint = denied_to_all(shared) => Err(Fatal::Denied(complaint)),
+            reason = attendants.given_up() => Err(Fatal::Part(reason)),
+            // None of them ends.
+            Some(never) = serving.next() => match never {},
+        };
+        if let Err(reason) = &end {
+            tracing::error!("nothing can be served, the worker drains and ends: {reason}");
         }
         self.readiness.draining();
         // The calls that still run want the broker's time when they are parked, and the streams.
-        let keep_serving = async {
-            while serving.next().await.is_some() {}
-            std::future::pending().await
-        };
         tokio::select! {
             () = shared.running.drain(shared.config.shutdown_grace, told) => {}
-            () = keep_serving => {}
+            Some(never) = serving.next() => match never {},
         }
         let _ = timeout(FLUSH, shared.jetstream.client().flush()).await;
-        Ok(())
+        end
     }
+}
 
-    /// Opens the bridge if there is to be one; it runs until it is drained. Returns only when it cannot be opened, and why.
-    async fn bridge(&self, Shared { config, jetstream, running, .. }: &Shared) -> String {
-        let Some(cluster) = &config.stan_cluster else { return std::future::pending().await };
-        self.readiness.bridge(Err("starting".to_owned()));
-        let channels = config.queues.iter().map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() });
-        match Bridge::open(jetstream, cluster, channels.collect(), &self.exposition).await {
-            Ok(bridge) => {
-                running.pulling.spawn(bridge.run(running.stop.clone(), running.cut.clone()));
-                self.readiness.bridge(Ok(()));
-                std::future::pending().await
-            }
-            Err(error) => format!("NATS Streaming: {error}"),
+/// Opens the bridge if there is to be one, and keeps it open until it is drained.
+fn keep_bridge(shared: &Shared, exposition: &Exposition) {
+    let Shared { config, jetstream, readiness, names, denied, running, supervisor, .. } = shared;
+    let Some(cluster) = &config.stan_cluster else { return };
+    readiness.bridge(Err("starting".to_owned()));
+    let desk = Open {
+        jetstream: jetstream.clone(),
+        cluster: cluster.clone(),
+        channels: config.queues.iter().map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() }).collect(),
+        names: names.clone(),
+        denied: denied.clone(),
+        metrics: exposition.clone(),
+        readiness: readiness.clone(),
+        running: running.clone(),
+    };
+    let (supervisor, stop) = (supervisor.clone(), running.stop.clone());
+    running.pulling.spawn(async move {
+        // It is never given up.
+        let _ = supervisor.keep(Part::Bridge, "", &stop, || desk.clone().keep()).await;
+    });
+}
+
+/// Keeps readiness in step with the connection, for as long as there is one.
+async fn follow(mut link: watch::Receiver<Link>, readiness: Readiness, exposition: Exposition) {
+    // The first time is no reconnect.
+    let mut made = link.borrow().made.max(1);
+    loop {
+        let now = *link.borrow_and_update();
+        if now.made > made {
+            made = now.made;
+            exposition.reconnected();
         }
-    }
-
-    /// Keeps readiness in step with the connection.
-    async fn follow(&self, mut link: watch::Receiver<Link>) {
-        // The first time is no reconnect.
-        let mut made = link.borrow().made.max(1);
-        loop {
-            let now = *link.borrow_and_update();
-            if now.made > made {
-                made = now.made;
-                self.exposition.reconnected();
-            }
-            self.readiness.connected(now.up);
-            if link.changed().await.is_err() {
-                std::future::pending().await
-            }
+        readiness.connected(now.up);
+        if link.changed().await.is_err() {
+            return readiness.connected(false);
         }
     }
 }
 
-/// The first complaint of the broker's about what it denies.
-async fn first(mut complaints: watch::Receiver<Option<String>>) -> String {
-    match complaints.wait_for(Option::is_some).await {
+/// The first complaint of the broker's that concerns all queues.
+async fn denied_to_all(Shared { config, names, denied, .. }: &Shared) -> String {
+    let bridge = config.stan_cluster.as_deref().map(Subjects::of);
+    let concerns_all =
+        |complaint: &Option<String>| complaint.as_ref().is_some_and(|complaint| concern(complaint, names, bridge.as_ref()) == Concern::All);
+    match denied.clone().wait_for(concerns_all).await {
         Ok(text) => text.clone().unwrap_or_default(),
         Err(_closed) => std::future::pending().await,
     }

@@ -1,15 +1,20 @@
 //! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses a stream is
-//! made ready (again) while the others of the process are served.
+//! made ready (again) while the others of the process are served. One that cannot be served says why, and is tried again.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::Readiness,
     callback::Callbacks,
     config::{Config, Queue},
     consumer::Consumer,
+    denial::{Concern, concern},
     depth::{Gauge, Gauges},
     drain::Running,
     gate::Gate,
@@ -21,13 +26,17 @@ use crate::{
     lookup::Lookup,
     metrics::Metrics,
     names::Names,
+    pause::Pause,
     permits::Permits,
     poison::Burial,
     pull::Pull,
     settle::Settle,
+    stan::subjects::Subjects,
     standby::Standby,
     streams::{self, Ready, SetupError},
+    supervisor::{Part, Supervisor},
     trace::Tracer,
+    unserved::Unserved,
     worker::{News, Parts, Worker},
 };
 
@@ -37,6 +46,10 @@ const JETSTREAM_STARTS: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often the consumers are looked for.
 const LOOK: Duration = Duration::from_secs(5);
+/// The pause before a queue that cannot be served is tried again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A queue that was served for so long is well: the next failure counts as its first.
+const WELL: Duration = Duration::from_secs(60);
 
 /// What the queues of a process share.
 #[derive(Debug)]
@@ -61,6 +74,14 @@ pub struct Shared {
     pub readiness: Readiness,
     /// The depths of the queues that were made ready.
     pub gauges: Gauges,
+    /// The names of all queues, in the order of the settings.
+    pub names: Vec<Names>,
+    /// What the broker denies.
+    pub denied: watch::Receiver<Option<String>>,
+    /// The queues that cannot be served.
+    pub unserved: Unserved,
+    /// Keeps the parts running.
+    pub supervisor: Supervisor,
     /// What runs, and how it is told to end.
     pub running: Running,
     /// This worker's name in histories.
@@ -83,19 +104,89 @@ impl<'a> Service<'a> {
         Self { shared, queue, names: Names::new(&queue.name, &queue.stream), metrics, standby }
     }
 
-    /// Serves until dropped; the lanes and calls that it started run on, until they are drained. Returns only when the queue
-    /// cannot be served, and why.
-    pub async fn run(&self) -> String {
+    /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until they are drained.
+    pub async fn keep(&self) -> Infallible {
+        let Shared { supervisor, running, .. } = self.shared;
+        if let Err(reason) = supervisor.keep(Part::Queue, &self.queue.name, &running.stop, || self.run()).await {
+            self.fails(reason.to_string());
+        }
+        std::future::pending().await
+    }
+
+    async fn run(&self) {
+        let mut pause = Pause::new(AGAIN);
+        loop {
+            let began = Instant::now();
+            let reason = self.serve().await;
+            if began.elapsed() >= WELL {
+                pause.reset();
+            }
+            self.fails(reason);
+            pause.rest().await;
+        }
+    }
+
+    /// Notes why the queue is not served. A process that drains serves none.
+    fn fails(&self, reason: String) {
+        let Shared { readiness, unserved, running, .. } = self.shared;
+        if !running.stop.is_cancelled() {
+            readiness.set(&self.queue.name, Err(reason.clone()));
+            // If none is served the process ends, and says the same.
+            if unserved.add(&self.queue.name, reason.clone()) {
+                tracing::error!(queue = self.queue.name, reason, "the queue is not served; it is tried again");
+            }
+        }
+    }
+
+    /// Serves until that cannot go on, and says why. What was pulled and not begun is handed back by then.
+    async fn serve(&self) -> String {
+        let stop = self.shared.running.stop.child_token();
+        let _over = stop.clone().drop_guard();
+        let lanes = TaskTracker::new();
+        let (give_up, mut given_up) = mpsc::channel(1);
+        let reason = tokio::select! {
+            reason = self.serve_until(&stop, &lanes, &give_up) => reason,
+            complaint = self.denied() => format!("NATS denies what the worker needs: {complaint}"),
+            Some(reason) = given_up.recv() => reason,
+        };
+        stop.cancel();
+        lanes.close();
+        lanes.wait().await;
+        reason
+    }
+
+    async fn serve_until(&self, stop: &CancellationToken, lanes: &TaskTracker, give_up: &mpsc::Sender<String>) -> String {
+        let Shared { jetstream, supervisor, .. } = self.shared;
         let ready = match self.make_ready().await {
             Ok(ready) => ready,
             Err(reason) => return reason,
         };
-        self.pull(&ready);
+        self.pull(&ready, stop, lanes, give_up);
+        let queue = self.queue.name.as_str();
+        let janitor = || janitor::run(jetstream, &self.names, ready.timer, &self.metrics);
+        let ghosts = || ghosts::run(jetstream, &self.names, &ready.fresh);
         tokio::select! {
-            () = janitor::run(&self.shared.jetstream, &self.names, ready.timer, &self.metrics) => std::future::pending().await,
-            () = ghosts::run(&self.shared.jetstream, &self.names, &ready.fresh) => std::future::pending().await,
+            // Neither is ever given up.
+            _ = supervisor.keep(Part::Janitor, queue, stop, janitor) => std::future::pending().await,
+            _ = supervisor.keep(Part::Ghosts, queue, stop, ghosts) => std::future::pending().await,
             reason = self.keep_ready(&ready) => reason,
         }
+    }
+
+    /// The broker's next complaint that concerns this queue.
+    async fn denied(&self) -> String {
+        let Shared { config, names, denied, .. } = self.shared;
+        let bridge = config.stan_cluster.as_deref().map(Subjects::of);
+        let mut denied = denied.clone();
+        // What it said before was said of the last try.
+        denied.mark_unchanged();
+        while denied.changed().await.is_ok() {
+            let complaint = denied.borrow_and_update().clone().unwrap_or_default();
+            if concern(&complaint, names, bridge.as_ref()) == Concern::Queue(&self.queue.name) {
+                return complaint;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Sets the queue up, however long the broker takes to be able to.
@@ -128,20 +219,42 @@ impl<'a> Service<'a> {
     }
 
     /// Starts a lane for each consumer.
-    fn pull(&self, ready: &Ready) {
-        let Shared { config, jetstream, permits, gauges, running, .. } = self.shared;
+    fn pull(&self, ready: &Ready, stop: &CancellationToken, lanes: &TaskTracker, give_up: &mpsc::Sender<String>) {
+        let Shared { config, jetstream, permits, gauges, supervisor, running, .. } = self.shared;
         let worker = self.worker(ready);
         self.standby.leave_room(ready.fresh.max_ack_pending.min(ready.due.max_ack_pending));
         let (names, metrics) = (self.names.clone(), self.metrics.clone());
         let burial = Burial { names, dead_letters: config.dead_letters.enabled, metrics };
-        let consumers = [(ready.fresh.clone(), false), (ready.due.clone(), true)];
-        for (lane, (bound, parked)) in permits.lanes(consumers.len()).into_iter().zip(consumers) {
-            let source = Consumer::new(jetstream, bound, burial.clone());
-            let (tasks, stop) = (running.calls.clone(), running.stop.clone());
-            running.pulling.spawn(Pull { worker: worker.clone(), lane, source, parked, tasks, stop }.run());
+        for (bound, parked) in [(ready.fresh.clone(), false), (ready.due.clone(), true)] {
+            let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
+            let start = {
+                let (jetstream, burial) = (jetstream.clone(), burial.clone());
+                let (permits, worker) = (permits.clone(), worker.clone());
+                let (tasks, stop) = (running.calls.clone(), stop.clone());
+                move || {
+                    let (source, lane) = (Consumer::new(&jetstream, bound.clone(), burial.clone()), permits.lane());
+                    Pull { worker: worker.clone(), lane, source, parked, tasks: tasks.clone(), stop: stop.clone() }.run()
+                }
+            };
+            let (supervisor, stop, give_up) = (supervisor.clone(), stop.clone(), give_up.clone());
+            running.pulling.spawn(lanes.track_future(async move {
+                if let Err(reason) = supervisor.keep(Part::Lane, &whose, &stop, start).await {
+                    // The first reason is enough.
+                    let _ = give_up.try_send(reason.to_string());
+                }
+            }));
         }
-        running.pulling.spawn(levels::run(jetstream.clone(), burial, ready.timer, config.nats.manage, running.stop.clone()));
-        gauges.add(Gauge {
+        let levels = {
+            let (jetstream, timer, manage) = (jetstream.clone(), ready.timer, config.nats.manage);
+            let (supervisor, stop) = (supervisor.clone(), stop.clone());
+            move || levels::run(jetstream.clone(), burial.clone(), timer, manage, supervisor.clone(), stop.clone())
+        };
+        let (supervisor, queue, stop) = (supervisor.clone(), self.queue.name.clone(), stop.clone());
+        running.pulling.spawn(lanes.track_future(async move {
+            // It is never given up.
+            let _ = supervisor.keep(Part::Levels, &queue, &stop, levels).await;
+        }));
+        gauges.set(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),
             fresh: ready.fresh.clone(),
@@ -194,7 +307,14 @@ impl<'a> Service<'a> {
         let dead = config.dead_letters.enabled.then_some(self.names.dead.as_str());
         loop {
             sleep(LOOK).await;
-            let Ok(Some(missing)) = streams::missing(jetstream, &self.names, ready, dead).await else { continue };
+            let missing = match streams::missing(jetstream, &self.names, ready, dead).await {
+                Ok(Some(missing)) => missing,
+                Ok(None) => {
+                    self.shared.unserved.remove(&self.queue.name);
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let reason = format!("{missing} is gone");
             tracing::error!(queue = self.queue.name, reason, "the queue is made ready again; what lay in a stream that is gone is lost");
             readiness.set(&self.queue.name, Err(reason));

@@ -1,6 +1,6 @@
 //! SIGTERM and SIGINT, counted: they say that the process is to end.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -15,6 +15,7 @@ pub struct Signals {
     /// Kept over an end of the task that listens, so that no signal is missed in between.
     both: Mutex<(Signal, Signal)>,
     count: watch::Sender<u32>,
+    told: Told,
 }
 
 impl Signals {
@@ -22,14 +23,19 @@ impl Signals {
     ///
     /// # Errors
     /// Where the system does not let it.
-    pub fn listen() -> io::Result<(Self, Told)> {
+    pub fn listen() -> io::Result<Self> {
         let both = Mutex::new((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
         let (count, told) = Told::new();
-        Ok((Self { both, count }, told))
+        Ok(Self { both, count, told })
+    }
+
+    /// How often they came.
+    pub fn told(&self) -> Told {
+        self.told.clone()
     }
 
     /// Counts what comes.
-    pub async fn count(&self) {
+    pub async fn count(self: Arc<Self>) {
         let mut both = self.both.lock().await;
         let (terminate, interrupt) = &mut *both;
         loop {

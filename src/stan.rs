@@ -16,6 +16,7 @@
 //! aloud.
 
 mod complaints;
+mod open;
 pub mod requests;
 pub mod subjects;
 pub mod wire;
@@ -33,13 +34,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::requests::Channel;
 use self::{
     complaints::Complaints,
     requests::{Publication, Reason, Refused},
     subjects::{Request, Subjects, may_answer},
     wire::PubAck,
 };
+pub use self::{open::Open, requests::Channel};
 use crate::{
     broker::{Broker, BrokerError, Record},
     jetstream::{ApiError, JetStream},
@@ -101,7 +102,7 @@ struct Desk {
 }
 
 impl Bridge {
-    /// Waits for the streams of the `channels`, listens as `cluster`, and returns when the broker has seen to it. A right that is
+    /// Waits for one of the streams of the `channels`, listens as `cluster`, and returns when the broker has seen to it. A right that is
     /// missing arrives as the connection's complaint.
     ///
     /// # Errors
@@ -117,10 +118,10 @@ impl Bridge {
             storing: Semaphore::new(STORING),
             publishing: TaskTracker::new(),
         };
-        desk.streams_stand().await;
+        desk.a_stream_stands().await;
         let requests = desk.listen().await?;
         // The broker answers in order, so that it has heard of the subscriptions now.
-        desk.streams_stand().await;
+        desk.a_stream_stands().await;
         let served: Vec<_> = desk.channels.iter().map(|channel| channel.subject.as_str()).collect();
         tracing::info!(cluster, channels = served.join(", "), "NATS Streaming: taking messages from its clients");
         Ok(Self { requests, desk: Arc::new(desk) })
@@ -194,12 +195,15 @@ impl Desk {
         }
     }
 
-    /// Waits until all streams are there.
-    async fn streams_stand(&self) {
-        for channel in &self.channels {
-            while self.ask_for(channel).await.is_err() {
-                sleep(PAUSE.0).await;
+    /// Waits until one of the streams is there. A message for another is stored when that is there, too, or refused.
+    async fn a_stream_stands(&self) {
+        loop {
+            for channel in &self.channels {
+                if self.ask_for(channel).await.is_ok() {
+                    return;
+                }
             }
+            sleep(PAUSE.0).await;
         }
     }
 

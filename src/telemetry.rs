@@ -7,7 +7,6 @@
 use std::{
     io::{self, IsTerminal},
     sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -15,7 +14,11 @@ use tracing::{Value, error, info, warn};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::{config, judge::Outcome};
+use crate::{
+    config,
+    judge::Outcome,
+    supervisor::{Part, Supervisor, spoiled},
+};
 use buffer::Buffer;
 use line::Line;
 
@@ -47,17 +50,16 @@ impl Drop for Guard {
 /// `RUST_LOG` decides the levels when it is set; else they are `info` (async_nats: `warn`, less what the
 /// connection says itself), or `debug` for everything.
 ///
-/// # Panics
+/// # Errors
 ///
 /// When the system refuses one more thread: a worker whose log goes nowhere should not start.
-pub fn init(log: &config::Log) -> Guard {
+pub fn init(log: &config::Log, supervisor: &Supervisor) -> io::Result<Guard> {
     let line = Line { encoding: log.encoding, colour: log.encoding == config::Encoding::Console && io::stderr().is_terminal() };
     let buffer = Arc::new(Buffer::new(CAPACITY));
     let guard = Guard(Arc::clone(&buffer));
-    let drained = Arc::clone(&buffer);
-    thread::spawn(move || {
-        drained.drain(io::stderr(), |missing| line.warning("Log lines dropped", "lines", missing));
-    });
+    let (drained, closed) = (Arc::clone(&buffer), Arc::clone(&buffer));
+    let drain = move || drained.drain(spoiled(Part::Log, io::stderr()), |missing| line.warning("Log lines dropped", "lines", missing));
+    supervisor.thread(Part::Log, move || closed.is_closed(), drain)?;
 
     let usual = match log.debug {
         true => "debug",
@@ -81,7 +83,7 @@ pub fn init(log: &config::Log) -> Guard {
     if refused {
         warn!("RUST_LOG is not understood and not used");
     }
-    guard
+    Ok(guard)
 }
 
 /// A call is about to be made. `delivery` is the number of the attempt from 1; `url` is [`loggable`].

@@ -21,6 +21,7 @@ use queue_worker::{
     metrics,
     parcel::Parcel,
     stan::{Channel, requests::publish, wire::PubMsg},
+    supervisor::Part,
     trace::Trace,
 };
 
@@ -113,6 +114,7 @@ fn the_rules_of_retrying_are_pure() {
         "callback/posting",
         "callback/verdict",
         "advice",
+        "denial",
         "streams/limits",
         "streams/rules",
         "streams/wanted",
@@ -144,6 +146,48 @@ fn only_settle_the_lease_the_movers_and_who_buries_or_lays_ghosts_acknowledge() 
             .any(|file| path.ends_with(file));
         assert!(allowed || !source.contains(".acknowledge(&"), "{path} acknowledges by itself");
     }
+}
+
+/// Where tasks and threads are begun that nobody keeps running, how often, and why nobody has to.
+const UNKEPT: &[(&str, usize, &str)] = &[
+    ("admin/connections.rs", 1, "one connection of a client; its end ends that conversation"),
+    ("aside.rs", 1, "one conversation; whoever began it hears of its end"),
+    ("callback/sign.rs", 1, "reads a file; whoever asked hears of its end"),
+    ("connect.rs", 1, "reads a file; whoever asked hears of its end"),
+    ("invoke/turns.rs", 1, "one connection to the gateway; its end breaks that connection"),
+    ("levels.rs", 1, "a mover, which is kept in there"),
+    ("lookup.rs", 1, "one look-up; after a minute without an answer another is begun"),
+    ("pull.rs", 2, "one delivery; the broker delivers it again"),
+    ("serve.rs", 1, "the bridge, which is kept in there"),
+    ("service.rs", 2, "lanes and levels, which are kept in there"),
+    ("stan.rs", 1, "one message; its client publishes it again"),
+    ("supervisor/attendants.rs", 1, "a part, which is kept in there"),
+    ("supervisor/thread.rs", 1, "a part, which is kept in there"),
+    ("trace/export.rs", 1, "one export; whoever began it hears of its end"),
+    ("trace/on.rs", 1, "the end of the traces, at the end of the process"),
+    ("worker/callback.rs", 1, "packs one callback; whoever asked hears of its end"),
+];
+
+#[test]
+fn nothing_that_lives_long_is_begun_without_somebody_who_keeps_it_running() {
+    let begins = |line: &&str| !line.trim_start().starts_with("//") && (line.contains("spawn(") || line.contains("spawn_blocking("));
+    let mut unlisted = Vec::new();
+    for (path, source) in sources("src") {
+        let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let begun = code.lines().filter(begins).count();
+        let listed = UNKEPT.iter().filter(|(file, ..)| path.ends_with(&format!("src/{file}"))).map(|(_, begun, _)| *begun).sum::<usize>();
+        if begun != listed {
+            unlisted.push(format!("{path} begins {begun}, and {listed} are listed"));
+        }
+    }
+    assert_eq!(unlisted, Vec::<String>::new(), "what lives long belongs to the supervisor");
+    assert!(UNKEPT.iter().all(|(.., reason)| !reason.is_empty()));
+}
+
+#[test]
+fn the_documentation_lists_the_parts_of_a_worker() {
+    let written: Vec<String> = table("docs/operating.md", "| part |").into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(written, Part::ALL.iter().map(|part| part.name()).collect::<Vec<_>>());
 }
 
 #[test]

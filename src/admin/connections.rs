@@ -3,7 +3,7 @@
 //! Whoever reaches the port may open connections and leave it at that. Then the oldest goes when a new one comes, so that
 //! neither files nor memory run out, and a probe of Kubernetes gets its answer whoever else is there.
 
-use std::{collections::VecDeque, pin::pin, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -38,7 +38,7 @@ const HEAD: usize = 16 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the pages until `until` is cancelled, and then for no more than half a second, whatever the clients do.
-pub(super) async fn serve(listener: TcpListener, pages: Router, until: CancellationToken) {
+pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
     loop {

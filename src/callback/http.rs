@@ -32,6 +32,7 @@ use crate::{
     config,
     invoke::{basic_auth, like_it, root},
     judge::{Outcome, Reply},
+    supervisor::{Part, Supervisor},
 };
 
 const NO_URL: Refused = Refused("it is no URL that a callback can be sent to");
@@ -42,6 +43,7 @@ const PRIVATE: Refused = Refused("its address is private");
 #[derive(Debug)]
 pub struct HttpPost {
     settings: config::Callback,
+    supervisor: Supervisor,
     signer: Option<Signer>,
     proxies: Matcher,
     clients: Mutex<Option<Arc<Clients>>>,
@@ -56,13 +58,13 @@ struct Clients {
 }
 
 impl HttpPost {
-    /// Posts under these settings.
+    /// Posts under these settings, on a thread that is kept running.
     ///
     /// # Errors
     /// See [`SecretsError`].
-    pub fn new(settings: config::Callback) -> Result<Self, SecretsError> {
+    pub fn new(settings: config::Callback, supervisor: &Supervisor) -> Result<Self, SecretsError> {
         let signer = settings.signing_file.clone().map(Signer::new).transpose()?;
-        Ok(Self { settings, signer, proxies: Matcher::from_env(), clients: Mutex::default() })
+        Ok(Self { settings, supervisor: supervisor.clone(), signer, proxies: Matcher::from_env(), clients: Mutex::default() })
     }
 
     async fn send(&self, posting: &Posting, id: &str) -> Result<Outcome, Refused> {
@@ -87,8 +89,11 @@ impl HttpPost {
         }
         let client = if proxied { &clients.proxied } else { &clients.direct };
         let request = client.post(url).headers(headers).body(posting.body.clone());
-        let Ok(Some(answer)) = timeout(self.settings.timeout, clients.aside.run(request.send())).await else {
+        let Ok(posted) = timeout(self.settings.timeout, clients.aside.run(request.send())).await else {
             return Ok(Outcome::TimedOut);
+        };
+        let Some(answer) = posted else {
+            return Ok(Outcome::Broken("the worker's thread for callbacks ended".to_owned()));
         };
         match answer {
             Ok(answer) => Ok(Outcome::Replied(Reply {
@@ -142,7 +147,7 @@ impl HttpPost {
         let direct = if self.settings.deny_private { builder().dns_resolver(Arc::new(PublicOnly)) } else { builder() };
         let direct = direct.no_proxy().build().map_err(io::Error::other)?;
         let proxied = builder().build().map_err(io::Error::other)?;
-        Ok(Clients { direct, proxied, aside: Aside::start("callbacks")? })
+        Ok(Clients { direct, proxied, aside: Aside::start(Part::Callbacks, &self.supervisor)? })
     }
 }
 

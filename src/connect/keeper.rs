@@ -48,7 +48,7 @@ impl Keeper {
     }
 
     /// Replaces each client that ends by itself. Runs until dropped.
-    pub async fn keep(mut self) -> Infallible {
+    pub async fn keep(&mut self) -> Infallible {
         let mut soon = Pause::new(PAUSE);
         loop {
             let began = Instant::now();

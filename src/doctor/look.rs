@@ -18,6 +18,7 @@ use crate::{
     jetstream::number,
     names::Names,
     orphans::is_work_queue,
+    supervisor::Supervisor,
 };
 
 /// How long one attempt to connect may take, whatever the number of servers.
@@ -39,7 +40,7 @@ async fn place(config: &Config) -> Place {
         kubernetes: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
         proxies: PROXIES.into_iter().filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())).collect(),
         ready: pages::ready(config.listen_addr).await,
-        secrets: HttpPost::new(config.callback.clone()).err().map(|error| error.to_string()),
+        secrets: HttpPost::new(config.callback.clone(), &Supervisor::default()).err().map(|error| error.to_string()),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     decode::FunctionName,
     invoke::{Trust, basic_auth, like_it, root},
     policy::ANNOTATIONS,
+    supervisor::{Part, Supervisor},
 };
 
 /// How long a look-up may take, its wait for its turn included.
@@ -55,10 +56,10 @@ pub(super) enum Failure {
 
 impl System {
     /// The gateway at `base`, with a login if it wants one.
-    pub(super) fn new(base: &Url, trust: &Trust, login: Option<HeaderValue>) -> std::io::Result<Self> {
+    pub(super) fn new(base: &Url, trust: &Trust, login: Option<HeaderValue>, supervisor: &Supervisor) -> std::io::Result<Self> {
         let client = trust.apply(like_it(Client::builder())).redirect(redirect::Policy::none()).no_proxy();
         let client = client.pool_idle_timeout(LIMIT).build();
-        let (client, aside) = (client.map_err(std::io::Error::other)?, Aside::start("lookups")?);
+        let (client, aside) = (client.map_err(std::io::Error::other)?, Aside::start(Part::Lookups, supervisor)?);
         Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), client, aside, login, turns: Semaphore::new(AT_ONCE) })
     }
 

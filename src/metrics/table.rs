@@ -99,6 +99,8 @@ families! {
         "queue_worker_lease_lost_total", "Deliveries that were given up because their lease ended.";
     unstorable: IntCounter [],
         "queue_worker_unstorable_messages_total", "Retries and dead letters too large to store; their messages stay in their stream.";
+    part_restarts: IntCounterVec ["part"],
+        "queue_worker_part_restarts_total", "Parts of the worker that ended by themselves and were started again.";
     build_info: IntGaugeVec ["version"],
         "queue_worker_build_info", "Always 1; the version is in the label.";
 }

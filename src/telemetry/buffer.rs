@@ -23,8 +23,9 @@ pub(super) struct Buffer {
 #[derive(Default)]
 struct State {
     pending: Vec<u8>,
-    /// Bytes that the thread has taken and not yet written; they count against the capacity.
+    /// Bytes and lines that the thread has taken and not yet written; the bytes count against the capacity.
     writing: usize,
+    writing_lines: u64,
     dropped: u64,
     hurry: bool,
     closed: bool,
@@ -43,9 +44,15 @@ impl Buffer {
     }
 
     /// Writes what arrives to `out` until the buffer is closed and empty; the work of the one thread. `dropped` words the
-    /// line that says how many lines did not fit; it stands where they are missing.
+    /// line that says how many lines did not fit; it stands where they are missing. What a thread before this one had taken
+    /// and not written when it ended is missing, too.
     pub(super) fn drain(&self, mut out: impl Write, dropped: impl Fn(u64) -> String) {
         let mut chunk = Vec::new();
+        {
+            let mut state = self.lock();
+            state.writing = 0;
+            state.dropped += mem::take(&mut state.writing_lines);
+        }
         loop {
             let state = self.lock();
             let state = wait_while(&self.changed, state, |s| s.is_empty() && !s.closed);
@@ -59,12 +66,13 @@ impl Buffer {
                 chunk.extend_from_slice(dropped(missing).as_bytes());
             }
             state.writing = chunk.len();
+            state.writing_lines = chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
             drop(state);
             // An error here is one that nobody could be told of: the place to tell it is the one that is broken.
             let _ = out.write_all(&chunk).and_then(|()| out.flush());
             chunk.clear();
             let mut state = self.lock();
-            state.writing = 0;
+            (state.writing, state.writing_lines) = (0, 0);
             state.hurry = !state.is_empty() && state.hurry;
             self.changed.notify_all();
         }
@@ -83,6 +91,11 @@ impl Buffer {
     pub(super) fn close(&self, patience: Duration) {
         self.lock().closed = true;
         self.flush(patience);
+    }
+
+    /// Whether the thread is to end.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// A thread that panicked while it held the lock left whole lines behind, because every change is one call.
@@ -200,6 +213,32 @@ mod tests {
         log(&buffer, "fifth\n");
         buffer.close(LONG);
         assert_eq!(text(reader), "first\nsecond2 dropped\nfifth\n");
+    }
+
+    #[test]
+    fn lines_that_were_lost_with_their_thread_are_counted_by_the_next() {
+        struct Broken;
+
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                unreachable!("as it was to be")
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let buffer = Buffer::new(100);
+        (&buffer).write_all(b"one\n").unwrap();
+        (&buffer).write_all(b"two\n").unwrap();
+        let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.drain(Broken, |n| format!("{n} dropped\n"))));
+        assert!(lost.is_err());
+        (&buffer).write_all(b"three\n").unwrap();
+        buffer.lock().closed = true;
+        let mut out = Vec::new();
+        buffer.drain(&mut out, |n| format!("{n} dropped\n"));
+        assert_eq!(String::from_utf8(out).unwrap(), "three\n2 dropped\n");
     }
 
     #[test]

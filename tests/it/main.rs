@@ -47,6 +47,7 @@ mod observe;
 mod odd;
 mod pace;
 mod pages;
+mod parts;
 mod poison;
 mod producers;
 mod queues;

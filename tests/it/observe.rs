@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 27] = [
+const METRICS: [&str; 28] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_build_info",
@@ -22,6 +22,7 @@ const METRICS: [&str; 27] = [
     "queue_worker_oldest_pending_age_seconds",
     "queue_worker_orphaned_messages",
     "queue_worker_overdue_holders",
+    "queue_worker_part_restarts_total",
     "queue_worker_pending_messages",
     "queue_worker_queue_wait_seconds",
     "queue_worker_ready",

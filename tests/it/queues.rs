@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 
-use crate::support::{Answer, Gateway, Invocation, Latch, Nats, Worker, eventually, eventually_is};
+use crate::support::{Answer, DEAD, End, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
 /// Publishes to a queue.
 async fn publish(nats: &Nats, queue: &str, function: &str, id: &str) {
@@ -127,14 +127,84 @@ async fn a_stream_that_vanishes_stops_its_own_queue_only() {
     }
 }
 
+/// A stream that no queue can be served from: it keeps what is settled, and nobody said where to begin in it.
+async fn make_unusable(nats: &Nats, stream: &str) {
+    nats.make_stream(async_nats::jetstream::stream::Config { name: stream.to_owned(), ..Default::default() }).await;
+}
+
 #[tokio::test]
-async fn a_queue_that_cannot_be_served_ends_the_worker() {
+async fn a_queue_that_cannot_be_served_is_tried_again_while_the_others_are_served() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    nats.make_stream(async_nats::jetstream::stream::Config { name: "b".to_owned(), ..Default::default() }).await;
+    make_unusable(&nats, "b").await;
     let mut worker = Worker::of(&nats, &gateway).set("queue_name", "a,b").spawn();
-    worker.await_log(&["ERROR", "stream b is no work queue"]).await;
+    worker.await_log(&["ERROR", "stream b is no work queue", "tried again"]).await;
+    await_readiness(&worker, 503, "queue b: stream b is no work queue").await;
+    publish(&nats, "a", "f", "a").await;
+    gateway.await_calls(1).await;
+
+    nats.js().delete_stream("b").await.unwrap();
+    worker.ready().await;
+    publish(&nats, "b", "f", "b").await;
+    gateway.await_calls(2).await;
+    assert_eq!(worker.drain().await, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_can_serve_no_queue_at_all_ends() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    for stream in ["a", "b"] {
+        make_unusable(&nats, stream).await;
+    }
+    let mut worker = Worker::of(&nats, &gateway).set("queue_name", "a,b").spawn();
+    worker.await_log(&["ERROR", "nothing can be served", "queue a: stream a is no work queue", "queue b: stream b is no"]).await;
     assert_eq!(worker.exit().await, 1);
+}
+
+#[tokio::test]
+async fn a_right_that_one_queue_lacks_stops_that_queue_only() {
+    let nats = Nats::start_with(
+        "authorization { users = [ { user: observer, password: observer }, { user: worker, password: secret, permissions: { \
+         publish: { deny: [\"$JS.API.CONSUMER.MSG.NEXT.b.>\"] } } } ] }",
+    )
+    .await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway).set("queue_name", "a,b").set("nats_user", "worker").file("nats_password_file", "secret");
+    let worker = settings.spawn();
+    await_readiness(&worker, 503, "queue b: NATS denies").await;
+    let line = worker.await_log(&["ERROR", "Permissions Violation", "$JS.API.CONSUMER.MSG.NEXT.b.faas-workers"]).await;
+    assert!(line.contains("queue=b"), "{line}");
+    for id in ["1", "2"] {
+        publish(&nats, "a", "f", id).await;
+    }
+    gateway.await_ended(2).await;
+
+    nats.reconfigure("MSG.NEXT.b.>", "MSG.NEXT.c.>");
+    nats.reload().await;
+    worker.ready().await;
+    publish(&nats, "b", "f", "b").await;
+    gateway.await_calls(3).await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_queue_is_lost_lets_running_calls_end_before_it_does() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
+    let settings = Worker::of(&nats, &gateway);
+    assert_eq!(settings.start().await.drain().await, 0);
+    let mut worker = settings.set("nats_manage", "false").start().await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    gateway.await_calls(1).await;
+    nats.js().delete_stream(DEAD).await.unwrap();
+    worker.await_log(&["ERROR", "nothing can be served", DEAD]).await;
+    await_readiness(&worker, 503, "draining").await;
+    latch.open();
+    assert_eq!(worker.exit().await, 1);
+    assert_eq!(gateway.calls()[0].fate(), Some(End::Answered));
+    eventually_is("queued", 0, async || nats.count(QUEUE).await).await;
 }
 
 #[tokio::test]

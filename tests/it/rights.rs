@@ -173,7 +173,8 @@ async fn each_right_is_needed_and_named_when_it_is_missing() {
         let nats = restricted(&rest).await;
         let gateway = Gateway::start(answer).await;
         half_made(&nats).await;
-        let settings = settings(&nats, &gateway);
+        // What cannot be settled for want of a right would take up the whole grace.
+        let settings = settings(&nats, &gateway).set("shutdown_grace", "100ms");
         let mut worker = settings.spawn();
         for function in ["flaky", "bad"] {
             nats.publish(&Invocation::of(function).call_id(function)).await;

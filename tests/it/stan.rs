@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Answer, Call, DEAD, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, Worker, eventually, patiently,
+    Answer, Call, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, Worker, eventually, patiently,
     stan::{Peer, Publish, Subscribed},
 };
 
@@ -97,6 +97,34 @@ async fn retries_and_dead_letters_work_behind_the_bridge() {
     let dead = nats.dead_letter().await;
     assert_eq!((dead.expect("Queue-Worker-Call-Id"), dead.expect("Queue-Worker-Cause")), ("bad", "refused"));
     assert_eq!(gateway.calls_of("flaky").iter().map(Call::retry).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_denied_its_subjects_is_opened_again_while_the_queue_is_served() {
+    let nats = Nats::start_with(
+        "authorization { users = [ { user: observer, password: observer }, { user: worker, password: secret, permissions: { \
+         publish: \">\", subscribe: { deny: [\"_STAN.discover.>\"] } } } ] }",
+    )
+    .await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false);
+    let settings = settings.set("nats_user", "worker").file("nats_password_file", "secret");
+    let worker = settings.spawn();
+    eventually("/readyz says why", async || {
+        worker.readyz().await.is_some_and(|(status, reason)| {
+            status == 503 && reason.contains("NATS Streaming: NATS denies") && reason.contains("_STAN.discover.faas-cluster")
+        })
+    })
+    .await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    gateway.await_ended(1).await;
+
+    nats.reconfigure("_STAN.discover", "_STAN.elsewhere");
+    nats.reload().await;
+    worker.ready().await;
+    let mut peer = Peer::connect(&nats).await;
+    peer.publish(QUEUE, Invocation::of("f").call_id("b").to_bytes()).await.unwrap();
+    gateway.await_ended(2).await;
 }
 
 #[tokio::test]
@@ -383,20 +411,4 @@ async fn what_was_acknowledged_before_the_broker_was_killed_is_there_afterwards(
     let mut expected: Vec<_> = acked.into_iter().collect();
     expected.sort();
     assert_eq!((stored.len(), stored), (400, expected));
-}
-
-#[tokio::test]
-async fn a_right_that_is_missing_ends_the_worker_and_is_named() {
-    let permissions = "subscribe: { deny: [\"_STAN.>\"] }";
-    let nats = Nats::start_with(&format!(
-        "authorization {{ users = [ {{ user: observer, password: observer }}, \
-         {{ user: worker, password: secret, permissions: {{ {permissions} }} }} ] }}"
-    ))
-    .await;
-    let gateway = Gateway::start(|_| Answer::ok()).await;
-    let settings = Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "secret");
-    let mut worker = settings.clone().set("stan_bridge", true).spawn();
-    assert_eq!(worker.exit().await, 1);
-    assert!(!worker.log_with("_STAN.").is_empty(), "no line names the subject");
-    assert_eq!(nats.count(DEAD).await, 0);
 }

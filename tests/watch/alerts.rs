@@ -12,7 +12,8 @@ use crate::{
     prometheus::{Labels, Prometheus},
     read,
     support::{
-        Answer, Call, DEAD, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Settings, Worker, eventually, patiently, stan::Peer,
+        Answer, Call, DEAD, Faults, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Settings, Worker, eventually, patiently,
+        stan::Peer,
     },
 };
 
@@ -312,6 +313,15 @@ async fn a_connection_that_comes_and_goes_is_told() {
         _ = fires(&prometheus, "QueueWorkerReconnecting", &[JOB]) => {}
         () = coming_and_going => {}
     }
+}
+
+#[tokio::test]
+async fn a_part_of_a_worker_that_ends_is_told() {
+    let (nats, gateway) = parts(|_| Answer::ok()).await;
+    let faults = Faults::new();
+    let (_worker, prometheus) = watched(Worker::of(&nats, &gateway).mortal(&faults), &hurried()).await;
+    faults.add("janitor.panic");
+    fires(&prometheus, "QueueWorkerPartLost", &[JOB, ("part", "janitor")]).await;
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub use raw::Raw;
 pub use stored::{Stored, base36};
 pub use tls::TlsFront;
 pub use trust::{Authority, Identity, Operator};
-pub use worker::{Settings, Worker};
+pub use worker::{Faults, Settings, Worker};
 
 /// How long anything may take before a scenario gives up. It is a safety net, never a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(60);

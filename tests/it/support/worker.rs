@@ -183,6 +183,12 @@ impl Settings {
         self
     }
 
+    /// Lets parts of the worker be ended by way of this folder.
+    pub fn mortal(self, faults: &Faults) -> Self {
+        let folder = faults.0.path().display().to_string();
+        self.set("QUEUE_WORKER_FAULTS", folder)
+    }
+
     /// Turns `basic_auth` on, with a mounted secret of this user and this password.
     pub fn login(self, user: &str, password: &str) -> Self {
         self.scratch.write("basic-auth-user", user);
@@ -216,5 +222,29 @@ impl Settings {
         // Nothing of the environment of whoever runs the tests gets in.
         command.env_clear().env("listen_addr", format!("127.0.0.1:{port}")).envs(&self.environment);
         Worker { process: Process::spawn("queue-worker", command), port }
+    }
+}
+
+/// Ends parts of a worker on purpose (src/supervisor/fault.rs).
+pub struct Faults(Scratch);
+
+impl Faults {
+    pub fn new() -> Self {
+        Self(Scratch::new())
+    }
+
+    /// Ends a part, in one of the ways that there are: `lane` or `lane.panic` once, `lane.always` whenever it runs. `lane.hold` keeps
+    /// it from being started again.
+    pub fn add(&self, fault: &str) {
+        self.0.write(fault, "");
+    }
+
+    pub fn remove(&self, fault: &str) {
+        fs::remove_file(self.0.path().join(fault)).unwrap();
+    }
+
+    /// Whether the fault has struck, or was never there.
+    pub fn has_struck(&self, fault: &str) -> bool {
+        !self.0.path().join(fault).exists()
     }
 }

@@ -1,0 +1,110 @@
+//! Keeps the bridge open. One that cannot be opened, or is denied what it needs, says why and is tried again; the queues are
+//! served meanwhile.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{Bridge, Channel, subjects::Subjects};
+use crate::{
+    admin::Readiness,
+    denial::{Concern, concern},
+    drain::Running,
+    jetstream::JetStream,
+    metrics::Exposition,
+    names::Names,
+    pause::Pause,
+};
+
+/// The pause before it is opened again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A bridge that was open for so long is well: the next failure counts as its first.
+const WELL: Duration = Duration::from_secs(60);
+
+/// How long a bridge that is denied something has to answer what it had received.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// What a bridge is opened with.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// The broker.
+    pub jetstream: JetStream,
+    /// The name that clients look for.
+    pub cluster: String,
+    /// Where clients may publish.
+    pub channels: Vec<Channel>,
+    /// The names of the queues.
+    pub names: Vec<Names>,
+    /// What the broker denies.
+    pub denied: watch::Receiver<Option<String>>,
+    /// Where the bridge's messages are counted.
+    pub metrics: Exposition,
+    /// Whether the bridge is open.
+    pub readiness: Readiness,
+    /// Ends the bridge.
+    pub running: Running,
+}
+
+impl Open {
+    /// Keeps the bridge open until it is drained.
+    pub async fn keep(self) {
+        let mut pause = Pause::new(AGAIN);
+        while !self.running.stop.is_cancelled() {
+            let began = Instant::now();
+            let Some(reason) = self.serve().await else { return };
+            tracing::error!(reason, "NATS Streaming clients are not served; the bridge is opened again");
+            self.readiness.bridge(Err(reason));
+            if began.elapsed() >= WELL {
+                pause.reset();
+            }
+            let _ = self.running.stop.run_until_cancelled(pause.rest()).await;
+        }
+    }
+
+    /// Serves until the drain, or until that cannot go on, and says why.
+    async fn serve(&self) -> Option<String> {
+        let Self { jetstream, cluster, channels, metrics, readiness, running, .. } = self;
+        let stop = running.stop.child_token();
+        let served = async {
+            let opened = Bridge::open(jetstream, cluster, channels.clone(), metrics);
+            match running.stop.run_until_cancelled(opened).await? {
+                Ok(bridge) => {
+                    readiness.bridge(Ok(()));
+                    bridge.run(stop.clone(), running.cut.clone()).await;
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            }
+        };
+        tokio::pin!(served);
+        tokio::select! {
+            reason = &mut served => reason,
+            complaint = self.denied() => {
+                // What it had received is stored and acknowledged all the same, if it can be.
+                stop.cancel();
+                let _ = tokio::time::timeout(LEAVE, served).await;
+                Some(format!("NATS denies what the bridge needs: {complaint}"))
+            }
+        }
+    }
+
+    /// The broker's next complaint that concerns the bridge.
+    async fn denied(&self) -> String {
+        let (bridge, mut denied) = (Subjects::of(&self.cluster), self.denied.clone());
+        let mut said = false;
+        denied.mark_unchanged();
+        while denied.changed().await.is_ok() {
+            let complaint = denied.borrow_and_update().clone().unwrap_or_default();
+            match concern(&complaint, &self.names, Some(&bridge)) {
+                Concern::Bridge => return complaint,
+                // It says where it wants its answer, so that it could make many lines.
+                Concern::Client if !said => {
+                    said = true;
+                    tracing::warn!(complaint, "NATS Streaming: a client wants its answer where the worker may not publish");
+                }
+                _ => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
