@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,6 +21,11 @@ use crate::{
 
 /// The most messages and bytes that one mover has in its hands.
 const HANDFUL: (usize, usize) = (128, 16 << 20);
+/// A level that holds more than this many is crowded.
+const CROWD: u64 = 10_000;
+/// The broker looks through all that a consumer holds to find what is due, and breaks off when an acknowledgement comes. In a crowded
+/// level that takes it long. So a mover that finds nothing more there is silent for a while.
+const REST: Duration = Duration::from_millis(100);
 /// The pause after a request that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A message that the broker did not take is brought again after this long.
@@ -70,10 +76,14 @@ impl<B: Broker, S: Source> Mover<B, S> {
     /// One request and what comes of it.
     async fn round(&mut self) -> Result<(), BrokerError> {
         let Self { broker, names, source, held, stop } = self;
-        match stop.run_until_cancelled(source.ask(Ask::AsTheyCome(handful(broker.max_payload())))).await {
+        let most = handful(broker.max_payload());
+        let crowded = held.load(Ordering::Relaxed) > CROWD;
+        let ask = if crowded { Ask::UpTo(most) } else { Ask::AsTheyCome(most) };
+        match stop.run_until_cancelled(source.ask(ask)).await {
             None => return Ok(()),
             Some(asked) => asked?,
         }
+        let mut arrived = 0;
         let mut hands = FuturesUnordered::new();
         let ended = loop {
             tokio::select! {
@@ -81,13 +91,19 @@ impl<B: Broker, S: Source> Mover<B, S> {
                 () = stop.cancelled() => break Ok(()),
                 Some(()) = hands.next() => {}
                 next = source.next() => match next {
-                    Ok(Some(arrival)) => hands.push(bring(broker, names, held, arrival)),
+                    Ok(Some(arrival)) => {
+                        arrived += 1;
+                        hands.push(bring(broker, names, held, arrival));
+                    }
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 },
             }
         };
         hands.collect::<Vec<()>>().await;
+        if crowded && arrived < most {
+            let _ = stop.run_until_cancelled(sleep(REST)).await;
+        }
         ended
     }
 }

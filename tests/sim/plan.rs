@@ -97,6 +97,8 @@ pub struct Plan {
     pub callback_attempts: u32,
     /// How many messages a level's consumer may hold until it gets more room.
     pub level_room: u64,
+    /// How many messages the movers take a level to hold.
+    pub level_held: u64,
     pub messages: Vec<Message>,
     pub events: Vec<(Duration, Event)>,
     pub faults: Faults,

@@ -69,7 +69,7 @@ impl Process {
             for level in levels.clone() {
                 let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
-                running.pulling.spawn(Mover { broker, names, source, held: Arc::default(), stop }.run());
+                running.pulling.spawn(Mover { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }.run());
             }
             if bug != Some(Bug::MakesNoRoom) {
                 tokio::spawn(look_after(line.clone(), levels));

@@ -90,6 +90,7 @@ fn way(name: &'static str, script: &[Answer], callback: Option<&[Answer]>, count
         confirm_acks: false,
         callback_attempts: 2,
         level_room: 10_000,
+        level_held: 0,
         messages: vec![message],
         events: Vec::new(),
         faults: Faults::default(),

@@ -74,6 +74,7 @@ fn settings(seed: u64, dice: &mut Dice) -> Plan {
         confirm_acks: dice.random(),
         callback_attempts: dice.random_range(1..=3),
         level_room: 1 + seed % 4,
+        level_held: 0,
         messages: Vec::new(),
         events: Vec::new(),
         faults: Faults::default(),
