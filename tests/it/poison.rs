@@ -1,10 +1,16 @@
 //! Messages that no client library writes and the worker's cannot read: each cuts the worker's connection, or ends its client. Each
 //! becomes a dead letter, and the others are called.
 
-use async_nats::jetstream::stream;
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use std::io::Read;
 
-use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Raw, Settings, Stored, Worker, eventually, stan::Peer};
+use async_nats::{HeaderMap, jetstream::stream};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use flate2::read::GzDecoder;
+
+use crate::rights::{restricted, rights};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Raw, Settings, Stored, Worker, eventually, stan::Peer,
+};
 
 /// Header blocks that cannot be read, and what is said about each.
 const BLOCKS: [(&[u8], &str); 6] = [
@@ -81,22 +87,84 @@ async fn each_malformed_block_in_the_retries_is_a_dead_letter_with_the_identity_
     }
 }
 
-#[tokio::test]
-async fn several_among_many_are_found_by_two_workers_of_one_call_each() {
+/// Two workers of so many calls each find each block among so many messages, and call each of these once.
+async fn found_among(others: usize, max_inflight: usize) {
     let nats = Nats::start().await;
     let (gateway, settings) = ready(&nats).await;
     nats.make_queue().await;
     let mut raw = Raw::connect(&nats).await;
     for (block, _) in BLOCKS {
         raw.publish(QUEUE, block, b"").await;
-        nats.publish_all((0..20).map(|n| Invocation::of("f").call_id(&n.to_string()))).await;
+        nats.publish_all((0..others).map(|n| Invocation::of("f").call_id(&n.to_string()))).await;
         raw.publish(QUEUE, block, b"").await;
     }
-    let settings = settings.set("max_inflight", 1);
+    let settings = settings.set("max_inflight", max_inflight);
     let _workers = (settings.start().await, settings.start().await);
     let letters = nats.dead_letters(2 * BLOCKS.len() as u64).await;
     assert!(letters.iter().all(|letter| letter.expect("Queue-Worker-Cause") == "undecodable"));
-    assert_eq!(gateway.calls().iter().filter(|call| call.end.is_some()).count(), 20 * BLOCKS.len());
+    assert_eq!(gateway.count_that(|call| call.end.is_some()), others * BLOCKS.len());
+}
+
+#[tokio::test]
+async fn several_among_many_are_found_by_two_workers_of_one_call_each() {
+    found_among(20, 1).await;
+}
+
+#[tokio::test]
+async fn several_among_a_thousand_are_found_by_two_workers_of_many_calls() {
+    found_among(170, 50).await;
+}
+
+#[tokio::test]
+async fn a_long_block_is_kept_compressed() {
+    let nats = Nats::start().await;
+    let (_gateway, settings) = ready(&nats).await;
+    let _worker = settings.start().await;
+    let block = [b"NATS/1.0\r\n".as_slice(), &b"X: a long line of a long block\r\n".repeat(2_000), b"no colon\r\n\r\n"].concat();
+    Raw::connect(&nats).await.publish(QUEUE, &block, b"payload").await;
+    let letter = nats.dead_letter().await;
+    assert_eq!((letter.expect("Queue-Worker-Raw-Headers-Encoding"), &letter.payload[..]), ("gzip", &b"payload"[..]));
+    let packed = BASE64_STANDARD.decode(letter.expect("Queue-Worker-Raw-Headers")).unwrap();
+    let mut kept = Vec::new();
+    GzDecoder::new(packed.as_slice()).read_to_end(&mut kept).unwrap();
+    assert!(kept == block);
+}
+
+#[tokio::test]
+async fn the_rights_of_any_worker_are_enough() {
+    let nats = restricted(&rights(true)).await;
+    let (gateway, settings) = ready(&nats).await;
+    let settings = settings.set("nats_inbox_prefix", "_INBOX_worker").set("nats_user", "worker").file("nats_password_file", "secret");
+    let worker = settings.start().await;
+    let mut raw = Raw::connect(&nats).await;
+    for (nth, (block, _)) in BLOCKS.iter().enumerate() {
+        raw.publish(QUEUE, block, b"").await;
+        serves(&nats, &gateway, &nth.to_string()).await;
+    }
+    nats.dead_letters(BLOCKS.len() as u64).await;
+    assert!(worker.log_with("iolation").is_empty());
+}
+
+#[tokio::test]
+async fn where_no_letter_is_stored_it_stays_and_holds_nobody_up() {
+    let nats = Nats::start().await;
+    let (gateway, settings) = ready(&nats).await;
+    let full = stream::Config { name: DEAD.to_owned(), subjects: vec![format!("{DEAD}.>")], max_messages: 1, ..Default::default() };
+    nats.make_stream(stream::Config { discard: stream::DiscardPolicy::New, ..full }).await;
+    nats.publish_raw("faas-request-dead.f", HeaderMap::new(), "full").await;
+    let worker = settings.start().await;
+    let mut raw = Raw::connect(&nats).await;
+    for (nth, (block, _)) in BLOCKS.iter().take(2).enumerate() {
+        raw.publish(QUEUE, block, b"kept").await;
+        serves(&nats, &gateway, &nth.to_string()).await;
+    }
+    worker.await_log(&["could not be buried", "maximum messages exceeded"]).await;
+    nats.await_counts([2, 0, 1]).await;
+    for left in [1, 0] {
+        nats.js().get_stream(DEAD).await.unwrap().purge().await.unwrap();
+        nats.await_counts([left, 0, 1]).await;
+    }
+    assert_eq!(nats.messages(DEAD).await[0].payload, "kept");
 }
 
 #[tokio::test]
