@@ -4,7 +4,7 @@
 //! and without giving way, as fast as they come in; of the gateway's client the connections get short turns for that, and
 //! reqwest's get a thread on which nothing waits but their like.
 
-use std::{future::Future, io};
+use std::{future::Future, io, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -13,6 +13,23 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::supervisor::{Part, Supervisor, faulty};
+
+/// How many threads look names up and read files at once, for one thread of work.
+const HELPERS: usize = 16;
+/// How long one of them waits for more to do. The last one has to stay: without any, and where the system has no thread to give, a
+/// task that needs one panics; with one it waits.
+const IDLE: Duration = Duration::from_secs(1 << 30);
+
+/// One thread of work, and helpers for what cannot but wait.
+///
+/// # Errors
+/// Where the system has no thread or file to give.
+pub fn runtime() -> io::Result<Runtime> {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(HELPERS).thread_keep_alive(IDLE).build()?;
+    runtime.spawn_blocking(|| {});
+    Ok(runtime)
+}
 
 /// Runs tasks on another thread, which ends with this.
 #[derive(Debug)]
@@ -63,10 +80,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.send_replace(None);
     }
-}
-
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_io().enable_time().build()
 }
 
 #[cfg(test)]

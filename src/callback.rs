@@ -27,17 +27,28 @@ pub use self::{
     sign::SecretsError,
     verdict::{Next, judge},
 };
-use crate::judge::Outcome;
+use crate::{judge::Outcome, shortage::Shortage};
 
 /// A callback that is not to be made at all; the text says why in a few words and without the URL.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub &'static str);
+
+/// Why there was no POST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotPosted {
+    /// It is not to be made.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// This machine was short of something.
+    #[error("this worker is short of {}", .0.as_str())]
+    Short(Shortage),
+}
 
 /// The seam to the callers.
 pub trait Post: Debug + Send + Sync + 'static {
     /// Makes one POST. `id` is the same at each try and no other callback's.
-    fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, Refused>>;
+    fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>>;
 }
 
 /// How callbacks are made.

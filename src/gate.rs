@@ -1,4 +1,4 @@
-//! Who may say "not now". One gate so far: quarantine. When a worker dies, every call that it ran is interrupted, the
+//! Who may say "not now": quarantine before a call, and a shortage in it. When a worker dies, every call that it ran is interrupted, the
 //! culprit's and the innocents'. A message that was interrupted again and again therefore runs with no other suspect beside
 //! it: the culprit meets its end alone, and the innocents complete.
 
@@ -9,6 +9,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::{permits::Permits, shortage::Shortage, strain::Strain};
+
 /// How long a suspect waits for its turn before it asks again.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -18,6 +20,8 @@ pub struct Gate {
     quarantine: Arc<Semaphore>,
     /// How many suspects this process has in its hands.
     held: watch::Sender<usize>,
+    /// Lessens what is begun, where the permits are this process's.
+    strain: Option<Strain>,
 }
 
 /// A suspect in this process's hands, until it is dropped.
@@ -34,11 +38,21 @@ pub struct NotNow(pub Duration);
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { quarantine: Arc::new(Semaphore::new(1)), held: watch::Sender::new(0) }
+        Self { quarantine: Arc::new(Semaphore::new(1)), held: watch::Sender::new(0), strain: None }
     }
 }
 
 impl Gate {
+    /// The gate of a process that has these permits.
+    pub fn of(permits: &Permits) -> Self {
+        Self { strain: Some(Strain::new(permits.clone())), ..Self::default() }
+    }
+
+    /// Notes that this machine was short of something for a call, and says how long that is to wait.
+    pub fn short(&self, short: Shortage) -> Duration {
+        self.strain.as_ref().map_or(PATIENCE, |strain| strain.note(short))
+    }
+
     /// Notes a message for as long as it is in this process's hands.
     pub fn hold(&self, suspect: bool) -> Held {
         if !suspect {

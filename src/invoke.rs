@@ -12,6 +12,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,11 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::InvalidHeaderValue};
 use http_body_util::{BodyExt, Full};
-use tokio::time::{Instant, timeout};
+use hyper_util::client::legacy;
+use tokio::{
+    net::lookup_host,
+    time::{Instant, timeout},
+};
 use url::Url;
 
 pub(crate) use self::client::like_it;
@@ -30,11 +35,15 @@ pub use self::why::root;
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
+    shortage::Shortage,
     trace::Post,
 };
 
 /// How much of every answer's body is looked at: enough to know the gateway's own words.
 const HEAD: usize = 64;
+
+/// The longest URL that the HTTP library takes.
+const LONGEST_URL: usize = (u16::MAX - 1) as usize;
 
 /// The client's words for trailers that HTTP does not allow.
 const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", "invalid new line"];
@@ -98,18 +107,24 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// No request can be made of the invocation.
+/// Why there was no call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unsendable(pub String);
+pub enum NotCalled {
+    /// No request can be made of the invocation.
+    #[error("{0}")]
+    Unsendable(String),
+    /// This machine was short of something.
+    #[error("this worker is short of {}", .0.as_str())]
+    Short(Shortage),
+}
 
 /// The seam to the gateway.
 pub trait Gateway: Send + Sync + 'static {
     /// Makes the call and reads its answer to the end. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// [`Unsendable`] where no request can be made of it.
-    fn call(&self, call: Call<'_>) -> impl Future<Output = Result<Answer, Unsendable>> + Send;
+    /// See [`NotCalled`].
+    fn call(&self, call: Call<'_>) -> impl Future<Output = Result<Answer, NotCalled>> + Send;
 
     /// Where the call goes, as logs may show it: no query.
     fn target(&self, invocation: &Invocation) -> String;
@@ -144,47 +159,92 @@ impl HttpGateway {
         current.1.clone()
     }
 
-    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, Unsendable> {
-        if call.invocation.headers.len() > MOST_HEADERS {
-            return Err(Unsendable("it has more headers than HTTP libraries carry".to_owned()));
+    /// Closes the connections that no call uses.
+    fn renew(&self) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), client::client(&self.connector));
+    }
+
+    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, NotCalled> {
+        let names = call.invocation.headers.len();
+        if names > MOST_HEADERS {
+            return Err(NotCalled::Unsendable(format!("it has {names} headers, and {MOST_HEADERS} are the most that can be sent")));
         }
         let mut target = self.target(call.invocation);
         if !call.invocation.query.is_empty() {
             target.push('?');
             target.push_str(&percent_encoding::utf8_percent_encode(&call.invocation.query, NOT_IN_QUERIES).to_string());
         }
-        let uri: Uri = target.parse().map_err(|error| Unsendable(format!("its URL cannot be sent: {error}")))?;
+        if target.len() > LONGEST_URL {
+            let length = target.len();
+            return Err(NotCalled::Unsendable(format!("its URL has {length} bytes, and {LONGEST_URL} are the most that can be sent")));
+        }
+        let uri: Uri = target.parse().map_err(|error| NotCalled::Unsendable(format!("its URL cannot be sent: {error}")))?;
         let mut request = Request::new(Full::new(call.invocation.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers(call);
         Ok(request)
     }
+
+    /// What came of a request without an answer.
+    async fn unanswered(&self, error: legacy::Error) -> Failure {
+        let (connected, cause) = (!error.is_connect(), root(&error));
+        let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
+        drop(error);
+        match short {
+            None if connected => Failure::Outcome(Outcome::Broken(cause)),
+            None => Failure::Outcome(Outcome::Unreachable(cause)),
+            Some(Shortage::Ports) if !is_reachable(&self.base).await => Failure::Outcome(Outcome::Unreachable(cause)),
+            Some(short) => {
+                // Connections that nobody uses take files and ports, too.
+                self.renew();
+                Failure::Short(short)
+            }
+        }
+    }
 }
 
 impl Gateway for HttpGateway {
-    async fn call(&self, call: Call<'_>) -> Result<Answer, Unsendable> {
+    async fn call(&self, call: Call<'_>) -> Result<Answer, NotCalled> {
         let request = self.request(call)?;
         let client = self.client();
         let started = Instant::now();
         let exchange = async {
-            let response = client.request(request).await.map_err(|error| {
-                let cause = root(&error);
-                if error.is_connect() { Outcome::Unreachable(cause) } else { Outcome::Broken(cause) }
-            })?;
-            read(response, call.keep).await
+            match client.request(request).await {
+                Ok(response) => read(response, call.keep).await,
+                Err(error) => Err(self.unanswered(error).await),
+            }
         };
-        let result = timeout(self.limit, exchange).await.unwrap_or(Err(Outcome::TimedOut));
+        let result = timeout(self.limit, exchange).await.unwrap_or(Err(Failure::Outcome(Outcome::TimedOut)));
         let took = started.elapsed();
-        Ok(match result {
-            Ok((reply, headers, body, truncated)) => Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated },
-            Err(outcome) => Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false },
-        })
+        match result {
+            Ok((reply, headers, body, truncated)) => Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated }),
+            Err(Failure::Outcome(outcome)) => Ok(Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false }),
+            Err(Failure::Short(short)) => Err(NotCalled::Short(short)),
+        }
     }
 
     fn target(&self, invocation: &Invocation) -> String {
         format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path())
     }
+}
+
+/// Why there is no answer.
+enum Failure {
+    Outcome(Outcome),
+    Short(Shortage),
+}
+
+/// Whether there is a way to one of the addresses of a URL at all. A system that has no address of the right kind says what it says
+/// when no port is left; of the ports for datagrams, which nobody else here uses, some always are.
+pub(crate) async fn is_reachable(url: &str) -> bool {
+    let Some(url) = Url::parse(url).ok() else { return false };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
+    let Ok(addresses) = lookup_host((host.trim_matches(['[', ']']), port)).await else { return false };
+    addresses.into_iter().any(|address| {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
+    })
 }
 
 /// What no URL's query may hold as it is; everything else goes through untouched.
@@ -254,7 +314,7 @@ pub fn basic_auth(user: &[u8], password: &[u8]) -> Result<HeaderValue, InvalidHe
 }
 
 /// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes.
-async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<(Reply, HeaderMap, Bytes, bool), Outcome> {
+async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<(Reply, HeaderMap, Bytes, bool), Failure> {
     let (parts, mut body) = response.into_parts();
     let mut kept = BytesMut::new();
     let mut seen: usize = 0;
@@ -263,7 +323,7 @@ async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<
             Ok(frame) => frame,
             // They come after the last byte of the body, and nobody reads them.
             Err(error) if ODD_TRAILERS.contains(&root(&error).as_str()) => break,
-            Err(error) => return Err(Outcome::Broken(root(&error))),
+            Err(error) => return Err(Failure::Outcome(Outcome::Broken(root(&error)))),
         };
         if let Some(data) = frame.data_ref() {
             seen = seen.saturating_add(data.len());

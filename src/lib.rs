@@ -27,6 +27,8 @@ pub mod broker;
 pub mod clock;
 pub mod pause;
 pub mod aside;
+pub mod files;
+pub mod shortage;
 pub mod jetstream;
 pub mod streams;
 pub mod serve;
@@ -40,6 +42,7 @@ pub mod supervisor;
 // The way of a message.
 pub mod stan;
 pub mod permits;
+pub mod strain;
 pub mod consumer;
 pub mod poison;
 pub mod pull;

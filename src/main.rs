@@ -3,8 +3,9 @@
 use std::{io::Write, process::ExitCode};
 
 use queue_worker::{
+    aside,
     config::{self, Refusal},
-    doctor,
+    doctor, files,
     serve::serve,
     signals::Signals,
     supervisor::Supervisor,
@@ -84,11 +85,9 @@ fn examine(loaded: config::Loaded) -> ExitCode {
 }
 
 /// One thread is enough: the work is waiting, and a second one costs more than it gives.
-fn run(config: config::Config, supervisor: Supervisor) -> anyhow::Result<()> {
+fn run(mut config: config::Config, supervisor: Supervisor) -> anyhow::Result<()> {
+    config.max_inflight = files::make_room(config.max_inflight)?;
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
+    aside::runtime()?.block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
 }

@@ -219,6 +219,11 @@ impl Metrics {
         self.process.families.dead_letters_dropped.inc();
     }
 
+    /// A call was handed back, because this machine was short of something.
+    pub fn not_made(&self, function: &str, outcome: &'static str) {
+        self.queue.attempts.with_label_values(&[&*self.label(function), outcome]).inc();
+    }
+
     /// A callback was tried.
     pub fn callback(&self, result: &'static str) {
         self.queue.callbacks.with_label_values(&[result]).inc();

@@ -20,7 +20,8 @@ pub struct Permits(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     limit: usize,
-    free: usize,
+    /// Fewer than none while permits that were withdrawn are still held.
+    free: isize,
     turn: u64,
     lanes: Vec<LaneState>,
 }
@@ -61,7 +62,8 @@ pub struct Permit {
 impl Permits {
     /// `limit` permits, and no lane yet.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { limit, free: limit, turn: 0, lanes: Vec::new() })))
+        let free = isize::try_from(limit).unwrap_or(isize::MAX);
+        Self(Arc::new(Mutex::new(State { limit, free, turn: 0, lanes: Vec::new() })))
     }
 
     /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they have ended.
@@ -72,6 +74,26 @@ impl Permits {
     /// `count` more lanes.
     pub fn lanes(&self, count: usize) -> Vec<Lane> {
         (0..count).map(|_| self.lane()).collect()
+    }
+
+    /// Leaves half as many permits as are in use now, and one at least; those that are held stay so until they are dropped. Returns how
+    /// many are gone.
+    pub fn withdraw_half(&self) -> usize {
+        let mut state = self.state();
+        let held: usize = state.lanes.iter().map(|lane| lane.held).sum();
+        let left = state.limit.min(held.div_ceil(2)).max(1);
+        let gone = state.limit - left;
+        state.limit = left;
+        state.free = state.free.saturating_sub_unsigned(gone);
+        gone
+    }
+
+    /// Permits that were withdrawn are there again.
+    pub fn give_back(&self, count: usize) {
+        let mut state = self.state();
+        state.limit += count;
+        state.free = state.free.saturating_add_unsigned(count);
+        self.serve(&mut state);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

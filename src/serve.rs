@@ -132,13 +132,14 @@ impl Process {
         });
         let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout);
         let supervisor = attendants.supervisor.clone();
+        let permits = Permits::new(config.max_inflight);
         let shared = Shared {
             jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link),
-            permits: Permits::new(config.max_inflight),
+            gate: Gate::of(&permits),
+            permits,
             gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
             lookup: Lookup::new(&config.gateway_url, &self.trust, config.function_lookup.as_ref(), self.exposition.clone(), &supervisor),
             callbacks: self.callbacks.clone(),
-            gate: Gate::default(),
             tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
             gauges: self.gauges.clone(),

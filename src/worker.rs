@@ -18,13 +18,14 @@ use crate::{
     decode::{Invocation, Undecodable},
     delivery::{Content, Delivery},
     gate::{self, Gate, NotNow},
-    invoke::{Answer, Gateway, Unsendable},
+    invoke::{Answer, Gateway, NotCalled},
     judge::Cause,
     lease::Lease,
     lookup::{Annotations, Lookup},
     metrics::Metrics,
     policy::RetryPolicy,
     settle::{Settle, Successor, Unsettled},
+    shortage::Shortage,
     standby::Standby,
     telemetry,
     trace::{Fate, Tracer},
@@ -216,10 +217,20 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 );
                 parts.settle.release(delivery, Duration::ZERO).await
             }
-            Tried::Unsendable(Unsendable(reason)) => {
-                self.undecodable(delivery, &Undecodable { reason, function: None, call_id: None }).await
+            Tried::NotCalled(NotCalled::Short(short)) => self.short(delivery, &case, short).await,
+            Tried::NotCalled(NotCalled::Unsendable(reason)) => {
+                delivery.parcel.envelope.last_error = Some(reason);
+                self.end(delivery, &case, Some(Cause::Refused), None).await
             }
         }
+    }
+
+    /// Hands a call back that this machine was short of something for: that is nobody's failure, and does not count.
+    async fn short(&self, delivery: Delivery<B>, case: &Case<'_>, short: Shortage) -> Result<(), Unsettled> {
+        let parts = &*self.0;
+        parts.metrics.not_made(case.invocation.function.as_str(), short.label());
+        let wait = parts.gate.short(short);
+        parts.settle.release(delivery, wait).await
     }
 
     /// Parks the next attempt.

@@ -3,7 +3,13 @@
 //! Whoever reaches the port may open connections and leave it at that. Then the oldest goes when a new one comes, so that
 //! neither files nor memory run out, and a probe of Kubernetes gets its answer whoever else is there.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    os::fd::{AsFd, OwnedFd},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -24,6 +30,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::shortage::Shortage;
+
 /// How many connections there may be. Those who ask in earnest are a few scrapers and probes.
 const MOST: usize = 32;
 /// How long a request may take to come in, a connection may be idle, and an answer may take when its connection is to end.
@@ -34,6 +42,8 @@ const AGE: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_millis(500);
 /// How many bytes a request's head may have.
 const HEAD: usize = 16 << 10;
+/// How many files are kept for connections of their own.
+const SPARE: usize = 8;
 /// The pause when the system gives no connection out: it has none left, for now.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,17 +51,31 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+    let mut spare = Spare::of(&listener);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => {
+                spare.refill(&listener);
+                continue;
+            }
             () = until.cancelled() => break,
         };
-        while connections.try_join_next().is_some() {}
         oldest.retain(|connection| !connection.is_finished());
-        let Ok((stream, _)) = accepted else {
-            sleep(PAUSE).await;
-            continue;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // Whoever asks now has to be answered now: a probe that is not ends the process.
+            Err(error) if Shortage::of(&error) == Some(Shortage::Files) && spare.give() => continue,
+            Err(_) => {
+                // Whoever holds more than that asks nothing.
+                if oldest.len() > SPARE {
+                    oldest.pop_front().inspect(AbortHandle::abort);
+                }
+                sleep(PAUSE).await;
+                continue;
+            }
         };
+        spare.refill(&listener);
         if oldest.len() >= MOST
             && let Some(connection) = oldest.pop_front()
         {
@@ -59,9 +83,33 @@ pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: Canc
         }
         oldest.push_back(connections.spawn(converse(stream, pages.clone(), until.clone())));
     }
-    drop(listener);
+    drop((listener, spare));
     // What is left after that ends with the set.
     let _ = timeout(GOODBYE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Files that are kept for times in which the system gives no more: each makes room for a connection.
+struct Spare(Vec<OwnedFd>);
+
+impl Spare {
+    fn of(listener: &TcpListener) -> Self {
+        let mut spare = Self(Vec::new());
+        spare.refill(listener);
+        spare
+    }
+
+    /// Lets one go, if there is one.
+    fn give(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+
+    /// Keeps as many as there are to be, as far as there are any.
+    fn refill(&mut self, listener: &TcpListener) {
+        while self.0.len() < SPARE {
+            let Ok(file) = listener.as_fd().try_clone_to_owned() else { return };
+            self.0.push(file);
+        }
+    }
 }
 
 /// One connection, from its first request to its end.

@@ -11,7 +11,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -26,12 +26,13 @@ use reqwest::{
 use tokio::{net::lookup_host, time::timeout};
 use url::{Host, Url};
 
-use super::{Post, Posting, Refused, address::is_public, sign::SecretsError, sign::Signer};
+use super::{NotPosted, Post, Posting, Refused, address::is_public, sign::SecretsError, sign::Signer};
 use crate::{
     aside::Aside,
     config,
-    invoke::{basic_auth, like_it, root},
+    invoke::{basic_auth, is_reachable, like_it, root},
     judge::{Outcome, Reply},
+    shortage::Shortage,
     supervisor::{Part, Supervisor},
 };
 
@@ -67,10 +68,10 @@ impl HttpPost {
         Ok(Self { settings, supervisor: supervisor.clone(), signer, proxies: Matcher::from_env(), clients: Mutex::default() })
     }
 
-    async fn send(&self, posting: &Posting, id: &str) -> Result<Outcome, Refused> {
+    async fn send(&self, posting: &Posting, id: &str) -> Result<Outcome, NotPosted> {
         let mut url = Url::parse(&posting.url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(NO_URL)?;
         if !self.settings.allowed.permits(&url) {
-            return Err(NOT_ALLOWED);
+            return Err(NOT_ALLOWED.into());
         }
         let proxied = url.origin().ascii_serialization().parse().is_ok_and(|uri| self.proxies.intercept(&uri).is_some());
         if self.settings.deny_private
@@ -80,7 +81,14 @@ impl HttpPost {
         }
         let clients = match self.clients() {
             Ok(clients) => clients,
-            Err(error) => return Ok(Outcome::Unreachable(format!("no HTTP client can be made: {error}"))),
+            Err(error) => {
+                // Without files the system's certificates cannot be read either, and that is all that is said then.
+                if let Some(short) = Shortage::on_the_way(&error) {
+                    return Err(NotPosted::Short(short));
+                }
+                tracing::error!(%error, "callbacks cannot be posted");
+                return Ok(Outcome::Unreachable(format!("no HTTP client can be made: {error}")));
+            }
         };
         let mut headers = posting.headers.clone();
         authorize(&mut headers, &mut url);
@@ -101,39 +109,63 @@ impl HttpPost {
                 retry_after: answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
                 ..Reply::default()
             })),
-            Err(error) if is_private(&error) => Err(PRIVATE),
+            Err(error) if is_private(&error) => Err(PRIVATE.into()),
             Err(error) if error.is_timeout() => Ok(Outcome::TimedOut),
-            Err(error) if error.is_connect() => Ok(Outcome::Unreachable(root(&error.without_url()))),
-            Err(error) => Ok(Outcome::Broken(root(&error.without_url()))),
+            Err(error) => self.unanswered(error, &posting.url).await,
+        }
+    }
+
+    /// What came of a POST without an answer.
+    async fn unanswered(&self, error: reqwest::Error, url: &str) -> Result<Outcome, NotPosted> {
+        let error = error.without_url();
+        let (connected, cause) = (!error.is_connect(), root(&error));
+        let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
+        drop(error);
+        match short {
+            None if connected => Ok(Outcome::Broken(cause)),
+            None => Ok(Outcome::Unreachable(cause)),
+            Some(Shortage::Ports) if !is_reachable(url).await => Ok(Outcome::Unreachable(cause)),
+            Some(short) => {
+                // Connections that nobody uses take files and ports, too.
+                *self.made() = None;
+                Err(NotPosted::Short(short))
+            }
         }
     }
 
     /// Looks at an address that stands in the URL, and at those behind a name that a proxy is to resolve again: which one it
     /// takes is not known, so that all have to be public. Gives the outcome of a name that cannot be resolved.
-    async fn check(&self, url: &Url, proxied: bool) -> Result<Result<(), Outcome>, Refused> {
+    async fn check(&self, url: &Url, proxied: bool) -> Result<Result<(), Outcome>, NotPosted> {
         let public = match url.host() {
-            None => return Err(NO_URL),
+            None => return Err(NO_URL.into()),
             Some(Host::Ipv4(address)) => is_public(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => is_public(IpAddr::V6(address)),
             Some(Host::Domain(_)) if !proxied => true,
             Some(Host::Domain(name)) => match timeout(self.settings.timeout, lookup_host((name, 0))).await {
                 Ok(Ok(mut found)) => found.all(|address| is_public(address.ip())),
-                Ok(Err(error)) => return Ok(Err(Outcome::Unreachable(error.to_string()))),
+                Ok(Err(error)) => match Shortage::on_the_way(&error) {
+                    Some(short) => return Err(NotPosted::Short(short)),
+                    None => return Ok(Err(Outcome::Unreachable(error.to_string()))),
+                },
                 Err(_elapsed) => return Ok(Err(Outcome::TimedOut)),
             },
         };
-        if public { Ok(Ok(())) } else { Err(PRIVATE) }
+        if public { Ok(Ok(())) } else { Err(PRIVATE.into()) }
     }
 
     /// The clients, made now where they are not there yet. What cannot be made now may be made for the next callback.
     fn clients(&self) -> io::Result<Arc<Clients>> {
-        let mut made = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made();
         if let Some(clients) = &*made {
             return Ok(clients.clone());
         }
-        let clients = Arc::new(self.make().inspect_err(|error| tracing::error!(%error, "callbacks cannot be posted"))?);
+        let clients = Arc::new(self.make()?);
         *made = Some(clients.clone());
         Ok(clients)
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Arc<Clients>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make(&self) -> io::Result<Clients> {
@@ -152,7 +184,7 @@ impl HttpPost {
 }
 
 impl Post for HttpPost {
-    fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, Refused>> {
+    fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>> {
         self.send(posting, id).boxed()
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     broker::Broker,
     delivery::Delivery,
     envelope::NotFound,
-    invoke::{Answer, Call, Gateway, Unsendable},
+    invoke::{Answer, Call, Gateway, NotCalled},
     judge::{Cause, Progress, Verdict, judge},
     telemetry,
 };
@@ -21,7 +21,7 @@ pub(super) enum Tried {
         answer: Answer,
     },
     Dead(Cause, Answer),
-    Unsendable(Unsendable),
+    NotCalled(NotCalled),
     /// The drain's grace ended first.
     CutOff,
 }
@@ -53,7 +53,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             let running = parts.metrics.call_started(function);
             let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
                 None => return Tried::CutOff,
-                Some(Err(unsendable)) => return Tried::Unsendable(unsendable),
+                Some(Err(why)) => return Tried::NotCalled(why),
                 Some(Ok(answer)) => answer,
             };
             drop(running);

@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 use super::{INTERRUPTIONS, Worker};
 use crate::{
     broker::Broker,
-    callback::{Ending, Next, Posting, Refused, judge, status_of},
+    callback::{Ending, Next, NotPosted, Posting, Refused, judge, status_of},
     decode::Invocation,
     delivery::Delivery,
     gate::NotNow,
@@ -84,7 +84,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             return parts.settle.acknowledge(delivery).await;
         }
         let (past, cause) = parts.settle.dead_letter(&delivery, letter).await?;
-        // It could be read, but no request could be made of it, and of that nobody is told.
+        // Older versions buried so what can be read and not be sent, and told nobody of it.
         if cause == Some(Cause::Undecodable) {
             return parts.settle.acknowledge(delivery).await;
         }
@@ -131,7 +131,12 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let envelope = &mut delivery.parcel.envelope;
         let outcome = match posted {
             Ok(outcome) => outcome,
-            Err(refused @ Refused(reason)) => {
+            Err(NotPosted::Short(short)) => {
+                parts.metrics.callback("handed_back");
+                delivery.trace.ends(Fate::HandedBack);
+                return self.park_callback(delivery, posting, parts.gate.short(short)).await.map(|_| ());
+            }
+            Err(NotPosted::Refused(refused @ Refused(reason))) => {
                 span.refused(&refused);
                 telemetry::callback_refused(&call_id, &function, &url, reason);
                 parts.metrics.callback("refused");

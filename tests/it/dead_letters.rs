@@ -121,6 +121,36 @@ async fn a_name_or_a_path_that_leads_elsewhere_is_not_called() {
 }
 
 #[tokio::test]
+async fn what_no_request_can_carry_is_refused_with_its_measure_and_called_back() {
+    let nats = Nats::start_with("max_payload: 8388608").await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let receiver = Gateway::start(|_| Answer::ok()).await;
+    let _worker = Worker::of(&nats, &gateway).start().await;
+    let many = (0..20_001).fold(Invocation::of("f"), |invocation, n| invocation.header(&format!("X-{n}"), "y"));
+    // The most that is sent, and then one byte more.
+    let room = 65_534 - gateway.url().len() - "/function/f".len();
+    let fits = Invocation::of("f").call_id("fits").path(&format!("/{}", "a".repeat(room - 1)));
+    nats.publish(&fits).await;
+    assert_eq!(gateway.await_ended(1).await[0].id(), "fits");
+    for (nth, (id, invocation, said)) in [
+        ("path", Invocation::of("f").path(&format!("/{}", "a".repeat(room))), "its URL has 65535 bytes, and 65534 are the most"),
+        ("query", Invocation::of("f").field("QueryString", "a".repeat(70_000).into()), "bytes, and 65534 are the most that can be sent"),
+        ("headers", many, "it has 20003 headers, and 20000 are the most that can be sent"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        nats.publish(&invocation.call_id(id).callback(&receiver.url())).await;
+        let call = receiver.await_that(id, |calls| calls.iter().any(|call| call.id() == id && call.end.is_some())).await.pop().unwrap();
+        assert_eq!((call.header("x-function-status"), &*call.request.body), (Some("503"), &b""[..]), "{id}");
+        let letter = nats.dead_letters(nth as u64 + 1).await.pop().unwrap();
+        assert_eq!((letter.expect("Queue-Worker-Cause"), letter.expect("Queue-Worker-Function")), ("refused", "f"), "{id}");
+        assert!(letter.expect("Queue-Worker-Last-Error").contains(said), "{letter:?}");
+    }
+    assert_eq!(gateway.count(), 1);
+}
+
+#[tokio::test]
 async fn a_message_with_fields_of_other_times_is_called() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;

@@ -55,6 +55,7 @@ mod reasons;
 mod redelivery;
 mod rights;
 mod secrets;
+mod shortages;
 mod stan;
 mod start;
 mod streams;

@@ -2,9 +2,9 @@
 
 use futures_util::future::{BoxFuture, FutureExt};
 use queue_worker::{
-    callback::{Post, Posting, Refused},
+    callback::{NotPosted, Post, Posting},
     decode::Invocation,
-    invoke::{Answer, Call, Gateway, Unsendable},
+    invoke::{Answer, Call, Gateway, NotCalled},
     judge::{Outcome, Reply},
 };
 use tokio::time::{Instant, sleep};
@@ -28,7 +28,7 @@ impl Drop for Running<'_> {
 }
 
 impl Gateway for Line {
-    async fn call(&self, call: Call<'_>) -> Result<Answer, Unsendable> {
+    async fn call(&self, call: Call<'_>) -> Result<Answer, NotCalled> {
         let blow = self.step("call").await;
         let began = Instant::now();
         let (nth, step) = self.shared.state().ledger.called(call.call_id, call.retry, self.worker);
@@ -75,7 +75,7 @@ impl Gateway for Line {
 }
 
 impl Post for Line {
-    fn post<'a>(&'a self, posting: &'a Posting, _id: &'a str) -> BoxFuture<'a, Result<Outcome, Refused>> {
+    fn post<'a>(&'a self, posting: &'a Posting, _id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>> {
         async move {
             let blow = self.step("post").await;
             let step = self.shared.state().ledger.posts(&posting.call_id, self.worker);
