@@ -1,6 +1,7 @@
 //! The broker, for real: JetStream's API over one connection, asked in its own words (JSON) so that fields which this
 //! program does not know survive an update.
 
+mod reserve;
 mod stored;
 
 use std::{
@@ -73,13 +74,14 @@ pub struct JetStream {
     prefix: Arc<str>,
     clock: Arc<BrokerClock>,
     link: watch::Receiver<Link>,
+    reserve: Option<Arc<reserve::Reserve>>,
 }
 
 impl JetStream {
     /// JetStream behind `client`, in a domain if one is given.
     pub fn new(client: watch::Receiver<Client>, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
         let prefix = domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
-        Self { client, prefix: prefix.into(), clock: Arc::default(), link }
+        Self { client, prefix: prefix.into(), clock: Arc::default(), link, reserve: None }
     }
 
     /// The connection, as it is now: a client that ended by itself is replaced. Not to be kept.
@@ -279,6 +281,10 @@ pub fn own_headers(block: &[u8]) -> HeaderMap {
 
 impl Broker for JetStream {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
+        let _parking = match &self.reserve {
+            Some(reserve) => reserve.admit(self, record).await?,
+            None => None,
+        };
         self.deposit(record).await.map(|_new| ())
     }
 

@@ -279,7 +279,7 @@ impl<'a> Service<'a> {
         let Shared { config, jetstream, gateway, lookup, callbacks, gate, tracer, running, worker, .. } = self.shared;
         Worker::new(Parts {
             settle: Settle {
-                broker: jetstream.clone(),
+                broker: if ready.sized { jetstream.sparing(&self.names.retries) } else { jetstream.clone() },
                 names: self.names.clone(),
                 timer: ready.timer,
                 confirm_acks: config.confirm_acks,

@@ -53,6 +53,8 @@ pub struct Ready {
     pub timer: Timer,
     /// Why it is this timer.
     pub why: &'static str,
+    /// Whether the stream of retries has a size, and refuses what exceeds it.
+    pub sized: bool,
     /// What the operator should know.
     pub advice: Vec<Advice>,
 }
@@ -122,7 +124,8 @@ pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, na
         replicas: replicas(&queue).min(replicas(&retries)),
         sync: Sync::Unknown,
     };
-    Ok(Ready { fresh, due, timer, why, advice: advice(&facts) })
+    let sized = facts.discard_new && rules::number(&retries, "max_bytes") > 0;
+    Ok(Ready { fresh, due, timer, why, sized, advice: advice(&facts) })
 }
 
 struct Setup<'a> {

@@ -1,7 +1,12 @@
 //! Accounts as hosting companies give them out: each stream needs a size, a consumer has little room, and there are only so many of
 //! each.
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually};
 
 /// A broker whose only account has these limits.
 async fn hosted(limits: &str) -> Nats {
@@ -159,5 +164,20 @@ async fn a_full_queue_refuses_and_loses_nothing() {
     assert!(accepted > 0);
     let _worker = settings.start().await;
     gateway.await_ended(accepted).await;
+    nats.await_counts([0, 0, 0]).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_retries_that_was_full_empties_when_calls_succeed_again() {
+    let well = Arc::new(AtomicBool::new(false));
+    let state = well.clone();
+    let nats = hosted(LIMITS).await;
+    let gateway = Gateway::start(move |_| Answer::status(if state.load(Ordering::Relaxed) { 200 } else { 500 })).await;
+    let settings = sized(settings(&nats, &gateway)).set("retries_max_bytes", 40_000).set("max_retry_attempts", 1_000);
+    let _worker = settings.set("max_inflight", 100).set("max_retry_wait", "1s").start().await;
+    nats.publish_all((0..100).map(|n| Invocation::of("f").call_id(&n.to_string()).body("x".repeat(500)))).await;
+    gateway.await_ended(100).await;
+    eventually("no more is parked", async || nats.stream(RETRIES).await.state.bytes > 15_000).await;
+    well.store(true, Ordering::Relaxed);
     nats.await_counts([0, 0, 0]).await;
 }
