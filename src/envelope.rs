@@ -24,6 +24,9 @@ const REDRIVES: usize = 64;
 /// About as much as the headers of what is parked take at most.
 pub const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
 
+/// More hops than any message ever makes. One that could not be counted further would be its own successor.
+const MOST_HOPS: u64 = u64::MAX / 2;
+
 /// The past of an invocation.
 #[derive(Clone, PartialEq)]
 pub struct Envelope {
@@ -151,7 +154,8 @@ impl Envelope {
     /// itself as its own successor.
     pub fn parked(arrival: &Arrival) -> Self {
         let told = Self::fresh(arrival).as_told(&arrival.headers);
-        Self { hop: told.hop.max(Names::hop_of(&arrival.subject).unwrap_or(0)), ..told }
+        let by_subject = Names::hop_of(&arrival.subject).filter(|hop| *hop <= MOST_HOPS);
+        Self { hop: told.hop.max(by_subject.unwrap_or(0)), ..told }
     }
 
     /// The past that headers of ours tell. Where they do not tell its identity, that stays.
@@ -172,7 +176,7 @@ impl Envelope {
             kind: Kind::read(text(names::KIND)),
             origin,
             id,
-            hop: number(text(names::HOP)).unwrap_or(0),
+            hop: number(text(names::HOP)).filter(|hop| *hop <= MOST_HOPS).unwrap_or(0),
             attempts,
             delayed: number(text(names::DELAYED)).unwrap_or(attempts),
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),

@@ -161,7 +161,14 @@ impl<B: Broker> Settle<B> {
         );
         self.metrics.unstorable();
         delivery.trace.ends(Fate::Unstorable);
-        self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true)).await
+        if !delivery.lease.holds() {
+            return Err(LeaseLost.into());
+        }
+        // Said once: whoever holds the message after `wait` would lose it by the same word, said again. Where it was not heard the
+        // message comes back when the lease ends.
+        let said = self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true).await;
+        said.unwrap_or_else(|error| tracing::debug!(%error, "that a message stays in its stream is not confirmed"));
+        Ok(())
     }
 
     /// What follows from the delivery and is stored, or was lately: then another worker settled it, or began to.

@@ -13,6 +13,7 @@ use attempt::Tried;
 pub use news::News;
 
 use crate::{
+    backoff::Backoff,
     broker::Broker,
     callback::{Callbacks, Ending, Posting, status_of},
     decode::{Invocation, Undecodable},
@@ -33,6 +34,8 @@ use crate::{
 
 /// So many calls in a row that were cut off with their worker end an invocation: it may be what kills the workers.
 const INTERRUPTIONS: u32 = 5;
+/// The least that the pause before what fits nowhere is tried again may be set to, at first and at most.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The worker of one queue. Cheap to clone.
 #[derive(Debug)]
@@ -337,10 +340,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         Ok(())
     }
 
-    /// Hands back what cannot even be stored, with a back-off by the broker's count: there is no other.
+    /// Hands back what cannot even be stored, with a back-off by the broker's count: there is no other. No setting makes it less
+    /// than a second at first, for no count of attempts ever ends this.
     async fn refuse(&self, delivery: Delivery<B>) -> Result<(), Unsettled> {
         let before = u32::try_from(delivery.delivered.saturating_sub(1)).unwrap_or(u32::MAX);
-        let wait = self.0.policy.backoff.wait(before, 1.0);
+        let backoff = &self.0.policy.backoff;
+        let (initial, max) = (backoff.initial.max(REFUSED.0), backoff.max.max(REFUSED.1));
+        let wait = Backoff { initial, max, jitter: backoff.jitter }.wait(before, 1.0);
         self.0.settle.refuse(delivery, wait).await
     }
 

@@ -1,6 +1,6 @@
 //! One message's account: its calls, its ends, and whether they fit.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -33,6 +33,8 @@ pub struct Callback {
     pub posts: usize,
     pub taken: usize,
     pub letters: usize,
+    /// The hops at which it was given up with no letter, as the settings ask.
+    pub drops: BTreeSet<u64>,
     /// Whether it came to a worker again after a POST whose outcome may be lost.
     pub again: bool,
 }
@@ -47,6 +49,12 @@ pub struct Account {
     pub off: Vec<(Instant, Duration, Duration)>,
     pub redelivered: u32,
     pub letters: Vec<(u32, String)>,
+    /// The hops at which it was given up with no letter, as the settings ask.
+    pub drops: BTreeSet<u64>,
+    /// How often what follows from it fitted nowhere.
+    pub refused: usize,
+    /// Whether a header of it was damaged while it was parked.
+    pub damaged: bool,
     /// The callback, where one is asked for.
     pub callback: Option<Callback>,
     /// A restarted broker gave it out twice, or stored a clone twice, because it had forgotten the first one.
@@ -89,7 +97,33 @@ impl Account {
 
     /// How often it ended.
     pub fn ends(&self) -> usize {
-        self.calls.iter().filter(|call| call.succeeded()).count() + self.letters.len()
+        self.calls.iter().filter(|call| call.succeeded()).count() + self.letters.len() + self.drops.len()
+    }
+
+    /// Whether it may have ended after `attempts`, or later, without success.
+    pub fn may_be_over(&self, attempts: u32, plan: &Plan) -> bool {
+        let last = |call: &Call| call.retry >= attempts && call.answer.is_some_and(|answer| plan.ends_with(answer, call.retry));
+        self.calls.iter().any(last) || self.redelivered >= 5 || self.script.is_empty() || plan.max_message_age.is_some()
+    }
+
+    /// Its message `hop` is let go after `attempts`. Unless it `ended` before it is dropped, and unless who asked for its callback
+    /// was `told` that is. Says whether it may be.
+    pub fn drops(&mut self, hop: u64, attempts: u32, (ended, told): (bool, bool), plan: &Plan) -> bool {
+        let over = self.may_be_over(attempts, plan);
+        if !ended {
+            self.drops.insert(hop);
+        }
+        let callback = self.callback.as_mut().filter(|_| !told);
+        let posted = callback.is_none_or(|callback| {
+            callback.drops.insert(hop);
+            callback.posts > 0 || self.redelivered >= 5
+        });
+        self.damaged || (ended || over) && posted
+    }
+
+    /// How often something of it was dropped.
+    pub fn all_drops(&self) -> usize {
+        self.drops.len() + self.callback.as_ref().map_or(0, |callback| callback.drops.len())
     }
 
     pub fn tally(&self, mut add: impl FnMut(&'static str, usize)) {
@@ -99,6 +133,9 @@ impl Account {
         add("redeliveries", self.redelivered as usize);
         add("outcomes that may be lost", self.lost.len());
         add("given out twice", usize::from(self.copied));
+        add("dropped as asked", self.all_drops());
+        add("refused for their size", self.refused);
+        add("damaged", usize::from(self.damaged));
         add("dead letters", self.letters.len());
         add("interrupted", self.letters.iter().filter(|(_, cause)| cause == "interrupted").count());
         if let Some(callback) = &self.callback {
@@ -121,12 +158,12 @@ impl Account {
         require(self.copied || ends <= 1 + self.lost.len(), format!("ended {ends} times, {} outcomes may be lost", self.lost.len()));
         for (attempts, cause) in &self.letters {
             let known = self.calls.iter().filter(|call| call.ended.is_some()).count();
-            require(*attempts as usize <= known, format!("died after {attempts} attempts but {known} calls"));
+            require(*attempts as usize <= known || self.damaged, format!("died after {attempts} attempts but {known} calls"));
             require(self.fits(*attempts, cause, plan), format!("died as {cause} after {attempts} attempts"));
         }
         if let Some(callback) = &self.callback {
-            let told = callback.taken + callback.letters;
-            require(told > 0, "ended and its callback nowhere".to_owned());
+            let told = callback.taken + callback.letters + callback.drops.len();
+            require(told > 0 || self.damaged, "ended and its callback nowhere".to_owned());
             let again = callback.again || self.copied || ends > 1;
             require(again || told == 1, format!("was told {told} times"));
         }
@@ -145,6 +182,7 @@ impl Account {
     /// Whether a dead letter tells the truth.
     fn fits(&self, attempts: u32, cause: &str, plan: &Plan) -> bool {
         match cause {
+            _ if self.damaged => true,
             "exhausted" => attempts == plan.max_attempts,
             "refused" => self.calls.iter().any(|call| call.answer == Some(Answer::Status(400))),
             "interrupted" => self.redelivered >= 5,

@@ -44,4 +44,13 @@ planted! {
     a_cut_call_that_is_not_handed_back_is_found: DropsAtCut, "acknowledged with nothing to follow";
     a_level_that_moves_nothing_is_found: MovesNothing, "left its level and came nowhere";
     a_level_that_is_moved_too_early_is_found: MovesTooEarly, "is called too early";
+    a_janitor_that_deletes_before_it_stores_is_found: DeletesFirst, "left its schedule and came nowhere";
+    a_janitor_that_moves_what_is_not_overdue_is_found: FiresTooEarly, "is called too early";
+    a_janitor_that_moves_what_another_moved_is_found: FiresBlindly, "is called twice at once";
+    a_janitor_that_moves_nothing_is_found: FiresNothing, "it comes to no end";
+    a_drop_that_is_not_counted_is_found: DropsUncounted, "were dropped and";
+    a_message_that_is_dropped_for_its_size_is_found: DropsTooLarge, "acknowledged with nothing to follow";
+    a_message_that_is_refused_though_it_fits_is_found: ThinksSmall, "is refused though what follows would fit";
+    a_stranger_who_is_believed_is_found: BelievesStrangers, "ended nowhere";
+    a_header_of_the_brokers_that_goes_along_is_found: CopiesBrokers, "carries a header of the broker's";
 }

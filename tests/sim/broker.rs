@@ -12,13 +12,13 @@ impl Broker for Line {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
         let record = record.clone();
         self.note_clock(&record);
-        self.request("publish", move |state| state.publish(&record)).await
+        self.request("publish", move |state| state.publish(&record)).await?
     }
 
     async fn place(&self, record: &Record) -> Result<(), BrokerError> {
         let record = record.clone();
         self.note_clock(&record);
-        self.request("place", move |state| state.place(&record)).await
+        self.request("place", move |state| state.place(&record)).await?
     }
 
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
@@ -26,6 +26,9 @@ impl Broker for Line {
         let (consumer, sequence) = (consumer.parse().unwrap(), sequence.parse().unwrap());
         let emptied = self.shared.emptied.clone();
         let effect = move |state: &mut State| {
+            if let Ack::Later(_) = ack {
+                state.refused(consumer, sequence);
+            }
             if let Some(message) = state.server.acknowledge(consumer, sequence, ack, Instant::now()) {
                 let role = state.server.consumers[consumer].role;
                 state.ledger.acknowledged(&message, role);
@@ -50,9 +53,8 @@ impl Broker for Line {
     async fn taken_as(&self, stream: &str, _subject: &str, ids: &[String]) -> Result<Vec<Option<u64>>, BrokerError> {
         let (stream, ids, asked) = (stream.to_owned(), ids.to_vec(), Instant::now());
         let effect = move |state: &mut State| {
-            let now = Instant::now();
-            let taken = ids.iter().map(|id| state.server.taken_as(&stream, id, now)).collect();
-            (taken, state.server.wall(now))
+            let taken = state.look(&stream, &ids);
+            (taken, state.server.wall(Instant::now()))
         };
         let (taken, told) = self.request("look for ids", effect).await?;
         self.clock.learn(told, asked);
@@ -73,13 +75,13 @@ impl Broker for Line {
     }
 
     fn max_payload(&self) -> usize {
-        1 << 20
+        self.shared.state().server.max_payload
     }
 }
 
 impl Line {
     /// A due time is only as good as the clock that it was made with, and one that has come as the clock that says so.
-    fn note_clock(&self, record: &Record) {
+    pub fn note_clock(&self, record: &Record) {
         let state = &mut *self.shared.state();
         let wall = state.server.wall(Instant::now());
         let behind = wall.duration_since(self.clock.now()).unwrap_or_default();

@@ -32,6 +32,8 @@ pub struct Pending {
     pub holder: usize,
     /// Whether the delivery arrived.
     pub heard: bool,
+    /// Whether this one did, or one before it.
+    ever_heard: bool,
     since: Instant,
 }
 
@@ -133,11 +135,12 @@ impl Consumer {
         if again.is_none() {
             self.cursor = sequence;
         }
-        let pending = Pending { until: now + self.ack_wait + late, holder, heard, since: now };
-        let before = self.pending.insert(sequence, pending);
+        let before = self.pending.get(&sequence).is_some_and(|before| before.ever_heard);
+        let pending = Pending { until: now + self.ack_wait + late, holder, heard, ever_heard: heard || before, since: now };
+        self.pending.insert(sequence, pending);
         let count = self.counts.entry(sequence).or_insert(0);
         *count += 1;
-        let again = before.is_some_and(|before| before.heard) || self.forgotten.remove(&sequence);
+        let again = before || self.forgotten.remove(&sequence);
         Some(Taken { message: messages[&sequence].clone(), sequence, count: *count, waiting, again })
     }
 
@@ -156,6 +159,8 @@ impl Consumer {
         let wait = if let Ack::Later(wait) = ack { wait } else { self.ack_wait };
         if let Some(pending) = self.pending.get_mut(&sequence).filter(|pending| pending.until > now) {
             pending.until = now + wait;
+            // Handed back it is nobody's.
+            pending.heard &= !matches!(ack, Ack::Later(_));
         }
         if let Ack::Later(_) = ack {
             self.changed.notify_waiters();

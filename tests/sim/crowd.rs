@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    hostile::Headers,
     plan::{Answer, Message, Plan, Step},
     planted::Bug,
     ways,
@@ -14,7 +15,7 @@ fn crowd(level_room: u64, level_held: u64) -> Plan {
     let retried = |at: u64, wait| {
         let step = |answer| Step { answer, takes: Duration::from_millis(10) };
         let script = vec![step(Answer::PushedBack(503, wait)), step(Answer::Status(200))];
-        Message { at: Duration::from_millis(at), queue: 0, script, callback: None }
+        Message { at: Duration::from_millis(at), queue: 0, script, callback: None, headers: Headers::None, room: None }
     };
     let mut plan = ways::all().into_iter().find(|way| way.name == "retry-by-levels").unwrap().plan;
     plan.messages = (0..9).map(|n| retried(100 * n, if n < 6 { 31 } else { 17 })).collect();

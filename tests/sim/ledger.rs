@@ -1,21 +1,25 @@
 //! What happened, seen from outside the worker, and what must never have while it did.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use queue_worker::{broker::Record, levels, names};
+use queue_worker::{broker::Record, levels, metrics::Exposition, names};
 use tokio::time::Instant;
 
 use crate::{
     account::{Account, Call},
     consumer::{Role, Taken},
+    gzip,
     plan::{self, Answer, Plan, Step, step},
+    server::WINDOW,
     stored::Stored,
 };
+
+mod beside;
 
 /// A worker learns within this time what the broker's clock says, where nothing is in its way.
 const LEARNS: Duration = Duration::from_secs(15);
@@ -35,6 +39,13 @@ enum What {
     DeadCallback,
 }
 
+/// What follows from a message, and whether whoever looks now finds it.
+#[derive(Debug)]
+pub struct Successor {
+    pub id: String,
+    pub found: bool,
+}
+
 #[derive(Debug)]
 pub struct Ledger {
     plan: Arc<Plan>,
@@ -42,28 +53,39 @@ pub struct Ledger {
     accounts: BTreeMap<String, Account>,
     keys: BTreeMap<Bytes, String>,
     /// Key, hop, kind and place of all that was ever stored.
-    stored: BTreeSet<(String, u64, What, String)>,
+    stored: BTreeMap<(String, u64, What, String), Instant>,
     most_at_once: BTreeMap<usize, usize>,
+    /// The messages that came again when what followed from them was still to be found, by that one's id.
+    doubted: BTreeMap<String, String>,
     /// Whether the broker was killed, and forgot ids.
     forgetful: bool,
     /// When somebody set the broker's clock, and by how much forward or back.
     steps: Vec<(Instant, bool, Duration)>,
+    /// What the workers show.
+    exposition: Exposition,
+    /// How many holders went by a janitor's hand, and how many messages were stored compressed.
+    moved: usize,
+    compressed: usize,
     pub broken: Vec<String>,
     pub trace: Vec<String>,
     verbose: bool,
 }
 
 impl Ledger {
-    pub fn new(plan: Arc<Plan>, verbose: bool) -> Self {
+    pub fn new(plan: Arc<Plan>, exposition: Exposition, verbose: bool) -> Self {
         Self {
             plan,
             began: Instant::now(),
             accounts: BTreeMap::new(),
             keys: BTreeMap::new(),
-            stored: BTreeSet::new(),
+            stored: BTreeMap::new(),
             most_at_once: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             forgetful: false,
             steps: Vec::new(),
+            exposition,
+            moved: 0,
+            compressed: 0,
             broken: Vec::new(),
             trace: Vec::new(),
             verbose,
@@ -90,35 +112,49 @@ impl Ledger {
     }
 
     fn account(&mut self, key: &str) -> &mut Account {
-        self.accounts.get_mut(key).unwrap()
+        self.accounts.get_mut(key).unwrap_or_else(|| panic!("nobody queued {key}"))
     }
 
     fn key(&self, record: &Record) -> String {
-        self.keys.get(&record.payload).cloned().unwrap_or_else(|| record.headers.get(names::CALL_ID).unwrap().as_str().to_owned())
+        let plain = gzip::unpacked(&record.payload);
+        let told = || record.headers.get(names::CALL_ID).map(|id| id.as_str().to_owned());
+        // A callback whose headers had no room for it says it in its payload.
+        let written = || Some(serde_json::from_slice::<serde_json::Value>(&plain).ok()?.get("callId")?.as_str()?.to_owned());
+        self.keys.get(&plain).cloned().or_else(told).or_else(written).unwrap_or_else(|| panic!("whose is {record:?}, {plain:?}?"))
     }
 
     pub fn stored(&mut self, stored: &Stored, sequence: u64) {
         let (key, hop, record) = (self.key(&stored.record), stored.hop(), &stored.record);
         self.note(|| format!("stored {key} hop {hop} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
-        let cause = stored.header(names::CAUSE);
+        let cause = stored.told(names::CAUSE);
+        if stored.record.stream.contains('-') {
+            self.compressed += usize::from(gzip::is(&record.payload));
+            let strange = stored.strange_header();
+            self.require(strange.is_none(), || format!("{key} hop {hop} carries a header of the broker's: {strange:?}"));
+        }
         let what = match (stored.is_callback(), cause) {
             (false, None) => What::Call,
             (true, None) => What::Callback,
             (false, Some(_)) => What::DeadLetter,
             (true, Some(_)) => What::DeadCallback,
         };
-        if !self.stored.insert((key.clone(), hop, what, stored.place().to_owned())) && self.forgetful {
+        let before = self.stored.insert((key.clone(), hop, what, stored.place().to_owned()), Instant::now());
+        // What a janitor brought while there were no schedules, and did not come to delete, is fired later: by then somebody may have
+        // set the clock back by more than ids are remembered.
+        let outlived = |before: Instant| self.plan.is_downgraded() && before.elapsed() >= WINDOW;
+        if before.is_some_and(|before| self.forgetful || outlived(before)) {
             self.account(&key).copied = true;
         }
         match (what, cause) {
-            (What::DeadCallback, Some(cause)) => {
-                self.require(cause == "callback", || format!("{key}'s callback died as {cause}"));
+            (What::DeadCallback, Some(cause)) if self.accounts[&key].callback.is_some() => {
+                let damaged = self.accounts[&key].damaged;
+                self.require(cause == "callback" || damaged, || format!("{key}'s callback died as {cause}"));
                 self.account(&key).callback.as_mut().unwrap().letters += 1;
             }
             (_, Some(cause)) => self.account(&key).letters.push((stored.attempts(), cause.to_owned())),
             (_, None) => {}
         }
-        let due = stored.header(names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let due = stored.told(names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
         let wait = due.duration_since(stored.stored).unwrap_or_default();
         let late = stored.stored.duration_since(due).unwrap_or_default();
         let in_time = late <= MOVED || !record.id.ends_with(".due") || !self.plan.is_calm();
@@ -129,14 +165,15 @@ impl Ledger {
             self.plan.max_wait.max(self.plan.max_retry_after)
         };
         let most = most + AHEAD + self.stepped(false, self.began);
-        self.require(wait <= most, || format!("{key} waits for {wait:?}"));
+        self.require(wait <= most || self.accounts[&key].damaged, || format!("{key} waits for {wait:?}"));
     }
 
-    /// `settled`: whether what follows from it can be found.
-    pub fn delivered(&mut self, taken: &Taken, role: Role, settled: bool, to: usize, heard: bool) {
+    pub fn delivered(&mut self, taken: &Taken, role: Role, successor: &Successor, to: usize, heard: bool) {
         let (key, hop) = (self.key(&taken.message.record), taken.message.hop());
         let how = if heard { "" } else { ", which does not arrive" };
-        self.note(|| format!("delivered {key} hop {hop} ({role:?}) to worker {to}, delivery {}{how}, settled {settled}", taken.count));
+        self.note(|| {
+            format!("delivered {key} hop {hop} ({role:?}) to worker {to}, delivery {}{how}, settled {}", taken.count, successor.found)
+        });
         if role == Role::Level {
             return;
         }
@@ -148,8 +185,19 @@ impl Ledger {
             return;
         }
         account.redelivered += u32::from(taken.count > 1);
-        if taken.again && !settled {
+        if taken.again && !successor.found {
             account.lost.push(Instant::now());
+        } else if taken.again {
+            self.doubted.insert(successor.id.clone(), key);
+        }
+    }
+
+    /// A worker looked for what follows from a message that came again, and found nothing. It was there when the message was
+    /// delivered: since then it has come to its end, and a broker that was killed in between had forgotten its id.
+    pub fn looked_in_vain(&mut self, successor: &str) {
+        if let Some(key) = self.doubted.get(successor).cloned() {
+            self.note(|| format!("nothing is known any more of what followed from {key}"));
+            self.account(&key).lost.push(Instant::now());
         }
     }
 
@@ -158,7 +206,7 @@ impl Ledger {
         let (key, hop) = (self.key(&stored.record), stored.hop());
         self.note(|| format!("acknowledged {key} hop {hop} ({role:?})"));
         let stands = |hop: u64, what, places: &[&str]| {
-            places.iter().any(|place| self.stored.contains(&(key.clone(), hop, what, (*place).to_owned())))
+            places.iter().any(|place| self.stored.contains_key(&(key.clone(), hop, what, (*place).to_owned())))
         };
         let kind = if stored.is_callback() { What::Callback } else { What::Call };
         if role == Role::Level {
@@ -166,21 +214,35 @@ impl Ledger {
             return self.require(moved, || format!("{key} hop {hop} left its level and came nowhere"));
         }
         let anywhere = ["at", "due", "l0", "l1", "l2", "l3", "l4"];
-        let (called, parked) = (stands(hop + 1, What::Call, &anywhere), stands(hop + 1, What::Callback, &anywhere));
-        let attempts = stored.attempts();
+        let next = hop.saturating_add(1);
+        let (called, parked) = (stands(next, What::Call, &anywhere), stands(next, What::Callback, &anywhere));
+        let (attempts, plan) = (stored.attempts(), self.plan.clone());
         let account = self.account(&key);
         // There is one dead letter an invocation and one a callback, and a late one may be of an earlier hop.
         let told = parked || account.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
-        let done = account.calls.iter().any(|call| call.succeeded() && call.retry >= attempts);
+        // Of two holders of one message one may have completed it while the other parks the next attempt.
+        let done = account.calls.iter().any(|call| call.succeeded() && (call.retry >= attempts || account.copied));
         let ended = done || !account.letters.is_empty() || stored.is_callback();
-        self.require(called || (ended && told), || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+        let follows = called || ended && told;
+        if follows || plan.dead_letters {
+            // A damaged clone may say another hop than its parent made it.
+            let follows = follows || account.damaged;
+            return self.require(follows, || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+        }
+        let may_be = account.drops(hop, attempts, (ended, told), &plan);
+        self.require(may_be, || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+        let dropped = self.accounts.values().filter(|account| !account.damaged).map(Account::all_drops).sum::<usize>() as u64;
+        let counted = self.drops_counted();
+        self.require(counted >= dropped, || format!("{dropped} were dropped and {counted} counted"));
     }
 
     /// A POST of a callback begins; returns how it will go.
     pub fn posts(&mut self, key: &str, worker: usize) -> Step {
         self.note(|| format!("worker {worker} posts {key}"));
+        let plan = self.plan.clone();
         let account = self.account(key);
-        let ended = account.ends() > 0;
+        // Where nothing is stored of an end without success, it is only known when the message is let go.
+        let ended = account.ends() > 0 || account.damaged || !plan.dead_letters && account.may_be_over(0, &plan);
         let callback = account.callback.as_mut().unwrap();
         let step = step(&callback.script, callback.posts);
         callback.posts += 1;
@@ -201,6 +263,7 @@ impl Ledger {
         let account = self.account(key);
         let nth = account.calls.len();
         let step = step(&account.script, nth);
+        let damaged = account.damaged;
         let running = !account.copied && account.calls.iter().any(Call::runs);
         let (known, followed) = (account.knows(retry), account.allows(retry, &plan));
         account.calls.push(Call { worker, retry, answer: None, ended: None, cut: false });
@@ -211,13 +274,13 @@ impl Ledger {
         self.require(!running, || format!("{key} is called twice at once"));
         self.require(!known, || format!("{key} is called again as retry {retry} though its outcome was known"));
         self.require(at_once <= inflight, || format!("worker {worker} makes {at_once} calls at once"));
-        self.require(retry < attempts, || format!("{key} is called as retry {retry}"));
+        self.require(retry < attempts || damaged, || format!("{key} is called as retry {retry}"));
         let early = followed.map(|(ended, wait)| {
             let allowed = self.accounts[key].hurried(ended) + self.stepped(true, ended);
             (ended + wait).saturating_duration_since(now).saturating_sub(allowed)
         });
         let early = early.unwrap_or(if retry == 0 { Duration::ZERO } else { Duration::MAX });
-        self.require(early.is_zero(), || format!("{key}, retry {retry}, is called too early, by {early:?}"));
+        self.require(early.is_zero() || damaged, || format!("{key}, retry {retry}, is called too early, by {early:?}"));
         (nth, step)
     }
 
@@ -270,7 +333,8 @@ impl Ledger {
         self.account(&key).off.push((Instant::now(), behind, ahead));
         let lately = self.steps.iter().any(|(at, ..)| at.elapsed() < LEARNS);
         // Where the broker is away or does not answer, or all stand still, it learns nothing.
-        let deaf = |event: &plan::Event| matches!(event, plan::Event::Outage { .. } | plan::Event::Pause { .. });
+        let deaf =
+            |event: &plan::Event| matches!(event, plan::Event::Outage { .. } | plan::Event::Pause { .. } | plan::Event::Downgrade { .. });
         let learns = self.plan.faults.is_none() && !self.plan.events.iter().any(|(_, event)| deaf(event));
         let off = behind.max(ahead);
         self.require(off.is_zero() || lately || !learns, || format!("worker {worker}'s clock is {off:?} off the broker's"));
@@ -282,6 +346,7 @@ impl Ledger {
         for account in self.accounts.values() {
             account.tally(|what, number| *tally.entry(what).or_default() += number);
         }
+        tally.extend([("moved by a janitor", self.moved), ("compressed", self.compressed)]);
         tally
     }
 

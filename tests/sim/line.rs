@@ -2,7 +2,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use queue_worker::{broker::BrokerError, clock::BrokerClock};
+use queue_worker::{broker::BrokerError, clock::BrokerClock, timer::Timer};
 use rand::RngExt;
 use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub struct Line {
     pub crashed: CancellationToken,
     /// What it knows of the broker's time.
     pub clock: Arc<BrokerClock>,
+    /// What it parks retries with.
+    pub timer: Timer,
 }
 
 /// What becomes of a request.
@@ -142,8 +144,11 @@ impl Line {
             let (shared, late) = (self.shared.clone(), any(&mut self.shared.state().dice, PATIENCE * 2));
             tokio::spawn(async move {
                 sleep(late).await;
-                if shared.state().up {
-                    effect(&mut shared.state());
+                let state = &mut *shared.state();
+                if state.up {
+                    state.late = true;
+                    effect(state);
+                    state.late = false;
                 }
             });
             self.pause(PATIENCE).await;
@@ -173,13 +178,5 @@ impl Line {
             self.stepped(blow).await;
         }
         Ok(())
-    }
-
-    /// Asks for the broker's time.
-    pub async fn learn_time(&self) {
-        let asked = Instant::now();
-        if let Ok(told) = self.request("time", |state| state.server.wall(Instant::now())).await {
-            self.clock.learn(told, asked);
-        }
     }
 }

@@ -15,12 +15,14 @@
 )]
 
 // The world.
+mod gzip;
 mod stored;
 mod consumer;
 mod server;
 mod shared;
 mod line;
 mod broker;
+mod parked;
 mod tap;
 mod gateway;
 mod process;
@@ -28,6 +30,7 @@ mod world;
 
 // What befalls it.
 mod plan;
+mod hostile;
 mod weather;
 mod ways;
 mod strike;
@@ -38,6 +41,7 @@ mod account;
 mod ledger;
 
 mod bites;
+mod broke;
 mod crowd;
 mod parallel;
 mod points;

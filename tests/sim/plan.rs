@@ -5,9 +5,22 @@ use std::time::Duration;
 use queue_worker::timer;
 use rand::{RngExt, rngs::SmallRng};
 
-use crate::strike::Strike;
+use crate::{hostile::Headers, strike::Strike};
 
 pub type Dice = SmallRng;
+
+/// What the brokers of most people take.
+pub const USUAL_PAYLOAD: usize = 1 << 20;
+/// Where a broker takes so much, what follows from an invocation that it took fits, too, compressed if need be.
+pub const ROOMY: usize = 8 << 10;
+/// So little that what follows from a message does not always fit.
+pub const TIGHT: usize = 2 << 10;
+/// As long as names get: a label's length for the function, and one for the namespace.
+pub const LONG_NAME: &str = concat!(
+    "a-function-with-as-many-letters-as-there-can-be-in-a-label-of-dns",
+    ".",
+    "a-namespace-with-as-many-letters-as-there-can-be-in-a-label-dns"
+);
 
 /// What a function does with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +51,9 @@ pub struct Message {
     /// Without a script it is no invocation at all.
     pub script: Vec<Step>,
     pub callback: Option<Vec<Step>>,
+    pub headers: Headers,
+    /// How many bytes less than the broker takes it has, where it is as large as that.
+    pub room: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +70,8 @@ pub enum Event {
     Pause { lasts: Duration },
     /// Somebody sets the broker's clock.
     Clock { forward: bool, by: Duration },
+    /// The broker is exchanged for an older one, which fires no schedules, and then for a newer one.
+    Downgrade { lasts: Duration },
 }
 
 /// How often one request to the broker goes wrong, in thousandths.
@@ -69,6 +87,8 @@ pub struct Faults {
     pub undelivered: u32,
     /// What ran out is delivered again so much later at most.
     pub late_redelivery: Duration,
+    /// A header of what is parked is damaged.
+    pub damaged: u32,
 }
 
 /// Which timers the workers use: all the same, or in turn, as while one is exchanged for the other.
@@ -99,6 +119,13 @@ pub struct Plan {
     pub level_room: u64,
     /// How many messages the movers take a level to hold.
     pub level_held: u64,
+    pub dead_letters: bool,
+    /// The function that all messages name.
+    pub function: &'static str,
+    /// What the broker takes, until the operator raises it after the storm.
+    pub max_payload: usize,
+    /// How many schedules in a thousand never fire.
+    pub unfired: u32,
     pub messages: Vec<Message>,
     pub events: Vec<(Duration, Event)>,
     pub faults: Faults,
@@ -108,7 +135,7 @@ pub struct Plan {
 
 impl Faults {
     pub fn is_none(&self) -> bool {
-        self.lost + self.unanswered + self.late + self.undelivered == 0
+        self.lost + self.unanswered + self.late + self.undelivered + self.damaged == 0
     }
 }
 
@@ -127,7 +154,7 @@ impl Plan {
     /// Whether nothing goes wrong.
     pub fn is_calm(&self) -> bool {
         let poison = self.messages.iter().flat_map(|message| &message.script).any(|step| step.answer == Answer::Poison);
-        self.events.is_empty() && self.faults.is_none() && self.strikes.is_empty() && !poison
+        self.events.is_empty() && self.faults.is_none() && self.strikes.is_empty() && !poison && self.max_payload >= ROOMY
     }
 
     /// Whether an attempt (from 0) with this answer is the last.
@@ -156,6 +183,16 @@ impl Plan {
     pub fn posts(&self, script: &[Step]) -> usize {
         let ends = |n: &usize| matches!(step(script, *n).answer, Answer::Status(200 | 400));
         (0..self.callback_attempts as usize).find(ends).map_or(self.callback_attempts as usize, |last| last + 1)
+    }
+
+    /// Whether some worker parks retries in levels.
+    pub fn uses_levels(&self) -> bool {
+        self.timers != Timers::Schedules || self.is_downgraded()
+    }
+
+    /// Whether the broker knows no schedules for a while.
+    pub fn is_downgraded(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Downgrade { .. }))
     }
 
     /// How many deliveries a worker may hold: a permit's each, and one for each lane.

@@ -6,11 +6,13 @@ use async_nats::HeaderMap;
 use queue_worker::{
     broker::{Ack, Broker, BrokerError, Record},
     drain::Running,
-    names,
+    janitor::{Holder, Known, Parked},
+    jetstream::ApiError,
+    names::{self, Names},
 };
 use rand::RngExt;
 
-use crate::line::Line;
+use crate::{consumer::Role, line::Line};
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,24 @@ pub enum Bug {
     MakesNoRoom,
     /// A mover takes all that is parked for due.
     MovesTooEarly,
+    /// A janitor deletes a holder before it stores what was in it.
+    DeletesFirst,
+    /// A janitor moves what is not overdue.
+    FiresTooEarly,
+    /// A janitor moves a holder that another has moved.
+    FiresBlindly,
+    /// A janitor looks and moves nothing.
+    FiresNothing,
+    /// What is dropped as the settings ask is not counted.
+    DropsUncounted,
+    /// What fits nowhere is acknowledged, and does not stay.
+    DropsTooLarge,
+    /// The broker is thought to take half of what it takes.
+    ThinksSmall,
+    /// What a stranger wrote into a header of ours is believed.
+    BelievesStrangers,
+    /// A header of the broker's goes along.
+    CopiesBrokers,
 }
 
 /// A connection with a bug, or without.
@@ -70,6 +90,12 @@ impl Planted {
     fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
+
+    /// Whether it is a mover's delivery.
+    fn is_movers(&self, reply: &str) -> bool {
+        let (consumer, _) = reply.split_once(' ').unwrap();
+        self.line.shared.state().server.consumers[consumer.parse::<usize>().unwrap()].role == Role::Level
+    }
 }
 
 impl Broker for Planted {
@@ -81,6 +107,9 @@ impl Broker for Planted {
         }
         if self.has(Bug::CountsNothing) {
             record.headers.insert(names::ATTEMPTS, "0");
+        }
+        if self.has(Bug::CopiesBrokers) {
+            record.headers.insert("Nats-Rollup", "all");
         }
         if self.has(Bug::WaitsForNothing) && record.headers.get("Nats-Schedule").is_some() {
             record.headers.insert("Nats-Schedule", "@at 2020-01-01T00:00:00Z");
@@ -108,6 +137,8 @@ impl Broker for Planted {
         if swallowed {
             return Ok(());
         }
+        let refused = matches!(ack, Ack::Later(_)) && !self.is_movers(reply);
+        let ack = if self.has(Bug::DropsTooLarge) && refused { Ack::Done } else { ack };
         if self.has(Bug::AcknowledgesAnother) && ack == Ack::Done {
             let (consumer, sequence) = reply.split_once(' ').unwrap();
             let next = sequence.parse::<u64>().unwrap() + 1;
@@ -138,6 +169,50 @@ impl Broker for Planted {
     }
 
     fn max_payload(&self) -> usize {
-        self.line.max_payload()
+        self.line.max_payload() / if self.has(Bug::ThinksSmall) { 2 } else { 1 }
+    }
+}
+
+impl Parked for Planted {
+    fn connection(&self) -> u64 {
+        self.line.connection()
+    }
+
+    async fn known(&self, names: &Names) -> Result<Known, ApiError> {
+        self.line.known(names).await
+    }
+
+    async fn overdue_in_levels(&self, names: &Names, grace: Duration) -> Result<u64, ApiError> {
+        self.line.overdue_in_levels(names, grace).await
+    }
+
+    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
+        let mut holder = self.line.holder(names, from).await?;
+        if let Some(holder) = &mut holder {
+            if self.has(Bug::FiresTooEarly) {
+                holder.headers.insert(names::DUE, "2020-01-01T00:00:00Z");
+            }
+            if self.has(Bug::DeletesFirst) {
+                self.line.delete(names, holder.sequence).await?;
+            }
+        }
+        Ok(holder)
+    }
+
+    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
+        if self.has(Bug::FiresNothing) {
+            return Ok(true);
+        }
+        if self.has(Bug::FiresBlindly) {
+            let (stream, subject) = (names.retries.clone(), target.to_owned());
+            let (headers, payload) = (holder.headers.clone(), holder.payload.clone());
+            self.line.publish(&Record { stream, subject, id: String::new(), headers, payload }).await?;
+            return self.line.delete(names, holder.sequence).await.map(|()| true);
+        }
+        self.line.fire(names, holder, target).await
+    }
+
+    async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
+        self.line.delete(names, sequence).await
     }
 }

@@ -8,9 +8,10 @@ use queue_worker::{
     clock::BrokerClock,
     drain::{Running, Told},
     gate::Gate,
+    janitor,
     levels::{self, Mover},
     lookup::Lookup,
-    metrics::Metrics,
+    metrics::{Exposition, Metrics},
     permits::Permits,
     policy::RetryPolicy,
     pull::Pull,
@@ -24,14 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     line::Line,
-    plan::Timers,
     planted::{Bug, Planted},
     shared::Shared,
     tap::Tap,
 };
-
-/// How often the broker is asked for its time, as the janitor does.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// A running worker.
 pub struct Process {
@@ -43,7 +40,10 @@ pub struct Process {
 impl Process {
     pub fn start(shared: &Shared, number: usize, metrics: &[Metrics], bug: Option<Bug>) -> Self {
         let (running, crashed) = (Running::default(), CancellationToken::new());
-        let line = Line { shared: shared.clone(), worker: number, crashed: crashed.clone(), clock: Arc::new(BrokerClock::default()) };
+        // Where the broker has no schedules it can only take the other one.
+        let timer = if shared.state().server.schedules { shared.plan.timers.of(number) } else { Timer::Levels };
+        let clock = Arc::new(BrokerClock::default());
+        let line = Line { shared: shared.clone(), worker: number, crashed: crashed.clone(), clock, timer };
         // What the set-up of the streams tells.
         let now = tokio::time::Instant::now();
         line.clock.learn(shared.state().server.wall(now), now);
@@ -59,28 +59,23 @@ impl Process {
             for (lane, (consumer, parked)) in permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)]) {
                 let (worker, mut source) = (worker.clone(), Tap::new(line.clone(), consumer));
                 source.drops = bug == Some(Bug::DropsAtDrain);
+                let parked = parked || bug == Some(Bug::BelievesStrangers);
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
                 running.pulling.spawn(Pull { worker, lane, source, parked, tasks, stop }.run());
             }
-            if shared.plan.timers == Timers::Schedules {
-                continue;
-            }
             let levels = consumers.start + 2..consumers.end;
-            for level in levels.clone() {
+            for level in levels.clone().filter(|_| shared.plan.uses_levels()) {
                 let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
                 running.pulling.spawn(Mover { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }.run());
             }
-            if bug != Some(Bug::MakesNoRoom) {
+            if shared.plan.uses_levels() && bug != Some(Bug::MakesNoRoom) {
                 tokio::spawn(look_after(line.clone(), levels));
             }
+            let (broker, names, metrics) = (broker.clone(), shared.queues[queue].clone(), metrics.clone());
+            let (timer, crashed) = (line.timer, crashed.clone());
+            tokio::spawn(async move { crashed.run_until_cancelled(janitor::run(&broker, &names, timer, &metrics)).await });
         }
-        tokio::spawn(async move {
-            loop {
-                line.pause(LOOK).await;
-                line.learn_time().await;
-            }
-        });
         Self { number, running, crashed }
     }
 
@@ -112,15 +107,14 @@ async fn look_after(line: Line, levels: Range<usize>) {
 fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Worker<Planted, Line> {
     let (line, bug) = (&broker.line, broker.bug);
     let plan = &line.shared.plan;
-    let timer: Timer = plan.timers.of(line.worker);
     Worker::new(Parts {
         settle: Settle {
             broker: broker.clone(),
             names: line.shared.queues[queue].clone(),
-            timer,
+            timer: line.timer,
             confirm_acks: plan.confirm_acks,
-            dead_letters: true,
-            metrics: metrics.clone(),
+            dead_letters: plan.dead_letters,
+            metrics: if bug == Some(Bug::DropsUncounted) { uncounted() } else { metrics.clone() },
             standby: Standby::new(&line.shared.queues[queue].queue, metrics.clone(), line.shared.queues.len()),
         },
         gateway: line.clone(),
@@ -146,4 +140,9 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
         name: format!("w{}", line.worker),
         cut: broker.running.cut.clone(),
     })
+}
+
+/// Metrics that nobody sees.
+fn uncounted() -> Metrics {
+    Exposition::new("ns").and_then(|exposition| exposition.queue("q")).unwrap()
 }

@@ -49,6 +49,7 @@ fn name(event: &Event) -> &'static str {
         Event::GatewayAway { .. } => "gateway deaths",
         Event::Pause { .. } => "pauses",
         Event::Clock { .. } => "clock steps",
+        Event::Downgrade { .. } => "downgrades",
     }
 }
 
@@ -64,8 +65,14 @@ fn every_message_comes_to_one_end_whatever_the_weather() {
             "gateway deaths",
             "pauses",
             "clock steps",
+            "downgrades",
             "interrupted",
             "given out twice",
+            "dropped as asked",
+            "moved by a janitor",
+            "refused for their size",
+            "compressed",
+            "damaged",
         ];
         let never: Vec<_> = all.into_iter().filter(|what| sum.tally.get(what).is_none_or(|number| *number == 0)).collect();
         assert!(never.is_empty(), "{never:?} never happened");

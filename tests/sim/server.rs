@@ -9,7 +9,7 @@ use std::{
 
 use async_nats::HeaderMap;
 use queue_worker::{
-    broker::{Ack, Record},
+    broker::{Ack, BrokerError, Record},
     names::{Names, covers},
 };
 use tokio::time::Instant;
@@ -20,9 +20,11 @@ use crate::{
 };
 
 /// How long an id is remembered.
-const WINDOW: Duration = Duration::from_secs(600);
+pub const WINDOW: Duration = Duration::from_secs(600);
 /// How much of its last moments a killed server forgets.
 const FORGOTTEN: Duration = Duration::from_millis(100);
+/// What frames a message's headers, and each of them, in bytes.
+const FRAME: (usize, usize) = ("NATS/1.0\r\n\r\n".len(), ": \r\n".len());
 
 #[derive(Debug, Default)]
 struct Stream {
@@ -57,16 +59,22 @@ pub struct Server {
     /// The time of the broker's wall clock at a moment.
     clock: (Instant, SystemTime),
     acknowledged: Vec<Acknowledged>,
+    /// Whether it knows schedules.
+    pub schedules: bool,
+    /// The most bytes that headers and payload of one message may have.
+    pub max_payload: usize,
 }
 
 impl Server {
-    pub fn new(queues: &[Names], ack_wait: Duration, level_room: u64) -> Self {
+    pub fn new(queues: &[Names], ack_wait: Duration, level_room: u64, max_payload: usize) -> Self {
         let streams = queues.iter().flat_map(|names| [&names.stream, &names.retries, &names.dead]);
         Self {
             streams: streams.map(|name| (name.clone(), Stream::default())).collect(),
             consumers: (0..).zip(queues).flat_map(|(queue, names)| Consumer::of(queue, names, ack_wait, level_room)).collect(),
             clock: (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             acknowledged: Vec::new(),
+            schedules: true,
+            max_payload,
         }
     }
 
@@ -86,29 +94,70 @@ impl Server {
         self.clock = (now, if forward { wall + by } else { wall - by });
     }
 
-    /// Stores a record unless its id was taken; returns what was stored. A schedule fires up to `late` after its time.
-    pub fn publish(&mut self, record: &Record, late: Duration, now: Instant) -> Option<(u64, Stored)> {
+    /// Stores a record unless its id was taken; returns what was stored. A schedule fires up to `late` after its time, or never.
+    pub fn publish(&mut self, record: &Record, late: Option<Duration>, now: Instant) -> Result<Option<(u64, Stored)>, BrokerError> {
         self.advance(now);
+        if size(record) > self.max_payload {
+            return Err(BrokerError::TooLarge);
+        }
         let wall = self.wall(now);
-        let schedule = record.headers.get("Nats-Schedule").and_then(|at| humantime::parse_rfc3339(at.as_str().strip_prefix("@at ")?).ok());
+        let schedule = record.headers.get("Nats-Schedule").filter(|_| self.schedules && record.stream.ends_with("-retries"));
+        let schedule = schedule.and_then(|at| humantime::parse_rfc3339(at.as_str().strip_prefix("@at ")?).ok());
         let stream = self.streams.get_mut(&record.stream).unwrap();
         if stream.ids.get(&record.id).is_some_and(|(taken, _)| now < *taken + WINDOW) {
-            return None;
+            return Ok(None);
         }
         if schedule.is_some() {
             stream.messages.retain(|_, other| other.record.subject != record.subject);
         }
-        let message = Stored { record: record.clone(), stored: wall, fires: schedule.map(|at| at.max(wall) + late) };
+        let fires = schedule.and_then(|at| Some(at.max(wall) + late?));
+        let message = Stored { record: record.clone(), stored: wall, fires };
         let sequence = stream.push(message.clone());
-        stream.ids.insert(record.id.clone(), (now, sequence));
+        if !record.id.is_empty() {
+            stream.ids.insert(record.id.clone(), (now, sequence));
+        }
         self.consumers.iter().for_each(|consumer| consumer.hear_of(&record.stream, &message));
-        Some((sequence, message))
+        Ok(Some((sequence, message)))
     }
 
     /// The same, unless a message lies on the record's subject.
-    pub fn place(&mut self, record: &Record, now: Instant) -> Option<(u64, Stored)> {
+    pub fn place(&mut self, record: &Record, now: Instant) -> Result<Option<(u64, Stored)>, BrokerError> {
         let lies = self.streams[&record.stream].messages.values().any(|other| other.record.subject == record.subject);
-        if lies { None } else { self.publish(record, Duration::ZERO, now) }
+        if lies { Ok(None) } else { self.publish(record, None, now) }
+    }
+
+    /// Stores a record in the place of the message `sequence`, if that is the last one on the subject `holder`.
+    pub fn fire(&mut self, record: &Record, holder: &str, sequence: u64, now: Instant) -> Result<Option<(u64, Stored)>, BrokerError> {
+        self.advance(now);
+        let mut messages = self.streams[&record.stream].messages.iter().rev();
+        let last = messages.find(|(_, other)| other.record.subject == holder);
+        if last.is_none_or(|(last, _)| *last != sequence) {
+            return Ok(None);
+        }
+        let stored = self.publish(record, None, now)?;
+        self.streams.get_mut(&record.stream).unwrap().messages.retain(|_, other| other.record.subject != holder);
+        Ok(stored)
+    }
+
+    /// The first message from `sequence` on whose subject `filter` covers.
+    pub fn next(&self, stream: &str, filter: &str, from: u64) -> Option<(u64, Stored)> {
+        let mut messages = self.streams[stream].messages.range(from..);
+        messages.find(|(_, message)| covers(filter, &message.record.subject)).map(|(sequence, message)| (*sequence, message.clone()))
+    }
+
+    pub fn delete(&mut self, stream: &str, sequence: u64) -> Option<Stored> {
+        self.streams.get_mut(stream).unwrap().messages.remove(&sequence)
+    }
+
+    /// How many messages lie in a stream.
+    pub fn messages(&self, stream: &str) -> u64 {
+        self.streams[stream].messages.len() as u64
+    }
+
+    /// An older version takes its place, which fires nothing, or a newer one, which has nothing to fire but what comes.
+    pub fn becomes(&mut self, schedules: bool) {
+        self.schedules = schedules;
+        self.streams.values_mut().flat_map(|stream| stream.messages.values_mut()).for_each(|message| message.fires = None);
     }
 
     /// Fires what is due.
@@ -206,4 +255,13 @@ impl Server {
     pub fn held_by(&self, holder: usize) -> usize {
         self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| consumer.held_by(holder)).sum()
     }
+}
+
+/// The bytes of a message as the server counts them.
+pub fn size(record: &Record) -> usize {
+    let (frame, each) = FRAME;
+    let headers = record.headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value)));
+    let headers: usize = headers.map(|(name, value)| name.len() + value.as_str().len() + each).sum();
+    let own = "Nats-Msg-Id".len() + record.id.len() + "Nats-Expected-Stream".len() + record.stream.len() + 2 * each;
+    frame + headers + own + record.payload.len()
 }

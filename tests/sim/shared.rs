@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use queue_worker::{
-    broker::Record,
+    broker::{BrokerError, Record},
+    metrics::Exposition,
     names::{Id, Names},
 };
 use rand::{RngExt, SeedableRng};
@@ -18,10 +20,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    consumer::{Role, Taken},
-    ledger::Ledger,
+    consumer::{Consumer, Role, Taken},
+    hostile::{self, payload},
+    ledger::{Ledger, Successor},
     plan::{Dice, Faults, Message, Plan, any},
-    server::Server,
+    server::{Server, size},
     strike::Blow,
 };
 
@@ -41,8 +44,12 @@ pub struct State {
     pub server: Server,
     pub ledger: Ledger,
     pub dice: Dice,
+    /// For what the plans of the first seeds did not know, so that these meet the same weather as ever.
+    pub spare_dice: Dice,
     pub faults: Faults,
     pub up: bool,
+    /// Whether something is done just now that nobody waits for any more.
+    pub late: bool,
     /// How often it went away.
     pub outages: u64,
     /// Cancelled when the gateway dies; another when it is back.
@@ -56,15 +63,17 @@ pub struct State {
 }
 
 impl Shared {
-    pub fn new(plan: Plan, verbose: bool) -> (Self, mpsc::UnboundedReceiver<(usize, Blow)>) {
+    pub fn new(plan: Plan, exposition: Exposition, verbose: bool) -> (Self, mpsc::UnboundedReceiver<(usize, Blow)>) {
         let queues: Arc<[Names]> = (0..plan.queues).map(|n| format!("q{n}")).map(|name| Names::new(&name, &name)).collect();
         let plan = Arc::new(plan);
         let state = State {
-            server: Server::new(&queues, plan.ack_wait, plan.level_room),
-            ledger: Ledger::new(plan.clone(), verbose),
+            server: Server::new(&queues, plan.ack_wait, plan.level_room, plan.max_payload),
+            ledger: Ledger::new(plan.clone(), exposition, verbose),
             dice: Dice::seed_from_u64(!plan.seed),
+            spare_dice: Dice::seed_from_u64(plan.seed.rotate_left(32)),
             faults: plan.faults,
             up: true,
+            late: false,
             outages: 0,
             gateway: CancellationToken::new(),
             blemished: BTreeSet::new(),
@@ -82,17 +91,17 @@ impl Shared {
 
     /// A gateway queues an invocation, or somebody what is none.
     pub fn queue(&self, key: &str, message: Message) {
-        let url = if message.callback.is_some() { r#","CallbackUrl":{"Scheme":"http","Host":"h","Path":"/"}"# } else { "" };
-        let payload = match message.script.as_slice() {
-            [] => format!("{key} is no invocation"),
-            _ => format!(r#"{{"Header":{{"X-Call-Id":["{key}"]}},"Function":"f.ns","Body":"aGVsbG8="{url}}}"#),
-        };
         let names = &self.queues[message.queue];
         let (stream, subject) = (names.stream.clone(), names.queue.clone());
-        let record = Record { stream, subject, id: key.to_owned(), headers: async_nats::HeaderMap::new(), payload: payload.into() };
+        let mut record = Record { stream, subject, id: key.to_owned(), headers: message.headers.map(), payload: Bytes::new() };
+        record.payload = payload(key, &message, self.plan.function, 0);
+        if let Some(room) = message.room {
+            let pad = self.plan.max_payload.saturating_sub(room + size(&record));
+            record.payload = payload(key, &message, self.plan.function, pad);
+        }
         let state = &mut *self.state();
         state.ledger.announce(key, &record.payload, message);
-        state.publish(&record);
+        state.publish(&record).unwrap();
     }
 
     /// The broker is gone; killed, it has forgotten some when it is back.
@@ -122,16 +131,40 @@ impl State {
         self.server.consumers.iter().for_each(|consumer| consumer.changed.notify_waiters());
     }
 
-    pub fn publish(&mut self, record: &Record) {
+    pub fn publish(&mut self, record: &Record) -> Result<(), BrokerError> {
         let late = any(&mut self.dice, Duration::from_millis(250));
-        if let Some((sequence, stored)) = self.server.publish(record, late, Instant::now()) {
+        let fires = self.plan.unfired == 0 || !self.spare_dice.random_ratio(self.plan.unfired, 1000);
+        let damaged = hostile::damaged(record, self.faults.damaged, &mut self.spare_dice);
+        if let Some((sequence, stored)) = self.server.publish(damaged.as_ref().unwrap_or(record), fires.then_some(late), Instant::now())? {
+            if damaged.is_some() {
+                self.ledger.damaged(record);
+            }
             self.ledger.stored(&stored, sequence);
         }
+        Ok(())
     }
 
-    pub fn place(&mut self, record: &Record) {
-        if let Some((sequence, stored)) = self.server.place(record, Instant::now()) {
+    pub fn place(&mut self, record: &Record) -> Result<(), BrokerError> {
+        if let Some((sequence, stored)) = self.server.place(record, Instant::now())? {
             self.ledger.stored(&stored, sequence);
+        }
+        Ok(())
+    }
+
+    pub fn fire(&mut self, record: &Record, holder: &str, sequence: u64) -> Result<bool, BrokerError> {
+        let fired = self.server.fire(record, holder, sequence, Instant::now())?;
+        if let Some((sequence, stored)) = &fired {
+            self.ledger.fired();
+            self.ledger.stored(stored, *sequence);
+        }
+        Ok(fired.is_some())
+    }
+
+    /// A worker leaves a message where it is, to look at it again later.
+    pub fn refused(&mut self, consumer: usize, sequence: u64) {
+        let Consumer { role, stream, .. } = &self.server.consumers[consumer];
+        if let Some((_, stored)) = self.server.next(stream, ">", sequence).filter(|(found, _)| *found == sequence && *role != Role::Level) {
+            self.ledger.refused(&stored, self.late, self.server.max_payload);
         }
     }
 
@@ -141,8 +174,8 @@ impl State {
         let late = any(&mut self.dice, self.faults.late_redelivery);
         let taken = self.server.take(consumer, holder, heard, late, Instant::now())?;
         let (role, queue) = (self.server.consumers[consumer].role, self.server.consumers[consumer].queue);
-        let settled = taken.again && self.is_settled(&taken, queue);
-        self.ledger.delivered(&taken, role, settled, holder, heard);
+        let successor = self.successor(&taken, queue);
+        self.ledger.delivered(&taken, role, &successor, holder, heard);
         if role != Role::Level {
             let (held, most) = (self.server.held_by(holder), self.plan.most_held());
             let clean = !self.blemished.contains(&holder);
@@ -151,15 +184,28 @@ impl State {
         Some((taken, heard))
     }
 
-    /// Whether what follows from a message can be found.
-    fn is_settled(&self, Taken { message, sequence, .. }: &Taken, queue: usize) -> bool {
+    /// What a worker finds of these ids, when it looks for what follows from a message.
+    pub fn look(&mut self, stream: &str, ids: &[String]) -> Vec<Option<u64>> {
+        let now = Instant::now();
+        let taken: Vec<_> = ids.iter().map(|id| self.server.taken_as(stream, id, now)).collect();
+        let last_look = stream.ends_with("-dead") || !self.plan.dead_letters;
+        if last_look && taken.iter().all(Option::is_none) {
+            ids.iter().for_each(|id| self.ledger.looked_in_vain(id));
+        }
+        taken
+    }
+
+    /// What follows from a message, and whether it can be found.
+    fn successor(&self, Taken { message, sequence, .. }: &Taken, queue: usize) -> Successor {
         let (names, now, hop) = (&self.queues[queue], Instant::now(), message.hop());
-        let known = message.header(queue_worker::names::ORIGINAL_ID).and_then(|id| id.rsplit_once(':')).map(|(_, id)| id.to_owned());
+        let known = message.told(queue_worker::names::ORIGINAL_ID).and_then(|id| id.rsplit_once(':')).map(|(_, id)| id.to_owned());
         let id = known.unwrap_or_else(|| Id::new(*sequence, message.stored).to_string());
         let last = self.server.last(&names.retries, &format!("{}-retries.*.*.{id}.*", names.queue));
         let ends: &[&str] = if message.is_callback() { &[".callback.dead"] } else { &[".dead", ".callback.dead"] };
-        last.and_then(|subject| Names::hop_of(&subject)).is_some_and(|last| last > hop)
-            || self.server.taken_as(&names.retries, &format!("{id}.{}", hop + 1), now).is_some()
-            || ends.iter().any(|end| self.server.taken_as(&names.dead, &format!("{id}{end}"), now).is_some())
+        let successor = format!("{id}.{}", hop.saturating_add(1));
+        let found = last.and_then(|subject| Names::hop_of(&subject)).is_some_and(|last| last > hop)
+            || self.server.taken_as(&names.retries, &successor, now).is_some()
+            || ends.iter().any(|end| self.server.taken_as(&names.dead, &format!("{id}{end}"), now).is_some());
+        Successor { id: successor, found }
     }
 }

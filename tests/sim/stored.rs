@@ -19,9 +19,17 @@ impl Stored {
         self.record.headers.get(name).map(|value| value.as_str())
     }
 
+    /// What a worker wrote about it. In the queue none did, whatever its headers say.
+    pub fn told(&self, name: &str) -> Option<&str> {
+        let by_worker = ["-retries", "-dead"].iter().any(|end| self.record.stream.ends_with(end));
+        self.header(name).filter(|_| by_worker)
+    }
+
     /// How many clones lie between it and the first arrival.
     pub fn hop(&self) -> u64 {
-        self.number(names::HOP)
+        // As a worker reads it: its subject says it, too.
+        let by_subject = names::Names::hop_of(&self.record.subject).filter(|_| self.record.stream.ends_with("-retries"));
+        self.number(names::HOP).max(by_subject.unwrap_or(0))
     }
 
     pub fn attempts(&self) -> u32 {
@@ -29,12 +37,12 @@ impl Stored {
     }
 
     fn number(&self, header: &str) -> u64 {
-        self.header(header).and_then(|number| number.parse().ok()).unwrap_or(0)
+        self.told(header).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     /// Whether it is a callback, and no call.
     pub fn is_callback(&self) -> bool {
-        self.header(names::KIND) == Some("callback")
+        self.told(names::KIND) == Some("callback")
     }
 
     /// Where among the retries it lies: `at`, `due`, or a level.
@@ -45,10 +53,26 @@ impl Stored {
     /// What its schedule makes of it, at `now`.
     pub fn fired(mut self, now: SystemTime) -> Self {
         let target = self.header("Nats-Schedule-Target").unwrap().to_owned();
-        let kept = self.record.headers.iter().filter(|(name, _)| !names::is_brokers(name.as_ref()));
-        let kept = kept.flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
-        self.record.headers = kept.collect::<HeaderMap>();
+        self.record.headers = self.own_headers();
         self.record.subject = target;
         Self { fires: None, stored: now, ..self }
+    }
+
+    /// A header of the broker's that no worker may write on it.
+    pub fn strange_header(&self) -> Option<String> {
+        let parks = |name: &str| ["Nats-Schedule", "Nats-Schedule-Target"].contains(&name) && self.place() == "at";
+        let fired = self.place() == "due" && self.header("Nats-Scheduler").is_some();
+        let fires = |name: &str| fired && (name.starts_with("Nats-Schedule") || name.starts_with("Nats-Expected-Last-Subject-Sequence"));
+        let mut names = self.record.headers.iter().map(|(name, _)| name.to_string());
+        names.find(|name| names::is_brokers(name) && !parks(name) && !fires(name))
+    }
+
+    /// Its headers, less the broker's own.
+    pub fn own_headers(&self) -> HeaderMap {
+        let mut kept = HeaderMap::new();
+        for (name, values) in self.record.headers.iter().filter(|(name, _)| !names::is_brokers(name.as_ref())) {
+            values.iter().for_each(|value| kept.append(name.clone(), value.clone()));
+        }
+        kept
     }
 }

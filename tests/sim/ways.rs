@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::plan::{Answer, Faults, Message, Plan, Step, Timers};
+use crate::{
+    hostile::Headers,
+    plan::{Answer, Event, Faults, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD},
+};
 
 /// A way, and the steps that a worker has to take on it.
 #[derive(Debug, Clone)]
@@ -31,6 +34,19 @@ pub fn all() -> Vec<Way> {
         way("callback", &[OK], Some(&[OK]), (1, 1, 0)),
         way("callback-of-a-refusal", &[NO], Some(&[OK]), (1, 1, 1)),
         way("callback-refused", &[OK], Some(&[NO]), (1, 1, 1)),
+        way("drop", &[NO], None, (1, 0, 0)).with(|plan| plan.dead_letters = false),
+        way("drop-of-both", &[NO], Some(&[NO]), (1, 1, 0)).with(|plan| plan.dead_letters = false),
+        way("no-room-for-a-retry", &[BAD, OK], None, (2, 0, 0)).with(Way::fill),
+        way("no-room-for-a-letter", &[], None, (0, 0, 1)).with(Way::fill),
+        way("unfired", &[BAD, OK], None, (2, 0, 0)).with(|plan| plan.unfired = 1_000),
+        way("unfired-without-room", &[BAD, OK], None, (2, 0, 0)).with(|plan| {
+            (plan.unfired, plan.max_payload, plan.function) = (1_000, ROOMY, LONG_NAME);
+            // With so much it is stored as it is, and has no room for what moving it in one step takes.
+            plan.messages[0].room = Some(820);
+        }),
+        way("downgrade", &[BAD, OK], None, (2, 0, 0)).with(|plan| {
+            plan.events = vec![(Duration::from_millis(300), Event::Downgrade { lasts: Duration::from_secs(20) })];
+        }),
         way("beside-others", &[BAD, OK], None, (6, 0, 0)).with(|plan| {
             plan.max_inflight = 2;
             plan.messages = vec![plan.messages[0].clone(); 3];
@@ -65,6 +81,12 @@ pub fn poison() -> Way {
 }
 
 impl Way {
+    /// The message is as large as the broker takes, until that is raised.
+    fn fill(plan: &mut Plan) {
+        plan.max_payload = TIGHT;
+        plan.messages[0].room = Some(0);
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Plan)) -> Self {
         change(&mut self.plan);
         self
@@ -73,7 +95,14 @@ impl Way {
 
 fn way(name: &'static str, script: &[Answer], callback: Option<&[Answer]>, counts: (usize, usize, usize)) -> Way {
     let steps = |answers: &[Answer]| answers.iter().map(|&answer| Step { answer, takes: Duration::from_millis(100) }).collect();
-    let message = Message { at: Duration::from_millis(10), queue: 0, script: steps(script), callback: callback.map(steps) };
+    let message = Message {
+        at: Duration::from_millis(10),
+        queue: 0,
+        script: steps(script),
+        callback: callback.map(steps),
+        headers: Headers::None,
+        room: None,
+    };
     let plan = Plan {
         seed: 1,
         workers: 1,
@@ -91,6 +120,10 @@ fn way(name: &'static str, script: &[Answer], callback: Option<&[Answer]>, count
         callback_attempts: 2,
         level_room: 10_000,
         level_held: 0,
+        dead_letters: true,
+        function: "f.ns",
+        max_payload: USUAL_PAYLOAD,
+        unfired: 0,
         messages: vec![message],
         events: Vec::new(),
         faults: Faults::default(),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 
-use crate::plan::{Answer, Dice, Event, Faults, Message, Plan, Step, Timers, any, one_of};
+use crate::{
+    hostile::Headers,
+    plan::{Answer, Dice, Event, Faults, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD, any, one_of},
+};
 
 /// Messages come, and things go wrong, within this time.
 pub const STORM: Duration = Duration::from_secs(40);
@@ -40,9 +43,35 @@ impl Plan {
                 late: often(),
                 undelivered: often(),
                 late_redelivery: Duration::from_millis(one_of(dice, &[0, 3_000])),
+                damaged: 0,
             };
         }
+        plan.besides(&mut Dice::seed_from_u64(seed.rotate_left(32)));
         plan
+    }
+
+    /// What came later than the rest has dice of its own, so that seeds go on to mean what they meant.
+    fn besides(&mut self, dice: &mut Dice) {
+        self.dead_letters = !dice.random_ratio(1, 8);
+        self.unfired = if dice.random_ratio(1, 5) { one_of(dice, &[300, 1_000]) } else { 0 };
+        if dice.random_ratio(1, 8) {
+            self.events.push((any(dice, STORM / 2), Event::Downgrade { lasts: any(dice, STORM / 2) }));
+            self.events.sort_by_key(|(at, _)| *at);
+        }
+        if dice.random_ratio(1, 6) {
+            self.max_payload = one_of(dice, &[TIGHT, ROOMY]);
+            self.function = one_of(dice, &[self.function, LONG_NAME]);
+            for message in &mut self.messages {
+                message.room = dice.random::<bool>().then(|| one_of(dice, &[0, 1, 50, 200, 500, 1_000]));
+            }
+        }
+        if dice.random_ratio(1, 5) {
+            let many = if self.max_payload == TIGHT { 4 } else { 90 };
+            for message in &mut self.messages {
+                message.headers = one_of(dice, &[Headers::Lies, Headers::Lies, Headers::None, Headers::Many(many)]);
+            }
+        }
+        self.faults.damaged = if dice.random_ratio(1, 10) { 100 } else { 0 };
     }
 
     /// The same without any trouble.
@@ -75,6 +104,10 @@ fn settings(seed: u64, dice: &mut Dice) -> Plan {
         callback_attempts: dice.random_range(1..=3),
         level_room: 1 + seed % 4,
         level_held: 0,
+        dead_letters: true,
+        function: "f.ns",
+        max_payload: USUAL_PAYLOAD,
+        unfired: 0,
         messages: Vec::new(),
         events: Vec::new(),
         faults: Faults::default(),
@@ -89,6 +122,8 @@ fn message(dice: &mut Dice, plan: &Plan) -> Message {
         queue: dice.random_range(0..plan.queues),
         callback: (!script.is_empty() && dice.random()).then(|| self::script(dice, plan.ack_wait)),
         script: poisoned(dice, script),
+        headers: Headers::None,
+        room: None,
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    plan::{Answer, Event, Faults, Message, Plan, Step},
+    hostile::Headers,
+    plan::{Answer, Event, Faults, Message, Plan, Step, USUAL_PAYLOAD},
     planted::Bug,
     process::Process,
     shared::Shared,
@@ -54,8 +55,8 @@ pub fn tell(plan: Plan, bug: Option<Bug>) -> Report {
 fn live(plan: Plan, bug: Option<Bug>, verbose: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let (shared, blows) = Shared::new(plan, verbose);
         let exposition = Exposition::new("ns").unwrap();
+        let (shared, blows) = Shared::new(plan, exposition.clone(), verbose);
         let metrics = shared.queues.iter().map(|names| exposition.queue(&names.queue).unwrap()).collect();
         let mut world = World { shared, metrics, bug, blows, next: 0, alive: Vec::new() };
         let (tally, steps) = world.live().await;
@@ -91,7 +92,10 @@ impl World {
             self.until(Instant::now() + Duration::from_millis(100)).await;
         }
         self.quiet(began + STORM).await;
-        self.shared.state().faults = Faults::default();
+        {
+            let state = &mut *self.shared.state();
+            (state.faults, state.server.max_payload) = (Faults::default(), USUAL_PAYLOAD);
+        }
         let stepped: Duration =
             plan.events.iter().map(|(_, event)| if let Event::Clock { by, .. } = event { *by } else { Duration::ZERO }).sum();
         let quiet = self.quiet(Instant::now() + QUIET + stepped).await;
@@ -163,6 +167,15 @@ impl World {
                 state.server.step_clock(forward, by, Instant::now());
                 state.ledger.clock_stepped(forward, by);
                 state.stir();
+            }
+            Event::Downgrade { lasts } => {
+                for schedules in [false, true] {
+                    self.shared.broker_goes(false);
+                    self.until(Instant::now() + AWAY).await;
+                    self.shared.state().server.becomes(schedules);
+                    self.shared.broker_is_back();
+                    self.until(Instant::now() + if schedules { Duration::ZERO } else { lasts }).await;
+                }
             }
         }
     }
@@ -252,7 +265,10 @@ impl World {
         self.shared.state().ledger.most_at_once(number);
         for probe in 0..plan.max_inflight * 2 {
             let script = vec![Step { answer: Answer::Status(200), takes: plan.ack_wait * 2 }];
-            self.shared.queue(&format!("probe{probe}"), Message { at: Duration::ZERO, queue: 0, script, callback: None });
+            self.shared.queue(
+                &format!("probe{probe}"),
+                Message { at: Duration::ZERO, queue: 0, script, callback: None, headers: Headers::None, room: None },
+            );
         }
         let quiet = self.quiet(Instant::now() + QUIET).await;
         let ledger = &mut self.shared.state().ledger;

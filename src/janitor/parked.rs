@@ -1,0 +1,112 @@
+//! The stream of retries, as the janitor sees it.
+
+use std::{future::Future, time::Duration};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+
+use crate::{
+    broker::Broker,
+    header,
+    jetstream::{ApiError, JetStream, Stored, allows_schedules, number, own_headers},
+    levels,
+    names::{self, Names},
+    poison::{block, letter},
+};
+
+/// What the header begins with that makes the broker wake a message.
+const SCHEDULE: &[u8] = b"\r\nNats-Schedule:";
+/// How much of a header block that cannot be read is kept: headers are carried on up to a bound.
+const KEPT: usize = 3 << 10;
+
+/// What the broker knows of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How many messages lie in it.
+    pub messages: u64,
+    /// Whether the broker wakes holders by itself.
+    pub schedules: bool,
+}
+
+/// A parked retry that waits for its schedule, as it is stored.
+#[derive(Clone)]
+pub struct Holder {
+    /// The subject it lies on.
+    pub subject: String,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its headers, less the broker's own.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Whether the broker is to wake it.
+    pub scheduled: bool,
+    /// Whether no client could read its headers.
+    pub unreadable: bool,
+}
+
+/// What the janitor asks of the broker.
+pub trait Parked: Broker {
+    /// The number of the connection; another one may lead to another server.
+    fn connection(&self) -> u64;
+
+    /// What the broker knows of the stream. The clock learns from the answer.
+    fn known(&self, names: &Names) -> impl Future<Output = Result<Known, ApiError>> + Send;
+
+    /// How many retries in the levels are overdue by more than `grace`, up to a bound.
+    fn overdue_in_levels(&self, names: &Names, grace: Duration) -> impl Future<Output = Result<u64, ApiError>> + Send;
+
+    /// The first holder at `from` or behind, if there is one.
+    fn holder(&self, names: &Names, from: u64) -> impl Future<Output = Result<Option<Holder>, ApiError>> + Send;
+
+    /// Moves a holder's message to `target` in one step, unless the holder is gone or another took its place; says whether it
+    /// did. Only for a broker with schedules.
+    fn fire(&self, names: &Names, holder: &Holder, target: &str) -> impl Future<Output = Result<bool, ApiError>> + Send;
+
+    /// Deletes a holder, if it is still there.
+    fn delete(&self, names: &Names, sequence: u64) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+impl Holder {
+    fn of(Stored { subject, sequence, block, payload, .. }: Stored) -> Self {
+        let scheduled = block.windows(SCHEDULE.len()).any(|header| header == SCHEDULE);
+        let unreadable = !block.is_empty() && block::read(&block).is_err();
+        let mut headers = own_headers(&block);
+        if unreadable {
+            // Moved as something that everybody can read, and that no version takes for a call.
+            let kept = letter::ways(&block).into_iter().find(|way| way.iter().all(|(_, value)| value.len() <= KEPT));
+            for (name, value) in kept.into_iter().flatten().chain([(names::KIND, names::UNREADABLE.to_owned())]) {
+                header::put(&mut headers, name, &value);
+            }
+        }
+        Self { subject, sequence, headers, payload, scheduled, unreadable }
+    }
+}
+
+impl Parked for JetStream {
+    fn connection(&self) -> u64 {
+        self.link().borrow().made
+    }
+
+    async fn known(&self, names: &Names) -> Result<Known, ApiError> {
+        let stream = self.stream(&names.retries).await?;
+        Ok(Known { messages: number(&stream, "/state/messages"), schedules: allows_schedules(&stream) })
+    }
+
+    async fn overdue_in_levels(&self, names: &Names, grace: Duration) -> Result<u64, ApiError> {
+        levels::overdue(self, names, grace).await
+    }
+
+    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
+        Ok(self.next_stored(&names.retries, &names.holder_subjects(), from).await?.map(Holder::of))
+    }
+
+    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
+        let Holder { subject, sequence, headers, payload, .. } = holder;
+        Ok(JetStream::fire(self, &names.retries, subject, target, *sequence, headers.clone(), payload.clone()).await?)
+    }
+
+    async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
+        JetStream::delete(self, &names.retries, sequence).await
+    }
+}

@@ -1,0 +1,78 @@
+//! What the janitor asks of the broker in memory.
+
+use std::time::Duration;
+
+use queue_worker::{
+    broker::Record,
+    janitor::{Holder, Known, Parked},
+    jetstream::ApiError,
+    names::Names,
+};
+use tokio::time::Instant;
+
+use crate::{line::Line, shared::State, stored::Stored};
+
+impl Parked for Line {
+    fn connection(&self) -> u64 {
+        self.shared.state().outages
+    }
+
+    async fn known(&self, names: &Names) -> Result<Known, ApiError> {
+        let (asked, stream) = (Instant::now(), names.retries.clone());
+        let effect = move |state: &mut State| {
+            let known = Known { messages: state.server.messages(&stream), schedules: state.server.schedules };
+            (known, state.server.wall(Instant::now()))
+        };
+        let (known, told) = self.request("look at the stream", effect).await?;
+        self.clock.learn(told, asked);
+        Ok(known)
+    }
+
+    /// Only shown as a figure.
+    async fn overdue_in_levels(&self, _names: &Names, _grace: Duration) -> Result<u64, ApiError> {
+        Ok(0)
+    }
+
+    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
+        let (stream, filter) = (names.retries.clone(), names.holder_subjects());
+        let found = self.request("look for a holder", move |state| state.server.next(&stream, &filter, from)).await?;
+        Ok(found.map(|(sequence, stored)| holder(sequence, stored)))
+    }
+
+    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
+        let (from, sequence) = (holder.subject.clone(), holder.sequence);
+        let mut headers = holder.headers.clone();
+        // What the worker sends along, as far as it takes room.
+        for (name, value) in [
+            ("Nats-Scheduler", from.as_str()),
+            ("Nats-Schedule-Next", "purge"),
+            ("Nats-Expected-Last-Subject-Sequence", "00000000"),
+            ("Nats-Expected-Last-Subject-Sequence-Subject", &from),
+        ] {
+            headers.insert(name, value);
+        }
+        let (stream, subject, payload) = (names.retries.clone(), target.to_owned(), holder.payload.clone());
+        let record = Record { stream, subject, id: String::new(), headers, payload };
+        self.note_clock(&record);
+        Ok(self.request("fire", move |state| state.fire(&record, &from, sequence)).await??)
+    }
+
+    async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
+        let (stream, emptied) = (names.retries.clone(), self.shared.emptied.clone());
+        let effect = move |state: &mut State| {
+            if let Some(holder) = state.server.delete(&stream, sequence) {
+                state.ledger.deleted(&holder);
+            }
+            if state.server.is_empty() {
+                emptied.notify_waiters();
+            }
+        };
+        Ok(self.request("delete", effect).await?)
+    }
+}
+
+fn holder(sequence: u64, stored: Stored) -> Holder {
+    let scheduled = stored.header("Nats-Schedule").is_some();
+    let headers = stored.own_headers();
+    Holder { subject: stored.record.subject, sequence, headers, payload: stored.record.payload, scheduled, unreadable: false }
+}
