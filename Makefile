@@ -1,4 +1,4 @@
-.PHONY: help bars chart-install-test chart-test demo deny fire fuzz image image-test soak test
+.PHONY: help bars chart-install-test chart-test demo deny fire fuzz image image-test migrating-test soak test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,14 @@ test: ## Everything that must hold before a change is taken: format, lints, docu
 	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && prometheus="$$(tests/prometheus.sh)" && \
 		export NATS_SERVER_OLD="$$old" PROMETHEUS="$$prometheus" RUST_TEST_THREADS=$(TEST_THREADS) && \
 		NATS_SERVER="$$server" cargo test --all-features && NATS_SERVER="$$old" cargo test --all-features --test it --test bars
+	$(MAKE) migrating-test STARTS=3
+
+# The worker is the one that the tests were built with.
+migrating-test: STARTS ?= 20
+migrating-test: ## Start the services of docs/migrating.md as faasd would, STARTS times (20; some two minutes)
+	cargo build --all-features
+	NATS_SERVER="$$(tests/nats-server.sh)" WORKER="$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/queue-worker" \
+		tests/migrating.py $(STARTS)
 
 # Most tests wait most of the time: six at once keep two cores busy.
 TEST_THREADS ?= 6
