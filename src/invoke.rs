@@ -6,6 +6,7 @@
 mod client;
 mod trust;
 mod turns;
+mod wire;
 mod why;
 
 use std::{
@@ -29,9 +30,12 @@ use tokio::{
 use url::Url;
 
 pub(crate) use self::client::like_it;
-use self::client::{CONNECTION_AGE, Connector, HttpClient};
 pub use self::trust::{Trust, Untrustworthy};
 pub use self::why::root;
+use self::{
+    client::{CONNECTION_AGE, HttpClient},
+    wire::{Watching, Wire},
+};
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
@@ -135,7 +139,7 @@ pub trait Gateway: Send + Sync + 'static {
 pub struct HttpGateway {
     base: String,
     limit: Duration,
-    connector: Connector,
+    connector: Watching,
     client: Arc<Mutex<(Instant, HttpClient)>>,
 }
 
@@ -210,7 +214,15 @@ impl Gateway for HttpGateway {
         let client = self.client();
         let started = Instant::now();
         let exchange = async {
-            match client.request(request).await {
+            let mut response = client.request(request).await;
+            if response.as_ref().is_err_and(Wire::was_stale)
+                && let Ok(again) = self.request(call)
+            {
+                tracing::debug!(callId = call.call_id, "the connection was closed as the call went out; it goes out on a new one");
+                // A client of its own has no other connection that may be as old.
+                response = client::client(&self.connector).request(again).await;
+            }
+            match response {
                 Ok(response) => read(response, call.keep).await,
                 Err(error) => Err(self.unanswered(error).await),
             }

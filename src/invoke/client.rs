@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioTimer,
@@ -13,7 +13,7 @@ use reqwest::ClientBuilder;
 use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
-use super::{trust::Trust, turns::ShortTurns};
+use super::{trust::Trust, turns::ShortTurns, wire::Watching};
 
 /// Connections are retired at this age, so that calls spread over the pods behind a service.
 pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(60);
@@ -29,11 +29,10 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// The most headers of an answer; more count as a broken connection, and the call would be repeated for them.
 const MOST_ANSWER_HEADERS: usize = 1_000;
 
-pub(super) type Connector = HttpsConnector<HttpConnector>;
-pub(super) type HttpClient = Client<Connector, Full<Bytes>>;
+pub(super) type HttpClient = Client<Watching, Full<Bytes>>;
 
 /// Makes connections to the gateway at `base`.
-pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Connector> {
+pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Watching> {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
@@ -48,12 +47,12 @@ pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Connector> {
         "https" => trust.tls()?,
         _ => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
     };
-    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp))
+    Ok(Watching(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)))
 }
 
 /// A client without connections so far. It reads what curl and Go read: a header line that goes on in the next one is put
 /// together, and one that HTTP does not allow is left out. Not the answer's form but its status says what became of a call.
-pub(super) fn client(connector: &Connector) -> HttpClient {
+pub(super) fn client(connector: &Watching) -> HttpClient {
     Client::builder(ShortTurns)
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(CONNECTION_AGE / 2)

@@ -1,8 +1,13 @@
-//! Gateways behind TLS of their own, and gateways that vanish.
+//! Gateways behind TLS of their own, gateways that vanish, and gateways that close connections.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use crate::support::{Answer, Authority, Gateway, Invocation, Latch, Nats, TlsFront, Worker, eventually};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpListener,
+};
+
+use crate::support::{Answer, Authority, Gateway, Invocation, Latch, Nats, TlsFront, Worker, eventually, http, patiently};
 
 #[tokio::test]
 async fn a_gateway_of_a_private_authority_is_trusted_where_a_file_says_so() {
@@ -80,5 +85,55 @@ async fn a_gateway_or_a_receiver_that_says_nothing_is_asked_whether_it_is_still_
         eventually("the connection is watched", async || watched()).await;
     }
     silent.open();
+    nats.await_counts([0, 0, 0]).await;
+}
+
+/// How often a call is made, and the `X-Retry` of each, whose gateway answers so the first time, on a connection that has served.
+async fn served_before(first: fn() -> Answer) -> Vec<u32> {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(move |call| if (call.id(), call.nth) == ("a", 1) { first() } else { Answer::ok() }).await;
+    let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").start().await;
+    for id in ["before", "a"] {
+        nats.publish(&Invocation::of("f").call_id(id)).await;
+        worker.await_log(&["Invoked", &format!("callId={id}"), "status=200"]).await;
+        nats.await_counts([0, 0, 0]).await;
+    }
+    gateway.calls_of("a").iter().map(|call| call.retry()).collect()
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_just_as_it_is_used_again_costs_no_attempt() {
+    assert_eq!(served_before(Answer::hang_up).await, [0, 0]);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_later_or_in_an_answer_costs_one() {
+    assert_eq!(served_before(|| Answer::hang_up().after(Duration::from_millis(1_200))).await, [0, 1]);
+    assert_eq!(served_before(|| Answer::ok().torn_after(1)).await, [0, 1]);
+    assert_eq!(served_before(|| Answer::ok().body("half of").broken_off()).await, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_with_the_next_request_unread_costs_no_attempt() {
+    let nats = Nats::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let settings = Worker::bare().set("nats_url", nats.url()).set("gateway_url", url).set("max_retry_attempts", 1);
+    let _worker = settings.start().await;
+    nats.publish(&Invocation::of("f").call_id("before")).await;
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut served = BufReader::new(stream);
+    http::read(&mut served).await.unwrap();
+    served.write_all(&Answer::ok().to_bytes()).await.unwrap();
+    nats.await_counts([0, 0, 0]).await;
+    nats.publish(&Invocation::of("f").call_id("a").body(vec![b'x'; 100_000])).await;
+    served.get_ref().readable().await.unwrap();
+    // What lies there unread makes a reset of it.
+    drop(served);
+    let (stream, _) = patiently("another connection", listener.accept()).await.unwrap();
+    let mut anew = BufReader::new(stream);
+    let call = http::read(&mut anew).await.unwrap().unwrap();
+    assert_eq!((call.header("x-call-id"), call.header("x-retry"), call.body.len()), (Some("a"), Some("0"), 100_000));
+    anew.write_all(&Answer::ok().to_bytes()).await.unwrap();
     nats.await_counts([0, 0, 0]).await;
 }
