@@ -3,7 +3,11 @@
 
 mod doubt;
 
-use std::{task::Poll, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
 use async_nats::{Message, StatusCode, Subscriber, jetstream};
 use futures_util::StreamExt;
@@ -16,10 +20,11 @@ use tokio::{
 pub use doubt::Doubt;
 
 use crate::{
-    broker::{Arrival, Ask, BrokerError, Source},
+    broker::{AckWait, Arrival, Ask, BrokerError, Source},
     connect::Link,
     jetstream::{JetStream, nanoseconds},
     poison::{Burial, Search},
+    streams::rules,
 };
 
 /// A request waits at most this long at the broker.
@@ -29,7 +34,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A request for what is there now is answered by then.
 const NOW: Duration = Duration::from_secs(3);
 
-/// A consumer that is ready to be pulled from.
+/// A consumer that is ready to be pulled from. Cheap to clone; the clones agree on what it is like.
 #[derive(Debug, Clone)]
 pub struct Bound {
     /// Its stream.
@@ -37,13 +42,70 @@ pub struct Bound {
     /// Its name.
     pub consumer: String,
     /// How long the broker waits for an acknowledgement.
-    pub ack_wait: Duration,
-    /// How many messages one request may ask for.
-    pub max_batch: usize,
-    /// How long one request may wait.
-    pub max_expires: Duration,
+    ack_wait: watch::Sender<Duration>,
+    /// All that is set, as the broker said last.
+    settings: Arc<Mutex<Value>>,
     /// How many of its messages may be unacknowledged, over all workers.
     pub max_ack_pending: usize,
+}
+
+impl Bound {
+    /// The consumer of this stream, with these settings.
+    pub fn new(stream: &str, consumer: &str, settings: Value) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            consumer: consumer.to_owned(),
+            ack_wait: watch::Sender::new(rules::lease(&settings)),
+            max_ack_pending: usize::try_from(most(&settings, "max_ack_pending")).unwrap_or(usize::MAX),
+            settings: Arc::new(Mutex::new(settings)),
+        }
+    }
+
+    /// How long the broker waits for an acknowledgement, from now on as well.
+    pub fn ack_wait(&self) -> AckWait {
+        (&self.ack_wait).into()
+    }
+
+    /// Goes by what the broker says of it now, and says what was changed.
+    ///
+    /// # Errors
+    /// Why it cannot be pulled from any more.
+    pub(crate) fn learn(&self, info: &Value) -> Result<(), String> {
+        let Self { stream, consumer, .. } = self;
+        let mut settings = info.get("config").cloned().unwrap_or_default();
+        if let (Some(settings), Some(true)) = (settings.as_object_mut(), info.get("paused").and_then(Value::as_bool)) {
+            settings.insert("paused".to_owned(), Value::Bool(true));
+        }
+        let before = std::mem::replace(&mut *self.settings(), settings.clone());
+        for (setting, was, found) in rules::changes(&before, &settings) {
+            tracing::warn!(stream, consumer, setting, was, found, "the consumer was changed; the worker goes by what it is now");
+        }
+        if let Some(reason) = rules::unusable(&settings).map(str::to_owned).or_else(|| rules::hasty(&settings)) {
+            return Err(format!("consumer {consumer} of stream {stream} {reason}"));
+        }
+        let ack_wait = rules::lease(&settings);
+        self.ack_wait.send_if_modified(|known| std::mem::replace(known, ack_wait) != ack_wait);
+        Ok(())
+    }
+
+    /// How many messages one request may ask for.
+    fn max_batch(&self) -> usize {
+        usize::try_from(most(&self.settings(), "max_batch")).unwrap_or(usize::MAX)
+    }
+
+    /// How long one request may wait.
+    fn max_expires(&self) -> Duration {
+        Duration::from_nanos(most(&self.settings(), "max_expires"))
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Value> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A limit among the settings; none is endless.
+fn most(settings: &Value, name: &str) -> u64 {
+    settings.get(name).and_then(Value::as_u64).filter(|most| *most > 0).unwrap_or(u64::MAX)
 }
 
 /// A consumer of the broker's.
@@ -53,6 +115,7 @@ pub struct Consumer {
     /// Reads ack subjects. Made once: making one starts a task.
     context: jetstream::Context,
     bound: Bound,
+    ack_wait: AckWait,
     link: watch::Receiver<Link>,
     doubt: Doubt,
     search: Search,
@@ -84,6 +147,7 @@ impl Consumer {
             context: jetstream::new(broker.client()),
             search: Search::new(broker, &bound, burial),
             jetstream: broker.clone(),
+            ack_wait: bound.ack_wait(),
             bound,
             link,
             doubt: Doubt::default(),
@@ -116,7 +180,7 @@ impl Consumer {
     /// Gives the request up.
     fn retire(&mut self) {
         self.retired.extend(self.inbox.take());
-        self.retired.retain(|inbox| inbox.asked.elapsed() < self.bound.ack_wait);
+        self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
     }
 
     fn arrival(&mut self, message: Message, asked: Instant) -> Option<Arrival> {
@@ -138,7 +202,7 @@ impl Consumer {
             pending,
             reply: message.reply?.to_string(),
             asked,
-            ack_wait: self.bound.ack_wait,
+            ack_wait: self.ack_wait.clone(),
             doubtful: self.doubt.delivered(delivered),
         })
     }
@@ -161,18 +225,18 @@ impl Source for Consumer {
         let inbox = self.inbox().await?;
         self.search.round().await;
         let waiting = |batch: usize, wait: Duration| {
-            let (batch, wait) = (batch.min(self.bound.max_batch), wait.min(self.bound.max_expires));
+            let (batch, wait) = (batch.min(self.bound.max_batch()), wait.min(self.bound.max_expires()));
             let heartbeat = HEARTBEAT.min(wait / 3);
             let question = json!({ "batch": batch, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
             (batch, question, heartbeat * 2 + Duration::from_secs(1))
         };
         let (batch, question, silence) = match ask {
             Ask::UpTo(batch) => {
-                let batch = batch.min(self.bound.max_batch);
+                let batch = batch.min(self.bound.max_batch());
                 (batch, json!({ "batch": batch, "no_wait": true }), NOW)
             }
             // Short enough that most of the lease is left when a message comes at the end of the wait.
-            Ask::One => waiting(1, LONGEST_WAIT.min(self.bound.ack_wait / 4)),
+            Ask::One => waiting(1, LONGEST_WAIT.min(self.ack_wait.now() / 4)),
             Ask::AsTheyCome(batch) => waiting(batch, LONGEST_WAIT),
         };
         let subject = self.jetstream.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
@@ -200,6 +264,8 @@ impl Source for Consumer {
                     None => continue,
                 },
                 _ = self.link.changed() => None,
+                // The request may wait for longer than its lease would last now.
+                () = self.ack_wait.changed() => None,
                 () = sleep_until(self.deadline) => None,
             };
             let Some(message) = message else {

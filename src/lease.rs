@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::broker::{Ack, Arrival, Broker};
+use crate::broker::{Ack, AckWait, Arrival, Broker};
 
 /// The lease has ended, or is about to: another worker may hold the message now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +25,7 @@ pub struct LeaseLost;
 pub struct Lease<B> {
     broker: B,
     reply: String,
-    ack_wait: Duration,
+    ack_wait: AckWait,
     /// When the broker's ack clock started at the earliest.
     since: Mutex<Instant>,
 }
@@ -33,12 +33,13 @@ pub struct Lease<B> {
 impl<B: Broker> Lease<B> {
     /// The lease of what was just delivered.
     pub fn new(broker: &B, arrival: &Arrival) -> Self {
-        Self { broker: broker.clone(), reply: arrival.reply.clone(), ack_wait: arrival.ack_wait, since: Mutex::new(arrival.asked) }
+        Self { broker: broker.clone(), reply: arrival.reply.clone(), ack_wait: arrival.ack_wait.clone(), since: Mutex::new(arrival.asked) }
     }
 
     /// A tenth of `ack_wait`, but a second where that leaves three quarters of it.
     fn margin(&self) -> Duration {
-        (self.ack_wait / 10).max(Duration::from_secs(1).min(self.ack_wait / 4))
+        let ack_wait = self.ack_wait.now();
+        (ack_wait / 10).max(Duration::from_secs(1).min(ack_wait / 4))
     }
 
     fn since(&self) -> Instant {
@@ -47,7 +48,7 @@ impl<B: Broker> Lease<B> {
 
     /// When this worker lets go, unless it can prolong the lease before.
     pub fn end(&self) -> Instant {
-        self.since() + self.ack_wait - self.margin()
+        self.since() + self.ack_wait.now() - self.margin()
     }
 
     /// Whether the delivery is still this worker's alone. Asked before each thing that is written about it.
@@ -69,11 +70,19 @@ impl<B: Broker> Lease<B> {
         }
     }
 
-    /// Prolongs the lease each third of `ack_wait`, and returns when it is over.
+    /// Prolongs the lease each third of `ack_wait`, and returns when it is over. One that becomes shorter meanwhile is prolonged
+    /// at once, if it still holds.
     async fn heartbeats(&self) {
-        let mut next = self.since() + self.ack_wait / 3;
+        let mut ack_wait = self.ack_wait.clone();
+        let mut next = self.since() + ack_wait.now() / 3;
         loop {
-            sleep_until(next.min(self.end())).await;
+            tokio::select! {
+                () = sleep_until(next.min(self.end())) => {}
+                () = ack_wait.changed() => {
+                    next = next.min(self.since() + ack_wait.now() / 3);
+                    continue;
+                }
+            }
             let sent = Instant::now();
             if !self.holds() {
                 return;
@@ -81,9 +90,9 @@ impl<B: Broker> Lease<B> {
             let answer = timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true)).await;
             next = if let Ok(Ok(())) = answer {
                 *self.since.lock().unwrap_or_else(PoisonError::into_inner) = sent;
-                sent + self.ack_wait / 3
+                sent + ack_wait.now() / 3
             } else {
-                Instant::now() + (self.ack_wait / 30).min(Duration::from_millis(500))
+                Instant::now() + (ack_wait.now() / 30).min(Duration::from_millis(500))
             };
         }
     }
@@ -150,7 +159,7 @@ mod tests {
     }
 
     fn lease(heartbeats: usize, ack_wait: Duration) -> Lease<Confirms> {
-        let arrival = Arrival { ack_wait, ..Arrival::example(HeaderMap::new(), "") };
+        let arrival = Arrival { ack_wait: ack_wait.into(), ..Arrival::example(HeaderMap::new(), "") };
         Lease::new(&Confirms(Arc::new(AtomicUsize::new(heartbeats))), &arrival)
     }
 
@@ -169,6 +178,25 @@ mod tests {
         assert_eq!(lease.keep(std::future::pending::<()>()).await, Err(LeaseLost));
         assert_eq!(began.elapsed().as_secs_f64().round(), 7.0);
         assert!(!lease.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_follows_the_ack_wait_that_its_consumer_gets_meanwhile() {
+        let (seconds, confirms) = (Duration::from_secs, Confirms(Arc::new(AtomicUsize::new(1))));
+        for (after, ack_wait, ends) in [(10, 12, 10 + 11), (10, 5, 10), (10, 600, 20 + 540), (30, 12, 20 + 11)] {
+            confirms.0.store(1, Ordering::Relaxed);
+            let changed = tokio::sync::watch::Sender::new(seconds(60));
+            let arrival = Arrival { ack_wait: (&changed).into(), ..Arrival::example(HeaderMap::new(), "") };
+            let (lease, began) = (Lease::new(&confirms, &arrival), Instant::now());
+            let change = async {
+                sleep(seconds(after)).await;
+                changed.send_replace(seconds(ack_wait));
+                std::future::pending::<()>().await
+            };
+            // One heartbeat is confirmed: the one that follows from the change, or the one after 20 s.
+            assert_eq!(lease.keep(change).await, Err(LeaseLost));
+            assert_eq!(began.elapsed().as_secs_f64().round() as u64, ends, "{ack_wait} s after {after} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -35,7 +35,7 @@ pub use mover::Mover;
 use crate::{
     broker::Broker,
     consumer::{Bound, Consumer},
-    jetstream::{ApiError, JetStream, number, own_headers},
+    jetstream::{ApiError, JetStream, nanoseconds, number, own_headers},
     names::Names,
     poison::Burial,
     supervisor::{Part, Supervisor},
@@ -182,21 +182,12 @@ async fn keep_moving(jetstream: JetStream, burial: Burial, k: u32, held: Arc<Ato
 }
 
 fn consumer(jetstream: &JetStream, burial: &Burial, k: u32) -> Consumer {
-    let bound = Bound {
-        stream: burial.names.retries.clone(),
-        consumer: Names::level_consumer(k),
-        ack_wait: ACK_WAIT,
-        max_batch: usize::MAX,
-        max_expires: Duration::MAX,
-        max_ack_pending: usize::MAX,
-    };
+    let bound = Bound::new(&burial.names.retries, &Names::level_consumer(k), json!({ "ack_wait": nanoseconds(ACK_WAIT) }));
     Consumer::new(jetstream, bound, burial.clone())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -33,7 +33,7 @@ use crate::{
     settle::Settle,
     stan::subjects::Subjects,
     standby::Standby,
-    streams::{self, Ready, SetupError},
+    streams::{self, Fault, Ready, SetupError},
     supervisor::{Part, Supervisor},
     trace::Tracer,
     unserved::Unserved,
@@ -307,8 +307,9 @@ impl<'a> Service<'a> {
         let dead = config.dead_letters.enabled.then_some(self.names.dead.as_str());
         loop {
             sleep(LOOK).await;
-            let missing = match streams::missing(jetstream, &self.names, ready, dead).await {
-                Ok(Some(missing)) => missing,
+            let missing = match streams::look(jetstream, &self.names, ready, dead).await {
+                Ok(Some(Fault::Gone(missing))) => missing,
+                Ok(Some(Fault::Unusable(reason))) => return reason,
                 Ok(None) => {
                     self.shared.unserved.remove(&self.queue.name);
                     continue;

@@ -72,27 +72,45 @@ impl Ready {
     }
 }
 
-/// The first part of the queue that is gone, in words.
+/// What is wrong with a queue that was ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// This part of it is gone.
+    Gone(String),
+    /// It was changed, and cannot be served any more, for this reason.
+    Unusable(String),
+}
+
+/// The first part of the queue that is gone or cannot be used any more. What else was changed of its consumers is learned.
 ///
 /// # Errors
 /// See [`ApiError`]: where the broker does not say.
-pub async fn missing(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Option<&str>) -> Result<Option<String>, ApiError> {
-    let consumers = [&ready.fresh, &ready.due].map(|bound| {
-        (format!("consumer {} of stream {}", bound.consumer, bound.stream), format!("CONSUMER.INFO.{}.{}", bound.stream, bound.consumer))
-    });
-    let dead = dead.map(|stream| (format!("stream {stream}"), format!("STREAM.INFO.{stream}")));
-    for (what, call) in consumers.into_iter().chain(dead) {
-        match jetstream.api(&call, &json!({})).await {
-            Ok(_) => {}
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND, .. }) => return Ok(Some(what)),
+pub async fn look(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Option<&str>) -> Result<Option<Fault>, ApiError> {
+    for bound in [&ready.fresh, &ready.due] {
+        match jetstream.consumer(&bound.stream, &bound.consumer).await {
+            Ok(info) => {
+                if let Err(reason) = bound.learn(&info) {
+                    return Ok(Some(Fault::Unusable(reason)));
+                }
+            }
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND, .. }) => {
+                return Ok(Some(Fault::Gone(format!("consumer {} of stream {}", bound.consumer, bound.stream))));
+            }
             Err(error) => return Err(error),
+        }
+    }
+    if let Some(stream) = dead {
+        match jetstream.stream(stream).await {
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(Some(Fault::Gone(format!("stream {stream}")))),
+            other => drop(other?),
         }
     }
     if ready.timer == Timer::Schedules {
         return Ok(None);
     }
     let found = levels::look(jetstream, names).await?;
-    Ok(levels::absent(&found).next().map(|k| format!("consumer {} of stream {}", Names::level_consumer(k), names.retries)))
+    let gone = |k| Fault::Gone(format!("consumer {} of stream {}", Names::level_consumer(k), names.retries));
+    Ok(levels::absent(&found).next().map(gone))
 }
 
 /// Brings about, or with `nats_manage=false` only looks for, everything the queue needs.

@@ -212,7 +212,7 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
         pending: 0,
         reply: String::new(),
         asked: tokio::time::Instant::now(),
-        ack_wait: Duration::ZERO,
+        ack_wait: Duration::ZERO.into(),
         doubtful: false,
     };
     let answer = Answer {

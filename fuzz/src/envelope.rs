@@ -74,7 +74,7 @@ fn arrival(data: &[u8]) -> Arrival {
         pending: 0,
         reply: String::new(),
         asked: tokio::time::Instant::now(),
-        ack_wait: Duration::from_secs(60),
+        ack_wait: Duration::from_secs(60).into(),
         doubtful: false,
     }
 }

@@ -86,7 +86,7 @@ impl Burial {
             pending: 0,
             reply: String::new(),
             asked: Instant::now(),
-            ack_wait: bound.ack_wait,
+            ack_wait: bound.ack_wait(),
             doubtful: false,
         };
         let mut parcel = Parcel::new(&arrival, bound.stream == self.names.retries);

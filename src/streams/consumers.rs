@@ -1,15 +1,9 @@
 //! The consumers of a queue: made when they are missing; of one that is there only its lease and its room are set.
 
-use std::time::Duration;
-
 use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 
-use super::{
-    Setup, SetupError, code, complain, explain, limits,
-    rules::{self, LEAST_ACK_WAIT},
-    wanted,
-};
+use super::{Setup, SetupError, code, complain, explain, limits, rules, wanted};
 use crate::{consumer::Bound, jetstream::ApiError, levels, names::Names};
 
 impl Setup<'_> {
@@ -39,21 +33,10 @@ impl Setup<'_> {
         if let Some(crowded) = limits::crowded(&settings, self.config) {
             tracing::warn!(stream, consumer, "{crowded}");
         }
-        let ack_wait = rules::lease(&settings);
-        if ack_wait < LEAST_ACK_WAIT {
-            return Err(SetupError::Never(format!(
-                "consumer {consumer} of stream {stream} delivers again after {ack_wait:?}: no call could keep its lease; at least {LEAST_ACK_WAIT:?} is needed"
-            )));
+        if let Some(reason) = rules::hasty(&settings) {
+            return Err(SetupError::Never(format!("consumer {consumer} of stream {stream} {reason}")));
         }
-        let most = |name: &str| settings.get(name).and_then(Value::as_u64).filter(|most| *most > 0).unwrap_or(u64::MAX);
-        Ok(Bound {
-            stream: stream.to_owned(),
-            consumer: consumer.to_owned(),
-            ack_wait,
-            max_batch: usize::try_from(most("max_batch")).unwrap_or(usize::MAX),
-            max_expires: Duration::from_nanos(most("max_expires")),
-            max_ack_pending: usize::try_from(most("max_ack_pending")).unwrap_or(usize::MAX),
-        })
+        Ok(Bound::new(stream, consumer, settings))
     }
 
     /// Brings an existing consumer's `ack_wait` and `max_ack_pending` up to what is needed.

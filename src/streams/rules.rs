@@ -1,7 +1,7 @@
 //! What the streams and consumers of a queue have to be like, and what becomes of the promises where one is not. Pure: the
 //! settings that were found go in, complaints come out. The worker logs them at its start, the doctor prints them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
@@ -54,6 +54,21 @@ pub fn lease(consumer: &Value) -> Duration {
     let ack_wait = if ack_wait.is_zero() { ACK_WAIT } else { ack_wait };
     let backoff = items(consumer, "backoff").filter_map(Value::as_u64).min();
     backoff.map_or(ack_wait, |least| ack_wait.min(Duration::from_nanos(least)))
+}
+
+/// Why no call could keep its lease.
+pub fn hasty(consumer: &Value) -> Option<String> {
+    let lease = lease(consumer);
+    let text = || format!("delivers again after {lease:?}: no call could keep its lease; at least {LEAST_ACK_WAIT:?} is needed");
+    (lease < LEAST_ACK_WAIT).then(text)
+}
+
+/// The settings that differ: name, value before, value now.
+pub fn changes(before: &Value, now: &Value) -> Vec<(String, String, String)> {
+    let names = [before, now].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect::<BTreeSet<_>>();
+    // Servers write notes of their own into the metadata.
+    let changed = names.into_iter().filter(|name| *name != "metadata" && before.get(name) != now.get(name));
+    changed.map(|name| (name.clone(), value(before, name), value(now, name))).collect()
 }
 
 /// The stream of fresh invocations, which are published on `subject`.

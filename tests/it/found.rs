@@ -220,3 +220,23 @@ async fn a_stream_that_may_lose_messages_is_warned_about() {
     }
     worker.await_log(&["Ready", "timer=levels"]).await;
 }
+
+#[tokio::test]
+async fn a_running_worker_goes_by_an_ack_wait_that_is_changed_meanwhile() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok().after(Duration::from_secs(18))).await;
+    let worker = Worker::of(&nats, &gateway).start().await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    gateway.await_calls(1).await;
+    // It would be renewed after twenty seconds, and is delivered again after twelve.
+    let mut config = nats.consumer(QUEUE, "faas-workers").await.config;
+    config.ack_wait = Duration::from_secs(12);
+    let question = json!({ "stream_name": QUEUE, "config": config });
+    let answer = nats.client().request(format!("$JS.API.CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"), question.to_string().into()).await;
+    assert!(!String::from_utf8_lossy(&answer.unwrap().payload).contains("error"));
+    worker.await_log(&["warn", "the consumer was changed", "setting=ack_wait", "was=1m", "found=12s"]).await;
+    gateway.await_ended(1).await;
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!(gateway.count(), 1);
+    assert!(worker.log_with("Lease lost").is_empty());
+}

@@ -71,7 +71,7 @@ impl Tap {
                     pending: taken.waiting,
                     reply: format!("{} {}", self.consumer, taken.sequence),
                     asked: self.asked,
-                    ack_wait: consumer.ack_wait,
+                    ack_wait: consumer.ack_wait.into(),
                     doubtful: self.doubt.delivered(taken.count),
                 },
             ));
