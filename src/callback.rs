@@ -27,7 +27,7 @@ pub use self::{
     sign::SecretsError,
     verdict::{Next, judge},
 };
-use crate::{judge::Outcome, shortage::Shortage};
+use crate::{judge::Outcome, room::Room, shortage::Shortage};
 
 /// A callback that is not to be made at all; the text says why in a few words and without the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,4 +60,6 @@ pub struct Callbacks {
     pub attempts: u32,
     /// The most bytes of a function's answer that are passed on.
     pub max_body: usize,
+    /// Where all answers are that are to be passed on.
+    pub room: Room,
 }

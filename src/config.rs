@@ -178,6 +178,8 @@ pub struct Callback {
     pub attempts: u32,
     /// The most bytes of a function's answer that are passed on.
     pub max_body: usize,
+    /// The most bytes of all answers that are kept at once, but for one.
+    pub memory: usize,
     /// Where it may be sent.
     pub allowed: AllowedHosts,
     /// Whether only addresses of the public internet may be connected to.

@@ -7,6 +7,7 @@ use crate::{
     callback::Posting,
     decode::{self, Invocation, Undecodable},
     envelope::Kind,
+    heavy,
     lease::Lease,
     names,
     parcel::Parcel,
@@ -24,6 +25,22 @@ pub enum Content {
     Invocation(Box<Invocation>),
     /// An answer to be posted.
     Callback(Box<Posting>),
+}
+
+fn undecodable(reason: String) -> Undecodable {
+    Undecodable { reason, function: None, call_id: None }
+}
+
+fn read(parcel: &Parcel) -> Result<Content, Undecodable> {
+    match (&parcel.envelope.kind, parcel.payload()) {
+        (_, Err(reason)) => Err(undecodable(reason)),
+        (Kind::Invocation, Ok(payload)) => decode::decode(&payload).map(Box::new).map(Content::Invocation),
+        (Kind::Callback, Ok(payload)) => Posting::read(&payload).map(Box::new).map(Content::Callback),
+        (Kind::Unknown(kind), Ok(_)) if kind == names::UNREADABLE => {
+            Err(undecodable("it was parked with headers that cannot be read".to_owned()))
+        }
+        (Kind::Unknown(_), Ok(_)) => Err(undecodable("it is of a kind that this version does not know".to_owned())),
+    }
 }
 
 /// A message that was delivered and is not settled yet.
@@ -66,16 +83,21 @@ impl<B: Broker> Delivery<B> {
     /// # Errors
     /// Says why nothing can be made of it.
     pub fn open(&mut self) -> Result<Content, Undecodable> {
-        let undecodable = |reason| Undecodable { reason, function: None, call_id: None };
-        let read = match (&self.parcel.envelope.kind, self.parcel.payload()) {
-            (_, Err(reason)) => Err(undecodable(reason)),
-            (Kind::Invocation, Ok(payload)) => decode::decode(&payload).map(Box::new).map(Content::Invocation),
-            (Kind::Callback, Ok(payload)) => Posting::read(&payload).map(Box::new).map(Content::Callback),
-            (Kind::Unknown(kind), Ok(_)) if kind == names::UNREADABLE => {
-                Err(undecodable("it was parked with headers that cannot be read".to_owned()))
-            }
-            (Kind::Unknown(_), Ok(_)) => Err(undecodable("it is of a kind that this version does not know".to_owned())),
-        };
+        let read = read(&self.parcel);
+        self.named(read)
+    }
+
+    /// Does the same beside the loop, where it takes long.
+    ///
+    /// # Errors
+    /// Says why nothing can be made of it.
+    pub async fn open_beside(&mut self) -> Result<Content, Undecodable> {
+        let parcel = self.parcel.clone();
+        let read = heavy::done(self.parcel.unpacked(), move || read(&parcel)).await;
+        self.named(read.unwrap_or_else(|| Err(undecodable("reading it failed".to_owned()))))
+    }
+
+    fn named(&mut self, read: Result<Content, Undecodable>) -> Result<Content, Undecodable> {
         match &read {
             Ok(Content::Invocation(invocation)) => {
                 self.parcel.identify(&invocation.function, invocation.call_id());

@@ -4,6 +4,7 @@
 //! re-encodes query strings.
 
 mod client;
+mod kept;
 mod trust;
 mod turns;
 mod wire;
@@ -19,13 +20,14 @@ use std::{
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::InvalidHeaderValue};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
 use hyper_util::client::legacy;
 use tokio::{
     net::lookup_host,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 use url::Url;
 
@@ -34,11 +36,13 @@ pub use self::trust::{Trust, Untrustworthy};
 pub use self::why::root;
 use self::{
     client::{CONNECTION_AGE, HttpClient},
+    kept::Kept,
     wire::{Watching, Wire},
 };
 use crate::{
     decode::Invocation,
     judge::{Outcome, Reply},
+    room::Room,
     shortage::Shortage,
     trace::Post,
 };
@@ -139,19 +143,23 @@ pub trait Gateway: Send + Sync + 'static {
 pub struct HttpGateway {
     base: String,
     limit: Duration,
+    /// Where answers are kept.
+    room: Room,
     connector: Watching,
     client: Arc<Mutex<(Instant, HttpClient)>>,
 }
 
 impl HttpGateway {
-    /// The gateway at `base`, whose certificate has to be of an authority that is trusted; a call may take `limit`.
+    /// The gateway at `base`, whose certificate has to be of an authority that is trusted; a call may take `limit`,
+    /// and answers are kept in the `room`.
     ///
     /// # Errors
     /// Where the system's certificates cannot be read, which only an https gateway needs.
-    pub fn new(base: &Url, trust: &Trust, limit: Duration) -> io::Result<Self> {
+    pub fn new(base: &Url, trust: &Trust, limit: Duration, room: &Room) -> io::Result<Self> {
         let connector = client::connector(base, trust)?;
         let client = Arc::new(Mutex::new((Instant::now(), client::client(&connector))));
-        Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), limit, connector, client })
+        let base = base.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { base, limit, room: room.clone(), connector, client })
     }
 
     /// A client whose connections are young. Calls under way keep the old one until they end.
@@ -212,8 +220,8 @@ impl Gateway for HttpGateway {
     async fn call(&self, call: Call<'_>) -> Result<Answer, NotCalled> {
         let request = self.request(call)?;
         let client = self.client();
-        let started = Instant::now();
-        let exchange = async {
+        let mut limit = Instant::now() + self.limit;
+        let answered = async {
             let mut response = client.request(request).await;
             if response.as_ref().is_err_and(Wire::was_stale)
                 && let Ok(again) = self.request(call)
@@ -223,12 +231,16 @@ impl Gateway for HttpGateway {
                 response = client::client(&self.connector).request(again).await;
             }
             match response {
-                Ok(response) => read(response, call.keep).await,
+                Ok(response) => Ok(response),
                 Err(error) => Err(self.unanswered(error).await),
             }
         };
-        let result = timeout(self.limit, exchange).await.unwrap_or(Err(Failure::Outcome(Outcome::TimedOut)));
-        let took = started.elapsed();
+        let result = match timeout_at(limit, answered).await {
+            Ok(Ok(response)) => read(response, call.keep, &self.room, &mut limit).await,
+            Ok(Err(failure)) => Err(failure),
+            Err(_elapsed) => Err(Failure::Outcome(Outcome::TimedOut)),
+        };
+        let took = self.limit.saturating_sub(limit.saturating_duration_since(Instant::now()));
         match result {
             Ok((reply, headers, body, truncated)) => Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated }),
             Err(Failure::Outcome(outcome)) => Ok(Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false }),
@@ -325,12 +337,18 @@ pub fn basic_auth(user: &[u8], password: &[u8]) -> Result<HeaderValue, InvalidHe
     Ok(value)
 }
 
-/// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes.
-async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<(Reply, HeaderMap, Bytes, bool), Failure> {
+/// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes. A wait for room in memory is ours, and
+/// the `limit` moves with it.
+async fn read(
+    response: Response<hyper::body::Incoming>,
+    keep: usize,
+    room: &Room,
+    limit: &mut Instant,
+) -> Result<(Reply, HeaderMap, Bytes, bool), Failure> {
     let (parts, mut body) = response.into_parts();
-    let mut kept = BytesMut::new();
+    let mut kept = Kept::new(room, keep.max(HEAD), body.size_hint().exact());
     let mut seen: usize = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout_at(*limit, body.frame()).await.map_err(|_elapsed| Failure::Outcome(Outcome::TimedOut))? {
         let frame = match frame {
             Ok(frame) => frame,
             // They come after the last byte of the body, and nobody reads them.
@@ -339,11 +357,11 @@ async fn read(response: Response<hyper::body::Incoming>, keep: usize) -> Result<
         };
         if let Some(data) = frame.data_ref() {
             seen = seen.saturating_add(data.len());
-            let room = keep.max(HEAD).saturating_sub(kept.len());
-            kept.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+            *limit += kept.add(data).await;
         }
     }
-    let reply = Reply::new(parts.status, &parts.headers, &kept);
-    kept.truncate(keep);
-    Ok((reply, parts.headers, kept.freeze(), seen > keep))
+    let reply = Reply::new(parts.status, &parts.headers, kept.bytes());
+    let kept = kept.into_bytes(keep);
+    let is_cut = seen > kept.len();
+    Ok((reply, parts.headers, kept, is_cut))
 }

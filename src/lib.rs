@@ -29,6 +29,8 @@ pub mod pause;
 pub mod aside;
 pub mod files;
 pub mod shortage;
+pub mod heavy;
+pub mod room;
 pub mod jetstream;
 pub mod streams;
 pub mod serve;

@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     time::SystemTime,
 };
 
@@ -15,7 +15,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use crate::{
     broker::{Arrival, Record},
     decode::{FunctionName, Undecodable},
-    envelope::{Encoding, Envelope, Kind, rfc3339},
+    envelope::{Encoding, Envelope, Kind, ROOM, rfc3339},
     header::{self, size},
     judge::Cause,
     names::{self, Id, Names},
@@ -83,12 +83,25 @@ impl Parcel {
         if self.envelope.encoding == Encoding::Plain {
             return Ok(Cow::Borrowed(&self.stored));
         }
-        let mut plain = Vec::new();
+        let mut plain = Vec::with_capacity(self.unpacked());
         match GzDecoder::new(self.stored.as_ref()).take(MAX_PAYLOAD + 1).read_to_end(&mut plain) {
             Ok(read) if read as u64 <= MAX_PAYLOAD => Ok(Cow::Owned(plain)),
             Ok(_) => Err("the compressed payload is larger than any message can be".to_owned()),
             Err(_) => Err("the compressed payload is damaged".to_owned()),
         }
+    }
+
+    /// About how many bytes the payload has when it is unpacked; 0 where it is not packed. The last bytes of gzip say so; what they
+    /// may say wrongly is bounded.
+    pub fn unpacked(&self) -> usize {
+        let told = self.stored.last_chunk().map_or(0, |told| u32::from_le_bytes(*told));
+        if self.envelope.encoding == Encoding::Plain { 0 } else { told.min(1 << 26) as usize }
+    }
+
+    /// How many bytes are to be packed if this goes into a message of a broker with this maximum; 0 where it fits as it is.
+    pub fn to_pack(&self, max_payload: usize) -> usize {
+        let fits = self.stored.len() + OVERHEAD + ROOM <= max_payload;
+        if fits || self.envelope.encoding == Encoding::Gzip { 0 } else { self.stored.len() }
     }
 
     /// Takes over the names by which people and subjects know the invocation.
@@ -234,9 +247,34 @@ fn message_id(id: Id, hop: u64) -> String {
 }
 
 pub(crate) fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(payload)?;
-    encoder.finish().map(Bytes::from)
+    compressed_from(usize::MAX, |out| out.write_all(payload))
+}
+
+/// What is written, compressed. An error where that has more than `most` bytes.
+pub(crate) fn compressed_from(most: usize, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(AtMost { bytes: Vec::new(), most }, Compression::default());
+    write(&mut encoder)?;
+    encoder.finish().map(|out| out.bytes.into())
+}
+
+/// Takes so many bytes and no more.
+struct AtMost {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for AtMost {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -334,6 +372,21 @@ mod tests {
         assert!(read.payload().unwrap().as_ref() == payload);
         // Its own clone carries the same bytes.
         assert_eq!(clone_of(&read, 5).unwrap().payload, record.payload);
+    }
+
+    #[test]
+    fn what_takes_long_is_known_before_it_is_begun() {
+        for len in [0, 1, MAX_PAYLOAD / 2, MAX_PAYLOAD - 12_000, MAX_PAYLOAD - 5_000, MAX_PAYLOAD - 500, MAX_PAYLOAD] {
+            let payload = random_base64(len);
+            let whole = parcel(payload);
+            let record = clone_of(&whole, 5).unwrap();
+            let packed = header::said(&record.headers, names::ENCODING).is_some();
+            assert!(!packed || whole.to_pack(MAX_PAYLOAD) == len, "{len}");
+            let mut read = parcel(record.payload.to_vec());
+            read.envelope.encoding = if packed { Encoding::Gzip } else { Encoding::Plain };
+            assert_eq!((read.unpacked(), read.to_pack(MAX_PAYLOAD)), if packed { (len, 0) } else { (0, whole.to_pack(MAX_PAYLOAD)) });
+        }
+        assert_eq!(parcel(random_base64(MAX_PAYLOAD / 2)).to_pack(MAX_PAYLOAD), 0);
     }
 
     #[test]

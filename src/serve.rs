@@ -23,6 +23,7 @@ use crate::{
     metrics::{Exposition, Metrics},
     names::Names,
     permits::Permits,
+    room::Room,
     service::{Service, Shared},
     signals::Signals,
     stan::{Channel, Open, subjects::Subjects},
@@ -75,6 +76,7 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         post: Arc::new(HttpPost::new(config.callback.clone(), &supervisor)?),
         attempts: config.callback.attempts,
         max_body: config.callback.max_body,
+        room: Room::of(config.callback.memory),
     };
     let trust = Trust::read(config.gateway_ca_file.as_deref())?;
     let listener = listen(config.listen_addr).map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
@@ -130,7 +132,7 @@ impl Process {
             let (link, readiness, exposition) = (link.clone(), self.readiness.clone(), self.exposition.clone());
             move || follow(link.clone(), readiness.clone(), exposition.clone())
         });
-        let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout);
+        let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout, &self.callbacks.room);
         let supervisor = attendants.supervisor.clone();
         let permits = Permits::new(config.max_inflight);
         let shared = Shared {

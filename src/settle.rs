@@ -9,12 +9,12 @@ use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     delivery::Delivery,
     envelope::Envelope,
-    header,
+    header, heavy,
     judge::Cause,
     lease::LeaseLost,
     metrics::Metrics,
     names::{self, Names},
-    parcel::TooLarge,
+    parcel::{Parcel, TooLarge},
     pause::Pause,
     standby::{MOMENT, Standby},
     telemetry,
@@ -74,7 +74,8 @@ impl<B: Broker> Settle<B> {
     pub async fn park(&self, delivery: &Delivery<B>, next: &Envelope, wait: Duration) -> Result<SystemTime, Unsettled> {
         let now = self.broker.now();
         let due = due_after(now, wait);
-        let record = delivery.parcel.clone_due(next, &self.names, self.timer, due, now, self.broker.max_payload())?;
+        let (next, names, timer, most) = (next.clone(), self.names.clone(), self.timer, self.broker.max_payload());
+        let record = self.made(delivery, move |parcel| parcel.clone_due(&next, &names, timer, due, now, most)).await?;
         self.store(delivery, &record).await?;
         Ok(due)
     }
@@ -97,7 +98,8 @@ impl<B: Broker> Settle<B> {
         if self.successor(delivery).await?.is_some() {
             return Err(LeaseLost.into());
         }
-        let record = parcel.dead_letter(&self.names, cause, self.broker.now(), self.broker.max_payload())?;
+        let (names, now, most) = (self.names.clone(), self.broker.now(), self.broker.max_payload());
+        let record = self.made(delivery, move |parcel| parcel.dead_letter(&names, cause, now, most)).await?;
         self.store(delivery, &record).await?;
         delivery.trace.ends(Fate::Dead(cause));
         let envelope = &parcel.envelope;
@@ -220,6 +222,17 @@ impl<B: Broker> Settle<B> {
         let headers = self.insist(delivery, || self.broker.headers(&self.names.dead, sequence)).await?;
         let cause = |headers: &HeaderMap| header::said(headers, names::CAUSE).and_then(|cause| cause.parse().ok());
         Ok(headers.map_or_else(|| (past.clone(), None), |headers| (past.as_told(&headers), cause(&headers))))
+    }
+
+    /// Makes a message of a delivery's; beside the loop where it has to be packed for that and is large.
+    async fn made<F>(&self, delivery: &Delivery<B>, make: F) -> Result<Record, Unsettled>
+    where
+        F: FnOnce(&Parcel) -> Result<Record, TooLarge> + Send + 'static,
+    {
+        let parcel = delivery.parcel.clone();
+        let made = heavy::done(parcel.to_pack(self.broker.max_payload()), move || make(&parcel)).await;
+        // What makes it panic does so again: it stays where it is, as what fits nowhere.
+        Ok(made.unwrap_or(Err(TooLarge))?)
     }
 
     async fn store(&self, delivery: &Delivery<B>, record: &Record) -> Result<(), Unsettled> {

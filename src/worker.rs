@@ -19,12 +19,14 @@ use crate::{
     decode::{Invocation, Undecodable},
     delivery::{Content, Delivery},
     gate::{self, Gate, NotNow},
+    heavy,
     invoke::{Answer, Gateway, NotCalled},
     judge::Cause,
-    lease::Lease,
+    lease::{Lease, LeaseLost},
     lookup::{Annotations, Lookup},
     metrics::Metrics,
     policy::RetryPolicy,
+    room::Share,
     settle::{Settle, Successor, Unsettled},
     shortage::Shortage,
     standby::Standby,
@@ -101,7 +103,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// Processes a delivery under its lease.
     pub async fn process(&self, mut delivery: Delivery<B>) {
         let _held = self.0.gate.hold(delivery.is_suspect());
-        let opened = self.open(&mut delivery);
+        let Ok((read, _room)) = self.read(&mut delivery, true).await else { return self.expired(delivery) };
+        let opened = self.begin(&mut delivery, read);
         let (lease, whose) = (delivery.lease.clone(), Whose::of(&delivery));
         self.under_lease(&lease, &whose, self.path(delivery, opened)).await;
     }
@@ -110,12 +113,14 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     pub async fn release(&self, mut delivery: Delivery<B>) {
         let _held = self.0.gate.hold(delivery.is_suspect());
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
-        let opened = self.open(&mut delivery);
+        let Ok((read, _)) = self.read(&mut delivery, false).await else { return self.expired(delivery) };
+        // Of a callback only its names are wanted.
+        let opened = self.begin(&mut delivery, read).ok().filter(|content| matches!(content, Content::Invocation(_)));
         let (lease, whose) = (delivery.lease.clone(), Whose::of(&delivery));
         let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
         let work = async {
             // A clone of what has ended would be called.
-            match self.unless_settled(delivery, opened.as_ref().ok()).await? {
+            match self.unless_settled(delivery, opened.as_ref()).await? {
                 Some(delivery) => self.0.settle.release(delivery, wait).await,
                 None => Ok(()),
             }
@@ -126,13 +131,32 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     /// Gives up a delivery that was not begun: its lease ended while it waited.
     pub fn expired(&self, mut delivery: Delivery<B>) {
         // Only its names are wanted.
-        let _ = self.open(&mut delivery);
+        let read = delivery.open();
+        let _ = self.begin(&mut delivery, read);
         self.lost(&Whose::of(&delivery));
     }
 
-    /// Reads what is in a delivery, gives it a call id if it has none, and begins its part of the trace.
-    fn open(&self, delivery: &mut Delivery<B>) -> Result<Content, Undecodable> {
-        let opened = delivery.open();
+    /// Reads what is in a delivery. What is large when it is unpacked waits for room, if it is to stay, and is read beside the loop,
+    /// under its lease.
+    async fn read(&self, delivery: &mut Delivery<B>, stays: bool) -> Result<(Result<Content, Undecodable>, Share), LeaseLost> {
+        let (lease, bytes) = (delivery.lease.clone(), delivery.parcel.unpacked());
+        let mut share = self.0.callbacks.room.share();
+        if bytes <= heavy::LARGE {
+            return Ok((delivery.open(), share));
+        }
+        let reading = async {
+            if stays {
+                // Where there is none for long it goes on all the same: a message cannot be read in part.
+                share.grow(bytes).await;
+            }
+            delivery.open_beside().await
+        };
+        let read = lease.keep(reading).await?;
+        Ok((read, share))
+    }
+
+    /// Gives a delivery that was read a call id if it has none, and begins its part of the trace.
+    fn begin(&self, delivery: &mut Delivery<B>, opened: Result<Content, Undecodable>) -> Result<Content, Undecodable> {
         let invocation = match &opened {
             Ok(Content::Invocation(invocation)) => Some(&**invocation),
             _ => None,

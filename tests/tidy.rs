@@ -154,6 +154,7 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("aside.rs", 2, "one conversation, of whose end its beginner hears, and a helper that ends at once and leaves its thread"),
     ("callback/sign.rs", 1, "reads a file; whoever asked hears of its end"),
     ("connect.rs", 1, "reads a file; whoever asked hears of its end"),
+    ("heavy.rs", 1, "packs or unpacks one payload; whoever asked hears of its end"),
     ("invoke/turns.rs", 1, "one connection to the gateway; its end breaks that connection"),
     ("levels.rs", 1, "a mover, which is kept in there"),
     ("lookup.rs", 1, "one look-up; after a minute without an answer another is begun"),
@@ -166,7 +167,6 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("supervisor/thread.rs", 1, "a part, which is kept in there"),
     ("trace/export.rs", 1, "one export; whoever began it hears of its end"),
     ("trace/on.rs", 1, "the end of the traces, at the end of the process"),
-    ("worker/callback.rs", 1, "packs one callback; whoever asked hears of its end"),
 ];
 
 #[test]

@@ -15,10 +15,16 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use base64::{
+    display::Base64Display,
+    prelude::{BASE64_STANDARD, Engine as _},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 
 use crate::{
     decode::{FunctionName, Invocation, Undecodable},
@@ -127,26 +133,39 @@ impl Posting {
     /// is too large even so, which its headers say then. Takes its time over a large one.
     pub fn pack(mut self, max_payload: usize) -> (Bytes, Encoding) {
         let room = max_payload.saturating_sub(RESERVE);
-        let whole = Wire::of(&self).written();
-        if whole.len() <= room {
-            return (whole, Encoding::Plain);
-        }
-        let readable = u64::try_from(whole.len()).is_ok_and(|length| length <= parcel::MAX_PAYLOAD);
-        if let Some(small) = readable.then(|| parcel::compressed(&whole).ok()).flatten().filter(|small| small.len() <= room) {
-            return (small, Encoding::Gzip);
-        }
-        set(&mut self.headers, "x-body-truncated", "true");
         let body = std::mem::take(&mut self.body);
+        let frame = Wire::of(&self).written().len();
+        // Base64 makes four bytes of three.
+        let whole = frame + body.len().div_ceil(3) * 4;
+        self.body = body.clone();
+        if whole <= room {
+            return (Wire::of(&self).written(), Encoding::Plain);
+        }
+        if u64::try_from(whole).is_ok_and(|length| length <= parcel::MAX_PAYLOAD) {
+            // The plain text, some times as large, is never there as a whole.
+            let packed = parcel::compressed_from(room, |out| Ok(serde_json::to_writer(out, &Wire::of(&self))?));
+            if let Ok(small) = packed {
+                return (small, Encoding::Gzip);
+            }
+        }
+        self = self.without_body();
         let mut frame = Wire::of(&self).written().len();
         if frame > room {
             // Answers with such headers are no answers that anybody reads. Ours say how the call ended.
             self.headers = ours(&self.headers);
             frame = Wire::of(&self).written().len();
         }
-        // Base64 makes four bytes of three.
         let kept = (room.saturating_sub(frame) / 4 * 3).min(body.len());
         self.body = body.slice(..kept);
         (Wire::of(&self).written(), Encoding::Plain)
+    }
+
+    /// The same without its body, which its headers say.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        let mut cut = Self { body: Bytes::new(), ..self.clone() };
+        set(&mut cut.headers, "x-body-truncated", "true");
+        cut
     }
 }
 
@@ -201,9 +220,38 @@ struct Wire {
     call_id: String,
     url: String,
     headers: Vec<(String, String)>,
-    body: String,
+    body: Base64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+}
+
+/// A body, in base64 where it is written. The text, larger than the body, is in no string of its own.
+struct Base64(Bytes);
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(&self.0, &BASE64_STANDARD))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Base64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string of base64")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64, E> {
+                BASE64_STANDARD.decode(text).map(|bytes| Base64(bytes.into())).map_err(|_| E::custom("no base64"))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
 }
 
 impl Wire {
@@ -214,7 +262,7 @@ impl Wire {
             call_id: posting.call_id.clone(),
             url: posting.url.clone(),
             headers: posting.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
-            body: BASE64_STANDARD.encode(&posting.body),
+            body: Base64(posting.body.clone()),
             annotations: posting.annotations.clone(),
         }
     }
@@ -235,7 +283,7 @@ impl Wire {
             call_id: self.call_id,
             url: self.url,
             headers,
-            body: BASE64_STANDARD.decode(self.body).ok()?.into(),
+            body: self.body.0,
             annotations: self.annotations,
         })
     }
@@ -300,6 +348,15 @@ mod tests {
         assert_eq!(cut.headers["x-body-truncated"], "true");
         assert!(noise.starts_with(&cut.body) && cut.body.len() > 40_000, "{}", cut.body.len());
         assert_eq!((cut.url.as_str(), cut.headers.get_all("x-own").iter().count()), ("http://u:p@h/?x", 2));
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_posted_without_its_body_and_says_so() {
+        let cut = unpacked(posting(vec![b'x'; 1 << 20]).without_body().pack(64 << 10));
+        assert_eq!(
+            (cut.body.len(), &cut.headers["x-body-truncated"], cut.url.as_str()),
+            (0, &HeaderValue::from_static("true"), "http://u:p@h/?x")
+        );
     }
 
     #[test]

@@ -124,11 +124,12 @@ fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {
 
 fn callback(reader: &mut Reader) -> Result<Callback, Reported> {
     let timeout = reader.value("callback_timeout", positive);
-    let max_body = reader.value("callback_max_body", |text| {
-        let bytes = size(text)?;
-        let usable = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+    let bytes = |text: &str| {
+        let usable = usize::try_from(size(text)?).ok().filter(|bytes| *bytes > 0);
         usable.ok_or_else(|| "expected at least one byte".to_owned())
-    });
+    };
+    let max_body = reader.value("callback_max_body", bytes);
+    let memory = reader.value("callback_memory", bytes);
     let attempts = reader.value("callback_attempts", count(1..=100));
     let allowed = reader.value("allowed_callback_urls", str::parse::<AllowedHosts>);
     let deny_private = reader.value("callback_deny_private", boolean);
@@ -138,6 +139,7 @@ fn callback(reader: &mut Reader) -> Result<Callback, Reported> {
         timeout: timeout?,
         attempts: attempts?,
         max_body: max_body?,
+        memory: memory?,
         allowed: allowed?,
         deny_private: deny_private?,
         signing_file: signing_file?,

@@ -127,6 +127,7 @@ fn all_errors_are_reported_at_once() {
         "http_retry_codes=99: expected statuses from 100 to 599 and ranges of them, separated by commas, such as 429,500-504",
         "confirm_acks=yes: expected true, false, 1 or 0",
         "callback_max_body=0: expected at least one byte",
+        "callback_memory=0: expected at least one byte",
         "shutdown_grace=1d: expected a duration in h, m, s, ms, us or ns, such as 1m30s or 1.5h",
         "audit=all: the audit stream is not built yet; only \"off\" works",
     ];
@@ -142,6 +143,7 @@ fn all_errors_are_reported_at_once() {
         "http_retry_codes=99",
         "confirm_acks=yes",
         "callback_max_body=0",
+        "callback_memory=0",
         "shutdown_grace=1d",
         "audit=all",
     ]);

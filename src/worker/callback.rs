@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
 use super::{INTERRUPTIONS, Worker};
 use crate::{
@@ -12,18 +12,13 @@ use crate::{
     decode::Invocation,
     delivery::Delivery,
     gate::NotNow,
+    heavy,
     invoke::Gateway,
     judge::{Cause, Outcome},
     settle::Unsettled,
     telemetry,
     trace::Fate,
 };
-
-/// Bodies of more bytes take so long to be packed that leases might suffer.
-const LARGE: usize = 64 << 10;
-/// Large bodies are packed in turn, because each takes some times its size in memory meanwhile: when a receiver goes away,
-/// all callbacks that are under way fail together.
-static PACKING: Semaphore = Semaphore::const_new(2);
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The first POST, in place. Whatever comes of it, the delivery is settled.
@@ -211,23 +206,14 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.0.settle.acknowledge(delivery).await.map(|()| stored)
     }
 
-    /// Gives a callback that was never stored its payload. A large one is packed beside the loop, which has leases to keep.
+    /// Gives a callback that was never stored its payload. Whatever happens to the packing of a large one, it has one.
     async fn filled(&self, mut delivery: Delivery<B>, posting: Posting) -> Delivery<B> {
         if delivery.parcel.is_hollow() {
             let max_payload = self.broker().max_payload();
-            let is_large = posting.body.len() > LARGE;
-            let pack = move || posting.pack(max_payload);
-            let packed = if is_large {
-                // Never closed.
-                let _turn = PACKING.acquire().await;
-                spawn_blocking(pack).await
-            } else {
-                Ok(pack())
-            };
-            // Packing does not panic.
-            if let Ok((stored, encoding)) = packed {
-                delivery.parcel.fill(stored, encoding);
-            }
+            let (bytes, without) = (posting.body.len(), posting.without_body());
+            let packed = heavy::done(bytes, move || posting.pack(max_payload)).await;
+            let (stored, encoding) = packed.unwrap_or_else(|| without.pack(max_payload));
+            delivery.parcel.fill(stored, encoding);
         }
         delivery
     }

@@ -42,6 +42,7 @@ mod levels;
 mod life;
 mod logins;
 mod lookup;
+mod memory;
 mod messages;
 mod observe;
 mod odd;

@@ -30,16 +30,22 @@ pub struct Flood {
     pub times: u64,
     /// The pause before each of them.
     pub every: Duration,
+    /// What it ends with.
+    pub last: Bytes,
 }
 
 impl Flood {
     /// Says this, then that without end and without a pause.
     pub fn endless(first: impl Into<Bytes>, then: impl Into<Bytes>) -> Self {
-        Self { first: first.into(), then: then.into(), times: u64::MAX, every: Duration::ZERO }
+        Self { first: first.into(), then: then.into(), times: u64::MAX, every: Duration::ZERO, last: Bytes::new() }
     }
 
     pub fn times(self, times: u64) -> Self {
         Self { times, ..self }
+    }
+
+    pub fn and(self, last: impl Into<Bytes>) -> Self {
+        Self { last: last.into(), ..self }
     }
 
     pub fn every(self, every: Duration) -> Self {
@@ -100,5 +106,6 @@ async fn serve(stream: TcpStream, script: &(dyn Fn(&http::Message) -> Flood + Se
         connection.write_all(&flood.then).await?;
         said.fetch_add(flood.then.len() as u64, Ordering::Relaxed);
     }
+    connection.write_all(&flood.last).await?;
     connection.shutdown().await
 }
