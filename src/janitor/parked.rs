@@ -1,6 +1,9 @@
 //! The stream of retries, as the janitor sees it.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -41,6 +44,8 @@ pub struct Holder {
     pub payload: Bytes,
     /// Whether the broker is to wake it.
     pub scheduled: bool,
+    /// When, as the schedule says it.
+    pub wakes: Option<SystemTime>,
     /// Whether no client could read its headers.
     pub unreadable: bool,
 }
@@ -69,7 +74,8 @@ pub trait Parked: Broker {
 
 impl Holder {
     fn of(Stored { subject, sequence, block, payload, .. }: Stored) -> Self {
-        let scheduled = block.windows(SCHEDULE.len()).any(|header| header == SCHEDULE);
+        let schedule = block.windows(SCHEDULE.len()).position(|header| header == SCHEDULE).and_then(|at| block.get(at + SCHEDULE.len()..));
+        let (scheduled, wakes) = (schedule.is_some(), schedule.and_then(wakes));
         let unreadable = !block.is_empty() && block::read(&block).is_err();
         let mut headers = own_headers(&block);
         if unreadable {
@@ -79,7 +85,7 @@ impl Holder {
                 header::put(&mut headers, name, &value);
             }
         }
-        Self { subject, sequence, headers, payload, scheduled, unreadable }
+        Self { subject, sequence, headers, payload, scheduled, wakes, unreadable }
     }
 }
 
@@ -108,5 +114,33 @@ impl Parked for JetStream {
 
     async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
         JetStream::delete(self, &names.retries, sequence).await
+    }
+}
+
+/// The time in a schedule that fires once, at the beginning of what follows its name.
+fn wakes(rest: &[u8]) -> Option<SystemTime> {
+    let value = rest.split(|byte| *byte == b'\r').next()?;
+    humantime::parse_rfc3339(str::from_utf8(value).ok()?.trim().strip_prefix("@at ")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_knows_from_its_schedule_when_it_is_to_wake() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        for (schedule, scheduled, expected) in [
+            ("Nats-Schedule: @at 1970-01-01T00:01:40.000000000Z\r\n", true, Some(time)),
+            ("Nats-Schedule:@at 1970-01-01T00:01:40Z\r\n", true, Some(time)),
+            ("Nats-Schedule: @every 5m\r\n", true, None),
+            ("Nats-Schedule: @at soon\r\n", true, None),
+            ("X: @at 1970-01-01T00:01:40Z\r\n", false, None),
+        ] {
+            let block = format!("NATS/1.0\r\n{schedule}Queue-Worker-Hop: 1\r\n\r\n").into();
+            let subject = "q-retries.at.f.7-10.1".to_owned();
+            let holder = Holder::of(Stored { subject, sequence: 1, time, block, payload: Bytes::new() });
+            assert_eq!((holder.scheduled, holder.wakes), (scheduled, expected), "{schedule}");
+        }
     }
 }

@@ -69,7 +69,7 @@ impl State {
     /// Of `holder` at `now`, in a stream with schedules or without.
     pub(super) fn of(holder: &Holder, schedules: bool, now: SystemTime) -> Self {
         // Without a time of either kind its time never comes.
-        let overdue = due_in(&holder.headers).map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
+        let overdue = due_in(&holder.headers).or(holder.wakes).map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
         // What cannot be read waits for nothing.
         let asleep = if schedules {
             holder.scheduled && (overdue || holder.unreadable)
@@ -90,7 +90,15 @@ mod tests {
     fn holder(sequence: u64, due: Option<&str>, scheduled: bool, bytes: usize) -> Holder {
         let mut headers = HeaderMap::new();
         due.into_iter().for_each(|due| header::put(&mut headers, names::DUE, due));
-        Holder { subject: "q-retries.at.f.7-10.1".into(), sequence, headers, payload: vec![0; bytes].into(), scheduled, unreadable: false }
+        Holder {
+            subject: "q-retries.at.f.7-10.1".into(),
+            sequence,
+            headers,
+            payload: vec![0; bytes].into(),
+            scheduled,
+            wakes: None,
+            unreadable: false,
+        }
     }
 
     #[test]
@@ -111,6 +119,8 @@ mod tests {
             let State { overdue, asleep } = State::of(&holder(1, due(late).as_deref(), scheduled, 0), schedules, now);
             assert_eq!((overdue, asleep), expected, "{late} {scheduled} {schedules}");
         }
+        let woken = |late: u64| Holder { wakes: Some(now - Duration::from_secs(late)), ..holder(1, Some("soon"), true, 0) };
+        assert_eq!([60, 61].map(|late| State::of(&woken(late), true, now).asleep), [false, true]);
         let unreadable = |scheduled| Holder { unreadable: true, ..holder(1, due(-5).as_deref(), scheduled, 0) };
         for (scheduled, schedules, asleep) in [(true, true, true), (false, true, false), (true, false, true), (false, false, true)] {
             assert_eq!(State::of(&unreadable(scheduled), schedules, now).asleep, asleep, "{scheduled} {schedules}");

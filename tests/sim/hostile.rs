@@ -93,11 +93,11 @@ pub fn damaged(record: &Record, often: u32, dice: &mut Dice) -> Option<Record> {
         return None;
     }
     let mut record = record.clone();
-    let which = one_of(dice, &DAMAGED);
+    let (which, value) = (one_of(dice, &DAMAGED), one_of(dice, &DAMAGE));
+    let gone = dice.random_ratio(1, 4) || value.is_empty();
     // What says nothing of its kind is an invocation: nobody can see that a callback was one.
-    let gone = dice.random_ratio(1, 4) && which != names::KIND;
+    let (gone, value) = if which == names::KIND && gone { (false, "x") } else { (gone, value) };
     let which = HeaderName::from_static(which);
-    let value = one_of(dice, &DAMAGE);
     let mut headers = HeaderMap::new();
     for (name, values) in record.headers.iter().filter(|(name, _)| **name != which) {
         values.iter().for_each(|value| headers.append(name.clone(), value.clone()));

@@ -72,7 +72,9 @@ impl Parked for Line {
 }
 
 fn holder(sequence: u64, stored: Stored) -> Holder {
-    let scheduled = stored.header("Nats-Schedule").is_some();
+    let schedule = stored.header("Nats-Schedule");
+    let wakes = schedule.and_then(|at| humantime::parse_rfc3339(at.strip_prefix("@at ")?).ok());
+    let scheduled = schedule.is_some();
     let headers = stored.own_headers();
-    Holder { subject: stored.record.subject, sequence, headers, payload: stored.record.payload, scheduled, unreadable: false }
+    Holder { subject: stored.record.subject, sequence, headers, payload: stored.record.payload, scheduled, wakes, unreadable: false }
 }

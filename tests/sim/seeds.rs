@@ -1,6 +1,6 @@
 //! Seeds: each is a plan with weather of its own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::catch_unwind};
 
 use crate::{
     parallel::{Sum, each},
@@ -25,9 +25,12 @@ fn check(test: &str, plan: fn(u64) -> Plan, usual: u64) -> Sum {
             sum.add(name(event), 1);
         }
         sum.add("messages", plan.messages.len());
-        let report = run(plan, None);
+        let again = format!("SIM_SEED={seed} cargo test --test sim {test} -- --nocapture");
+        let Ok(report) = catch_unwind(|| run(plan, None)) else {
+            return sum.failed.push(format!("a panic\n  {again}"));
+        };
         if !report.broken.is_empty() {
-            sum.failed.push(format!("{}\n  SIM_SEED={seed} cargo test --test sim {test} -- --nocapture", report.broken.join("; ")));
+            sum.failed.push(format!("{}\n  {again}", report.broken.join("; ")));
         }
         report.tally.into_iter().for_each(|(what, number)| sum.add(what, number));
     });
