@@ -2,6 +2,7 @@
 //! a worker wants just what it has permits for.
 
 mod doubt;
+mod wire;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,9 +19,10 @@ use tokio::{
 };
 
 pub use doubt::Doubt;
+pub(crate) use wire::Wire;
 
 use crate::{
-    broker::{AckWait, Arrival, Ask, BrokerError, Source},
+    broker::{AckWait, Arrival, Ask, Broker, BrokerError, Source},
     connect::Link,
     jetstream::{JetStream, nanoseconds},
     poison::{Burial, Search},
@@ -98,6 +100,15 @@ impl Bound {
         Duration::from_nanos(most(&self.settings(), "max_expires"))
     }
 
+    /// How many bytes one request may ask for. None where the server cannot be held to a number of them: before 2.10.15 one that
+    /// reached it while it delivered something again counted a delivery that it did not make, and delivered another message
+    /// twice. What is known is whether it is 2.11 or newer.
+    fn most_bytes(&self) -> Option<usize> {
+        let settings = self.settings();
+        let knows = settings.pointer("/metadata/_nats.level").is_some();
+        knows.then(|| usize::try_from(most(&settings, "max_bytes")).unwrap_or(usize::MAX))
+    }
+
     fn settings(&self) -> MutexGuard<'_, Value> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,6 +136,13 @@ pub struct Consumer {
     retired: Vec<Inbox>,
     /// Messages of the request that are still to come.
     outstanding: usize,
+    /// What the request may bring of all that the connection may.
+    share: Option<wire::Share>,
+    /// How many messages a request that waits for as many as come asks for: one, and twice as many after each that was filled, so
+    /// that those who wait for nothing leave the connection to others.
+    pace: usize,
+    /// Messages that were still to come when a request was lost.
+    lost: usize,
     /// Without a sign by then the request counts as dropped.
     deadline: Instant,
     silence: Duration,
@@ -154,6 +172,9 @@ impl Consumer {
             inbox: None,
             retired: Vec::new(),
             outstanding: 0,
+            share: None,
+            pace: 1,
+            lost: 0,
             deadline: now,
             silence: NOW,
         }
@@ -179,6 +200,7 @@ impl Consumer {
 
     /// Gives the request up.
     fn retire(&mut self) {
+        self.share = None;
         self.retired.extend(self.inbox.take());
         self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
     }
@@ -209,12 +231,16 @@ impl Consumer {
 
     /// What a status without a message says about the request: whether it is over.
     fn status(&mut self, message: &Message, status: StatusCode) -> Result<bool, BrokerError> {
+        let said = message.description.as_deref().unwrap_or_default();
         match status {
             StatusCode::IDLE_HEARTBEAT => Ok(false),
             StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(true),
+            // 409: it brought all its messages, and says how many bytes were left; or the next one is too large for those.
+            _ if said.starts_with("Batch Completed") => Ok(false),
+            _ if said.starts_with("Message Size Exceeds MaxBytes") => Ok(true),
             other => {
                 self.retire();
-                Err(BrokerError::Unavailable(format!("{} {}", other.as_u16(), message.description.as_deref().unwrap_or_default())))
+                Err(BrokerError::Unavailable(format!("{} {said}", other.as_u16())))
             }
         }
     }
@@ -224,21 +250,21 @@ impl Source for Consumer {
     async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
         let inbox = self.inbox().await?;
         self.search.round().await;
-        let waiting = |batch: usize, wait: Duration| {
-            let (batch, wait) = (batch.min(self.bound.max_batch()), wait.min(self.bound.max_expires()));
-            let heartbeat = HEARTBEAT.min(wait / 3);
-            let question = json!({ "batch": batch, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
-            (batch, question, heartbeat * 2 + Duration::from_secs(1))
-        };
-        let (batch, question, silence) = match ask {
-            Ask::UpTo(batch) => {
-                let batch = batch.min(self.bound.max_batch());
-                (batch, json!({ "batch": batch, "no_wait": true }), NOW)
-            }
+        let (wanted, wait) = match ask {
+            Ask::UpTo(batch) => (batch, None),
             // Short enough that most of the lease is left when a message comes at the end of the wait.
-            Ask::One => waiting(1, LONGEST_WAIT.min(self.ack_wait.now() / 4)),
-            Ask::AsTheyCome(batch) => waiting(batch, LONGEST_WAIT),
+            Ask::One => (1, Some(LONGEST_WAIT.min(self.ack_wait.now() / 4))),
+            Ask::AsTheyCome(batch) => {
+                self.pace = self.pace.min(batch);
+                (self.pace, Some(LONGEST_WAIT))
+            }
         };
+        self.share = None;
+        let wanted = wanted.min(self.bound.max_batch());
+        let share = self.jetstream.wire().share(wanted, self.jetstream.max_payload());
+        let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
+        self.share = Some(share);
+        let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
         let subject = self.jetstream.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
         let asked = Instant::now();
         if let Some(inbox) = &mut self.inbox {
@@ -269,6 +295,7 @@ impl Source for Consumer {
                 () = sleep_until(self.deadline) => None,
             };
             let Some(message) = message else {
+                self.lost = self.lost.saturating_add(self.outstanding);
                 self.retire();
                 return Err(BrokerError::Unavailable("the request was lost".to_owned()));
             };
@@ -276,13 +303,21 @@ impl Source for Consumer {
             if let Some(status) = message.status.filter(|_| message.reply.is_none()) {
                 if self.status(&message, status)? {
                     self.outstanding = 0;
+                    (self.share, self.pace) = (None, 1);
                 }
             } else if let Some(arrival) = self.arrival(message, asked) {
                 self.outstanding -= 1;
+                if self.outstanding == 0 {
+                    (self.share, self.pace) = (None, self.pace.saturating_mul(2));
+                }
                 return Ok(Some(arrival));
             }
         }
         Ok(None)
+    }
+
+    fn lost(&mut self) -> usize {
+        std::mem::take(&mut self.lost)
     }
 
     async fn close(&mut self) -> Vec<Arrival> {
@@ -299,6 +334,22 @@ impl Source for Consumer {
         }
         arrivals
     }
+}
+
+/// A request for so many messages and bytes, that is answered at once or waits; and how long the broker's silence may last.
+fn question(batch: usize, bytes: Option<usize>, wait: Option<Duration>) -> (Value, Duration) {
+    let (mut question, silence) = match wait {
+        None => (json!({ "batch": batch, "no_wait": true }), NOW),
+        Some(wait) => {
+            let heartbeat = HEARTBEAT.min(wait / 3);
+            let question = json!({ "batch": batch, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
+            (question, heartbeat * 2 + Duration::from_secs(1))
+        }
+    };
+    if let (Some(bytes), Some(fields)) = (bytes, question.as_object_mut()) {
+        fields.insert("max_bytes".to_owned(), json!(bytes));
+    }
+    (question, silence)
 }
 
 /// What a consumer takes, by what the broker knows of it.

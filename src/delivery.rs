@@ -58,8 +58,12 @@ pub struct Delivery<B> {
     pub reply: String,
     /// Its part in its invocation's trace.
     pub trace: Trace,
+    /// Its sequence in its stream.
+    pub sequence: u64,
     /// How often the broker delivered this very message.
     pub delivered: u64,
+    /// Whether nobody began what was delivered before.
+    pub unbegun: bool,
     doubtful: bool,
 }
 
@@ -73,7 +77,9 @@ impl<B: Broker> Delivery<B> {
             bytes: 2 * arrival.payload.len(),
             reply: arrival.reply,
             trace: Trace::default(),
+            sequence: arrival.sequence,
             delivered: arrival.delivered,
+            unbegun: false,
             doubtful: arrival.doubtful,
         }
     }
@@ -111,12 +117,12 @@ impl<B: Broker> Delivery<B> {
 
     /// Whether a worker had it before and let its lease run out: it died, stood still or was cut off.
     pub fn was_abandoned(&self) -> bool {
-        self.delivered > 1
+        self.delivered > 1 && !self.unbegun
     }
 
     /// Whether what follows from it may be stored already.
     pub fn may_be_settled(&self) -> bool {
-        self.was_abandoned() || self.doubtful
+        self.delivered > 1 || self.doubtful
     }
 
     /// Whether it may be what kills its workers.

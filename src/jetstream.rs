@@ -22,6 +22,7 @@ use crate::{
     broker::{Ack, Broker, BrokerError, Record},
     clock::BrokerClock,
     connect::Link,
+    consumer::Wire,
     header::{self, put},
     names::{EXPECTED_LAST, EXPECTED_STREAM, MESSAGE_ID, is_brokers},
     poison::block,
@@ -75,13 +76,14 @@ pub struct JetStream {
     clock: Arc<BrokerClock>,
     link: watch::Receiver<Link>,
     reserve: Option<Arc<reserve::Reserve>>,
+    wire: Wire,
 }
 
 impl JetStream {
     /// JetStream behind `client`, in a domain if one is given.
     pub fn new(client: watch::Receiver<Client>, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
         let prefix = domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
-        Self { client, prefix: prefix.into(), clock: Arc::default(), link, reserve: None }
+        Self { client, prefix: prefix.into(), clock: Arc::default(), link, reserve: None, wire: Wire::default() }
     }
 
     /// The connection, as it is now: a client that ended by itself is replaced. Not to be kept.
@@ -92,6 +94,11 @@ impl JetStream {
     /// Follows the state of the connection.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
+    }
+
+    /// What open requests may bring over the connection.
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// The subject of an API call.

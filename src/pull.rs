@@ -10,8 +10,14 @@
 //!
 //! So a lane always listens, no lane hoards permits while it has nothing to do, and at most one delivery a lane waits.
 
-use std::{sync::Arc, time::Duration};
+mod unbegun;
 
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,6 +28,8 @@ use crate::{
     permits::{Lane, Permit, Seat},
     worker::Worker,
 };
+
+pub use unbegun::Unbegun;
 
 /// The pause after a request that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -43,6 +51,8 @@ pub struct Pull<B, G, S> {
     pub tasks: TaskTracker,
     /// Ends the pulling.
     pub stop: CancellationToken,
+    /// Which redeliveries were never begun.
+    pub unbegun: Arc<Mutex<Unbegun>>,
 }
 
 impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
@@ -90,6 +100,12 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             None => return Ok(false),
             Some(asked) => asked?,
         }
+        self.receive(permits).await
+    }
+
+    /// What comes of a request; returns whether more is known to wait.
+    async fn receive(&mut self, mut permits: Vec<Permit>) -> Result<bool, BrokerError> {
+        let stop = self.stop.clone();
         let mut more = false;
         loop {
             let Some(next) = stop.run_until_cancelled(self.source.next()).await else { return Ok(false) };
@@ -116,23 +132,46 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         let lease = delivery.lease.clone();
         match self.stop.run_until_cancelled(lease.keep(self.lane.acquire())).await {
             Some(Ok(permit)) => self.start(delivery, permit),
-            Some(Err(_lost)) => self.worker.expired(delivery),
+            Some(Err(_lost)) => {
+                self.unbegun().gave_up(delivery.sequence, delivery.delivered, delivery.was_abandoned());
+                self.worker.expired(delivery);
+            }
             None => self.release(delivery),
         }
     }
 
-    fn delivery(&self, arrival: Arrival) -> Delivery<B> {
-        Delivery::new(self.worker.broker(), arrival, self.parked)
+    fn delivery(&mut self, arrival: Arrival) -> Delivery<B> {
+        let (lost, now, ack_wait) = (self.source.lost(), Instant::now(), arrival.ack_wait.now());
+        let mut delivery = Delivery::new(self.worker.broker(), arrival, self.parked);
+        let mut unbegun = self.unbegun();
+        unbegun.lost(lost, now, ack_wait);
+        delivery.unbegun = unbegun.holds(delivery.sequence, delivery.delivered, now);
+        drop(unbegun);
+        delivery
     }
 
     fn start(&self, mut delivery: Delivery<B>, permit: Permit) {
-        let worker = self.worker.clone();
-        delivery.seat = Arc::new(Seat::new(permit));
-        self.tasks.spawn(async move { worker.process(delivery).await });
+        let (worker, unbegun) = (self.worker.clone(), self.unbegun.clone());
+        let seat = Arc::new(Seat::new(permit));
+        delivery.seat = seat.clone();
+        let (sequence, delivered, abandoned) = (delivery.sequence, delivery.delivered, delivery.was_abandoned());
+        self.tasks.spawn(async move {
+            if worker.process(delivery).await.is_err() {
+                locked(&unbegun).gave_up(sequence, delivered, abandoned || seat.has_begun());
+            }
+        });
+    }
+
+    fn unbegun(&self) -> MutexGuard<'_, Unbegun> {
+        locked(&self.unbegun)
     }
 
     fn release(&self, delivery: Delivery<B>) {
         let worker = self.worker.clone();
         self.tasks.spawn(async move { worker.release(delivery).await });
     }
+}
+
+fn locked(unbegun: &Mutex<Unbegun>) -> MutexGuard<'_, Unbegun> {
+    unbegun.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,11 @@
 //! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses a stream is
 //! made ready (again) while the others of the process are served. One that cannot be served says why, and is tried again.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -29,7 +33,7 @@ use crate::{
     pause::Pause,
     permits::Permits,
     poison::Burial,
-    pull::Pull,
+    pull::{Pull, Unbegun},
     settle::Settle,
     stan::subjects::Subjects,
     standby::Standby,
@@ -229,11 +233,12 @@ impl<'a> Service<'a> {
             let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
             let start = {
                 let (jetstream, burial) = (jetstream.clone(), burial.clone());
-                let (permits, worker) = (permits.clone(), worker.clone());
+                let (permits, worker, unbegun) = (permits.clone(), worker.clone(), Arc::<Mutex<Unbegun>>::default());
                 let (tasks, stop) = (running.calls.clone(), stop.clone());
                 move || {
                     let (source, lane) = (Consumer::new(&jetstream, bound.clone(), burial.clone()), permits.lane());
-                    Pull { worker: worker.clone(), lane, source, parked, tasks: tasks.clone(), stop: stop.clone() }.run()
+                    let (worker, tasks, stop, unbegun) = (worker.clone(), tasks.clone(), stop.clone(), unbegun.clone());
+                    Pull { worker, lane, source, parked, tasks, stop, unbegun }.run()
                 }
             };
             let (supervisor, stop, give_up) = (supervisor.clone(), stop.clone(), give_up.clone());

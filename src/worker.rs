@@ -101,12 +101,21 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// Processes a delivery under its lease.
-    pub async fn process(&self, mut delivery: Delivery<B>) {
+    ///
+    /// # Errors
+    /// Where it was given up: the broker delivers it again.
+    pub async fn process(&self, mut delivery: Delivery<B>) -> Result<(), Unsettled> {
         let _held = self.0.gate.hold(delivery.is_suspect());
-        let Ok((read, _room)) = self.read(&mut delivery, true).await else { return self.expired(delivery) };
+        let (read, _room) = match self.read(&mut delivery, true).await {
+            Ok(read) => read,
+            Err(lost) => {
+                self.expired(delivery);
+                return Err(lost.into());
+            }
+        };
         let opened = self.begin(&mut delivery, read);
         let (lease, whose) = (delivery.lease.clone(), Whose::of(&delivery));
-        self.under_lease(&lease, &whose, self.path(delivery, opened)).await;
+        self.under_lease(&lease, &whose, self.path(delivery, opened)).await
     }
 
     /// Hands a delivery back that was not begun.
@@ -125,7 +134,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 None => Ok(()),
             }
         };
-        self.under_lease(&lease, &whose, work).await;
+        // It was not begun.
+        let _ = self.under_lease(&lease, &whose, work).await;
     }
 
     /// Gives up a delivery that was not begun: its lease ended while it waited.
@@ -189,10 +199,14 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         Ok(None)
     }
 
-    async fn under_lease(&self, lease: &Lease<B>, whose: &Whose, work: impl Future<Output = Result<(), Unsettled>>) {
-        if lease.keep(work).await.map_err(Unsettled::from).and_then(|done| done).is_err() {
-            self.lost(whose);
-        }
+    async fn under_lease(
+        &self,
+        lease: &Lease<B>,
+        whose: &Whose,
+        work: impl Future<Output = Result<(), Unsettled>>,
+    ) -> Result<(), Unsettled> {
+        let done = lease.keep(work).await.map_err(Unsettled::from).and_then(|done| done);
+        done.inspect_err(|_| self.lost(whose))
     }
 
     /// Notes that a delivery is no longer this worker's.

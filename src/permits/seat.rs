@@ -1,7 +1,10 @@
 //! A delivery's seat among the calls that run at once. It is given up while the broker keeps the delivery waiting, so that
 //! others are called meanwhile, and taken again before anything is begun.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::{Permit, Permits};
 use crate::gate::Pass;
@@ -12,12 +15,13 @@ pub struct Seat {
     /// Whose permit it has, to have one again.
     of: Option<(Permits, usize)>,
     held: Mutex<(Option<Permit>, Option<Pass>)>,
+    begun: AtomicBool,
 }
 
 impl Seat {
     /// A seat that is taken.
     pub fn new(permit: Permit) -> Self {
-        Self { of: Some((permit.permits.clone(), permit.lane)), held: Mutex::new((Some(permit), None)) }
+        Self { of: Some((permit.permits.clone(), permit.lane)), held: Mutex::new((Some(permit), None)), begun: AtomicBool::new(false) }
     }
 
     /// Keeps the gate's pass for as long as the permit.
@@ -37,6 +41,12 @@ impl Seat {
             let permit = permits.again(*lane).await;
             self.held().0 = Some(permit);
         }
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anything was begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     fn held(&self) -> MutexGuard<'_, (Option<Permit>, Option<Pass>)> {
@@ -60,9 +70,10 @@ mod tests {
         let other = lane.acquire().now_or_never().expect("free");
         let mut begin = Box::pin(seat.begin());
         assert!((&mut begin).now_or_never().is_none());
+        assert!(!seat.has_begun());
         drop(other);
         assert!(begin.now_or_never().is_some());
-        assert!(lane.take_free(1).is_empty());
+        assert!(seat.has_begun() && lane.take_free(1).is_empty());
         drop(seat);
         assert_eq!(lane.take_free(1).len(), 1);
     }

@@ -65,3 +65,4 @@ mod traces;
 mod unsettled;
 mod verdicts;
 mod volume;
+mod wire;

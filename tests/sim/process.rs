@@ -62,7 +62,7 @@ impl Process {
                 source.drops = bug == Some(Bug::DropsAtDrain);
                 let parked = parked || bug == Some(Bug::BelievesStrangers);
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
-                running.pulling.spawn(Pull { worker, lane, source, parked, tasks, stop }.run());
+                running.pulling.spawn(Pull { worker, lane, source, parked, tasks, stop, unbegun: Arc::default() }.run());
             }
             let levels = consumers.start + 2..consumers.end;
             for level in levels.clone().filter(|_| shared.plan.uses_levels()) {

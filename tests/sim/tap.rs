@@ -26,6 +26,8 @@ pub struct Tap {
     /// When the request ends without; it does at once where it only asks for what is there.
     expires: Option<Instant>,
     outages: u64,
+    /// Deliveries that may have been lost with a connection.
+    lost: usize,
     doubt: Doubt,
     /// Whether what comes after the end is dropped: a planted bug.
     pub drops: bool,
@@ -41,6 +43,7 @@ impl Tap {
             open: 0,
             expires: None,
             outages: 0,
+            lost: 0,
             doubt: Doubt::default(),
             drops: false,
         }
@@ -83,6 +86,7 @@ impl Tap {
         let outages = self.line.shared.state().outages;
         let broke = self.outages != outages;
         if broke {
+            self.lost += self.open + self.inbox.len();
             self.inbox.clear();
             self.open = 0;
         }
@@ -140,6 +144,10 @@ impl Source for Tap {
                 () = self.line.until(event.map_or(expires, |event| event.min(expires))) => {}
             }
         }
+    }
+
+    fn lost(&mut self) -> usize {
+        std::mem::take(&mut self.lost)
     }
 
     async fn close(&mut self) -> Vec<Arrival> {
