@@ -29,8 +29,9 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// The way of a request to a server, and of the end of the connection back, takes less than this. Who hangs up later has read it.
-const MOMENT: Duration = Duration::from_secs(1);
+/// The way of a request to a server, and of the end of the connection back, takes less than this. Who hangs up later has read it
+/// and may have called the function.
+const MOMENT: Duration = Duration::from_millis(150);
 
 /// What a connection has seen. The clones share it.
 #[derive(Debug, Clone, Default)]

@@ -108,7 +108,7 @@ async fn a_connection_that_is_closed_just_as_it_is_used_again_costs_no_attempt()
 
 #[tokio::test]
 async fn a_connection_that_ends_later_or_in_an_answer_costs_one() {
-    assert_eq!(served_before(|| Answer::hang_up().after(Duration::from_millis(1_200))).await, [0, 1]);
+    assert_eq!(served_before(|| Answer::hang_up().after(Duration::from_millis(200))).await, [0, 1]);
     assert_eq!(served_before(|| Answer::ok().torn_after(1)).await, [0, 1]);
     assert_eq!(served_before(|| Answer::ok().body("half of").broken_off()).await, [0, 1]);
 }

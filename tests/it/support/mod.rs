@@ -103,7 +103,10 @@ pub fn free_port() -> u16 {
         let step = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = 12_000 + u16::try_from(step % 20_000).unwrap();
         let address = ("127.0.0.1", port);
-        if let (Ok(claim), Ok(_)) = (UdpSocket::bind(address), TcpListener::bind(address)) {
+        // In this order: a look at a port that is claimed would take it from its owner for a moment.
+        if let Ok(claim) = UdpSocket::bind(address)
+            && TcpListener::bind(address).is_ok()
+        {
             TAKEN.lock().unwrap().push(claim);
             return port;
         }
