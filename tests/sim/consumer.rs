@@ -189,8 +189,9 @@ impl Consumer {
         young
     }
 
-    /// How many deliveries that arrived at `holder` are not acknowledged.
-    pub fn held_by(&self, holder: usize) -> usize {
-        self.pending.values().filter(|pending| pending.holder == holder && pending.heard).count()
+    /// The deliveries that arrived at `holder` and are not acknowledged.
+    pub fn held(&self, holder: usize) -> impl Iterator<Item = u64> {
+        let held = self.pending.iter().filter(move |(_, pending)| pending.holder == holder && pending.heard);
+        held.map(|(sequence, _)| *sequence)
     }
 }

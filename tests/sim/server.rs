@@ -251,9 +251,19 @@ impl Server {
         self.consumers.iter().all(|consumer| self.streams[&consumer.stream].messages.is_empty())
     }
 
+    /// The same less the suspects: these are handed back without a permit, so that none waits for one.
+    pub fn kept_by(&self, holder: usize) -> usize {
+        let kept = |consumer: &&Consumer| {
+            let messages = &self.streams[&consumer.stream].messages;
+            let is_suspect = |sequence: &u64| messages.get(sequence).is_some_and(Stored::is_suspect);
+            consumer.held(holder).filter(|sequence| !is_suspect(sequence)).count()
+        };
+        self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| kept(&consumer)).sum()
+    }
+
     /// How many deliveries that arrived at `holder` are not acknowledged, those of the movers aside.
     pub fn held_by(&self, holder: usize) -> usize {
-        self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| consumer.held_by(holder)).sum()
+        self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| consumer.held(holder).count()).sum()
     }
 }
 

@@ -177,7 +177,7 @@ impl State {
         let successor = self.successor(&taken, queue);
         self.ledger.delivered(&taken, role, &successor, holder, heard);
         if role != Role::Level {
-            let (held, most) = (self.server.held_by(holder), self.plan.most_held());
+            let (held, most) = (self.server.kept_by(holder), self.plan.most_held());
             let clean = !self.blemished.contains(&holder);
             self.ledger.require(!clean || held <= most, || format!("worker {holder} holds {held} deliveries"));
         }

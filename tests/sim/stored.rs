@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use async_nats::HeaderMap;
-use queue_worker::{broker::Record, names};
+use queue_worker::{broker::Record, delivery, names};
 
 /// A stored message.
 #[derive(Debug, Clone)]
@@ -38,6 +38,11 @@ impl Stored {
 
     fn number(&self, header: &str) -> u64 {
         self.told(header).and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether it may be what kills its workers.
+    pub fn is_suspect(&self) -> bool {
+        self.number(names::INTERRUPTIONS) >= u64::from(delivery::SUSPECT)
     }
 
     /// Whether it is a callback, and no call.
