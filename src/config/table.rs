@@ -184,7 +184,7 @@ settings! {
         callback_timeout: Duration = Value("30s"), "How long one POST to a callback URL may take";
         callback_attempts: Count = Value("5"), "How often a callback is tried, the first time included, 1 to 100";
         callback_max_body: Bytes = Value("10MiB"), "The most of a function's answer that is passed on";
-        callback_memory: Bytes = Value("192MiB"), "The most of all answers that are in memory for callbacks at once; what finds no room waits";
+        callback_memory: Bytes = Value("160MiB"), "The most of all answers that are in memory for callbacks at once; what finds no room waits";
         allowed_callback_urls: Text = Value("*"),
             "Hosts that may be called back, comma separated: globs such as *.example.com, with a port or without; none: no host";
         callback_deny_private: Bool = Value("false"), "Call back public addresses only: none of this machine, its network or its cloud";

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::support::{Answer, Flood, Flooder, Gateway, Invocation, Nats, Worker, eventually};
 
-/// What the chart gives a worker, and what is to be left of it. From run to run the same calls took 340 to 400 MiB: how much of what was
+/// What the chart gives a worker, and what is to be left of it. The same calls took 343 to 364 MiB in four runs: how much of what was
 /// freed is used again depends on the order in which they end.
 const LIMIT: u64 = 512 << 20;
 const SPARE: u64 = 64 << 20;
