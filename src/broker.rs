@@ -197,8 +197,8 @@ pub enum Ask {
 
 /// One consumer, as the worker pulls from it.
 pub trait Source: Send + 'static {
-    /// Sends a request. There is one at a time.
-    fn ask(&mut self, ask: Ask) -> impl Future<Output = Result<(), BrokerError>> + Send;
+    /// Sends a request. There is one at a time. Returns for how many messages it asks: it may be fewer than wanted.
+    fn ask(&mut self, ask: Ask) -> impl Future<Output = Result<usize, BrokerError>> + Send;
 
     /// The next message of the request, or `None` when the request is answered. May be dropped and called again.
     fn next(&mut self) -> impl Future<Output = Result<Option<Arrival>, BrokerError>> + Send;

@@ -247,7 +247,7 @@ impl Consumer {
 }
 
 impl Source for Consumer {
-    async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
+    async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
         let inbox = self.inbox().await?;
         self.search.round().await;
         let (wanted, wait) = match ask {
@@ -275,7 +275,7 @@ impl Source for Consumer {
         self.outstanding = batch;
         self.silence = silence;
         self.deadline = asked + silence;
-        Ok(())
+        Ok(batch)
     }
 
     async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {

@@ -98,7 +98,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         let ask = if permits.is_empty() { Ask::One } else { Ask::UpTo(permits.len()) };
         match stop.run_until_cancelled(self.source.ask(ask)).await {
             None => return Ok(false),
-            Some(asked) => asked?,
+            Some(asked) => drop(asked?),
         }
         self.receive(permits).await
     }

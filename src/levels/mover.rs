@@ -79,10 +79,8 @@ impl<B: Broker, S: Source> Mover<B, S> {
         let most = handful(broker.max_payload());
         let crowded = held.load(Ordering::Relaxed) > CROWD;
         let ask = if crowded { Ask::UpTo(most) } else { Ask::AsTheyCome(most) };
-        match stop.run_until_cancelled(source.ask(ask)).await {
-            None => return Ok(()),
-            Some(asked) => asked?,
-        }
+        let Some(asked) = stop.run_until_cancelled(source.ask(ask)).await else { return Ok(()) };
+        let asked = asked?;
         let mut arrived = 0;
         let mut hands = FuturesUnordered::new();
         let ended = loop {
@@ -101,8 +99,7 @@ impl<B: Broker, S: Source> Mover<B, S> {
             }
         };
         hands.collect::<Vec<()>>().await;
-        // How many were asked for the source decides: fewer than `most` may be all of them.
-        if crowded && arrived == 0 {
+        if crowded && arrived < asked {
             let _ = stop.run_until_cancelled(sleep(REST)).await;
         }
         ended

@@ -95,7 +95,7 @@ impl Tap {
 }
 
 impl Source for Tap {
-    async fn ask(&mut self, ask: Ask) -> Result<(), BrokerError> {
+    async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
         let wait = Duration::from_secs(30).min(self.line.shared.plan.ack_wait / 4);
         let now = Instant::now();
         (self.open, self.expires) = match ask {
@@ -103,6 +103,7 @@ impl Source for Tap {
             Ask::UpTo(most) => (most, None),
             Ask::AsTheyCome(most) => (most, Some(now + Duration::from_secs(30))),
         };
+        let batch = self.open;
         (self.asked, self.outages) = (now, self.line.shared.state().outages);
         if let Err(error) = self.line.request("ask", |_| ()).await {
             self.open = 0;
@@ -111,7 +112,7 @@ impl Source for Tap {
         // The connection is as old as the last outage, and a worker's first one is its first.
         self.doubt.connected(self.outages + 1);
         self.fill();
-        Ok(())
+        Ok(batch)
     }
 
     async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
