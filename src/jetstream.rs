@@ -147,6 +147,15 @@ impl JetStream {
         self.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
     }
 
+    /// Makes a consumer with these settings, or gives them to the one that is there. Returns what the broker knows of it then.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn put_consumer(&self, stream: &str, consumer: &str, settings: &Value) -> Result<Value, ApiError> {
+        let question = json!({ "stream_name": stream, "config": settings });
+        self.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await
+    }
+
     /// What the broker knows of a stream's consumers, of the first 256 at least: nobody needs as many.
     ///
     /// # Errors

@@ -44,17 +44,12 @@ pub async fn make(jetstream: &JetStream, names: &Names, level: &Level) -> Result
     if let Some(settings) = wanted.as_object_mut() {
         settings.insert("max_ack_pending".to_owned(), json!(most));
     }
-    if let Err(refused) = write(jetstream, stream, &consumer, &wanted).await {
+    if let Err(refused) = jetstream.put_consumer(stream, &consumer, &wanted).await {
         wanted = limits::granted(&refused, &wanted).filter(|granted| room(granted) > found).ok_or(refused)?;
-        write(jetstream, stream, &consumer, &wanted).await?;
+        jetstream.put_consumer(stream, &consumer, &wanted).await?;
     }
     tracing::info!(stream, consumer, held = level.held, from = found, to = room(&wanted), "raised a full level's max_ack_pending");
     Ok(())
-}
-
-async fn write(jetstream: &JetStream, stream: &str, consumer: &str, settings: &Value) -> Result<(), ApiError> {
-    let question = json!({ "stream_name": stream, "config": settings });
-    jetstream.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Setup<'_> {
             tracing::warn!(stream, consumer, "the consumer's ack_wait or max_ack_pending differ from the settings; it is used as found");
             return Ok(found);
         }
-        let updated = match self.put_consumer(stream, consumer, &wanted).await {
+        let updated = match self.jetstream.put_consumer(stream, consumer, &wanted).await {
             // What it has was granted once, is more than would be granted now, and is never lowered.
             Err(refused) if limits::lowers(&refused, &wanted, &found) => {
                 tracing::warn!(stream, consumer, reason = %refused, "the consumer is used as found: the account would grant it less room now");
@@ -68,7 +68,7 @@ impl Setup<'_> {
     }
 
     async fn write_consumer(&self, stream: &str, consumer: &str, wanted: &Value) -> Result<Value, SetupError> {
-        match self.put_consumer(stream, consumer, wanted).await {
+        match self.jetstream.put_consumer(stream, consumer, wanted).await {
             Ok(written) => Ok(written),
             Err(refused) => self.less_room(stream, consumer, wanted, refused).await,
         }
@@ -79,17 +79,12 @@ impl Setup<'_> {
         let written = match limits::granted(&refused, wanted) {
             Some(smaller) => {
                 tracing::info!(stream, consumer, reason = %refused, "the consumer is written with the room that the account grants");
-                self.put_consumer(stream, consumer, &smaller).await
+                self.jetstream.put_consumer(stream, consumer, &smaller).await
             }
             None => Err(refused),
         };
         let what = || format!("consumer {consumer} of stream {stream} cannot be written");
         written.map_err(|error| self.refused(&error, stream, &what()))
-    }
-
-    async fn put_consumer(&self, stream: &str, consumer: &str, wanted: &Value) -> Result<Value, ApiError> {
-        let question = json!({ "stream_name": stream, "config": wanted });
-        self.jetstream.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await
     }
 
     /// The consumers of the levels: one look, and only what is missing is made.
