@@ -1,15 +1,13 @@
-//! `queue-worker`: settings, logs, signals, and an exit code; the work is [`queue_worker::serve`]'s.
+//! `queue-worker`: settings, logs, signals, and an exit code; the work is [`queue_worker::run::process`]'s.
 
 use std::{io::Write, process::ExitCode};
 
 use queue_worker::{
-    aside,
     config::{self, Refusal},
-    doctor, files,
-    serve::serve,
-    signals::Signals,
-    supervisor::Supervisor,
-    telemetry,
+    observe::log,
+    operate::doctor,
+    run::{files, process::serve, signals::Signals},
+    tasks::{offload, supervisor::Supervisor},
 };
 
 /// musl's own allocator maps and unmaps memory for every call.
@@ -38,7 +36,7 @@ fn main() -> ExitCode {
         return examine(loaded);
     }
     let supervisor = Supervisor::default();
-    let _guard = match telemetry::init(&loaded.config.log, &supervisor) {
+    let _guard = match log::init(&loaded.config.log, &supervisor) {
         Ok(guard) => guard,
         Err(error) => {
             eprintln!("queue-worker: no thread for the log: {error}");
@@ -89,5 +87,5 @@ fn run(mut config: config::Config, supervisor: Supervisor) -> anyhow::Result<()>
     config.max_inflight = files::make_room(config.max_inflight)?;
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    aside::runtime()?.block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
+    offload::runtime()?.block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use queue_worker::{
+use queue_worker::retry::{
     backoff::{Backoff, Jitter},
     policy::{RetryPolicy, StatusCodes},
 };

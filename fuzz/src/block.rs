@@ -2,15 +2,14 @@
 //! written again by the library's own types and comes back the same.
 
 use queue_worker::{
-    jetstream::own_headers,
-    names,
-    poison::{block, letter},
+    broker::jetstream::own_headers,
+    message::{header_block, kept_block, names},
 };
 
 /// Panics where something does not hold.
 pub fn check(data: &[u8]) {
-    let lenient = block::readable(data);
-    match block::read(data) {
+    let lenient = header_block::readable(data);
+    match header_block::read(data) {
         Ok(headers) => assert_eq!(lenient, headers, "what can be read of a block without a flaw is all of it"),
         Err(flaw) => super::is_showable(&flaw.to_string(), 128),
     }
@@ -18,10 +17,10 @@ pub fn check(data: &[u8]) {
     for (name, values) in lenient.iter() {
         for value in values {
             let line = format!("NATS/1.0\r\n{name}: {value}\r\n\r\n");
-            let again = block::read(line.as_bytes()).unwrap();
+            let again = header_block::read(line.as_bytes()).unwrap();
             assert_eq!(again.get(name.clone()).map(|value| value.as_str()), Some(value.as_str().trim()), "{line:?}");
         }
     }
     assert!(own_headers(data).iter().all(|(name, _)| !names::is_brokers(name.as_ref())));
-    assert!(letter::ways(data).iter().flatten().all(|(_, value)| value.len() <= 48 << 10 && value.is_ascii()));
+    assert!(kept_block::ways(data).iter().flatten().all(|(_, value)| value.len() <= 48 << 10 && value.is_ascii()));
 }

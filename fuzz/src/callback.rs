@@ -1,6 +1,6 @@
 //! Whom callbacks may go to. Input: the allowed hosts; a URL, on the next line.
 
-use queue_worker::callback::AllowedHosts;
+use queue_worker::config::allowed::AllowedHosts;
 use url::Url;
 
 /// A list of hosts is refused, or allows exactly what its globs say, however a URL spells its host.

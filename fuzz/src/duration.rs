@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue_worker::duration::parse;
+use queue_worker::text::duration::parse;
 
 /// The longest duration in Go.
 const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);

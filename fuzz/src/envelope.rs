@@ -7,7 +7,7 @@ use std::{
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
-use queue_worker::{broker::Arrival, envelope::Envelope, parcel::Parcel};
+use queue_worker::message::{arrival::Arrival, envelope::Envelope, successor::Message};
 
 /// What headers with all the trimmings may take, and those that are always there.
 const MOST: (usize, usize) = (10_240, 8_192);
@@ -15,7 +15,7 @@ const MOST: (usize, usize) = (10_240, 8_192);
 /// Whatever headers tell, what is written of it is small, is read again as it was written, and can go on.
 pub fn check(data: &[u8]) {
     let arrival = arrival(data);
-    let _ = Parcel::new(&arrival, true).payload();
+    let _ = Message::new(&arrival, true).payload();
     let told = Envelope::parked(&arrival);
     assert!(told.history.len() <= 20 && told.origin.len() <= 256);
     let headers = told.headers(Some("f"), Some("id"), false);
@@ -35,7 +35,7 @@ pub fn check(data: &[u8]) {
     assert_eq!(again(&settled), settled);
 
     let mut tried = told.next();
-    assert!(tried.hop >= told.hop);
+    assert!(tried.generation >= told.generation);
     for _ in 0..3 {
         tried.record(Some(500), "server_error", Some("an error".to_owned()), Duration::from_millis(5), "worker");
         tried.note_found(false, SystemTime::UNIX_EPOCH);

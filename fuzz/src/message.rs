@@ -1,7 +1,7 @@
 //! The message that a gateway queued. Input: its payload.
 
 use percent_encoding::percent_decode_str;
-use queue_worker::decode::{Invocation, decode};
+use queue_worker::message::decode::{Invocation, decode};
 use url::Url;
 
 /// A message is refused in a few words, or can be written again and calls its own function.

@@ -1,6 +1,6 @@
 //! Names on the wire, and what is read off subjects. Input: a text; a number, on the next line.
 
-use queue_worker::{
+use queue_worker::message::{
     decode::FunctionName,
     names::{Id, Names, covers},
 };
@@ -29,7 +29,7 @@ pub fn check(data: &[u8]) {
         }
         Err(invalid) => super::is_showable(&invalid.to_string(), 200),
     }
-    let _ = (Names::hop_of(text), Names::clone_of(text), Names::level_of(text), covers(text, text));
+    let _ = (Names::generation_of(text), Names::clone_of(text), Names::level_of(text), covers(text, text));
     if let Some(target) = names.target_of(text) {
         assert!(target.starts_with("faas-request-retries.due."));
     }

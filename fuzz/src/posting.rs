@@ -1,6 +1,6 @@
 //! A parked callback. Input: the most that the broker takes, as two bytes; the payload.
 
-use queue_worker::{callback::Posting, envelope::Encoding};
+use queue_worker::message::{envelope::Encoding, posting::Posting};
 
 /// A payload is refused, or is a callback that is written again as it was; one that is cut to fit is still one.
 pub fn check(data: &[u8]) {

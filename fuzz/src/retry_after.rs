@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use queue_worker::{
+use queue_worker::retry::{
     backoff::retry_after,
     judge::{Outcome, Progress, Reply, Verdict, judge},
 };

@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::shortage::Shortage;
+use crate::flow::shortage::Shortage;
 
 /// How many connections there may be. Those who ask in earnest are a few scrapers and probes.
 const MOST: usize = 32;

@@ -15,9 +15,11 @@ use super::{
     values::{at_least, boolean, choice, count, duration, file, listen, positive, size},
 };
 use crate::{
-    backoff::{Backoff, Jitter},
-    callback::AllowedHosts,
-    policy::{RetryPolicy, StatusCodes},
+    config::allowed::AllowedHosts,
+    retry::{
+        backoff::{Backoff, Jitter},
+        policy::{RetryPolicy, StatusCodes},
+    },
 };
 
 pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {

@@ -7,7 +7,7 @@ use super::{
     reader::{Reader, Reported},
     values::{Read, choice, list},
 };
-use crate::names::covers;
+use crate::message::names::covers;
 
 /// A queue that is served.
 #[derive(Debug, Clone)]

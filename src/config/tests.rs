@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backoff::{Backoff, Jitter};
+use crate::retry::backoff::{Backoff, Jitter};
 
 /// Loads `NAME=value` words: flags where they begin with a dash, else variables.
 fn load_words(words: &[&str]) -> Result<Loaded, Refusal> {

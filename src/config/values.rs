@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::reader::{Reader, Reported};
-use crate::duration;
+use crate::text::duration;
 
 pub(super) type Read<T> = Result<T, String>;
 

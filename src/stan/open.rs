@@ -8,12 +8,11 @@ use tokio::{sync::watch, time::Instant};
 use super::{Bridge, Channel, subjects::Subjects};
 use crate::{
     admin::Readiness,
-    denial::{Concern, concern},
-    drain::Running,
-    jetstream::JetStream,
-    metrics::Exposition,
-    names::Names,
-    pause::Pause,
+    broker::jetstream::JetStream,
+    message::names::Names,
+    observe::metrics::Exposition,
+    stan::denial::{Concern, concern},
+    tasks::{drain::Running, error_backoff::ErrorBackoff},
 };
 
 /// The pause before it is opened again, at first and at most.
@@ -48,7 +47,7 @@ pub struct Open {
 impl Open {
     /// Keeps the bridge open until it is drained.
     pub async fn keep(self) {
-        let mut pause = Pause::new(AGAIN);
+        let mut pause = ErrorBackoff::new(AGAIN);
         while !self.running.stop.is_cancelled() {
             let began = Instant::now();
             let Some(reason) = self.serve().await else { return };

@@ -3,7 +3,7 @@
 
 use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use futures_util::StreamExt;
-use queue_worker::poison::block;
+use queue_worker::message::header_block;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -72,7 +72,7 @@ async fn the_workers_reader_takes_and_refuses_what_the_client_library_does() {
             let block = [before, odd.1, after].concat();
             let message = session.read(&block).await;
             assert_eq!(
-                block::read(&block).ok(),
+                header_block::read(&block).ok(),
                 message.as_ref().map(|message| message.headers.clone().unwrap()),
                 "{}",
                 block.escape_ascii()

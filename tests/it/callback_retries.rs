@@ -349,13 +349,14 @@ async fn what_is_of_an_unknown_kind_or_no_callback_is_dead_lettered_whole() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
     let invocation = Invocation::of("f").call_id("a").to_bytes();
-    for (hop, kind, payload) in [("1", "of-tomorrow", &invocation[..]), ("2", "of-next-week", &invocation), ("3", "callback", &invocation)]
+    for (generation, kind, payload) in
+        [("1", "of-tomorrow", &invocation[..]), ("2", "of-next-week", &invocation), ("3", "callback", &invocation)]
     {
         let mut headers = HeaderMap::new();
         headers.insert("Queue-Worker-Kind", kind);
-        headers.insert("Queue-Worker-Hop", hop);
+        headers.insert("Queue-Worker-Hop", generation);
         headers.insert("Queue-Worker-Original-Id", "faas-request:7-abc");
-        nats.publish_raw(&format!("{RETRIES}.due.f.7-abc.{hop}"), headers, payload.to_vec()).await;
+        nats.publish_raw(&format!("{RETRIES}.due.f.7-abc.{generation}"), headers, payload.to_vec()).await;
     }
     let dead = nats.dead_letters(3).await;
     let mut kinds: Vec<_> = dead.iter().map(|dead| dead.expect("Queue-Worker-Kind")).collect();

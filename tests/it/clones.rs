@@ -105,11 +105,11 @@ async fn each_clone_is_one_hop_further_under_the_same_identity() {
     let clones = watch.take(3).await;
     let original = clones[0].expect("Queue-Worker-Original-Id");
     let id = original.split_once(':').unwrap().1;
-    for (hop, clone) in (1..).zip(&clones) {
-        assert_eq!(clone.subject, format!("{RETRIES}.{}.f.{id}.{hop}", nats.place(Duration::ZERO)));
-        assert_eq!(clone.expect("Nats-Msg-Id"), format!("{id}.{hop}"));
-        assert_eq!(clone.expect("Queue-Worker-Hop"), hop.to_string());
-        assert_eq!(clone.expect("Queue-Worker-Attempts"), hop.to_string());
+    for (generation, clone) in (1..).zip(&clones) {
+        assert_eq!(clone.subject, format!("{RETRIES}.{}.f.{id}.{generation}", nats.place(Duration::ZERO)));
+        assert_eq!(clone.expect("Nats-Msg-Id"), format!("{id}.{generation}"));
+        assert_eq!(clone.expect("Queue-Worker-Hop"), generation.to_string());
+        assert_eq!(clone.expect("Queue-Worker-Attempts"), generation.to_string());
         assert_eq!(clone.expect("Queue-Worker-Original-Id"), original);
         assert_eq!(clone.expect("Queue-Worker-First-Seen"), clones[0].expect("Queue-Worker-First-Seen"));
     }

@@ -151,7 +151,7 @@ async fn retries_come_in_the_order_of_their_due_times_whatever_their_levels() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("max_inflight", 1).start().await;
-    // All are stored before the first is due, and each level's mover may be late by less than lies between two.
+    // All are stored before the first is due, and each level's promoter may be late by less than lies between two.
     let start = SystemTime::now() + Duration::from_secs(3);
     // Seven is prime to sixteen: each is stored once, and the order of storing is not that of the due times.
     for n in (0..EACH).map(|n| n * 7 % EACH) {
@@ -164,7 +164,7 @@ async fn retries_come_in_the_order_of_their_due_times_whatever_their_levels() {
     assert_eq!(order, (0..EACH).map(|n| format!("call-{n}")).collect::<Vec<_>>());
 }
 
-/// A mover died after it had brought a retry and before it could acknowledge it, and the copy still waits for its permit.
+/// A promoter died after it had brought a retry and before it could acknowledge it, and the copy still waits for its permit.
 async fn check_brought_twice(id_of_the_copy: &str) {
     let latch = Latch::new();
     let held_by = latch.clone();

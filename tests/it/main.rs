@@ -33,7 +33,7 @@ mod doctor;
 mod drain;
 mod found;
 mod gateways;
-mod ghosts;
+mod phantom_acks;
 mod harness;
 mod hosted;
 mod hostile;

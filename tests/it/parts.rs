@@ -1,6 +1,6 @@
 //! The parts that a worker lives on: each is ended in turn, and is mended or ends the worker. Nothing ends in silence.
 
-use queue_worker::supervisor::Part;
+use queue_worker::tasks::supervisor::Part;
 
 use crate::support::{Answer, End, Faults, Gateway, Invocation, Latch, Nats, Worker, eventually, stan::Peer};
 

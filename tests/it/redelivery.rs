@@ -53,13 +53,13 @@ async fn store(nats: &Nats, subject: &str, id: &str, last: &str, more: &[(&str, 
 }
 
 /// A retry is parked, so many hops on: its call is known to have failed.
-async fn check_parked(hop: &str) {
+async fn check_parked(generation: &str) {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a")).await;
     let due = "2099-01-01T00:00:00Z";
-    let target = format!("{RETRIES}.due.f.{id}.{hop}");
+    let target = format!("{RETRIES}.due.f.{id}.{generation}");
     let more = [("Nats-Schedule", "@at 2099-01-01T00:00:00Z"), ("Nats-Schedule-Target", &target), ("Queue-Worker-Due", due)];
-    store(&nats, &format!("{RETRIES}.at.f.{id}.{hop}"), &id, hop, &more).await;
+    store(&nats, &format!("{RETRIES}.at.f.{id}.{generation}"), &id, generation, &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     nats.await_counts([0, 1, 0]).await;
     assert_eq!(gateway.count(), 0, "the retry is parked, so that the call is known to have failed");
@@ -75,7 +75,7 @@ async fn a_message_whose_later_retry_is_parked_is_acknowledged_though_the_first_
     check_parked("3").await;
 }
 
-/// The last part of the dead letter's id: one for each invocation, or the hop's.
+/// The last part of the dead letter's id: one for each invocation, or the generation's.
 async fn check_dead_letter(last: &str) {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a")).await;

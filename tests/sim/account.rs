@@ -106,16 +106,16 @@ impl Account {
         self.calls.iter().any(last) || self.redelivered >= 5 || self.script.is_empty() || plan.max_message_age.is_some()
     }
 
-    /// Its message `hop` is let go after `attempts`. Unless it `ended` before it is dropped, and unless who asked for its callback
+    /// Its message `generation` is let go after `attempts`. Unless it `ended` before it is dropped, and unless who asked for its callback
     /// was `told` that is. Says whether it may be.
-    pub fn drops(&mut self, hop: u64, attempts: u32, (ended, told): (bool, bool), plan: &Plan) -> bool {
+    pub fn drops(&mut self, generation: u64, attempts: u32, (ended, told): (bool, bool), plan: &Plan) -> bool {
         let over = self.may_be_over(attempts, plan);
         if !ended {
-            self.drops.insert(hop);
+            self.drops.insert(generation);
         }
         let callback = self.callback.as_mut().filter(|_| !told);
         let posted = callback.is_none_or(|callback| {
-            callback.drops.insert(hop);
+            callback.drops.insert(generation);
             callback.posts > 0 || self.redelivered >= 5
         });
         self.damaged || (ended || over) && posted

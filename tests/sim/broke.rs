@@ -8,7 +8,7 @@ use std::{
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use queue_worker::{broker::Record, names::Names};
+use queue_worker::message::{names::Names, record::Record};
 use tokio::time::Instant;
 
 use crate::{
@@ -48,7 +48,7 @@ fn seed_28850_a_clone_that_was_parked_beside_a_success_is_let_go() {
     plan.events = vec![(seconds(0.05), Event::Outage { lasts: seconds(1.0), killed: true })];
     let (figure, story) = holds(plan);
     assert_eq!((figure("calls"), figure("given out twice"), figure("dead callbacks")), (2, 1, 1), "{story}");
-    assert!(story.contains("acknowledged m0 hop 1"), "{story}");
+    assert!(story.contains("acknowledged m0 generation 1"), "{story}");
 }
 
 /// Seed 38408: a worker dies between storing the retry and letting go of the message. The retry is woken by its schedule, and so

@@ -3,7 +3,10 @@
 use std::time::SystemTime;
 
 use async_nats::HeaderMap;
-use queue_worker::broker::{Ack, Broker, BrokerError, Record};
+use queue_worker::{
+    broker::seam::{Ack, Broker, BrokerError},
+    message::record::Record,
+};
 use tokio::time::Instant;
 
 use crate::{line::Line, shared::State};

@@ -7,9 +7,11 @@ use std::{
 };
 
 use queue_worker::{
-    broker::Ack,
-    levels::{self, room},
-    names::{Names, covers},
+    broker::{
+        levels::{self, room},
+        seam::Ack,
+    },
+    message::names::{Names, covers},
 };
 use tokio::{sync::Notify, time::Instant};
 

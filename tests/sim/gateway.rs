@@ -2,10 +2,12 @@
 
 use futures_util::future::{BoxFuture, FutureExt};
 use queue_worker::{
-    callback::{NotPosted, Post, Posting},
-    decode::Invocation,
-    invoke::{Answer, Call, Gateway, NotCalled},
-    judge::{Outcome, Reply},
+    message::{answer::Answer, decode::Invocation, posting::Posting},
+    outbound::{
+        callback::{NotPosted, Post},
+        invoke::{Call, Gateway, NotCalled},
+    },
+    retry::judge::{Outcome, Reply},
 };
 use tokio::time::{Instant, sleep};
 

@@ -3,7 +3,7 @@
 use async_nats::{HeaderMap, HeaderName};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use queue_worker::{broker::Record, names};
+use queue_worker::message::{names, record::Record};
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::plan::{Dice, Message, one_of};

@@ -7,7 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use queue_worker::{broker::Record, levels, metrics::Exposition, names};
+use queue_worker::{
+    message::{names, record::Record},
+    observe::metrics::Exposition,
+    upkeep::levels,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -52,7 +56,7 @@ pub struct Ledger {
     began: Instant,
     accounts: BTreeMap<String, Account>,
     keys: BTreeMap<Bytes, String>,
-    /// Key, hop, kind and place of all that was ever stored.
+    /// Key, generation, kind and place of all that was ever stored.
     stored: BTreeMap<(String, u64, What, String), Instant>,
     most_at_once: BTreeMap<usize, usize>,
     /// The messages that came again when what followed from them was still to be found, by that one's id.
@@ -124,13 +128,13 @@ impl Ledger {
     }
 
     pub fn stored(&mut self, stored: &Stored, sequence: u64) {
-        let (key, hop, record) = (self.key(&stored.record), stored.hop(), &stored.record);
-        self.note(|| format!("stored {key} hop {hop} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
+        let (key, generation, record) = (self.key(&stored.record), stored.generation(), &stored.record);
+        self.note(|| format!("stored {key} generation {generation} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
         let cause = stored.told(names::CAUSE);
         if stored.record.stream.contains('-') {
             self.compressed += usize::from(gzip::is(&record.payload));
             let strange = stored.strange_header();
-            self.require(strange.is_none(), || format!("{key} hop {hop} carries a header of the broker's: {strange:?}"));
+            self.require(strange.is_none(), || format!("{key} generation {generation} carries a header of the broker's: {strange:?}"));
         }
         let what = match (stored.is_callback(), cause) {
             (false, None) => What::Call,
@@ -138,7 +142,7 @@ impl Ledger {
             (false, Some(_)) => What::DeadLetter,
             (true, Some(_)) => What::DeadCallback,
         };
-        let before = self.stored.insert((key.clone(), hop, what, stored.place().to_owned()), Instant::now());
+        let before = self.stored.insert((key.clone(), generation, what, stored.place().to_owned()), Instant::now());
         // What a janitor brought while there were no schedules, and did not come to delete, is fired later: by then somebody may have
         // set the clock back by more than ids are remembered.
         let outlived = |before: Instant| self.plan.is_downgraded() && before.elapsed() >= WINDOW;
@@ -169,10 +173,13 @@ impl Ledger {
     }
 
     pub fn delivered(&mut self, taken: &Taken, role: Role, successor: &Successor, to: usize, heard: bool) {
-        let (key, hop) = (self.key(&taken.message.record), taken.message.hop());
+        let (key, generation) = (self.key(&taken.message.record), taken.message.generation());
         let how = if heard { "" } else { ", which does not arrive" };
         self.note(|| {
-            format!("delivered {key} hop {hop} ({role:?}) to worker {to}, delivery {}{how}, settled {}", taken.count, successor.found)
+            format!(
+                "delivered {key} generation {generation} ({role:?}) to worker {to}, delivery {}{how}, settled {}",
+                taken.count, successor.found
+            )
         });
         if role == Role::Level {
             return;
@@ -203,34 +210,34 @@ impl Ledger {
 
     /// Nothing is acknowledged before what follows from it is stored.
     pub fn acknowledged(&mut self, stored: &Stored, role: Role) {
-        let (key, hop) = (self.key(&stored.record), stored.hop());
-        self.note(|| format!("acknowledged {key} hop {hop} ({role:?})"));
-        let stands = |hop: u64, what, places: &[&str]| {
-            places.iter().any(|place| self.stored.contains_key(&(key.clone(), hop, what, (*place).to_owned())))
+        let (key, generation) = (self.key(&stored.record), stored.generation());
+        self.note(|| format!("acknowledged {key} generation {generation} ({role:?})"));
+        let stands = |generation: u64, what, places: &[&str]| {
+            places.iter().any(|place| self.stored.contains_key(&(key.clone(), generation, what, (*place).to_owned())))
         };
         let kind = if stored.is_callback() { What::Callback } else { What::Call };
         if role == Role::Level {
-            let moved = stands(hop, kind, &["due"]);
-            return self.require(moved, || format!("{key} hop {hop} left its level and came nowhere"));
+            let moved = stands(generation, kind, &["due"]);
+            return self.require(moved, || format!("{key} generation {generation} left its level and came nowhere"));
         }
         let anywhere = ["at", "due", "l0", "l1", "l2", "l3", "l4"];
-        let next = hop.saturating_add(1);
+        let next = generation.saturating_add(1);
         let (called, parked) = (stands(next, What::Call, &anywhere), stands(next, What::Callback, &anywhere));
         let (attempts, plan) = (stored.attempts(), self.plan.clone());
         let account = self.account(&key);
-        // There is one dead letter an invocation and one a callback, and a late one may be of an earlier hop.
+        // There is one dead letter an invocation and one a callback, and a late one may be of an earlier generation.
         let told = parked || account.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
         // Of two holders of one message one may have completed it while the other parks the next attempt.
         let done = account.calls.iter().any(|call| call.succeeded() && (call.retry >= attempts || account.copied));
         let ended = done || !account.letters.is_empty() || stored.is_callback();
         let follows = called || ended && told;
         if follows || plan.dead_letters {
-            // A damaged clone may say another hop than its parent made it.
+            // A damaged clone may say another generation than its parent made it.
             let follows = follows || account.damaged;
-            return self.require(follows, || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+            return self.require(follows, || format!("{key} generation {generation} was acknowledged with nothing to follow"));
         }
-        let may_be = account.drops(hop, attempts, (ended, told), &plan);
-        self.require(may_be, || format!("{key} hop {hop} was acknowledged with nothing to follow"));
+        let may_be = account.drops(generation, attempts, (ended, told), &plan);
+        self.require(may_be, || format!("{key} generation {generation} was acknowledged with nothing to follow"));
         let dropped = self.accounts.values().filter(|account| !account.damaged).map(Account::all_drops).sum::<usize>() as u64;
         let counted = self.drops_counted();
         self.require(counted >= dropped, || format!("{dropped} were dropped and {counted} counted"));
@@ -333,8 +340,9 @@ impl Ledger {
         self.account(&key).off.push((Instant::now(), behind, ahead));
         let lately = self.steps.iter().any(|(at, ..)| at.elapsed() < LEARNS);
         // Where the broker is away or does not answer, or all stand still, it learns nothing.
-        let deaf =
-            |event: &plan::Event| matches!(event, plan::Event::Outage { .. } | plan::Event::Pause { .. } | plan::Event::Downgrade { .. });
+        let deaf = |event: &plan::Event| {
+            matches!(event, plan::Event::Outage { .. } | plan::Event::ErrorBackoff { .. } | plan::Event::Downgrade { .. })
+        };
         let learns = self.plan.faults.is_none() && !self.plan.events.iter().any(|(_, event)| deaf(event));
         let off = behind.max(ahead);
         self.require(off.is_zero() || lately || !learns, || format!("worker {worker}'s clock is {off:?} off the broker's"));

@@ -2,7 +2,10 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use queue_worker::{broker::BrokerError, clock::BrokerClock, timer::Timer};
+use queue_worker::{
+    broker::{clock::BrokerClock, seam::BrokerError},
+    message::timer::Timer,
+};
 use rand::RngExt;
 use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use queue_worker::{
-    broker::Record,
-    janitor::{Holder, Known, Parked},
-    jetstream::ApiError,
-    names::Names,
+    broker::jetstream::ApiError,
+    message::{names::Names, record::Record},
+    upkeep::janitor::{Holder, Known, Parked},
 };
 use tokio::time::Instant;
 

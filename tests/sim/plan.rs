@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue_worker::timer;
+use queue_worker::message::timer;
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{hostile::Headers, strike::Strike};
@@ -67,7 +67,7 @@ pub enum Event {
     /// The gateway dies in the middle of its answers, and is away.
     GatewayAway { lasts: Duration },
     /// All workers stand still, as after SIGSTOP, and go on.
-    Pause { lasts: Duration },
+    ErrorBackoff { lasts: Duration },
     /// Somebody sets the broker's clock.
     Clock { forward: bool, by: Duration },
     /// The broker is exchanged for an older one, which fires no schedules, and then for a newer one.
@@ -117,7 +117,7 @@ pub struct Plan {
     pub callback_attempts: u32,
     /// How many messages a level's consumer may hold until it gets more room.
     pub level_room: u64,
-    /// How many messages the movers take a level to hold.
+    /// How many messages the promoters take a level to hold.
     pub level_held: u64,
     pub dead_letters: bool,
     /// The function that all messages name.

@@ -4,11 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use queue_worker::{
-    broker::{Ack, Broker, BrokerError, Record},
-    drain::Running,
-    janitor::{Holder, Known, Parked},
-    jetstream::ApiError,
-    names::{self, Names},
+    broker::{
+        jetstream::ApiError,
+        seam::{Ack, Broker, BrokerError},
+    },
+    message::{
+        names::{self, Names},
+        record::Record,
+    },
+    tasks::drain::Running,
+    upkeep::janitor::{Holder, Known, Parked},
 };
 use rand::RngExt;
 
@@ -49,13 +54,13 @@ pub enum Bug {
     DropsAtDrain,
     /// What is cut off is acknowledged, and not handed back.
     DropsAtCut,
-    /// A mover acknowledges what it did not bring to the due ones.
+    /// A promoter acknowledges what it did not bring to the due ones.
     MovesNothing,
-    /// A mover does not find that it moved a message already.
+    /// A promoter does not find that it moved a message already.
     ForgetsMoves,
     /// A level that fills gets no more room.
     MakesNoRoom,
-    /// A mover takes all that is parked for due.
+    /// A promoter takes all that is parked for due.
     MovesTooEarly,
     /// A janitor deletes a holder before it stores what was in it.
     DeletesFirst,
@@ -91,7 +96,7 @@ impl Planted {
         self.bug == Some(bug)
     }
 
-    /// Whether it is a mover's delivery.
+    /// Whether it is a promoter's delivery.
     fn is_movers(&self, reply: &str) -> bool {
         let (consumer, _) = reply.split_once(' ').unwrap();
         self.line.shared.state().server.consumers[consumer.parse::<usize>().unwrap()].role == Role::Level

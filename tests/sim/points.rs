@@ -143,7 +143,7 @@ fn a_successor_that_is_not_looked_for_is_found_by_the_crashes_between_the_letter
 fn a_retry_that_was_moved_before_the_clock_was_set_back_is_not_moved_again() {
     let mut way = ways::all().into_iter().find(|way| way.name == "retry-by-levels").unwrap();
     let at = run(way.plan.clone(), None).steps[&0].iter().position(|step| *step == "place").unwrap();
-    // The mover that moves it has not heard of that yet, and dies; the next one has.
+    // The promoter that moves it has not heard of that yet, and dies; the next one has.
     // Just after a janitor asked for the time.
     way.plan.events = vec![(Duration::from_millis(1_200), Event::Clock { forward: false, by: Duration::from_secs(700) })];
     let plan = struck(&way, &[Strike { worker: 0, at, blow: Blow::CrashAfter }]);

@@ -3,24 +3,28 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use queue_worker::{
-    backoff::{Backoff, Jitter},
-    callback::Callbacks,
-    clock::BrokerClock,
-    drain::{Running, Told},
-    gate::Gate,
-    janitor,
-    levels::{self, Mover},
-    lookup::Lookup,
-    metrics::{Exposition, Metrics},
-    permits::Permits,
-    policy::RetryPolicy,
-    pull::Pull,
-    room::Room,
-    settle::Settle,
-    standby::Standby,
-    timer::Timer,
-    trace::Tracer,
-    worker::{News, Parts, Worker},
+    broker::{clock::BrokerClock, standby::Standby},
+    flow::{gate::Gate, memory::Room, permits::Permits},
+    message::timer::Timer,
+    observe::{
+        metrics::{Exposition, Metrics},
+        trace::Tracer,
+    },
+    outbound::{callback::Callbacks, lookup::Lookup},
+    retry::{
+        backoff::{Backoff, Jitter},
+        policy::RetryPolicy,
+    },
+    tasks::drain::{Running, Told},
+    upkeep::{
+        janitor,
+        levels::{self, Promoter},
+    },
+    worker::{
+        process::{News, Parts, Worker},
+        pull::Pull,
+        settle::Settle,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +72,7 @@ impl Process {
             for level in levels.clone().filter(|_| shared.plan.uses_levels()) {
                 let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
-                running.pulling.spawn(Mover { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }.run());
+                running.pulling.spawn(Promoter { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }.run());
             }
             if shared.plan.uses_levels() && bug != Some(Bug::MakesNoRoom) {
                 tokio::spawn(look_after(line.clone(), levels));

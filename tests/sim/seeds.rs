@@ -50,7 +50,7 @@ fn name(event: &Event) -> &'static str {
         Event::Outage { killed: true, .. } => "broker kills",
         Event::Outage { .. } => "outages",
         Event::GatewayAway { .. } => "gateway deaths",
-        Event::Pause { .. } => "pauses",
+        Event::ErrorBackoff { .. } => "pauses",
         Event::Clock { .. } => "clock steps",
         Event::Downgrade { .. } => "downgrades",
     }

@@ -9,8 +9,11 @@ use std::{
 
 use async_nats::HeaderMap;
 use queue_worker::{
-    broker::{Ack, BrokerError, Record},
-    names::{Names, covers},
+    broker::seam::{Ack, BrokerError},
+    message::{
+        names::{Names, covers},
+        record::Record,
+    },
 };
 use tokio::time::Instant;
 
@@ -261,7 +264,7 @@ impl Server {
         self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| kept(&consumer)).sum()
     }
 
-    /// How many deliveries that arrived at `holder` are not acknowledged, those of the movers aside.
+    /// How many deliveries that arrived at `holder` are not acknowledged, those of the promoters aside.
     pub fn held_by(&self, holder: usize) -> usize {
         self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| consumer.held(holder).count()).sum()
     }

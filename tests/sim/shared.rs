@@ -8,9 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use queue_worker::{
-    broker::{BrokerError, Record},
-    metrics::Exposition,
-    names::{Id, Names},
+    broker::seam::BrokerError,
+    message::{
+        names::{Id, Names},
+        record::Record,
+    },
+    observe::metrics::Exposition,
 };
 use rand::{RngExt, SeedableRng};
 use tokio::{
@@ -197,13 +200,13 @@ impl State {
 
     /// What follows from a message, and whether it can be found.
     fn successor(&self, Taken { message, sequence, .. }: &Taken, queue: usize) -> Successor {
-        let (names, now, hop) = (&self.queues[queue], Instant::now(), message.hop());
-        let known = message.told(queue_worker::names::ORIGINAL_ID).and_then(|id| id.rsplit_once(':')).map(|(_, id)| id.to_owned());
+        let (names, now, generation) = (&self.queues[queue], Instant::now(), message.generation());
+        let known = message.told(queue_worker::message::names::ORIGINAL_ID).and_then(|id| id.rsplit_once(':')).map(|(_, id)| id.to_owned());
         let id = known.unwrap_or_else(|| Id::new(*sequence, message.stored).to_string());
         let last = self.server.last(&names.retries, &format!("{}-retries.*.*.{id}.*", names.queue));
         let ends: &[&str] = if message.is_callback() { &[".callback.dead"] } else { &[".dead", ".callback.dead"] };
-        let successor = format!("{id}.{}", hop.saturating_add(1));
-        let found = last.and_then(|subject| Names::hop_of(&subject)).is_some_and(|last| last > hop)
+        let successor = format!("{id}.{}", generation.saturating_add(1));
+        let found = last.and_then(|subject| Names::generation_of(&subject)).is_some_and(|last| last > generation)
             || self.server.taken_as(&names.retries, &successor, now).is_some()
             || ends.iter().any(|end| self.server.taken_as(&names.dead, &format!("{id}{end}"), now).is_some());
         Successor { id: successor, found }

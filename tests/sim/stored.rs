@@ -3,7 +3,10 @@
 use std::time::SystemTime;
 
 use async_nats::HeaderMap;
-use queue_worker::{broker::Record, delivery, names};
+use queue_worker::{
+    message::{names, record::Record},
+    worker::delivery,
+};
 
 /// A stored message.
 #[derive(Debug, Clone)]
@@ -26,9 +29,9 @@ impl Stored {
     }
 
     /// How many clones lie between it and the first arrival.
-    pub fn hop(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         // As a worker reads it: its subject says it, too.
-        let by_subject = names::Names::hop_of(&self.record.subject).filter(|_| self.record.stream.ends_with("-retries"));
+        let by_subject = names::Names::generation_of(&self.record.subject).filter(|_| self.record.stream.ends_with("-retries"));
         self.number(names::HOP).max(by_subject.unwrap_or(0))
     }
 

@@ -3,8 +3,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use queue_worker::{
-    broker::{Arrival, Ask, BrokerError, Source},
-    consumer::Doubt,
+    broker::{
+        consumer::Doubt,
+        seam::{Ask, BrokerError, Source},
+    },
+    message::arrival::Arrival,
 };
 use rand::RngExt;
 use tokio::time::Instant;

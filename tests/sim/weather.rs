@@ -133,7 +133,7 @@ fn event(dice: &mut Dice, trouble: usize, ack_wait: Duration) -> Event {
         1 => Event::Drain { grace: any(dice, ack_wait * 2) },
         2 => Event::Outage { lasts: any(dice, ack_wait * 2), killed: dice.random() },
         3 => Event::GatewayAway { lasts: any(dice, Duration::from_secs(10)) },
-        4 => Event::Pause { lasts: any(dice, ack_wait * 3) },
+        4 => Event::ErrorBackoff { lasts: any(dice, ack_wait * 3) },
         _ => Event::Clock { forward: dice.random(), by: Duration::from_secs(one_of(dice, &[2, 60, LONG])) },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use queue_worker::metrics::{Exposition, Metrics};
+use queue_worker::observe::metrics::{Exposition, Metrics};
 use rand::RngExt;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -158,7 +158,7 @@ impl World {
                 self.until(Instant::now() + lasts).await;
                 self.shared.state().gateway = CancellationToken::new();
             }
-            Event::Pause { lasts } => {
+            Event::ErrorBackoff { lasts } => {
                 self.shared.state().blemished.extend(self.alive.iter().map(|process| process.number));
                 advance(lasts).await;
             }

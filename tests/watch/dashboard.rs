@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use queue_worker::metrics;
+use queue_worker::observe::metrics;
 use serde_json::Value;
 
 use crate::{

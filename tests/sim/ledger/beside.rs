@@ -1,6 +1,6 @@
 //! What happens beside the usual way: drops, refusals, a janitor's moves, damage.
 
-use queue_worker::broker::Record;
+use queue_worker::message::record::Record;
 use tokio::time::Instant;
 
 use super::{Ledger, What};
@@ -21,12 +21,12 @@ impl Ledger {
 
     /// A janitor deletes what a schedule should have moved.
     pub fn deleted(&mut self, stored: &Stored) {
-        let (key, hop) = (self.key(&stored.record), stored.hop());
-        self.note(|| format!("deleted {key} hop {hop}"));
+        let (key, generation) = (self.key(&stored.record), stored.generation());
+        self.note(|| format!("deleted {key} generation {generation}"));
         self.moved += 1;
         let kind = if stored.is_callback() { What::Callback } else { What::Call };
-        let moved = self.stored.contains_key(&(key.clone(), hop, kind, "due".to_owned()));
-        self.require(moved, || format!("{key} hop {hop} left its schedule and came nowhere"));
+        let moved = self.stored.contains_key(&(key.clone(), generation, kind, "due".to_owned()));
+        self.require(moved, || format!("{key} generation {generation} left its schedule and came nowhere"));
     }
 
     /// A janitor moved what its schedule should have moved.

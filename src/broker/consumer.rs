@@ -1,0 +1,396 @@
+//! One durable pull consumer, asked request by request. The client's own streams prefetch and stall on small batches;
+//! a worker wants just what it has permits for.
+
+mod doubt;
+mod wire;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use async_nats::{Message, StatusCode, Subscriber, jetstream};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+pub use doubt::Doubt;
+pub(crate) use wire::Wire;
+
+use crate::{
+    broker::{
+        connect::Link,
+        jetstream::{JetStream, nanoseconds},
+        poison::{Burial, Search},
+        seam::{Ask, Broker, BrokerError, Source},
+        streams::rules,
+    },
+    message::arrival::{AckWait, Arrival},
+};
+
+/// A request waits at most this long at the broker.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often the broker says that a waiting request stands. Its silence is the only sign that it dropped one.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A request for what is there now is answered by then.
+const NOW: Duration = Duration::from_secs(3);
+
+/// A consumer that is ready to be pulled from. Cheap to clone; the clones agree on what it is like.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Its stream.
+    pub stream: String,
+    /// Its name.
+    pub consumer: String,
+    /// How long the broker waits for an acknowledgement.
+    ack_wait: watch::Sender<Duration>,
+    /// All that is set, as the broker said last.
+    settings: Arc<Mutex<Value>>,
+    /// How many of its messages may be unacknowledged, over all workers.
+    pub max_ack_pending: usize,
+}
+
+impl Bound {
+    /// The consumer of this stream, with these settings.
+    pub fn new(stream: &str, consumer: &str, settings: Value) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            consumer: consumer.to_owned(),
+            ack_wait: watch::Sender::new(rules::lease(&settings)),
+            max_ack_pending: usize::try_from(most(&settings, "max_ack_pending")).unwrap_or(usize::MAX),
+            settings: Arc::new(Mutex::new(settings)),
+        }
+    }
+
+    /// How long the broker waits for an acknowledgement, from now on as well.
+    pub fn ack_wait(&self) -> AckWait {
+        (&self.ack_wait).into()
+    }
+
+    /// Goes by what the broker says of it now, and says what was changed.
+    ///
+    /// # Errors
+    /// Why it cannot be pulled from any more.
+    pub(crate) fn learn(&self, info: &Value) -> Result<(), String> {
+        let Self { stream, consumer, .. } = self;
+        let mut settings = info.get("config").cloned().unwrap_or_default();
+        if let (Some(settings), Some(true)) = (settings.as_object_mut(), info.get("paused").and_then(Value::as_bool)) {
+            settings.insert("paused".to_owned(), Value::Bool(true));
+        }
+        let before = std::mem::replace(&mut *self.settings(), settings.clone());
+        for (setting, was, found) in rules::changes(&before, &settings) {
+            tracing::warn!(stream, consumer, setting, was, found, "the consumer was changed; the worker goes by what it is now");
+        }
+        if let Some(reason) = rules::unusable(&settings).map(str::to_owned).or_else(|| rules::hasty(&settings)) {
+            return Err(format!("consumer {consumer} of stream {stream} {reason}"));
+        }
+        let ack_wait = rules::lease(&settings);
+        self.ack_wait.send_if_modified(|known| std::mem::replace(known, ack_wait) != ack_wait);
+        Ok(())
+    }
+
+    /// How many messages one request may ask for.
+    fn max_batch(&self) -> usize {
+        usize::try_from(most(&self.settings(), "max_batch")).unwrap_or(usize::MAX)
+    }
+
+    /// How long one request may wait.
+    fn max_expires(&self) -> Duration {
+        Duration::from_nanos(most(&self.settings(), "max_expires"))
+    }
+
+    /// How many bytes one request may ask for. None where the server cannot be held to a number of them: before 2.10.15 one that
+    /// reached it while it delivered something again counted a delivery that it did not make, and delivered another message
+    /// twice. What is known is whether it is 2.11 or newer.
+    fn most_bytes(&self) -> Option<usize> {
+        let settings = self.settings();
+        let knows = settings.pointer("/metadata/_nats.level").is_some();
+        knows.then(|| usize::try_from(most(&settings, "max_bytes")).unwrap_or(usize::MAX))
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Value> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A limit among the settings; none is endless.
+fn most(settings: &Value, name: &str) -> u64 {
+    settings.get(name).and_then(Value::as_u64).filter(|most| *most > 0).unwrap_or(u64::MAX)
+}
+
+/// A consumer of the broker's.
+#[derive(Debug)]
+pub struct Consumer {
+    jetstream: JetStream,
+    /// Reads ack subjects. Made once: making one starts a task.
+    context: jetstream::Context,
+    bound: Bound,
+    ack_wait: AckWait,
+    link: watch::Receiver<Link>,
+    doubt: Doubt,
+    search: Search,
+    inbox: Option<Inbox>,
+    /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is dropped
+    /// looks to the next worker like a call whose worker died.
+    retired: Vec<Inbox>,
+    /// Messages of the request that are still to come.
+    outstanding: usize,
+    /// What the request may bring of all that the connection may.
+    share: Option<wire::Share>,
+    /// How many messages a request that waits for as many as come asks for: one, and twice as many after each that was filled, so
+    /// that those who wait for nothing leave the connection to others.
+    pace: usize,
+    /// Messages that were still to come when a request was lost.
+    lost: usize,
+    /// Without a sign by then the request counts as dropped.
+    deadline: Instant,
+    silence: Duration,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    subject: String,
+    messages: Subscriber,
+    /// When its last request was sent.
+    asked: Instant,
+}
+
+impl Consumer {
+    /// The consumer `bound`. What cannot be read of it is buried.
+    pub fn new(broker: &JetStream, bound: Bound, burial: Burial) -> Self {
+        let link = broker.link();
+        let now = Instant::now();
+        Self {
+            context: jetstream::new(broker.client()),
+            search: Search::new(broker, &bound, burial),
+            jetstream: broker.clone(),
+            ack_wait: bound.ack_wait(),
+            bound,
+            link,
+            doubt: Doubt::default(),
+            inbox: None,
+            retired: Vec::new(),
+            outstanding: 0,
+            share: None,
+            pace: 1,
+            lost: 0,
+            deadline: now,
+            silence: NOW,
+        }
+    }
+
+    async fn inbox(&mut self) -> Result<String, BrokerError> {
+        if self.link.has_changed().unwrap_or(false) {
+            self.retire();
+        }
+        let link =
+            *self.link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
+        self.doubt.connected(link.made);
+        self.search.connected(&link);
+        if let Some(inbox) = &self.inbox {
+            return Ok(inbox.subject.clone());
+        }
+        let client = self.jetstream.client();
+        let subject = client.new_inbox();
+        let messages = client.subscribe(subject.clone()).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        self.inbox = Some(Inbox { subject: subject.clone(), messages, asked: Instant::now() });
+        Ok(subject)
+    }
+
+    /// Gives the request up.
+    fn retire(&mut self) {
+        self.share = None;
+        self.retired.extend(self.inbox.take());
+        self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
+    }
+
+    fn arrival(&mut self, message: Message, asked: Instant) -> Option<Arrival> {
+        let message = jetstream::Message { message, context: self.context.clone() };
+        let info = message.info().ok()?;
+        let (stream, sequence, pending) = (info.stream.to_owned(), info.stream_sequence, info.pending);
+        let delivered = u64::try_from(info.delivered).unwrap_or(1);
+        let stored = info.published.into();
+        let message = message.message;
+        self.search.passed(sequence);
+        Some(Arrival {
+            subject: message.subject.to_string(),
+            headers: message.headers.unwrap_or_default(),
+            payload: message.payload,
+            stream,
+            sequence,
+            stored,
+            delivered,
+            pending,
+            reply: message.reply?.to_string(),
+            asked,
+            ack_wait: self.ack_wait.clone(),
+            doubtful: self.doubt.delivered(delivered),
+        })
+    }
+
+    /// What a status without a message says about the request: whether it is over.
+    fn status(&mut self, message: &Message, status: StatusCode) -> Result<bool, BrokerError> {
+        let said = message.description.as_deref().unwrap_or_default();
+        match status {
+            StatusCode::IDLE_HEARTBEAT => Ok(false),
+            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(true),
+            // 409: it brought all its messages, and says how many bytes were left; or the next one is too large for those.
+            _ if said.starts_with("Batch Completed") => Ok(false),
+            _ if said.starts_with("Message Size Exceeds MaxBytes") => Ok(true),
+            other => {
+                self.retire();
+                Err(BrokerError::Unavailable(format!("{} {said}", other.as_u16())))
+            }
+        }
+    }
+}
+
+impl Source for Consumer {
+    async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
+        let inbox = self.inbox().await?;
+        self.search.round().await;
+        let (wanted, wait) = match ask {
+            Ask::UpTo(batch) => (batch, None),
+            // Short enough that most of the lease is left when a message comes at the end of the wait.
+            Ask::One => (1, Some(LONGEST_WAIT.min(self.ack_wait.now() / 4))),
+            Ask::AsTheyCome(batch) => {
+                self.pace = self.pace.min(batch);
+                (self.pace, Some(LONGEST_WAIT))
+            }
+        };
+        self.share = None;
+        let wanted = wanted.min(self.bound.max_batch());
+        let share = self.jetstream.wire().share(wanted, self.jetstream.max_payload());
+        let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
+        self.share = Some(share);
+        let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
+        let subject = self.jetstream.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
+        let asked = Instant::now();
+        if let Some(inbox) = &mut self.inbox {
+            inbox.asked = asked;
+        }
+        let sent = self.jetstream.client().publish_with_reply(subject, inbox, question.to_string().into()).await;
+        sent.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        self.outstanding = batch;
+        self.silence = silence;
+        self.deadline = asked + silence;
+        Ok(batch)
+    }
+
+    async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
+        while self.outstanding > 0 {
+            let Some(inbox) = &mut self.inbox else { return Ok(None) };
+            let asked = inbox.asked;
+            let message = tokio::select! {
+                biased;
+                message = inbox.messages.next() => message,
+                (message, asked) = late(&mut self.retired) => match self.arrival(message, asked) {
+                    Some(arrival) => return Ok(Some(arrival)),
+                    None => continue,
+                },
+                _ = self.link.changed() => None,
+                // The request may wait for longer than its lease would last now.
+                () = self.ack_wait.changed() => None,
+                () = sleep_until(self.deadline) => None,
+            };
+            let Some(message) = message else {
+                self.lost = self.lost.saturating_add(self.outstanding);
+                self.retire();
+                return Err(BrokerError::Unavailable("the request was lost".to_owned()));
+            };
+            self.deadline = Instant::now() + self.silence;
+            if let Some(status) = message.status.filter(|_| message.reply.is_none()) {
+                if self.status(&message, status)? {
+                    self.outstanding = 0;
+                    (self.share, self.pace) = (None, 1);
+                }
+            } else if let Some(arrival) = self.arrival(message, asked) {
+                self.outstanding -= 1;
+                if self.outstanding == 0 {
+                    (self.share, self.pace) = (None, self.pace.saturating_mul(2));
+                }
+                return Ok(Some(arrival));
+            }
+        }
+        Ok(None)
+    }
+
+    fn lost(&mut self) -> usize {
+        std::mem::take(&mut self.lost)
+    }
+
+    async fn close(&mut self) -> Vec<Arrival> {
+        self.retire();
+        let mut arrivals = Vec::new();
+        let end = Instant::now() + NOW;
+        for mut inbox in std::mem::take(&mut self.retired) {
+            if inbox.messages.drain().await.is_err() {
+                continue;
+            }
+            while let Ok(Some(message)) = timeout_at(end, inbox.messages.next()).await {
+                arrivals.extend(self.arrival(message, inbox.asked));
+            }
+        }
+        arrivals
+    }
+}
+
+/// A request for so many messages and bytes, that is answered at once or waits; and how long the broker's silence may last.
+fn question(batch: usize, bytes: Option<usize>, wait: Option<Duration>) -> (Value, Duration) {
+    let (mut question, silence) = match wait {
+        None => (json!({ "batch": batch, "no_wait": true }), NOW),
+        Some(wait) => {
+            let heartbeat = HEARTBEAT.min(wait / 3);
+            let question = json!({ "batch": batch, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
+            (question, heartbeat * 2 + Duration::from_secs(1))
+        }
+    };
+    if let (Some(bytes), Some(fields)) = (bytes, question.as_object_mut()) {
+        fields.insert("max_bytes".to_owned(), json!(bytes));
+    }
+    (question, silence)
+}
+
+/// What a consumer takes, by what the broker knows of it.
+pub fn filters(consumer: &Value) -> Vec<&str> {
+    let one = consumer.pointer("/config/filter_subject").and_then(Value::as_str).filter(|filter| !filter.is_empty());
+    let several = consumer.pointer("/config/filter_subjects").and_then(Value::as_array).into_iter().flatten();
+    let filters: Vec<_> = several.filter_map(Value::as_str).chain(one).collect();
+    if filters.is_empty() { vec![">"] } else { filters }
+}
+
+/// The next message in one of the retired inboxes, and when it was asked for.
+async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
+    std::future::poll_fn(|context| {
+        for inbox in retired.iter_mut() {
+            while let Poll::Ready(Some(message)) = inbox.messages.poll_next_unpin(context) {
+                if message.reply.is_some() {
+                    return Poll::Ready((message, inbox.asked));
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_without_filters_takes_all() {
+        for (config, expected) in [
+            (json!({}), vec![">"]),
+            (json!({ "filter_subject": "" }), vec![">"]),
+            (json!({ "filter_subject": "q" }), vec!["q"]),
+            (json!({ "filter_subjects": ["q", "r.>"] }), vec!["q", "r.>"]),
+        ] {
+            assert_eq!(filters(&json!({ "config": config })), expected);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! NATS: the seam to it, JetStream's API, consumers, the connection, the set-up of streams, and what is known of servers.
+//!
+//! Calls: text, tasks, retry, message, config, observe.
+
+pub mod seam;
+pub mod connect;
+pub mod clock;
+pub mod known_issues;
+pub mod jetstream;
+pub mod streams;
+pub mod consumer;
+pub mod poison;
+pub mod standby;
+pub mod levels;
+pub mod timer_choice;
+pub mod version;

@@ -1,0 +1,138 @@
+//! The end of a message that the client library cannot read: its dead letter is stored, then it is taken out of its queue.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::{
+    broker::{
+        consumer::Bound,
+        jetstream::{JetStream, Stored},
+        seam::{Ack, Broker, BrokerError},
+    },
+    message::{
+        arrival::Arrival,
+        decode,
+        header_block::{self, Flaw},
+        kept_block,
+        names::Names,
+        record::Record,
+        successor::Message,
+    },
+    observe::{log, metrics::Metrics},
+    retry::judge::Cause,
+};
+
+/// What fits into no letter comes again after this long, and cuts the connection then. What could not be buried for now does not
+/// come before.
+const LATER: Duration = Duration::from_secs(300);
+
+/// Buries what cannot be read of one queue.
+#[derive(Debug, Clone)]
+pub struct Burial {
+    /// The queue's names.
+    pub names: Names,
+    /// `false`: what would be dead-lettered is dropped and counted.
+    pub dead_letters: bool,
+    /// Where things are counted.
+    pub metrics: Metrics,
+}
+
+impl Burial {
+    /// Buries what lies in the consumer's stream and awaits its acknowledgement. `delivered` is the number of a delivery of the
+    /// consumer's.
+    pub async fn bury(&self, jetstream: &JetStream, bound: &Bound, stored: &Stored, flaw: Flaw, delivered: u64) -> Result<(), BrokerError> {
+        let message = self.message(bound, stored, flaw);
+        tracing::error!(
+            stream = bound.stream,
+            sequence = stored.sequence,
+            reason = %flaw,
+            "Unreadable: the NATS client gives its connection up at this message; it is taken out of the queue"
+        );
+        if !self.dead_letters {
+            self.take_out(jetstream, bound, stored.sequence).await?;
+            self.dropped(&message);
+            return Ok(());
+        }
+        let Some(letter) = self.letter(&message, &stored.block, jetstream.now(), jetstream.max_payload()) else {
+            self.metrics.unstorable();
+            tracing::error!(stream = bound.stream, sequence = stored.sequence, "Unstorable: its dead letter fits into no message");
+            return postpone(jetstream, bound, stored.sequence, delivered).await;
+        };
+        match jetstream.deposit(&letter).await {
+            Ok(new) => {
+                if new {
+                    self.dead(&message);
+                }
+                self.take_out(jetstream, bound, stored.sequence).await
+            }
+            Err(error) => {
+                postpone(jetstream, bound, stored.sequence, delivered).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Acknowledges in the name of whoever it was given to. By the number of no delivery: where it is settled already, that
+    /// moves no floor of the consumer's.
+    pub async fn take_out(&self, jetstream: &JetStream, bound: &Bound, sequence: u64) -> Result<(), BrokerError> {
+        jetstream.acknowledge(&reply(bound, sequence, 0), Ack::Done, true).await
+    }
+
+    /// What the letter says, besides what is kept of the block.
+    fn message(&self, bound: &Bound, stored: &Stored, flaw: Flaw) -> Message {
+        let arrival = Arrival {
+            subject: stored.subject.clone(),
+            headers: header_block::readable(&stored.block),
+            payload: stored.payload.clone(),
+            stream: bound.stream.clone(),
+            sequence: stored.sequence,
+            stored: stored.time,
+            delivered: 1,
+            pending: 0,
+            reply: String::new(),
+            asked: Instant::now(),
+            ack_wait: bound.ack_wait(),
+            doubtful: false,
+        };
+        let mut message = Message::new(&arrival, bound.stream == self.names.retries);
+        // For people who look. What cannot be read is called by nobody's name, whatever its payload says.
+        if let Ok(invocation) = message.payload().map_err(drop).and_then(|payload| decode::decode(&payload).map_err(drop)) {
+            message.function_name = Some(invocation.function.as_str().to_owned());
+            message.call_id = invocation.call_id().map(str::to_owned);
+        }
+        message.envelope.last_error = Some(flaw.to_string());
+        message
+    }
+
+    fn letter(&self, message: &Message, block: &[u8], now: SystemTime, max_payload: usize) -> Option<Record> {
+        let mut ways = kept_block::ways(block).into_iter();
+        ways.find_map(|kept| message.letter(&self.names, Cause::Undecodable, kept, now, max_payload).ok())
+    }
+
+    fn dead(&self, message: &Message) {
+        let Message { envelope, call_id, function_name: function, .. } = message;
+        let (call_id, status) = (call_id.as_deref().unwrap_or_default(), envelope.last_status.as_deref().unwrap_or_default());
+        let cause = Cause::Undecodable.as_str();
+        let (function, reason) = (function.as_deref(), envelope.last_error.as_deref());
+        log::dead_letter(call_id, function.unwrap_or_default(), envelope.attempts, cause, status, reason);
+        self.metrics.dead_lettered(function, cause);
+        self.metrics.settled();
+    }
+
+    fn dropped(&self, message: &Message) {
+        log::dropped(message.call_id.as_deref(), message.function_name.as_deref(), Cause::Undecodable.as_str());
+        self.metrics.dead_letter_dropped();
+        self.metrics.settled();
+    }
+}
+
+/// Where the acknowledgement of a delivery goes, as the server reads it.
+fn reply(bound: &Bound, sequence: u64, delivery: u64) -> String {
+    format!("$JS.ACK.{}.{}.1.{sequence}.{delivery}.0.0", bound.stream, bound.consumer)
+}
+
+/// Leaves a message where it is for a while.
+async fn postpone(jetstream: &JetStream, bound: &Bound, sequence: u64, delivery: u64) -> Result<(), BrokerError> {
+    jetstream.acknowledge(&reply(bound, sequence, delivery), Ack::Later(LATER), true).await
+}

@@ -1,0 +1,287 @@
+//! The streams and consumers of a queue. The queue's own stream is created when it is missing and never reshaped; of the
+//! others only what a promise needs is changed; nothing is deleted and made again.
+
+mod consumers;
+pub mod limits;
+pub mod rules;
+pub mod desired;
+
+use serde_json::{Value, json};
+
+use self::rules::Complaint;
+use crate::{
+    broker::{
+        consumer::Bound,
+        jetstream::{ApiError, JetStream, nanoseconds},
+        known_issues::{Advice, Facts, Severity, Sync, advice},
+        levels, timer_choice,
+        version::version,
+    },
+    config::{Config, Queue, RetryTimer},
+    message::{names::Names, timer::Timer},
+};
+
+/// JetStream's error codes that mean something here.
+pub(crate) mod code {
+    /// There is no such stream.
+    pub const STREAM_NOT_FOUND: u64 = 10059;
+    /// There is no such consumer.
+    pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// There is no such message.
+    pub const NO_MESSAGE: u64 = 10037;
+    /// The account may not use JetStream.
+    pub const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
+}
+
+/// Why the queue cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The broker did not answer; it may later.
+    #[error("{0}")]
+    NotNow(String),
+    /// It cannot work like this.
+    #[error("{0}")]
+    Never(String),
+}
+
+/// What stands ready.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The consumer of fresh invocations.
+    pub fresh: Bound,
+    /// The consumer of due retries.
+    pub due: Bound,
+    /// What brings retries back.
+    pub timer: Timer,
+    /// Why it is this timer.
+    pub why: &'static str,
+    /// Whether the stream of retries has a size, and refuses what exceeds it.
+    pub sized: bool,
+    /// What the operator should know.
+    pub advice: Vec<Advice>,
+}
+
+impl Ready {
+    /// Says what the operator should know.
+    pub fn advise(&self, queue: &str) {
+        for Advice { severity, text, .. } in &self.advice {
+            if *severity > Severity::Note {
+                tracing::warn!(queue, "{text}");
+            } else {
+                tracing::info!(queue, "{text}");
+            }
+        }
+    }
+}
+
+/// What is wrong with a queue that was ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// This part of it is gone.
+    Gone(String),
+    /// It was changed, and cannot be served any more, for this reason.
+    Unusable(String),
+}
+
+/// The first part of the queue that is gone or cannot be used any more. What else was changed of its consumers is learned.
+///
+/// # Errors
+/// See [`ApiError`]: where the broker does not say.
+pub async fn look(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Option<&str>) -> Result<Option<Fault>, ApiError> {
+    for bound in [&ready.fresh, &ready.due] {
+        match jetstream.consumer(&bound.stream, &bound.consumer).await {
+            Ok(info) => {
+                if let Err(reason) = bound.learn(&info) {
+                    return Ok(Some(Fault::Unusable(reason)));
+                }
+            }
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND, .. }) => {
+                return Ok(Some(Fault::Gone(format!("consumer {} of stream {}", bound.consumer, bound.stream))));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(stream) = dead {
+        match jetstream.stream(stream).await {
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(Some(Fault::Gone(format!("stream {stream}")))),
+            other => drop(other?),
+        }
+    }
+    if ready.timer == Timer::Schedules {
+        return Ok(None);
+    }
+    let found = levels::look(jetstream, names).await?;
+    let gone = |k| Fault::Gone(format!("consumer {} of stream {}", Names::level_consumer(k), names.retries));
+    Ok(levels::absent(&found).next().map(gone))
+}
+
+/// Brings about, or with `nats_manage=false` only looks for, everything the queue needs.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, names: &Names) -> Result<Ready, SetupError> {
+    let setup = Setup { jetstream, config, settings, names };
+    let server = version(&jetstream.client().server_info().version);
+    let schedules = desired::schedules(config, server).map_err(SetupError::Never)?;
+    let queue = setup.queue_stream().await?;
+    let retries = setup.retries_stream(schedules).await?;
+    if config.dead_letters.enabled {
+        setup.dead_stream().await?;
+    }
+    let allowed = retries.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true);
+    let (timer, why) = timer_choice::choose(config.retry_timer, server, allowed)
+        .map_err(|reason| SetupError::Never(format!("stream {}: {reason}", names.retries)))?;
+    let fresh = setup.consumer(&queue, desired::Consumer::fresh(settings, &queue)).await?;
+    let due = setup.consumer(&retries, desired::Consumer::due(names)).await?;
+    if timer == Timer::Levels {
+        setup.levels().await?;
+    }
+    let replicas = |stream: &Value| stream.get("num_replicas").and_then(Value::as_u64).unwrap_or(1);
+    let facts = Facts {
+        server,
+        schedules: allowed,
+        discard_new: retries.get("discard").and_then(Value::as_str) == Some("new"),
+        replicas: replicas(&queue).min(replicas(&retries)),
+        sync: Sync::Unknown,
+    };
+    let sized = facts.discard_new && rules::number(&retries, "max_bytes") > 0;
+    Ok(Ready { fresh, due, timer, why, sized, advice: advice(&facts) })
+}
+
+struct Setup<'a> {
+    jetstream: &'a JetStream,
+    config: &'a Config,
+    settings: &'a Queue,
+    names: &'a Names,
+}
+
+impl Setup<'_> {
+    async fn queue_stream(&self) -> Result<Value, SetupError> {
+        let found = self.stream(&self.names.stream, desired::queue(self.config, self.settings)).await?;
+        complain(&self.names.stream, None, rules::queue(&found, self.settings.subject()));
+        Ok(found)
+    }
+
+    /// The stream of retries, with message schedules where they are wanted and can be had. One that has them keeps them: they
+    /// cannot be turned off.
+    async fn retries_stream(&self, schedules: bool) -> Result<Value, SetupError> {
+        let stream = &self.names.retries;
+        let found = self.stream(stream, desired::retries(self.config, self.names, schedules)).await?;
+        belongs(stream, &found, &self.names.retries_subjects())?;
+        complain(stream, None, rules::retries(&found));
+        let window = nanoseconds(rules::duplicate_window(self.config.ack_wait));
+        let found = self.amend(stream, found, &[("duplicate_window", window)], false).await?;
+        if !schedules {
+            return Ok(found);
+        }
+        match self.amend(stream, found.clone(), &[], true).await {
+            // A stream that cannot have them, because it discards what is new or mirrors another, still has levels.
+            Err(SetupError::Never(reason)) if self.config.retry_timer == RetryTimer::Auto => {
+                tracing::warn!(stream, reason, "the stream cannot have message schedules");
+                Ok(found)
+            }
+            other => other,
+        }
+    }
+
+    async fn dead_stream(&self) -> Result<(), SetupError> {
+        let stream = &self.names.dead;
+        let found = self.stream(stream, desired::dead(self.config, self.names)).await?;
+        belongs(stream, &found, &self.names.dead_subjects())?;
+        complain(stream, None, rules::dead(&found));
+        let window = rules::duplicate_window(self.config.ack_wait);
+        let window = nanoseconds(rules::possible_window(window, rules::duration(&found, "max_age")));
+        self.amend(stream, found, &[("duplicate_window", window)], false).await.map(|_| ())
+    }
+
+    /// The stream's configuration; made as `wanted` if there is none.
+    async fn stream(&self, stream: &str, wanted: Value) -> Result<Value, SetupError> {
+        let found = match self.jetstream.stream(stream).await {
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
+                return Err(SetupError::Never(format!("there is no stream {stream}, and nats_manage=false: create it as {wanted}")));
+            }
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => self.make_stream(stream, &wanted).await?,
+            other => other.map_err(|error| explain(&error, &format!("stream {stream}")))?,
+        };
+        found.get("config").cloned().ok_or_else(|| SetupError::NotNow(format!("stream {stream}: an answer without its configuration")))
+    }
+
+    /// Makes the stream, unless another worker is quicker. What a broker says then differs: that the name is in use, or that
+    /// the subjects overlap with those of what the other has just made.
+    async fn make_stream(&self, stream: &str, wanted: &Value) -> Result<Value, SetupError> {
+        let refused = match self.jetstream.api(&format!("STREAM.CREATE.{stream}"), wanted).await {
+            Ok(made) => {
+                tracing::info!(stream, "created the stream");
+                return Ok(made);
+            }
+            Err(refused) => refused,
+        };
+        self.jetstream.stream(stream).await.map_err(|error| match error {
+            ApiError::Refused { code: code::STREAM_NOT_FOUND, .. } => {
+                self.refused(&refused, stream, &format!("stream {stream} cannot be created"))
+            }
+            error => explain(&error, &format!("stream {stream}")),
+        })
+    }
+
+    /// Raises what is lower than `least`, and with `schedules` turns message schedules on. All else stays as it was found.
+    async fn amend(&self, stream: &str, found: Value, least: &[(&str, u64)], schedules: bool) -> Result<Value, SetupError> {
+        let mut wanted = found.clone();
+        if let Some(settings) = wanted.as_object_mut() {
+            for (name, value) in least {
+                if settings.get(*name).and_then(Value::as_u64).unwrap_or_default() < *value {
+                    settings.insert((*name).to_owned(), json!(value));
+                }
+            }
+            if schedules {
+                settings.insert("allow_msg_schedules".to_owned(), json!(true));
+            }
+        }
+        if wanted == found {
+            return Ok(found);
+        }
+        if !self.config.nats.manage {
+            tracing::warn!(stream, "the stream lacks settings that the promises rest on, and nats_manage=false keeps them so");
+            return Ok(found);
+        }
+        let updated = self.jetstream.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await;
+        let updated = updated.map_err(|error| self.refused(&error, stream, &format!("stream {stream} cannot be updated")))?;
+        tracing::info!(stream, "updated the stream");
+        Ok(updated.get("config").cloned().unwrap_or(found))
+    }
+
+    /// Why something of `stream` was not made or changed, with what to set where the account's limits are in the way.
+    fn refused(&self, error: &ApiError, stream: &str, what: &str) -> SetupError {
+        match (explain(error, what), limits::hint(error, stream, self.config, self.names)) {
+            (SetupError::Never(reason), Some(hint)) => SetupError::Never(format!("{reason}; {hint}")),
+            (explained, _) => explained,
+        }
+    }
+}
+
+fn explain(error: &ApiError, what: &str) -> SetupError {
+    match error {
+        ApiError::Silent(error) => SetupError::NotNow(format!("{what}: {error}")),
+        ApiError::NoJetStream => SetupError::NotNow(format!("{what}: {error}")),
+        ApiError::Refused { code: code::NO_JETSTREAM_FOR_ACCOUNT, .. } => SetupError::Never(format!("JetStream is not enabled: {error}")),
+        // 10008 and its like: the cluster has no leader yet.
+        ApiError::Refused { description, .. } if description.contains("temporarily unavailable") => {
+            SetupError::NotNow(format!("{what}: {error}"))
+        }
+        ApiError::Refused { .. } => SetupError::Never(format!("{what}: {error}")),
+    }
+}
+
+/// Says which settings the promises rest on in vain.
+fn complain(stream: &str, consumer: Option<&str>, complaints: Vec<Complaint>) {
+    let what = if consumer.is_some() { "consumer" } else { "stream" };
+    for Complaint { severity, setting, found, text } in complaints {
+        if severity > Severity::Note {
+            tracing::warn!(stream, consumer, setting, found, "the {what} is used as found: {text}");
+        }
+    }
+}
+
+fn belongs(stream: &str, found: &Value, subjects: &str) -> Result<(), SetupError> {
+    rules::stranger(stream, found, subjects).map_or(Ok(()), |reason| Err(SetupError::Never(reason)))
+}

@@ -1,0 +1,110 @@
+//! What is made where there is nothing, in the API's own words.
+
+use serde_json::{Value, json};
+
+use super::rules::{duplicate_window, least_pending, possible_window, text};
+use crate::{
+    broker::{jetstream::nanoseconds, levels, timer_choice, version::Version},
+    config::{Config, Deliver, Queue},
+    message::names::Names,
+};
+
+/// How many deliveries of a consumer may be unacknowledged, over all workers.
+const MAX_ACK_PENDING: u64 = 10_000;
+
+/// The stream of fresh invocations.
+pub fn queue(config: &Config, queue: &Queue) -> Value {
+    let wanted = json!({
+        "name": queue.stream, "subjects": [queue.subject()], "retention": "workqueue", "storage": "file",
+        "num_replicas": config.nats.stream_replicas,
+    });
+    sized(wanted, config.nats.stream_max_bytes)
+}
+
+/// A stream with a size, if there is one: full, it refuses what is new, for what is old was accepted.
+fn sized(mut wanted: Value, max_bytes: u64) -> Value {
+    if let Some(settings) = wanted.as_object_mut().filter(|_| max_bytes > 0) {
+        settings.insert("max_bytes".to_owned(), json!(max_bytes));
+        settings.insert("discard".to_owned(), json!("new"));
+    }
+    wanted
+}
+
+/// Whether a stream of retries is to have message schedules: see [`timer_choice::wants_schedules`]. One with a size cannot.
+///
+/// # Errors
+/// Where the operator asks for schedules and the server has none.
+pub fn schedules(config: &Config, server: Version) -> Result<bool, String> {
+    Ok(timer_choice::wants_schedules(config.retry_timer, server)? && config.retries_max_bytes == 0)
+}
+
+/// The stream of parked retries.
+pub fn retries(config: &Config, names: &Names, schedules: bool) -> Value {
+    let mut wanted = json!({
+        "name": names.retries, "subjects": [names.retries_subjects()], "retention": "workqueue", "storage": "file",
+        "num_replicas": config.nats.stream_replicas, "duplicate_window": nanoseconds(duplicate_window(config.ack_wait)), "allow_direct": true,
+    });
+    if let Some(settings) = wanted.as_object_mut().filter(|_| schedules) {
+        settings.insert("allow_msg_schedules".to_owned(), json!(true));
+    }
+    sized(wanted, config.retries_max_bytes)
+}
+
+/// The stream of dead letters.
+pub fn dead(config: &Config, names: &Names) -> Value {
+    let letters = &config.dead_letters;
+    let window = possible_window(duplicate_window(config.ack_wait), letters.max_age);
+    json!({
+        "name": names.dead, "subjects": [names.dead_subjects()], "retention": "limits", "storage": "file",
+        "num_replicas": config.nats.stream_replicas, "allow_direct": true,
+        "duplicate_window": nanoseconds(window), "max_age": nanoseconds(letters.max_age),
+        "max_bytes": if letters.max_bytes == 0 { json!(-1) } else { json!(letters.max_bytes) },
+    })
+}
+
+/// A consumer as it is to be.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// Its stream.
+    pub stream: String,
+    /// Its name.
+    pub name: String,
+    /// What it takes.
+    pub filter: String,
+    /// Where it starts; `None` where that cannot be known.
+    pub deliver: Option<&'static str>,
+}
+
+impl Consumer {
+    /// The consumer of fresh invocations, of a stream with these settings.
+    pub fn fresh(queue: &Queue, stream: &Value) -> Self {
+        let told = queue.deliver.map(|deliver| match deliver {
+            Deliver::New => "new",
+            Deliver::All => "all",
+        });
+        let deliver = if text(stream, "retention") == "workqueue" { Some("all") } else { told };
+        Self { stream: queue.stream.clone(), name: queue.durable.clone(), filter: queue.filter_subject.clone(), deliver }
+    }
+
+    /// The consumer of due retries.
+    pub fn due(names: &Names) -> Self {
+        Self { stream: names.retries.clone(), name: "due".to_owned(), filter: names.due_subjects(), deliver: Some("all") }
+    }
+
+    /// Its settings, if it is known where it starts.
+    pub fn settings(&self, config: &Config) -> Option<Value> {
+        Some(json!({
+            "durable_name": self.name, "filter_subject": self.filter, "deliver_policy": self.deliver?, "ack_policy": "explicit",
+            "replay_policy": "instant", "ack_wait": nanoseconds(config.ack_wait), "max_deliver": -1,
+            "max_ack_pending": least_pending(config.max_inflight).max(MAX_ACK_PENDING),
+        }))
+    }
+}
+
+/// The consumer of level `k`.
+pub fn level(names: &Names, k: u32) -> Value {
+    json!({
+        "durable_name": Names::level_consumer(k), "filter_subject": names.level_subjects(k), "deliver_policy": "all", "ack_policy": "explicit",
+        "replay_policy": "instant", "ack_wait": nanoseconds(levels::ACK_WAIT), "max_deliver": -1, "max_ack_pending": MAX_ACK_PENDING,
+    })
+}

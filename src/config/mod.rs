@@ -1,0 +1,212 @@
+//! What was typed (flags and environment) becomes the [`Config`] that is used.
+//!
+//! ```text
+//!  arguments ─args──┐
+//!                   ├─▶ Typed, by setting ─reader─▶ build ─▶ Config, or every fault at once
+//!  environment ─env─┘                       │
+//!                                         table: names, defaults, help
+//! ```
+//!
+//! Calls: text, retry, message.
+
+pub mod allowed;
+mod args;
+mod build;
+mod doubts;
+mod env;
+mod foreign;
+mod gateway;
+mod login;
+mod lookup;
+mod names;
+mod nats;
+mod queue;
+mod reader;
+mod table;
+mod tracing;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod values;
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use url::Url;
+
+pub use self::{
+    doubts::Doubt,
+    login::{Login, UrlLogin},
+    lookup::FunctionLookup,
+    nats::Nats,
+    queue::{Deliver, Queue},
+    table::{Kind, Preset, Setting},
+    tracing::{Sampler, Tracing},
+};
+use crate::{config::allowed::AllowedHosts, retry::policy::RetryPolicy};
+
+/// Reads the settings from the arguments (without the program's name) and the environment.
+///
+/// # Errors
+///
+/// [`Refusal`], when the worker is not to run: something is to be printed, or settings are wrong.
+pub fn load(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Loaded, Refusal> {
+    let arguments = args::read(args);
+    if let Some(text) = arguments.print {
+        return Err(Refusal::Print(text));
+    }
+    let environment = env::read(env);
+    let mut typed = environment.values;
+    typed.extend(arguments.values);
+    let mut reader = reader::Reader::new(typed, [arguments.faults, environment.faults].concat());
+    match build::config(&mut reader) {
+        Ok(config) if reader.is_faultless() => {
+            let doubts = doubts::doubts(&reader, &config);
+            Ok(Loaded { config, notes: environment.notes, doubts, doctor: arguments.doctor })
+        }
+        _ => Err(Refusal::Invalid(reader.faults())),
+    }
+}
+
+/// Every setting there is, in the order of the help.
+#[must_use]
+pub fn settings() -> &'static [Setting] {
+    table::SETTINGS
+}
+
+/// Settings that can be worked with.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// One line each on what was set and ignored, for the log.
+    pub notes: Vec<String>,
+    /// What may not do what was meant, for the log.
+    pub doubts: Vec<Doubt>,
+    /// Set where the queues are not to be served but looked at.
+    pub doctor: Option<Doctor>,
+}
+
+/// How the doctor is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doctor {
+    /// For machines.
+    pub json: bool,
+    /// Where NATS is monitored, where that is not port 8222 of its host.
+    pub monitor: Option<Url>,
+}
+
+/// Why the worker is not to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Help or version, which somebody asked for: to stdout as it is, and exit 0.
+    Print(String),
+    /// Everything that is wrong, one line each and no secret in it: to stderr, and exit 64.
+    Invalid(Vec<String>),
+}
+
+/// Every setting of the worker, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How to reach and log in to NATS.
+    pub nats: Nats,
+    /// The queues that are served, at least one; no two share a name or a stream.
+    pub queues: Vec<Queue>,
+    /// The NATS Streaming cluster that the bridge answers as; none: there is no bridge.
+    pub stan_cluster: Option<String>,
+    /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no trailing slash,
+    /// but for the root, which a [`Url`] always writes as `/`.
+    pub gateway_url: Url,
+    /// Certificate authorities of an https gateway in place of the system's.
+    pub gateway_ca_file: Option<PathBuf>,
+    /// How the annotations are found that a message does not carry; `None`: they are not looked for.
+    pub function_lookup: Option<FunctionLookup>,
+    /// The namespace of functions whose name carries none.
+    pub function_namespace: String,
+    /// Calls at once in this process, at least 1.
+    pub max_inflight: usize,
+    /// How soon another worker takes over after this one dies, at least 1 s.
+    pub ack_wait: Duration,
+    /// How long one call may take, more than 0.
+    pub upstream_timeout: Duration,
+    /// How messages are retried unless their annotations say otherwise.
+    pub retry: RetryPolicy,
+    /// What carries a parked retry to its due time.
+    pub retry_timer: RetryTimer,
+    /// Size limit in bytes of a stream of retries when it is created; 0 is none.
+    pub retries_max_bytes: u64,
+    /// Whether the confirmation of a completed call's acknowledgement is insisted on.
+    pub confirm_acks: bool,
+    /// What becomes of invocations that end without success.
+    pub dead_letters: DeadLetters,
+    /// How a function's answer is sent to a callback URL.
+    pub callback: Callback,
+    /// How long SIGTERM waits for running calls.
+    pub shutdown_grace: Duration,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen_addr: SocketAddr,
+    /// How logs are written.
+    pub log: Log,
+    /// Where traces go, if they go anywhere.
+    pub tracing: Option<Tracing>,
+}
+
+/// What carries a parked retry to its due time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryTimer {
+    /// The best that the server offers.
+    Auto,
+    /// Message schedules of NATS 2.12.9 and newer.
+    Schedules,
+    /// Levels of similar delays, on any server.
+    Levels,
+}
+
+/// What becomes of invocations that end without success.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    /// `false`: they are dropped, with a warning and a count each.
+    pub enabled: bool,
+    /// Age limit of the dead-letter stream when it is created; 0 is none.
+    pub max_age: Duration,
+    /// Size limit in bytes of the dead-letter stream when it is created; 0 is none.
+    pub max_bytes: u64,
+}
+
+/// How a function's answer is sent to a callback URL.
+#[derive(Debug, Clone)]
+pub struct Callback {
+    /// How long one POST may take.
+    pub timeout: Duration,
+    /// How often one is tried, at least once.
+    pub attempts: u32,
+    /// The most bytes of a function's answer that are passed on.
+    pub max_body: usize,
+    /// The most bytes of all answers that are kept at once, but for one.
+    pub memory: usize,
+    /// Where it may be sent.
+    pub allowed: AllowedHosts,
+    /// Whether only addresses of the public internet may be connected to.
+    pub deny_private: bool,
+    /// The secrets that callbacks are signed with, if they are.
+    pub signing_file: Option<PathBuf>,
+    /// Skip certificate checks.
+    pub tls_insecure: bool,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Lines for people or for machines.
+    pub encoding: Encoding,
+    /// Log at debug level.
+    pub debug: bool,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Text.
+    Console,
+    /// One JSON object a line.
+    Json,
+}

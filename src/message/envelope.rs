@@ -1,0 +1,375 @@
+//! What a message carries about its own past: the headers that travel from clone to clone.
+
+use std::{fmt, str::FromStr, time::SystemTime};
+
+use async_nats::HeaderMap;
+use ring::digest::{SHA256, digest};
+
+use crate::message::{
+    arrival::Arrival,
+    header::{self, printable},
+    names::{self, Id, Names},
+};
+
+/// How many attempts the history keeps, and how many bytes.
+const HISTORY: (usize, usize) = (20, 1024);
+/// The most bytes of a header's value where nothing else is said.
+const VALUE: usize = 256;
+/// The most bytes of the last error.
+const ERROR: usize = 1024;
+/// The most bytes of other people's headers that are carried on.
+const CARRIED: usize = 4096;
+/// The longest text that says how often an operator sent a message round again; a number is shorter.
+const REDRIVES: usize = 64;
+/// About as much as the headers of what is parked take at most.
+pub const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
+
+/// More hops than any message ever makes. One that could not be counted further would be its own successor.
+const MOST_HOPS: u64 = u64::MAX / 2;
+
+/// The past of an invocation.
+#[derive(Clone, PartialEq)]
+pub struct Envelope {
+    /// What the message is.
+    pub kind: Kind,
+    /// The stream in which it first arrived.
+    pub origin: String,
+    /// Its identity there.
+    pub id: Id,
+    /// Clones between this message and the first arrival.
+    pub generation: u64,
+    /// Attempts made: calls whose outcome is known.
+    pub attempts: u32,
+    /// Delayed waits so far, which the back-off counts.
+    pub delayed: u32,
+    /// Calls in a row that were cut off with their worker.
+    pub interruptions: u32,
+    /// How often an operator sent it round again, in the words of whoever wrote that: each is a life of its own, with a dead
+    /// letter of its own.
+    pub redrives: Option<String>,
+    /// The row of attempts, the last one included, in which the gateway did not find the function.
+    pub not_found: Option<NotFound>,
+    /// When it first arrived.
+    pub first_seen: SystemTime,
+    /// When this clone was due.
+    pub due: Option<SystemTime>,
+    /// When it was parked; only where its waits are traced.
+    pub parked: Option<SystemTime>,
+    /// The last HTTP status.
+    pub last_status: Option<String>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// The last attempts, oldest first.
+    pub history: Vec<String>,
+    /// How the payload is stored.
+    pub encoding: Encoding,
+    /// Headers that are not this version's, carried on as they are.
+    pub carried: HeaderMap,
+}
+
+/// A row of attempts in which the gateway did not find the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotFound {
+    /// How many they are.
+    pub attempts: u32,
+    /// When the first of them ended.
+    pub since: SystemTime,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A call to be made.
+    Invocation,
+    /// The answer of a call that ended, to be posted to the URL that the caller asked for.
+    Callback,
+    /// Something of another version's, in its own word.
+    Unknown(String),
+}
+
+impl Kind {
+    fn read(text: Option<&str>) -> Self {
+        match text {
+            None => Self::Invocation,
+            Some("callback") => Self::Callback,
+            Some(other) => Self::Unknown(other.to_owned()),
+        }
+    }
+
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Invocation => None,
+            Self::Callback => Some("callback"),
+            Self::Unknown(other) => Some(other),
+        }
+    }
+}
+
+/// How a payload is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it arrived.
+    Plain,
+    /// Compressed, because it would not have fitted.
+    Gzip,
+}
+
+impl fmt::Debug for Envelope {
+    /// Without what is carried on for others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Envelope");
+        shown.field("kind", &self.kind).field("origin", &self.origin).field("id", &self.id).field("hop", &self.generation);
+        shown.field("attempts", &self.attempts).field("delayed", &self.delayed).field("interruptions", &self.interruptions);
+        shown.field("due", &self.due).field("last_status", &self.last_status).field("history", &self.history).finish_non_exhaustive()
+    }
+}
+
+impl Envelope {
+    /// The past of a message that arrived in the queue's own stream: none. Headers with our prefix are the caller's there
+    /// and say nothing.
+    pub fn fresh(arrival: &Arrival) -> Self {
+        Self {
+            kind: Kind::Invocation,
+            origin: arrival.stream.clone(),
+            id: Id::new(arrival.sequence, arrival.stored),
+            generation: 0,
+            attempts: 0,
+            delayed: 0,
+            interruptions: 0,
+            redrives: None,
+            not_found: None,
+            first_seen: arrival.stored,
+            due: None,
+            parked: None,
+            last_status: None,
+            last_error: None,
+            history: Vec::new(),
+            encoding: Encoding::Plain,
+            carried: carried(&arrival.headers, false),
+        }
+    }
+
+    /// The past of a message that a worker parked. What cannot be read counts as never written, so that a damaged message
+    /// is tried rather than lost. Its subject says its generation, too: a message that took itself for an earlier one would find
+    /// itself as its own successor.
+    pub fn parked(arrival: &Arrival) -> Self {
+        let told = Self::fresh(arrival).as_told(&arrival.headers);
+        let by_subject = Names::generation_of(&arrival.subject).filter(|generation| *generation <= MOST_HOPS);
+        Self { generation: told.generation.max(by_subject.unwrap_or(0)), ..told }
+    }
+
+    /// The past that headers of ours tell. Where they do not tell its identity, that stays.
+    #[must_use]
+    pub fn as_told(&self, headers: &HeaderMap) -> Self {
+        let text = |name: &str| header::said(headers, name);
+        let time = |name| text(name).and_then(|value| humantime::parse_rfc3339(value).ok());
+        let (origin, id) = text(names::ORIGINAL_ID)
+            .and_then(|value| value.rsplit_once(':'))
+            .filter(|(origin, _)| origin.len() <= VALUE)
+            .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
+            .unwrap_or((self.origin.clone(), self.id));
+        let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
+        let not_found = text(names::NOT_FOUND).and_then(|value| value.split_once(':')).and_then(|(attempts, since)| {
+            Some(NotFound { attempts: attempts.parse().ok()?, since: humantime::parse_rfc3339(since).ok()? })
+        });
+        Self {
+            kind: Kind::read(text(names::KIND)),
+            origin,
+            id,
+            generation: number(text(names::HOP)).filter(|generation| *generation <= MOST_HOPS).unwrap_or(0),
+            attempts,
+            delayed: number(text(names::DELAYED)).unwrap_or(attempts),
+            interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
+            redrives: header::values(headers, names::REDRIVES).next().map(redrives),
+            // A row longer than the attempts is of an earlier life: what is sent round again begins anew.
+            not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
+            first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
+            due: time(names::DUE),
+            parked: time(names::PARKED_AT),
+            last_status: text(names::LAST_STATUS).map(str::to_owned),
+            last_error: text(names::LAST_ERROR).map(str::to_owned),
+            history: text(names::HISTORY).map(history).unwrap_or_default(),
+            encoding: if text(names::ENCODING) == Some("gzip") { Encoding::Gzip } else { Encoding::Plain },
+            carried: carried(headers, true),
+        }
+    }
+
+    /// Adds an attempt whose outcome is known. A known outcome ends a row of interruptions.
+    pub fn record(&mut self, status: Option<u16>, label: &str, error: Option<String>, took: std::time::Duration, worker: &str) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.interruptions = 0;
+        self.last_status = status.map(|status| status.to_string());
+        self.last_error = error;
+        self.history.push(format!("{}:{label}:{}:{worker}", self.attempts, took.as_millis()));
+        let (entries, bytes) = HISTORY;
+        while self.history.len() > entries || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes {
+            self.history.remove(0);
+        }
+    }
+
+    /// Adds an attempt at `now` to the row of those in which the gateway did not find the function, or ends the row.
+    pub fn note_found(&mut self, found: bool, now: SystemTime) {
+        let row = self.not_found.unwrap_or(NotFound { attempts: 0, since: now });
+        self.not_found = (!found).then(|| NotFound { attempts: row.attempts.saturating_add(1), ..row });
+    }
+
+    /// One generation further.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { generation: self.generation.saturating_add(1), due: None, parked: None, ..self.clone() }
+    }
+
+    /// The past of its callback, whose own attempts begin here. It follows from the invocation's message as a retry would, so
+    /// that whoever gets that message again finds it.
+    #[must_use]
+    pub fn callback(&self) -> Self {
+        Self {
+            kind: Kind::Callback,
+            attempts: 0,
+            delayed: 0,
+            interruptions: 0,
+            not_found: None,
+            due: None,
+            last_status: None,
+            last_error: None,
+            history: Vec::new(),
+            encoding: Encoding::Plain,
+            ..self.clone()
+        }
+    }
+
+    /// How the last attempt came out, in the word of the history, and how many milliseconds it took.
+    pub fn last_attempt(&self) -> Option<(&str, u64)> {
+        let mut parts = self.history.last()?.split(':').skip(1);
+        Some((parts.next()?, parts.next()?.parse().ok()?))
+    }
+
+    /// The headers that say all this. `thin` leaves out what only helps people to look, and what is not ours.
+    pub fn headers(&self, function: Option<&str>, call_id: Option<&str>, thin: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, values) in self.carried.iter().filter(|(name, _)| !thin || names::is_ours(name.as_ref())) {
+            values.iter().for_each(|value| header::copy(&mut headers, name, value));
+        }
+        let mut put = |name: &'static str, value: String| header::put(&mut headers, name, &value);
+        put(names::HOP, self.generation.to_string());
+        put(names::ATTEMPTS, self.attempts.to_string());
+        put(names::ORIGINAL_ID, format!("{}:{}", self.origin, self.id));
+        put(names::FIRST_SEEN, rfc3339(self.first_seen));
+        if let Some(due) = self.due {
+            put(names::DUE, rfc3339(due));
+            if self.delayed != self.attempts {
+                put(names::DELAYED, self.delayed.to_string());
+            }
+        }
+        if let Some(function) = function {
+            put(names::FUNCTION, printable(function, VALUE));
+        }
+        if let Some(status) = &self.last_status {
+            put(names::LAST_STATUS, printable(status, VALUE));
+        }
+        if self.interruptions > 0 {
+            put(names::INTERRUPTIONS, self.interruptions.to_string());
+        }
+        if let Some(redrives) = &self.redrives {
+            put(names::REDRIVES, redrives.clone());
+        }
+        if let Some(NotFound { attempts, since }) = self.not_found {
+            put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));
+        }
+        if let Some(kind) = self.kind.as_str() {
+            put(names::KIND, printable(kind, VALUE));
+        }
+        if self.encoding == Encoding::Gzip {
+            put(names::ENCODING, "gzip".to_owned());
+        }
+        // The last attempt says what a callback reports.
+        let entries = if thin { self.history.len().saturating_sub(1) } else { 0 };
+        if let Some(history) = self.history.get(entries..).filter(|history| !history.is_empty()) {
+            put(names::HISTORY, printable(&history.join(","), HISTORY.1));
+        }
+        if thin {
+            return headers;
+        }
+        if let Some(call_id) = call_id {
+            put(names::CALL_ID, printable(call_id, VALUE));
+        }
+        if let Some(parked) = self.parked {
+            put(names::PARKED_AT, rfc3339(parked));
+        }
+        if let Some(error) = &self.last_error {
+            put(names::LAST_ERROR, printable(error, ERROR));
+        }
+        headers
+    }
+}
+
+/// RFC 3339 with nanoseconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
+}
+
+/// The last attempts of a history, oldest first.
+fn history(all: &str) -> Vec<String> {
+    let mut last: Vec<_> = all.rsplit(',').take(HISTORY.0).map(|one| one.trim().to_owned()).collect();
+    last.reverse();
+    last
+}
+
+fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
+    text?.trim().parse().ok()
+}
+
+/// What tells one life of an invocation from another, fit for an id. No two texts become one: the second life's dead letter
+/// would pass for the first one's, and be dropped.
+fn redrives(text: &str) -> String {
+    if (1..=REDRIVES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return text.to_owned();
+    }
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref().iter().take(REDRIVES / 4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Other people's headers, and first those that another version of this program wrote. Never the broker's own.
+fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
+    let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let mut kept = HeaderMap::new();
+    let mut bytes = 0;
+    for ours in [true, false] {
+        let of_these = |name: &str| names::is_ours(name) == ours && !names::is_brokers(name) && !(ours && (!ours_too || known(name)));
+        for (name, values) in headers.iter().filter(|(name, _)| of_these(name.as_ref())) {
+            for value in values {
+                bytes += AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
+                if bytes <= CARRIED {
+                    header::copy(&mut kept, name, value);
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// The headers that this version writes anew on every message.
+const KNOWN: [&str; 19] = [
+    names::HOP,
+    names::ATTEMPTS,
+    names::DELAYED,
+    names::DUE,
+    names::PARKED_AT,
+    names::ORIGINAL_ID,
+    names::FIRST_SEEN,
+    names::CALL_ID,
+    names::FUNCTION,
+    names::LAST_STATUS,
+    names::LAST_ERROR,
+    names::HISTORY,
+    names::INTERRUPTIONS,
+    names::REDRIVES,
+    names::NOT_FOUND,
+    names::KIND,
+    names::ENCODING,
+    names::CAUSE,
+    names::FAILED_AT,
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! What is on the wire: invocations, what a message carries of its past, and the messages that follow from it.
+//!
+//! Calls: text, retry. Pure.
+
+pub mod names;
+pub mod header;
+pub mod envelope;
+pub mod decode;
+pub mod timer;
+pub mod successor;
+pub mod arrival;
+pub mod record;
+pub mod answer;
+pub mod http_headers;
+pub mod posting;
+pub mod header_block;
+pub mod kept_block;

@@ -1,0 +1,310 @@
+//! The names on the wire: streams, subjects and header names. They are promises to other people's tools, so that they
+//! are written down once, here.
+
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
+
+/// Headers with this prefix are ours.
+pub const PREFIX: &str = "Queue-Worker-";
+/// Headers with this prefix, in any case, are the broker's: a copied roll-up or schedule header can wipe a stream.
+const BROKERS: &str = "nats-";
+/// Clones between a message and its first arrival.
+pub const HOP: &str = "Queue-Worker-Hop";
+/// Attempts made.
+pub const ATTEMPTS: &str = "Queue-Worker-Attempts";
+/// Delayed waits so far, which the back-off counts; absent where each attempt was followed by one.
+pub const DELAYED: &str = "Queue-Worker-Delayed-Retries";
+/// RFC 3339, when the next attempt may start.
+pub const DUE: &str = "Queue-Worker-Due";
+/// RFC 3339, when the message was parked; only where its waits are traced.
+pub const PARKED_AT: &str = "Queue-Worker-Parked-At";
+/// `<stream>:<id>`.
+pub const ORIGINAL_ID: &str = "Queue-Worker-Original-Id";
+/// RFC 3339, when the message first arrived.
+pub const FIRST_SEEN: &str = "Queue-Worker-First-Seen";
+/// The call id, for people who look.
+pub const CALL_ID: &str = "Queue-Worker-Call-Id";
+/// The function, for people who look.
+pub const FUNCTION: &str = "Queue-Worker-Function";
+/// The last HTTP status, if any.
+pub const LAST_STATUS: &str = "Queue-Worker-Last-Status";
+/// Why the last attempt failed, one line.
+pub const LAST_ERROR: &str = "Queue-Worker-Last-Error";
+/// The last attempts: `n:status:milliseconds:worker`.
+pub const HISTORY: &str = "Queue-Worker-History";
+/// Calls in a row that were cut off with their worker.
+pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
+/// How often in a row the gateway did not find the function, and since when: `n:RFC 3339`; absent where the last attempt
+/// ended otherwise.
+pub const NOT_FOUND: &str = "Queue-Worker-Not-Found";
+/// Absent: an invocation; `callback`: its answer, on its way to the URL that the caller asked for.
+pub const KIND: &str = "Queue-Worker-Kind";
+/// The kind of what was parked with headers that cannot be read.
+pub const UNREADABLE: &str = "unreadable";
+/// Absent: the payload as it arrived; `gzip`: compressed to fit.
+pub const ENCODING: &str = "Queue-Worker-Encoding";
+/// How often an operator sent the invocation round again.
+pub const REDRIVES: &str = "Queue-Worker-Redrives";
+/// The header block of a message that the NATS client cannot read, in base64.
+pub const RAW_HEADERS: &str = "Queue-Worker-Raw-Headers";
+/// Absent: the block as it was; `gzip`: compressed to fit.
+pub const RAW_ENCODING: &str = "Queue-Worker-Raw-Headers-Encoding";
+/// How many bytes the block had, where only its beginning fitted.
+pub const RAW_BYTES: &str = "Queue-Worker-Raw-Headers-Bytes";
+/// Why a message is dead.
+pub const CAUSE: &str = "Queue-Worker-Cause";
+/// RFC 3339, when it died.
+pub const FAILED_AT: &str = "Queue-Worker-Failed-At";
+
+/// What the broker knows a message by, for as long as it remembers ids.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The stream that has to take a message.
+pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+/// The sequence that the last message on the subject has to have.
+pub const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
+
+/// Whether a header is the broker's own.
+pub fn is_brokers(header: &str) -> bool {
+    begins(header, BROKERS)
+}
+
+/// Whether a header is ours.
+pub fn is_ours(header: &str) -> bool {
+    begins(header, PREFIX)
+}
+
+fn begins(header: &str, prefix: &str) -> bool {
+    header.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// What the program calls everything that belongs to one queue.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// The queue's name: the subject that invocations arrive on.
+    pub queue: String,
+    /// The stream of fresh invocations.
+    pub stream: String,
+    /// The stream of parked retries.
+    pub retries: String,
+    /// The stream of dead letters.
+    pub dead: String,
+}
+
+impl Names {
+    /// The names of `queue`, whose fresh invocations lie in `stream`.
+    pub fn new(queue: &str, stream: &str) -> Self {
+        let base = queue.replace('.', "_");
+        Self { queue: queue.to_owned(), stream: stream.to_owned(), retries: format!("{base}-retries"), dead: format!("{base}-dead") }
+    }
+
+    /// All subjects of the parked retries.
+    pub fn retries_subjects(&self) -> String {
+        format!("{}-retries.>", self.queue)
+    }
+
+    /// The subjects of retries whose time has come.
+    pub fn due_subjects(&self) -> String {
+        format!("{}-retries.due.>", self.queue)
+    }
+
+    /// The subjects of retries that a schedule holds.
+    pub fn holder_subjects(&self) -> String {
+        format!("{}-retries.at.>", self.queue)
+    }
+
+    /// The subjects of retries that wait in level `k`.
+    pub fn level_subjects(&self, k: u32) -> String {
+        format!("{}-retries.l{k}.>", self.queue)
+    }
+
+    /// The consumer of level `k`.
+    pub fn level_consumer(k: u32) -> String {
+        format!("l{k}")
+    }
+
+    /// The level of a consumer's name; `None` if it is no level's.
+    pub fn level_of(consumer: &str) -> Option<u32> {
+        let k = consumer.strip_prefix('l')?.parse().ok()?;
+        (Self::level_consumer(k) == consumer).then_some(k)
+    }
+
+    /// All subjects of the dead letters.
+    pub fn dead_subjects(&self) -> String {
+        format!("{}-dead.>", self.queue)
+    }
+
+    /// Where a schedule holds the clone `id.generation` of a call to `function` (a token).
+    pub fn holder(&self, function: &str, id: Id, generation: u64) -> String {
+        format!("{}-retries.at.{function}.{id}.{generation}", self.queue)
+    }
+
+    /// Where the clone `id.generation` of a call to `function` (a token) waits in level `k`.
+    pub fn level(&self, k: u32, function: &str, id: Id, generation: u64) -> String {
+        format!("{}-retries.l{k}.{function}.{id}.{generation}", self.queue)
+    }
+
+    /// Where the clone `id.generation` arrives when its time has come.
+    pub fn due(&self, function: &str, id: Id, generation: u64) -> String {
+        format!("{}-retries.due.{function}.{id}.{generation}", self.queue)
+    }
+
+    /// Wherever the clones of `id` lie, whichever timer parked them.
+    pub fn clones(&self, function: &str, id: Id) -> String {
+        format!("{}-retries.*.{function}.{id}.*", self.queue)
+    }
+
+    /// The generation at the end of a clone's subject.
+    pub fn generation_of(subject: &str) -> Option<u64> {
+        subject.rsplit('.').next()?.parse().ok()
+    }
+
+    /// A subject of the retries that no message has: questions are asked on it.
+    pub fn retries_probe(&self) -> String {
+        format!("{}-retries._probe", self.queue)
+    }
+
+    /// A subject of the dead letters that no message has: questions are asked on it.
+    pub fn dead_probe(&self) -> String {
+        format!("{}-dead._probe", self.queue)
+    }
+
+    /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked. Whatever lies there
+    /// goes the same way: a message of the wrong form is dead-lettered by whoever reads it, and lost by nobody.
+    pub fn target_of(&self, parked: &str) -> Option<String> {
+        let (place, rest) = parked.strip_prefix(&format!("{}-retries.", self.queue))?.split_once('.')?;
+        (place == "at" || Self::level_of(place).is_some()).then(|| format!("{}-retries.due.{rest}", self.queue))
+    }
+
+    /// The identity and the generation at the end of a clone's subject.
+    pub fn clone_of(subject: &str) -> Option<(Id, u64)> {
+        let mut tokens = subject.rsplit('.');
+        let (generation, id) = (tokens.next()?, tokens.next()?);
+        Some((id.parse().ok()?, generation.parse().ok()?))
+    }
+
+    /// Where the dead letters of `function` (a token) lie; of messages that name no function, for `None`.
+    pub fn dead_letter(&self, function: Option<&str>) -> String {
+        format!("{}-dead.{}", self.queue, function.unwrap_or("_undecodable"))
+    }
+}
+
+/// The identity of an invocation: where and when the broker first stored it. Never the call id, which callers choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id {
+    /// Its sequence in the queue's stream.
+    pub sequence: u64,
+    /// When the broker stored it, nanoseconds since 1970: a stream that is made anew starts its sequences again.
+    pub stored: u64,
+}
+
+impl Id {
+    /// The identity of what was stored as `sequence` at `stored`.
+    pub fn new(sequence: u64, stored: SystemTime) -> Self {
+        let since = stored.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { sequence, stored: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+    }
+
+    /// When the broker stored it.
+    pub fn stored_at(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.stored)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = Vec::new();
+        let mut rest = self.stored;
+        loop {
+            digits.push(char::from_digit((rest % 36) as u32, 36).unwrap_or('0'));
+            rest /= 36;
+            if rest == 0 {
+                break;
+            }
+        }
+        write!(f, "{}-{}", self.sequence, digits.iter().rev().collect::<String>())
+    }
+}
+
+impl FromStr for Id {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (sequence, stored) = text.split_once('-').ok_or(())?;
+        Ok(Self { sequence: sequence.parse().map_err(|_| ())?, stored: u64::from_str_radix(stored, 36).map_err(|_| ())? })
+    }
+}
+
+/// Whether a subject with wildcards covers another, which may have some too.
+pub fn covers(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, tokens.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(token)) if token != ">" => {}
+            (wanted, Some(token)) if wanted == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        for id in [
+            Id { sequence: 1, stored: 0 },
+            Id { sequence: u64::MAX, stored: u64::MAX },
+            Id { sequence: 42, stored: 1_795_303_291_416_000_271 },
+        ] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        assert_eq!(Id { sequence: 7, stored: 36 }.to_string(), "7-10");
+        for bad in ["", "7", "7-", "-1", "7-ä", "7-zzzzzzzzzzzzzzzzzz"] {
+            assert_eq!(bad.parse::<Id>(), Err(()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards_cover_words() {
+        for (pattern, subject, expected) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a.b", "a", false),
+            ("a", "a.b", false),
+            ("*", "a", true),
+            ("*", "a.b", false),
+            ("*.b", "a.b", true),
+            (">", "a.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.>", "a.*", true),
+            ("a.*", "a.>", false),
+            ("a.>", "a.>", true),
+        ] {
+            assert_eq!(covers(pattern, subject), expected, "{pattern} {subject}");
+        }
+    }
+
+    #[test]
+    fn derived_names_follow_the_queue() {
+        let names = Names::new("a.b", "s");
+        assert_eq!((names.retries.as_str(), names.dead.as_str()), ("a_b-retries", "a_b-dead"));
+        let id = Id { sequence: 7, stored: 36 };
+        assert_eq!(names.holder("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
+        assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));
+        assert_eq!(names.target_of(&names.level(16, "f%2Ens", id, 2)), Some(names.due("f%2Ens", id, 2)));
+        for elsewhere in ["a.b-retries.due.f.7-10.2", "a.b-retries.l.f.7-10.2", "a.b-retries.l01.f.7-10.2", "a.b.l1.f", "a.b-retries.at"] {
+            assert_eq!(names.target_of(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(Names::clone_of(&names.due("f%2Ens", id, 12)), Some((id, 12)));
+        assert_eq!(Names::clone_of("a.b-retries.due.x.1"), None);
+        assert_eq!(Names::generation_of(&names.due("f%2Ens", id, 12)), Some(12));
+        assert_eq!(names.dead_letter(None), "a.b-dead._undecodable");
+    }
+}

@@ -1,0 +1,389 @@
+//! What is to be posted: made at the end of an invocation, written into a message when it has to wait, and read again.
+//!
+//! The message is JSON, all of it this program's own:
+//!
+//! | key | value |
+//! |---|---|
+//! | `function`, `callId` | for logs |
+//! | `url` | where it goes, with user and password if it has them |
+//! | `headers` | name and value of each header, in order; a value's bytes stand as the characters with their numbers |
+//! | `body` | the body in base64 |
+//! | `annotations` | those of the function's that say how long to wait between retries |
+//!
+//! The invocation's own figures are among the headers: `X-Function-Status`, `X-Retry`, `X-Duration-Seconds`. Signatures
+//! are not, because each POST has its own.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use base64::{
+    display::Base64Display,
+    prelude::{BASE64_STANDARD, Engine as _},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
+
+use crate::{
+    message::{
+        answer::Answer,
+        decode::{FunctionName, Invocation, Undecodable},
+        envelope::{Encoding, Envelope},
+        http_headers::{HOP_BY_HOP, set},
+        successor,
+    },
+    retry::{judge::Cause, policy::ANNOTATIONS},
+};
+
+/// Headers of an answer that would say something wrong about our request.
+const NOT_PASSED_ON: [&str; 3] = ["content-length", "expect", "host"];
+/// Room for the headers of the message, in bytes.
+const RESERVE: usize = 4096;
+
+/// How an invocation ended, as its caller is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// The invocation.
+    pub invocation: &'a Invocation,
+    /// Its call id.
+    pub call_id: &'a str,
+    /// What its function says, in the message or elsewhere.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// The function's last answer, if it is at hand.
+    pub answer: Option<&'a Answer>,
+    /// The status: the function's, or one that says why there is none.
+    pub status: u16,
+    /// How long the last attempt took.
+    pub took: Duration,
+    /// Whether there was an answer that is no more at hand.
+    pub answer_lost: bool,
+    /// Retries made.
+    pub retry: u32,
+    /// Retries that were allowed.
+    pub retry_max: u32,
+}
+
+/// A callback: what is posted, and where.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Posting {
+    /// The function that was called.
+    pub function: FunctionName,
+    /// The call's id.
+    pub call_id: String,
+    /// Where it goes, as text: it may be no URL at all.
+    pub url: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// What the function says about retries.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Posting {
+    /// Without what callers and functions wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Posting").field("function", &self.function).field("call_id", &self.call_id).finish_non_exhaustive()
+    }
+}
+
+/// The status that a callback reports where the answer is not at hand: what the last attempt came to.
+pub fn status_of(cause: Option<Cause>, past: &Envelope) -> u16 {
+    let known = past.last_status.as_deref().and_then(|status| status.parse().ok());
+    match (cause, past.last_attempt()) {
+        (Some(Cause::Interrupted), _) => 503,
+        (Some(Cause::Cancelled), _) => 499,
+        (_, Some(("timeout", _))) => 504,
+        _ => known.unwrap_or(503),
+    }
+}
+
+impl Posting {
+    /// The callback of an invocation that ended so; `None` if nobody asked for one.
+    pub fn of(ending: Ending<'_>) -> Option<Self> {
+        let invocation = ending.invocation;
+        let url = match invocation.callback_url()? {
+            Ok(url) => url.into(),
+            Err(reason) => {
+                tracing::warn!(callId = ending.call_id, function = invocation.function.as_str(), reason, "the callback URL cannot be used");
+                String::new()
+            }
+        };
+        let annotations = ending.annotations.iter().filter(|(name, _)| name.starts_with(ANNOTATIONS));
+        Some(Self {
+            function: invocation.function.clone(),
+            call_id: ending.call_id.to_owned(),
+            url,
+            headers: headers(ending),
+            body: ending.answer.map(|answer| answer.body.clone()).unwrap_or_default(),
+            annotations: annotations.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        })
+    }
+
+    /// Reads what [`pack`](Self::pack) wrote.
+    ///
+    /// # Errors
+    /// Says that it is damaged, and quotes nothing.
+    pub fn read(payload: &[u8]) -> Result<Self, Undecodable> {
+        let wire = serde_json::from_slice::<Wire>(payload).ok().and_then(Wire::posting);
+        wire.ok_or_else(|| Undecodable { reason: "the parked callback is damaged".to_owned(), function: None, call_id: None })
+    }
+
+    /// Writes it as a message that a broker with this maximum takes: compressed if it is too large as it is, and cut if it
+    /// is too large even so, which its headers say then. Takes its time over a large one.
+    pub fn pack(mut self, max_payload: usize) -> (Bytes, Encoding) {
+        let room = max_payload.saturating_sub(RESERVE);
+        let body = std::mem::take(&mut self.body);
+        let frame = Wire::of(&self).written().len();
+        // Base64 makes four bytes of three.
+        let whole = frame + body.len().div_ceil(3) * 4;
+        self.body = body.clone();
+        if whole <= room {
+            return (Wire::of(&self).written(), Encoding::Plain);
+        }
+        if u64::try_from(whole).is_ok_and(|length| length <= successor::MAX_PAYLOAD) {
+            // The plain text, some times as large, is never there as a whole.
+            let packed = successor::compressed_from(room, |out| Ok(serde_json::to_writer(out, &Wire::of(&self))?));
+            if let Ok(small) = packed {
+                return (small, Encoding::Gzip);
+            }
+        }
+        self = self.without_body();
+        let mut frame = Wire::of(&self).written().len();
+        if frame > room {
+            // Answers with such headers are no answers that anybody reads. Ours say how the call ended.
+            self.headers = ours(&self.headers);
+            frame = Wire::of(&self).written().len();
+        }
+        let kept = (room.saturating_sub(frame) / 4 * 3).min(body.len());
+        self.body = body.slice(..kept);
+        (Wire::of(&self).written(), Encoding::Plain)
+    }
+
+    /// The same without its body, which its headers say.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        let mut cut = Self { body: Bytes::new(), ..self.clone() };
+        set(&mut cut.headers, "x-body-truncated", "true");
+        cut
+    }
+}
+
+fn headers(ending: Ending<'_>) -> HeaderMap {
+    let mut headers = ending.answer.map(|answer| answer.headers.clone()).unwrap_or_default();
+    let listed: Vec<HeaderName> = headers
+        .get_all("connection")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').filter_map(|name| name.trim().parse().ok()))
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&NOT_PASSED_ON) {
+        headers.remove(*name);
+    }
+    for name in listed {
+        headers.remove(name);
+    }
+    headers.remove("x-call-id");
+    set(&mut headers, "x-call-id", ending.call_id);
+    set(&mut headers, "x-function-name", ending.invocation.function.as_str());
+    set(&mut headers, "x-function-status", &ending.status.to_string());
+    set(&mut headers, "x-duration-seconds", &format!("{:.6}", ending.took.as_secs_f64()));
+    set(&mut headers, "x-retry", &ending.retry.to_string());
+    set(&mut headers, "x-retry-max", &ending.retry_max.to_string());
+    set(&mut headers, "user-agent", concat!("queue-worker/", env!("CARGO_PKG_VERSION")));
+    if ending.answer_lost || ending.answer.is_some_and(|answer| answer.truncated) {
+        set(&mut headers, "x-body-truncated", "true");
+    }
+    headers
+}
+
+/// The headers that this program put there.
+fn ours(all: &HeaderMap) -> HeaderMap {
+    const OURS: [&str; 8] = [
+        "x-call-id",
+        "x-function-name",
+        "x-function-status",
+        "x-duration-seconds",
+        "x-retry",
+        "x-retry-max",
+        "user-agent",
+        "x-body-truncated",
+    ];
+    OURS.iter().filter_map(|name| Some((HeaderName::from_static(name), all.get(*name)?.clone()))).collect()
+}
+
+/// As it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    function: String,
+    call_id: String,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Base64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+/// A body, in base64 where it is written. The text, larger than the body, is in no string of its own.
+struct Base64(Bytes);
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(&self.0, &BASE64_STANDARD))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Base64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string of base64")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64, E> {
+                BASE64_STANDARD.decode(text).map(|bytes| Base64(bytes.into())).map_err(|_| E::custom("no base64"))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl Wire {
+    fn of(posting: &Posting) -> Self {
+        let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+        Self {
+            function: posting.function.as_str().to_owned(),
+            call_id: posting.call_id.clone(),
+            url: posting.url.clone(),
+            headers: posting.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+            body: Base64(posting.body.clone()),
+            annotations: posting.annotations.clone(),
+        }
+    }
+
+    fn written(&self) -> Bytes {
+        // Strings are all there is to write, and memory to write to does not fail.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    fn posting(self) -> Option<Posting> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.headers {
+            let bytes: Vec<u8> = value.chars().map(u8::try_from).collect::<Result<_, _>>().ok()?;
+            headers.try_append(name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(&bytes).ok()?).ok()?;
+        }
+        Some(Posting {
+            function: self.function.parse().ok()?,
+            call_id: self.call_id,
+            url: self.url,
+            headers,
+            body: self.body.0,
+            annotations: self.annotations,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng as _;
+
+    use super::*;
+
+    fn posting(body: Vec<u8>) -> Posting {
+        let mut headers = HeaderMap::new();
+        headers.append("x-own", HeaderValue::from_static("1"));
+        headers.append("x-own", HeaderValue::from_bytes(b"\xe9\xff\"").unwrap());
+        headers.append("x-function-status", HeaderValue::from_static("200"));
+        Posting {
+            function: "f.ns".parse().unwrap(),
+            call_id: "a".into(),
+            url: "http://u:p@h/?x".into(),
+            headers,
+            body: body.into(),
+            annotations: [("com.openfaas.retry.min_wait".to_owned(), "1s".to_owned())].into(),
+        }
+    }
+
+    fn unpacked(packed: (Bytes, Encoding)) -> Posting {
+        match packed {
+            (plain, Encoding::Plain) => Posting::read(&plain).unwrap(),
+            (small, Encoding::Gzip) => {
+                let mut plain = Vec::new();
+                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(small.as_ref()), &mut plain).unwrap();
+                Posting::read(&plain).unwrap()
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_reads_back_as_it_was() {
+        let whole = posting(vec![0, 255, 10]);
+        let packed = whole.clone().pack(1 << 20);
+        assert_eq!(packed.1, Encoding::Plain);
+        assert_eq!(unpacked(packed), whole);
+    }
+
+    #[test]
+    fn what_is_large_is_compressed_and_whole() {
+        let whole = posting(vec![b'x'; 1 << 20]);
+        let packed = whole.clone().pack(64 << 10);
+        assert_eq!(packed.1, Encoding::Gzip);
+        assert!(packed.0.len() <= (64 << 10) - RESERVE);
+        assert_eq!(unpacked(packed), whole);
+    }
+
+    #[test]
+    fn what_fits_in_no_other_way_is_cut_and_says_so() {
+        let mut noise = vec![0; 100_000];
+        rand::rng().fill_bytes(&mut noise);
+        let packed = posting(noise.clone()).pack(64 << 10);
+        assert!(packed.0.len() <= (64 << 10) - RESERVE, "{}", packed.0.len());
+        let cut = unpacked(packed);
+        assert_eq!(cut.headers["x-body-truncated"], "true");
+        assert!(noise.starts_with(&cut.body) && cut.body.len() > 40_000, "{}", cut.body.len());
+        assert_eq!((cut.url.as_str(), cut.headers.get_all("x-own").iter().count()), ("http://u:p@h/?x", 2));
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_posted_without_its_body_and_says_so() {
+        let cut = unpacked(posting(vec![b'x'; 1 << 20]).without_body().pack(64 << 10));
+        assert_eq!(
+            (cut.body.len(), &cut.headers["x-body-truncated"], cut.url.as_str()),
+            (0, &HeaderValue::from_static("true"), "http://u:p@h/?x")
+        );
+    }
+
+    #[test]
+    fn headers_that_fit_nowhere_give_way_to_ours() {
+        let mut noise = vec![0; 100_000];
+        rand::rng().fill_bytes(&mut noise);
+        let mut large = posting(noise);
+        large.headers.insert("x-own", HeaderValue::from_str(&BASE64_STANDARD.encode(&large.body)).unwrap());
+        let cut = unpacked(large.pack(64 << 10));
+        assert_eq!((cut.headers.len(), &cut.headers["x-function-status"]), (2, &HeaderValue::from_static("200")));
+    }
+
+    #[test]
+    fn what_is_damaged_is_an_error_that_quotes_nothing() {
+        let whole = String::from_utf8(posting(vec![1]).pack(1 << 20).0.to_vec()).unwrap();
+        for (old, new) in [("{", ""), ("f.ns", "f..ns"), ("AQ==", "A"), ("x-own", "x own"), ("\u{ff}", "\u{100}"), ("\"url\"", "\"URL\"")] {
+            assert!(whole.contains(old), "{old}");
+            let error = Posting::read(whole.replacen(old, new, 1).as_bytes()).unwrap_err();
+            assert_eq!(error.reason, "the parked callback is damaged", "{old}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_callers_wrote_is_shown() {
+        let shown = format!("{:?}", posting(b"secret".to_vec()));
+        assert!(!shown.contains("u:p") && !shown.contains("x-own") && !shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,345 @@
+//! What is counted, one method an event.
+//!
+//! Label values come from closed sets and from function names, and of the latter there are at most 2,000: callers choose
+//! them, and every new one costs memory here and in Prometheus for good.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    fmt::Write,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{Error, IntGauge, IntGaugeVec, Registry, TextEncoder, core::Collector};
+
+use crate::{message::decode::FunctionName, tasks::supervisor::Part};
+
+use table::{OfProcess, OfQueue};
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+/// How many functions get a label of their own; the others are `other` together.
+pub const MOST_NAMES: usize = 2_000;
+
+/// The label of functions that get none of their own.
+const OTHER: &str = "other";
+
+/// The label of messages that were for no queue.
+const NONE: &str = "none";
+
+/// The label of figures that are not known by function.
+const ALL_FUNCTIONS: &str = "all-functions";
+
+/// Longest function name in bytes that becomes a label: twice a Kubernetes name, with room.
+const LONGEST_NAME: usize = 256;
+
+/// Of a family whose only label is the queue, and that can be without a value.
+const NO_LABELS: &[&str] = &[];
+
+/// The name of every metric, in the order of the table.
+pub fn names() -> Vec<String> {
+    table::all().map(|(name, ..)| name.to_owned()).collect()
+}
+
+/// How many messages there are of each function; of those without a name of their own, for `None`.
+pub type Backlogs = BTreeMap<Option<FunctionName>, u64>;
+
+/// How much there is in NATS, for the gauges that every replica shows alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that the queue's consumer has not delivered yet.
+    pub pending: u64,
+    /// Messages that are stored and not settled, where the subjects carry the function.
+    pub backlogs: Option<Backlogs>,
+    /// The last sequence of the queue's stream.
+    pub submitted: u64,
+    /// Messages in the stream of retries.
+    pub parked: u64,
+    /// Messages in the stream of dead letters.
+    pub dead: u64,
+}
+
+/// What a process shows: its own metrics and those of its queues, in one registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Exposition(Arc<Process>);
+
+struct Process {
+    registry: Registry,
+    families: OfProcess,
+    namespace: String,
+    functions: Mutex<HashSet<String>>,
+}
+
+/// The metrics of one queue. Cheap to clone; the clones count together.
+///
+/// A `function` is a name as it stands in the message: `echo`, or `echo.openfaas-fn`.
+#[derive(Clone)]
+pub struct Metrics {
+    process: Arc<Process>,
+    queue: Arc<OfQueue>,
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exposition")
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Exposition {
+    /// The metrics of a process without queues so far. `function_namespace` is that of functions whose name has none.
+    ///
+    /// # Errors
+    ///
+    /// None but those of a broken table, which a test would have shown.
+    pub fn new(function_namespace: &str) -> Result<Self, Error> {
+        let registry = Registry::new();
+        let families = OfProcess::register(&registry, None)?;
+        families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self(Arc::new(Process { registry, families, namespace: function_namespace.to_owned(), functions: Mutex::default() })))
+    }
+
+    /// The metrics of one more queue.
+    ///
+    /// # Errors
+    ///
+    /// Where it has metrics already.
+    pub fn queue(&self, queue_name: &str) -> Result<Metrics, Error> {
+        let queue = Arc::new(OfQueue::register(&self.0.registry, Some(queue_name))?);
+        let metrics = Metrics { process: self.0.clone(), queue };
+        metrics.set_depth(Depth::default());
+        Ok(metrics)
+    }
+
+    /// A NATS Streaming client published a message to a queue, or to nothing that is known as one.
+    pub fn stan_message(&self, queue: Option<&str>, result: &'static str) {
+        self.0.families.stan.with_label_values(&[queue.unwrap_or(NONE), result]).inc();
+    }
+
+    /// Whether this worker takes messages now.
+    pub fn ready(&self, ready: bool) {
+        self.0.families.ready.set(i64::from(ready));
+    }
+
+    /// So often each part of the process was started again, so far.
+    pub fn part_restarts(&self, restarts: impl IntoIterator<Item = (Part, u64)>) {
+        for (part, restarts) in restarts {
+            let counter = self.0.families.part_restarts.with_label_values(&[part.name()]);
+            counter.inc_by(restarts.saturating_sub(counter.get()));
+        }
+    }
+
+    /// The connection to NATS was made again.
+    pub fn reconnected(&self) {
+        self.0.families.reconnects.inc();
+    }
+
+    /// A function was looked up at the gateway.
+    pub fn function_lookup(&self, result: &'static str) {
+        self.0.families.lookups.with_label_values(&[result]).inc();
+    }
+
+    /// Everything in Prometheus' text format 0.0.4. A metric that has no values yet, because its labels come with events,
+    /// is at least declared.
+    pub fn render(&self) -> String {
+        let gathered = self.0.registry.gather();
+        let mut text = String::new();
+        // It fails on families without values, and `gather` leaves those out.
+        let _ = TextEncoder::new().encode_utf8(&gathered, &mut text);
+        for (name, kind, help) in table::all() {
+            if gathered.iter().all(|family| family.name() != name) {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            }
+        }
+        text
+    }
+}
+
+impl Metrics {
+    /// A call's outcome is known.
+    pub fn attempt(&self, function: &str, outcome: &'static str, took: Duration) {
+        let families = &self.queue;
+        families.attempts.with_label_values(&[&*self.label(function), outcome]).inc();
+        families.attempt_duration.observe(took.as_secs_f64());
+    }
+
+    /// A call begins; it ends when the guard is dropped.
+    #[must_use = "the call counts as ended when the guard is dropped"]
+    pub fn call_started(&self, function: &str) -> InflightGuard {
+        let inflight = &self.queue.inflight;
+        let gauge = inflight.with_label_values(&[self.label(function)]);
+        gauge.inc();
+        InflightGuard(gauge)
+    }
+
+    /// A message was settled.
+    pub fn settled(&self) {
+        self.queue.processed.inc();
+    }
+
+    /// A message is called for the first time, so long after its arrival.
+    pub fn waited(&self, arrival_to_first_call: Duration) {
+        let waited = arrival_to_first_call.as_secs_f64();
+        self.queue.queue_wait.observe(waited);
+    }
+
+    /// An invocation ended, with success or without, so long after its arrival.
+    pub fn ended(&self, end_to_end: Duration) {
+        self.queue.end_to_end.observe(end_to_end.as_secs_f64());
+    }
+
+    /// A retry was decided.
+    pub fn retried(&self, function: &str, reason: &'static str) {
+        let retries = &self.queue.retries;
+        retries.with_label_values(&[&*self.label(function), reason]).inc();
+    }
+
+    /// A retry is called, so long after it was due.
+    pub fn retry_lateness(&self, late: Duration) {
+        self.queue.retry_lateness.observe(late.as_secs_f64());
+    }
+
+    /// An invocation ended without success; `function` is `None` when the message could not be decoded.
+    pub fn dead_lettered(&self, function: Option<&str>, cause: &'static str) {
+        let label = function.map_or("_undecodable".to_owned(), |function| self.label(function));
+        let dead_lettered = &self.queue.dead_lettered;
+        dead_lettered.with_label_values(&[&*label, cause]).inc();
+    }
+
+    /// What would have been a dead letter was dropped, as the settings ask.
+    pub fn dead_letter_dropped(&self) {
+        self.process.families.dead_letters_dropped.inc();
+    }
+
+    /// A call was handed back, because this machine was short of something.
+    pub fn not_made(&self, function: &str, outcome: &'static str) {
+        self.queue.attempts.with_label_values(&[&*self.label(function), outcome]).inc();
+    }
+
+    /// A callback was tried.
+    pub fn callback(&self, result: &'static str) {
+        self.queue.callbacks.with_label_values(&[result]).inc();
+    }
+
+    /// A call was cut off because its lease ended.
+    pub fn lease_lost(&self) {
+        self.process.families.lease_lost.inc();
+    }
+
+    /// A retry or a dead letter fits in no way into a message.
+    pub fn unstorable(&self) {
+        self.process.families.unstorable.inc();
+    }
+
+    /// Sets the gauges that are read from the broker.
+    pub fn set_depth(&self, depth: Depth) {
+        let families = &self.queue;
+        // A function whose backlog is gone is shown as 0: to an autoscaler, no figure would mean that nobody knows.
+        let mut pending: BTreeMap<String, u64> = self.shown_as_pending().map(|label| (label, 0)).collect();
+        match depth.backlogs {
+            None => {
+                pending.insert(ALL_FUNCTIONS.to_owned(), depth.pending);
+            }
+            Some(backlogs) => {
+                pending.remove(ALL_FUNCTIONS);
+                // It is not there any more, or never was.
+                let _ = families.pending.remove_label_values(&[ALL_FUNCTIONS]);
+                for (function, messages) in backlogs {
+                    let label = function.map_or(OTHER.to_owned(), |function| self.label(function.as_str()));
+                    *pending.entry(label).or_default() += messages;
+                }
+            }
+        }
+        for (label, messages) in pending {
+            families.pending.with_label_values(&[label]).set(signed(messages));
+        }
+        families.submitted.set(signed(depth.submitted));
+        families.retries_parked.set(signed(depth.parked));
+        families.dead.set(signed(depth.dead));
+    }
+
+    /// Shows how long the oldest message has waited for a worker, or, as for the two below, nothing where that is not known:
+    /// an old figure or 0 would say that all is well.
+    pub fn set_oldest_pending(&self, age: Option<Duration>) {
+        let family = &self.queue.oldest_pending;
+        match age {
+            Some(age) => family.with_label_values(NO_LABELS).set(age.as_secs_f64()),
+            // It may not have been there.
+            None => drop(family.remove_label_values(NO_LABELS)),
+        }
+    }
+
+    /// Shows how many messages lie there for nobody.
+    pub fn set_orphaned(&self, orphans: Option<u64>) {
+        show(&self.queue.orphaned, orphans);
+    }
+
+    /// Shows how many parked retries are overdue.
+    pub fn set_overdue(&self, holders: Option<u64>) {
+        show(&self.queue.overdue, holders);
+    }
+
+    /// So many messages wait for the broker.
+    pub fn set_unsettled(&self, messages: usize) {
+        self.queue.unsettled.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// The oldest of them has waited for so long.
+    pub fn set_unsettled_oldest(&self, waited: Duration) {
+        self.queue.unsettled_oldest.set(waited.as_secs_f64());
+    }
+
+    /// The functions that pending messages are shown of.
+    fn shown_as_pending(&self) -> impl Iterator<Item = String> + use<> {
+        let series = self.queue.pending.collect().into_iter().flat_map(|mut family| family.take_metric());
+        let labels = series.flat_map(|series| series.get_label().to_vec());
+        labels.filter(|label| label.name() == "function_name").map(|label| label.value().to_owned())
+    }
+
+    fn label(&self, function: &str) -> String {
+        let name = match function.contains('.') {
+            true => function.to_owned(),
+            false => format!("{function}.{}", self.process.namespace),
+        };
+        let known = self.process.functions.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&name) {
+            return name;
+        }
+        if known.len() >= MOST_NAMES || name.len() > LONGEST_NAME {
+            return OTHER.to_owned();
+        }
+        known.insert(name.clone());
+        name
+    }
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn show(family: &IntGaugeVec, figure: Option<u64>) {
+    match figure {
+        Some(figure) => family.with_label_values(NO_LABELS).set(signed(figure)),
+        // It may not have been there.
+        None => drop(family.remove_label_values(NO_LABELS)),
+    }
+}
+
+/// A running call; dropping it ends it.
+#[derive(Debug)]
+pub struct InflightGuard(IntGauge);
+
+impl Drop for InflightGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,143 @@
+//! Questions to the broker: the worker's own, none of which changes anything, each bounded.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::facts::{Seen, Unseen};
+use crate::{
+    broker::{
+        clock,
+        connect::Connection,
+        jetstream::{ApiError, JetStream},
+        levels::Level,
+        streams::code,
+    },
+    message::names::Names,
+    stan,
+};
+
+/// How long the answers of NATS Streaming servers are collected.
+const COLLECT: Duration = Duration::from_millis(500);
+/// What is said when the time for all questions is over.
+const OVER: &str = "no time was left to ask";
+
+/// Who asks.
+pub struct Ask {
+    jetstream: JetStream,
+    denied: watch::Receiver<Option<String>>,
+    /// When the last answer is waited for.
+    until: Instant,
+}
+
+impl Ask {
+    /// Asks over this connection.
+    pub fn new(connection: Connection, domain: Option<&str>, until: Instant) -> Self {
+        let Connection { client, link, denied, .. } = connection;
+        Self { jetstream: JetStream::new(client, domain, link), denied, until }
+    }
+
+    /// The connection.
+    pub fn client(&self) -> async_nats::Client {
+        self.jetstream.client()
+    }
+
+    /// What the broker knows of a stream, and how far the clocks are apart, if it tells the time.
+    pub async fn timed(&self, stream: &str) -> (Seen<Option<Value>>, Option<Duration>) {
+        let asked = Instant::now();
+        let answer = self.stream(stream).await;
+        let journey = asked.elapsed();
+        let told = answer.as_ref().ok().and_then(|found| found.as_ref()?.get("ts")?.as_str().map(humantime::parse_rfc3339));
+        (answer, told.and_then(Result::ok).map(|told| clock::skew(told, SystemTime::now(), journey)))
+    }
+
+    /// What the broker knows of a stream, if it is there.
+    pub async fn stream(&self, stream: &str) -> Seen<Option<Value>> {
+        self.optional(&format!("STREAM.INFO.{stream}"), json!({})).await
+    }
+
+    /// What the broker knows of a consumer, if it is there.
+    pub async fn consumer(&self, stream: &str, consumer: &str) -> Seen<Option<Value>> {
+        self.optional(&format!("CONSUMER.INFO.{stream}.{consumer}"), json!({})).await
+    }
+
+    /// The names of a stream's consumers.
+    pub async fn consumers(&self, stream: &str) -> Seen<Vec<String>> {
+        let answer = self.optional(&format!("CONSUMER.LIST.{stream}"), json!({ "offset": 0 })).await?.unwrap_or_default();
+        let list = answer.get("consumers").and_then(Value::as_array).into_iter().flatten();
+        Ok(list.filter_map(|consumer| consumer.get("name")?.as_str().map(str::to_owned)).collect())
+    }
+
+    /// The consumers of the levels.
+    pub async fn levels(&self, names: &Names) -> Seen<Vec<Level>> {
+        let answer = self.optional(&format!("CONSUMER.LIST.{}", names.retries), json!({ "offset": 0 })).await?;
+        Ok(answer.as_ref().map(crate::broker::levels::levels).unwrap_or_default())
+    }
+
+    /// Whether a message lies on one of these subjects.
+    pub async fn any(&self, stream: &str, subjects: &str) -> Seen<bool> {
+        let question = json!({ "last_by_subj": subjects });
+        Ok(self.optional(&format!("STREAM.MSG.GET.{stream}"), question).await?.is_some())
+    }
+
+    /// The account: what it holds and what it may.
+    pub async fn account(&self) -> Seen<Value> {
+        self.optional("INFO", json!({})).await.map(Option::unwrap_or_default)
+    }
+
+    async fn optional(&self, call: &str, question: Value) -> Seen<Option<Value>> {
+        let answer = self.bounded(&self.jetstream.api_subject(call), self.jetstream.api(call, &question)).await?;
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND | code::NO_MESSAGE, .. }) => Ok(None),
+            Err(error) => Err(Unseen::Silent(error.to_string())),
+        }
+    }
+
+    /// The answer, unless the broker denies the right to ask or the time is over.
+    async fn bounded<T>(&self, subject: &str, answer: impl Future<Output = T>) -> Seen<T> {
+        let mut denied = self.denied.clone();
+        // Without the right to hear answers none ever comes.
+        let about_this = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains(subject) || text.contains("Subscription"));
+        tokio::select! {
+            answer = timeout_at(self.until, answer) => answer.map_err(|_| Unseen::Silent(OVER.to_owned())),
+            Ok(text) = denied.wait_for(about_this) => {
+                let hears = text.as_ref().is_some_and(|text| text.contains("Subscription"));
+                let right = if hears { format!("subscribe to {}", inbox(text.as_deref())) } else { format!("publish to {subject}") };
+                Err(Unseen::Right(right))
+            }
+        }
+    }
+
+    /// Whether a NATS Streaming server answers where the bridge does. It is asked with a request that such a server refuses and that
+    /// the bridge, which keeps no sessions, forgets.
+    pub async fn streaming(&self, cluster: &str) -> Seen<bool> {
+        let (subject, client) = (stan::discovery(cluster), self.client());
+        let inbox = client.new_inbox();
+        let gone = |error: &dyn std::error::Error| Unseen::Silent(error.to_string());
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| gone(&error))?;
+        client.publish_with_reply(subject.clone(), inbox, Bytes::from(stan::greeting())).await.map_err(|error| gone(&error))?;
+        let until = self.until.min(Instant::now() + COLLECT);
+        let heard = async {
+            while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
+                if answer.status.is_none() && !stan::is_bridge(&answer.payload) {
+                    return true;
+                }
+            }
+            false
+        };
+        self.bounded(&subject, heard).await
+    }
+}
+
+/// The subject in the broker's complaint, less what is random in it.
+fn inbox(complaint: Option<&str>) -> String {
+    let subject = complaint.and_then(|text| text.split('"').nth(1)).unwrap_or("_INBOX");
+    format!("{}.>", subject.split('.').next().unwrap_or_default())
+}

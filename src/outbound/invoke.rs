@@ -1,0 +1,313 @@
+//! One call: an invocation becomes a POST to the gateway, and the answer an [`Outcome`].
+//!
+//! The client is hyper's, because a queue must pass a request on as it is: reqwest adds an `Accept` header and
+//! re-encodes query strings.
+
+mod client;
+mod kept;
+mod trust;
+mod turns;
+mod wire;
+mod why;
+
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
+use hyper_util::client::legacy;
+use tokio::{
+    net::lookup_host,
+    time::{Instant, timeout_at},
+};
+use url::Url;
+
+pub(crate) use self::client::like_it;
+pub use self::trust::{Trust, Untrustworthy};
+pub use self::why::root;
+use self::{
+    client::{CONNECTION_AGE, HttpClient},
+    kept::Kept,
+    wire::{Watching, Wire},
+};
+use crate::{
+    flow::{memory::Room, shortage::Shortage},
+    message::{
+        answer::Answer,
+        decode::Invocation,
+        http_headers::{HOP_BY_HOP, set},
+    },
+    observe::trace::Post,
+    retry::judge::{Outcome, Reply},
+};
+
+/// How much of every answer's body is looked at: enough to know the gateway's own words.
+const HEAD: usize = 64;
+
+/// The longest URL that the HTTP library takes.
+const LONGEST_URL: usize = (u16::MAX - 1) as usize;
+
+/// The client's words for trailers that HTTP does not allow.
+const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", "invalid new line"];
+
+/// Headers that speak of the caller's request to the gateway, not of ours.
+const NOT_PASSED_ON: [&str; 6] = ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
+
+/// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
+const MOST_HEADERS: usize = 20_000;
+
+/// What is to be called.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The invocation.
+    pub invocation: &'a Invocation,
+    /// Its call id: its own, or the one made for it.
+    pub call_id: &'a str,
+    /// Retries so far, from 0.
+    pub retry: u32,
+    /// The last retry's number.
+    pub retry_max: u32,
+    /// How many bytes of the answer's body are kept.
+    pub keep: usize,
+    /// The call's part in its invocation's trace.
+    pub span: &'a Post,
+}
+
+/// Why there was no call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotCalled {
+    /// No request can be made of the invocation.
+    #[error("{0}")]
+    Unsendable(String),
+    /// This machine was short of something.
+    #[error("this worker is short of {}", .0.as_str())]
+    Short(Shortage),
+}
+
+/// The seam to the gateway.
+pub trait Gateway: Send + Sync + 'static {
+    /// Makes the call and reads its answer to the end. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// See [`NotCalled`].
+    fn call(&self, call: Call<'_>) -> impl Future<Output = Result<Answer, NotCalled>> + Send;
+
+    /// Where the call goes, as logs may show it: no query.
+    fn target(&self, invocation: &Invocation) -> String;
+}
+
+/// The gateway behind `gateway_url`. The clones share their connections.
+#[derive(Debug, Clone)]
+pub struct HttpGateway {
+    base: String,
+    limit: Duration,
+    /// Where answers are kept.
+    room: Room,
+    connector: Watching,
+    client: Arc<Mutex<(Instant, HttpClient)>>,
+}
+
+impl HttpGateway {
+    /// The gateway at `base`, whose certificate has to be of an authority that is trusted; a call may take `limit`,
+    /// and answers are kept in the `room`.
+    ///
+    /// # Errors
+    /// Where the system's certificates cannot be read, which only an https gateway needs.
+    pub fn new(base: &Url, trust: &Trust, limit: Duration, room: &Room) -> io::Result<Self> {
+        let connector = client::connector(base, trust)?;
+        let client = Arc::new(Mutex::new((Instant::now(), client::client(&connector))));
+        let base = base.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { base, limit, room: room.clone(), connector, client })
+    }
+
+    /// A client whose connections are young. Calls under way keep the old one until they end.
+    fn client(&self) -> HttpClient {
+        let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0.elapsed() >= CONNECTION_AGE {
+            *current = (Instant::now(), client::client(&self.connector));
+        }
+        current.1.clone()
+    }
+
+    /// Closes the connections that no call uses.
+    fn renew(&self) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), client::client(&self.connector));
+    }
+
+    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, NotCalled> {
+        let names = call.invocation.headers.len();
+        if names > MOST_HEADERS {
+            return Err(NotCalled::Unsendable(format!("it has {names} headers, and {MOST_HEADERS} are the most that can be sent")));
+        }
+        let mut target = self.target(call.invocation);
+        if !call.invocation.query.is_empty() {
+            target.push('?');
+            target.push_str(&percent_encoding::utf8_percent_encode(&call.invocation.query, NOT_IN_QUERIES).to_string());
+        }
+        if target.len() > LONGEST_URL {
+            let length = target.len();
+            return Err(NotCalled::Unsendable(format!("its URL has {length} bytes, and {LONGEST_URL} are the most that can be sent")));
+        }
+        let uri: Uri = target.parse().map_err(|error| NotCalled::Unsendable(format!("its URL cannot be sent: {error}")))?;
+        let mut request = Request::new(Full::new(call.invocation.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers(call);
+        Ok(request)
+    }
+
+    /// What came of a request without an answer.
+    async fn unanswered(&self, error: legacy::Error) -> Failure {
+        let (connected, cause) = (!error.is_connect(), root(&error));
+        let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
+        drop(error);
+        match short {
+            None if connected => Failure::Outcome(Outcome::Broken(cause)),
+            None => Failure::Outcome(Outcome::Unreachable(cause)),
+            Some(Shortage::Ports) if !is_reachable(&self.base).await => Failure::Outcome(Outcome::Unreachable(cause)),
+            Some(short) => {
+                // Connections that nobody uses take files and ports, too.
+                self.renew();
+                Failure::Short(short)
+            }
+        }
+    }
+}
+
+impl Gateway for HttpGateway {
+    async fn call(&self, call: Call<'_>) -> Result<Answer, NotCalled> {
+        let request = self.request(call)?;
+        let client = self.client();
+        let mut limit = Instant::now() + self.limit;
+        let answered = async {
+            let mut response = client.request(request).await;
+            if response.as_ref().is_err_and(Wire::was_stale)
+                && let Ok(again) = self.request(call)
+            {
+                tracing::debug!(callId = call.call_id, "the connection was closed as the call went out; it goes out on a new one");
+                // A client of its own has no other connection that may be as old.
+                response = client::client(&self.connector).request(again).await;
+            }
+            match response {
+                Ok(response) => Ok(response),
+                Err(error) => Err(self.unanswered(error).await),
+            }
+        };
+        let result = match timeout_at(limit, answered).await {
+            Ok(Ok(response)) => read(response, call.keep, &self.room, &mut limit).await,
+            Ok(Err(failure)) => Err(failure),
+            Err(_elapsed) => Err(Failure::Outcome(Outcome::TimedOut)),
+        };
+        let took = self.limit.saturating_sub(limit.saturating_duration_since(Instant::now()));
+        match result {
+            Ok((reply, headers, body, truncated)) => Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated }),
+            Err(Failure::Outcome(outcome)) => Ok(Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false }),
+            Err(Failure::Short(short)) => Err(NotCalled::Short(short)),
+        }
+    }
+
+    fn target(&self, invocation: &Invocation) -> String {
+        format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path())
+    }
+}
+
+/// Why there is no answer.
+enum Failure {
+    Outcome(Outcome),
+    Short(Shortage),
+}
+
+/// Whether there is a way to one of the addresses of a URL at all. A system that has no address of the right kind says what it says
+/// when no port is left; of the ports for datagrams, which nobody else here uses, some always are.
+pub(crate) async fn is_reachable(url: &str) -> bool {
+    let Some(url) = Url::parse(url).ok() else { return false };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
+    let Ok(addresses) = lookup_host((host.trim_matches(['[', ']']), port)).await else { return false };
+    addresses.into_iter().any(|address| {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
+    })
+}
+
+/// What no URL's query may hold as it is; everything else goes through untouched.
+const NOT_IN_QUERIES: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
+
+/// The message's headers, in order and number, less those of its first journey, plus ours.
+fn headers(call: Call<'_>) -> HeaderMap {
+    let given = &call.invocation.headers;
+    let listed: Vec<String> = given
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
+        .flat_map(|(_, values)| values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()))
+        .collect();
+    let mut headers = HeaderMap::new();
+    for (name, values) in given {
+        let lower = name.to_ascii_lowercase();
+        if HOP_BY_HOP.contains(&lower.as_str()) || NOT_PASSED_ON.contains(&lower.as_str()) || listed.contains(&lower) {
+            continue;
+        }
+        let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
+            tracing::warn!(callId = call.call_id, "a header whose name HTTP does not allow is not passed on");
+            continue;
+        };
+        for value in values {
+            match HeaderValue::from_bytes(value.as_bytes()) {
+                // A map has room for 32,768 names; what does not fit was no request that a gateway took.
+                Ok(value) => drop(headers.try_append(&name, value)),
+                Err(_) => tracing::warn!(
+                    callId = call.call_id,
+                    header = name.as_str(),
+                    "a header whose value HTTP does not allow is not passed on"
+                ),
+            }
+        }
+    }
+    // The function knows the call by the id that its caller was told, whatever else stands before it.
+    if headers.get("x-call-id").is_none_or(|first| first.as_bytes().trim_ascii() != call.call_id.as_bytes()) {
+        set(&mut headers, "x-call-id", call.call_id);
+    }
+    set(&mut headers, "x-retry", &call.retry.to_string());
+    set(&mut headers, "x-retry-max", &call.retry_max.to_string());
+    call.span.inject(&mut headers);
+    if call.invocation.body.is_empty() {
+        // The client leaves it to us to say so.
+        set(&mut headers, "content-length", "0");
+    }
+    headers
+}
+
+/// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes. A wait for room in memory is ours, and
+/// the `limit` moves with it.
+async fn read(
+    response: Response<hyper::body::Incoming>,
+    keep: usize,
+    room: &Room,
+    limit: &mut Instant,
+) -> Result<(Reply, HeaderMap, Bytes, bool), Failure> {
+    let (parts, mut body) = response.into_parts();
+    let mut kept = Kept::new(room, keep.max(HEAD), body.size_hint().exact());
+    let mut seen: usize = 0;
+    while let Some(frame) = timeout_at(*limit, body.frame()).await.map_err(|_elapsed| Failure::Outcome(Outcome::TimedOut))? {
+        let frame = match frame {
+            Ok(frame) => frame,
+            // They come after the last byte of the body, and nobody reads them.
+            Err(error) if ODD_TRAILERS.contains(&root(&error).as_str()) => break,
+            Err(error) => return Err(Failure::Outcome(Outcome::Broken(root(&error)))),
+        };
+        if let Some(data) = frame.data_ref() {
+            seen = seen.saturating_add(data.len());
+            *limit += kept.add(data).await;
+        }
+    }
+    let reply = Reply::new(parts.status, &parts.headers, kept.bytes());
+    let kept = kept.into_bytes(keep);
+    let is_cut = seen > kept.len();
+    Ok((reply, parts.headers, kept, is_cut))
+}

@@ -1,0 +1,9 @@
+//! The process: its queues, its signals, its end.
+//!
+//! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan, worker.
+
+pub mod process;
+pub mod queue;
+pub mod unserved;
+pub mod signals;
+pub mod files;

@@ -1,0 +1,251 @@
+//! The process: connect, serve every queue until a signal, drain. It drains as well when nothing can be served any more.
+
+use std::{io, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
+
+use crate::{
+    admin::{self, Readiness, listen::listen},
+    broker::{
+        connect::{ConnectError, Connection, Link, connect},
+        jetstream::JetStream,
+        standby::Standby,
+    },
+    config::{Config, Queue},
+    flow::{gate::Gate, memory::Room, permits::Permits},
+    message::names::Names,
+    observe::{
+        metrics::{Exposition, Metrics},
+        trace::Tracer,
+    },
+    outbound::{
+        callback::{Callbacks, HttpPost, SecretsError},
+        invoke::{HttpGateway, Trust, Untrustworthy},
+        lookup::Lookup,
+    },
+    run::{
+        queue::{Service, Shared},
+        signals::Signals,
+        unserved::Unserved,
+    },
+    stan::{
+        Channel, Open,
+        denial::{Concern, concern},
+        subjects::Subjects,
+    },
+    tasks::{
+        drain::{FLUSH, Running, Told},
+        supervisor::{Attendants, Part, Supervisor},
+    },
+    upkeep::depth::Gauges,
+};
+
+/// Why the process cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// No connection can be had.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A queue cannot be set up.
+    #[error("{0}")]
+    Setup(String),
+    /// The account lacks a right, or was taken away. The broker's words name the subject.
+    #[error("NATS denies what the worker needs: {0}")]
+    Denied(String),
+    /// A part of the process cannot be kept running.
+    #[error("{0}")]
+    Part(String),
+    /// The address for metrics and health cannot be had, or another part of this machine is missing.
+    #[error("{0}: {1}")]
+    Machine(String, io::Error),
+    /// The secrets that callbacks are signed with cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The authorities of the gateway's certificate cannot be used.
+    #[error(transparent)]
+    Trust(#[from] Untrustworthy),
+    /// A metric cannot be made.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Serves the queues until a signal says that it is enough, or nothing can be served any more; then drains.
+///
+/// # Errors
+/// See [`Fatal`].
+pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> Result<(), Fatal> {
+    let exposition = Exposition::new(&config.function_namespace)?;
+    let metrics: Vec<Metrics> = config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
+    let callbacks = Callbacks {
+        post: Arc::new(HttpPost::new(config.callback.clone(), &supervisor)?),
+        attempts: config.callback.attempts,
+        max_body: config.callback.max_body,
+        room: Room::of(config.callback.memory),
+    };
+    let trust = Trust::read(config.gateway_ca_file.as_deref())?;
+    let listener = listen(config.listen_addr).map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
+    let listener = Arc::new(listener);
+    let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()), &supervisor);
+    let of_queue = |(queue, metrics): (&Queue, &Metrics)| Standby::new(&queue.name, metrics.clone(), config.queues.len());
+    let standbys: Vec<_> = config.queues.iter().zip(&metrics).map(of_queue).collect();
+    standbys.iter().cloned().for_each(|standby| readiness.watch(standby));
+    let gauges = Gauges::default();
+    let (told, mut attendants) = (signals.told(), Attendants::new(supervisor));
+    let signals = Arc::new(signals);
+    attendants.keep(Part::Signals, move || signals.clone().count());
+    attendants.keep_to_its_end(Part::Pages, {
+        let (exposition, readiness, gauges) = (exposition.clone(), readiness.clone(), gauges.clone());
+        let over = attendants.over.clone();
+        let refresh = move || gauges.clone().refresh().boxed();
+        move || admin::serve(listener.clone(), exposition.clone(), readiness.clone(), refresh.clone(), over.clone())
+    });
+    let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
+    let process = Process { exposition, metrics, standbys, callbacks, trust, readiness, gauges, tracer: tracer.clone() };
+    let served = process.run(config, &mut attendants, &told).await;
+    tracer.finish().await;
+    attendants.dismiss().await;
+    served
+}
+
+struct Process {
+    exposition: Exposition,
+    /// Of each queue, in the order of the settings.
+    metrics: Vec<Metrics>,
+    /// Likewise.
+    standbys: Vec<Standby>,
+    callbacks: Callbacks,
+    trust: Trust,
+    readiness: Readiness,
+    gauges: Gauges,
+    tracer: Tracer,
+}
+
+impl Process {
+    async fn run(self, config: Config, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
+        let Connection { client, link, denied, keeper } = tokio::select! {
+            connected = connect(&config.nats) => connected?,
+            reason = attendants.given_up() => return Err(Fatal::Part(reason)),
+            () = told.times(1) => return Ok(()),
+        };
+        let keeper = Arc::new(Mutex::new(keeper));
+        attendants.keep(Part::Client, move || {
+            let keeper = Arc::clone(&keeper);
+            async move { match keeper.lock().await.keep().await {} }
+        });
+        attendants.keep(Part::Link, {
+            let (link, readiness, exposition) = (link.clone(), self.readiness.clone(), self.exposition.clone());
+            move || follow(link.clone(), readiness.clone(), exposition.clone())
+        });
+        let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout, &self.callbacks.room);
+        let supervisor = attendants.supervisor.clone();
+        let permits = Permits::new(config.max_inflight);
+        let shared = Shared {
+            jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link),
+            gate: Gate::of(&permits),
+            permits,
+            gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
+            lookup: Lookup::new(&config.gateway_url, &self.trust, config.function_lookup.as_ref(), self.exposition.clone(), &supervisor),
+            callbacks: self.callbacks.clone(),
+            tracer: self.tracer.clone(),
+            readiness: self.readiness.clone(),
+            gauges: self.gauges.clone(),
+            names: config.queues.iter().map(|queue| Names::new(&queue.name, &queue.stream)).collect(),
+            denied,
+            unserved: Unserved::of(config.queues.len()),
+            supervisor,
+            running: Running::default(),
+            worker: worker_name(),
+            config,
+        };
+        self.work(&shared, attendants, told).await
+    }
+
+    /// Serves until told to stop, or nothing can be served any more, then drains.
+    async fn work(&self, shared: &Shared, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
+        let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys);
+        let services: Vec<_> =
+            queues.map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone())).collect();
+        let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
+        keep_bridge(shared, &self.exposition);
+        let end = tokio::select! {
+            () = told.times(1) => Ok(()),
+            reason = shared.unserved.all() => Err(Fatal::Setup(reason)),
+            complaint = denied_to_all(shared) => Err(Fatal::Denied(complaint)),
+            reason = attendants.given_up() => Err(Fatal::Part(reason)),
+            // None of them ends.
+            Some(never) = serving.next() => match never {},
+        };
+        if let Err(reason) = &end {
+            tracing::error!("nothing can be served, the worker drains and ends: {reason}");
+        }
+        self.readiness.draining();
+        // The calls that still run want the broker's time when they are parked, and the streams.
+        tokio::select! {
+            () = shared.running.drain(shared.config.shutdown_grace, told) => {}
+            Some(never) = serving.next() => match never {},
+        }
+        let _ = timeout(FLUSH, shared.jetstream.client().flush()).await;
+        end
+    }
+}
+
+/// Opens the bridge if there is to be one, and keeps it open until it is drained.
+fn keep_bridge(shared: &Shared, exposition: &Exposition) {
+    let Shared { config, jetstream, readiness, names, denied, running, supervisor, .. } = shared;
+    let Some(cluster) = &config.stan_cluster else { return };
+    readiness.bridge(Err("starting".to_owned()));
+    let desk = Open {
+        jetstream: jetstream.clone(),
+        cluster: cluster.clone(),
+        channels: config.queues.iter().map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() }).collect(),
+        names: names.clone(),
+        denied: denied.clone(),
+        metrics: exposition.clone(),
+        readiness: readiness.clone(),
+        running: running.clone(),
+    };
+    let (supervisor, stop) = (supervisor.clone(), running.stop.clone());
+    running.pulling.spawn(async move {
+        // It is never given up.
+        let _ = supervisor.keep(Part::Bridge, "", &stop, || desk.clone().keep()).await;
+    });
+}
+
+/// Keeps readiness in step with the connection, for as long as there is one.
+async fn follow(mut link: watch::Receiver<Link>, readiness: Readiness, exposition: Exposition) {
+    // The first time is no reconnect.
+    let mut made = link.borrow().made.max(1);
+    loop {
+        let now = *link.borrow_and_update();
+        if now.made > made {
+            made = now.made;
+            exposition.reconnected();
+        }
+        readiness.connected(now.up);
+        if link.changed().await.is_err() {
+            return readiness.connected(false);
+        }
+    }
+}
+
+/// The first complaint of the broker's that concerns all queues.
+async fn denied_to_all(Shared { config, names, denied, .. }: &Shared) -> String {
+    let bridge = config.stan_cluster.as_deref().map(Subjects::of);
+    let concerns_all =
+        |complaint: &Option<String>| complaint.as_ref().is_some_and(|complaint| concern(complaint, names, bridge.as_ref()) == Concern::All);
+    match denied.clone().wait_for(concerns_all).await {
+        Ok(text) => text.clone().unwrap_or_default(),
+        Err(_closed) => std::future::pending().await,
+    }
+}
+
+/// The pod's name, else the machine's, in what a history entry may hold.
+fn worker_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(63).collect();
+    if name.is_empty() { "worker".to_owned() } else { name }
+}

@@ -1,0 +1,336 @@
+//! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses a stream is
+//! made ready (again) while the others of the process are served. One that cannot be served says why, and is tried again.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::Readiness,
+    broker::{
+        consumer::Consumer,
+        jetstream::JetStream,
+        poison::Burial,
+        standby::Standby,
+        streams::{self, Fault, Ready, SetupError},
+    },
+    config::{Config, Queue},
+    flow::{gate::Gate, permits::Permits},
+    message::names::Names,
+    observe::{metrics::Metrics, trace::Tracer},
+    outbound::{callback::Callbacks, invoke::HttpGateway, lookup::Lookup},
+    run::unserved::Unserved,
+    stan::{
+        denial::{Concern, concern},
+        subjects::Subjects,
+    },
+    tasks::{
+        drain::Running,
+        error_backoff::ErrorBackoff,
+        supervisor::{Part, Supervisor},
+    },
+    upkeep::{
+        depth::{Gauge, Gauges},
+        janitor, levels, phantom_acks,
+    },
+    worker::{
+        process::{News, Parts, Worker},
+        pull::{Pull, Unbegun},
+        settle::Settle,
+    },
+};
+
+/// How long a server without JetStream is believed to be still starting.
+const JETSTREAM_STARTS: Duration = Duration::from_secs(3);
+/// The pause before the set-up is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How often the consumers are looked for.
+const LOOK: Duration = Duration::from_secs(5);
+/// The pause before a queue that cannot be served is tried again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A queue that was served for so long is well: the next failure counts as its first.
+const WELL: Duration = Duration::from_secs(60);
+
+/// What the queues of a process share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The settings.
+    pub config: Config,
+    /// The broker.
+    pub jetstream: JetStream,
+    /// Who may start the next call, whichever queue it comes from.
+    pub permits: Permits,
+    /// Where functions answer.
+    pub gateway: HttpGateway,
+    /// Finds the annotations that messages do not carry.
+    pub lookup: Lookup,
+    /// Posts callbacks.
+    pub callbacks: Callbacks,
+    /// Says "not now".
+    pub gate: Gate,
+    /// Makes traces.
+    pub tracer: Tracer,
+    /// Whether the queues are ready.
+    pub readiness: Readiness,
+    /// The depths of the queues that were made ready.
+    pub gauges: Gauges,
+    /// The names of all queues, in the order of the settings.
+    pub names: Vec<Names>,
+    /// What the broker denies.
+    pub denied: watch::Receiver<Option<String>>,
+    /// The queues that cannot be served.
+    pub unserved: Unserved,
+    /// Keeps the parts running.
+    pub supervisor: Supervisor,
+    /// What runs, and how it is told to end.
+    pub running: Running,
+    /// This worker's name in histories.
+    pub worker: String,
+}
+
+/// The service of one queue.
+#[derive(Debug)]
+pub struct Service<'a> {
+    shared: &'a Shared,
+    queue: &'a Queue,
+    names: Names,
+    metrics: Metrics,
+    standby: Standby,
+}
+
+impl<'a> Service<'a> {
+    /// The service of `queue`, which counts in `metrics`; what waits for the broker stands by in `standby`.
+    pub fn new(shared: &'a Shared, queue: &'a Queue, metrics: Metrics, standby: Standby) -> Self {
+        Self { shared, queue, names: Names::new(&queue.name, &queue.stream), metrics, standby }
+    }
+
+    /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until they are drained.
+    pub async fn keep(&self) -> Infallible {
+        let Shared { supervisor, running, .. } = self.shared;
+        if let Err(reason) = supervisor.keep(Part::Queue, &self.queue.name, &running.stop, || self.run()).await {
+            self.fails(reason.to_string());
+        }
+        std::future::pending().await
+    }
+
+    async fn run(&self) {
+        let mut pause = ErrorBackoff::new(AGAIN);
+        loop {
+            let began = Instant::now();
+            let reason = self.serve().await;
+            if began.elapsed() >= WELL {
+                pause.reset();
+            }
+            self.fails(reason);
+            pause.rest().await;
+        }
+    }
+
+    /// Notes why the queue is not served. A process that drains serves none.
+    fn fails(&self, reason: String) {
+        let Shared { readiness, unserved, running, .. } = self.shared;
+        if !running.stop.is_cancelled() {
+            readiness.set(&self.queue.name, Err(reason.clone()));
+            // If none is served the process ends, and says the same.
+            if unserved.add(&self.queue.name, reason.clone()) {
+                tracing::error!(queue = self.queue.name, reason, "the queue is not served; it is tried again");
+            }
+        }
+    }
+
+    /// Serves until that cannot go on, and says why. What was pulled and not begun is handed back by then.
+    async fn serve(&self) -> String {
+        let stop = self.shared.running.stop.child_token();
+        let _over = stop.clone().drop_guard();
+        let lanes = TaskTracker::new();
+        let (give_up, mut given_up) = mpsc::channel(1);
+        let reason = tokio::select! {
+            reason = self.serve_until(&stop, &lanes, &give_up) => reason,
+            complaint = self.denied() => format!("NATS denies what the worker needs: {complaint}"),
+            Some(reason) = given_up.recv() => reason,
+        };
+        stop.cancel();
+        lanes.close();
+        lanes.wait().await;
+        reason
+    }
+
+    async fn serve_until(&self, stop: &CancellationToken, lanes: &TaskTracker, give_up: &mpsc::Sender<String>) -> String {
+        let Shared { jetstream, supervisor, .. } = self.shared;
+        let ready = match self.make_ready().await {
+            Ok(ready) => ready,
+            Err(reason) => return reason,
+        };
+        self.pull(&ready, stop, lanes, give_up);
+        let queue = self.queue.name.as_str();
+        let janitor = || janitor::run(jetstream, &self.names, ready.timer, &self.metrics);
+        let phantom_acks = || phantom_acks::run(jetstream, &self.names, &ready.fresh);
+        tokio::select! {
+            // Neither is ever given up.
+            _ = supervisor.keep(Part::Janitor, queue, stop, janitor) => std::future::pending().await,
+            _ = supervisor.keep(Part::PhantomAcks, queue, stop, phantom_acks) => std::future::pending().await,
+            reason = self.keep_ready(&ready) => reason,
+        }
+    }
+
+    /// The broker's next complaint that concerns this queue.
+    async fn denied(&self) -> String {
+        let Shared { config, names, denied, .. } = self.shared;
+        let bridge = config.stan_cluster.as_deref().map(Subjects::of);
+        let mut denied = denied.clone();
+        // What it said before was said of the last try.
+        denied.mark_unchanged();
+        while denied.changed().await.is_ok() {
+            let complaint = denied.borrow_and_update().clone().unwrap_or_default();
+            if concern(&complaint, names, bridge.as_ref()) == Concern::Queue(&self.queue.name) {
+                return complaint;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Sets the queue up, however long the broker takes to be able to.
+    async fn make_ready(&self) -> Result<Ready, String> {
+        let Shared { config, jetstream, readiness, .. } = self.shared;
+        let began = Instant::now();
+        let mut said = String::new();
+        loop {
+            match streams::ensure(jetstream, config, self.queue, &self.names).await {
+                Ok(ready) => {
+                    readiness.set(&self.queue.name, Ok(()));
+                    return Ok(ready);
+                }
+                Err(SetupError::Never(reason)) => return Err(reason),
+                Err(SetupError::NotNow(reason)) => {
+                    // A domain's servers may be others than the one that is connected to.
+                    let could_have = config.nats.js_domain.is_some() || jetstream.client().server_info().jetstream;
+                    if !could_have && began.elapsed() > JETSTREAM_STARTS {
+                        return Err(format!("JetStream is not enabled on this NATS server ({reason})"));
+                    }
+                    if said != reason {
+                        tracing::warn!(queue = self.queue.name, reason, "the queue cannot be set up yet; trying again");
+                        said.clone_from(&reason);
+                    }
+                    readiness.set(&self.queue.name, Err(reason));
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Starts a lane for each consumer.
+    fn pull(&self, ready: &Ready, stop: &CancellationToken, lanes: &TaskTracker, give_up: &mpsc::Sender<String>) {
+        let Shared { config, jetstream, permits, gauges, supervisor, running, .. } = self.shared;
+        let worker = self.worker(ready);
+        self.standby.leave_room(ready.fresh.max_ack_pending.min(ready.due.max_ack_pending));
+        let (names, metrics) = (self.names.clone(), self.metrics.clone());
+        let burial = Burial { names, dead_letters: config.dead_letters.enabled, metrics };
+        for (bound, parked) in [(ready.fresh.clone(), false), (ready.due.clone(), true)] {
+            let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
+            let start = {
+                let (jetstream, burial) = (jetstream.clone(), burial.clone());
+                let (permits, worker, unbegun) = (permits.clone(), worker.clone(), Arc::<Mutex<Unbegun>>::default());
+                let (tasks, stop) = (running.calls.clone(), stop.clone());
+                move || {
+                    let (source, lane) = (Consumer::new(&jetstream, bound.clone(), burial.clone()), permits.lane());
+                    let (worker, tasks, stop, unbegun) = (worker.clone(), tasks.clone(), stop.clone(), unbegun.clone());
+                    Pull { worker, lane, source, parked, tasks, stop, unbegun }.run()
+                }
+            };
+            let (supervisor, stop, give_up) = (supervisor.clone(), stop.clone(), give_up.clone());
+            running.pulling.spawn(lanes.track_future(async move {
+                if let Err(reason) = supervisor.keep(Part::Lane, &whose, &stop, start).await {
+                    // The first reason is enough.
+                    let _ = give_up.try_send(reason.to_string());
+                }
+            }));
+        }
+        let levels = {
+            let (jetstream, timer, manage) = (jetstream.clone(), ready.timer, config.nats.manage);
+            let (supervisor, stop) = (supervisor.clone(), stop.clone());
+            move || levels::run(jetstream.clone(), burial.clone(), timer, manage, supervisor.clone(), stop.clone())
+        };
+        let (supervisor, queue, stop) = (supervisor.clone(), self.queue.name.clone(), stop.clone());
+        running.pulling.spawn(lanes.track_future(async move {
+            // It is never given up.
+            let _ = supervisor.keep(Part::Levels, &queue, &stop, levels).await;
+        }));
+        gauges.set(Gauge {
+            jetstream: jetstream.clone(),
+            names: self.names.clone(),
+            fresh: ready.fresh.clone(),
+            functions: self.queue.subjects_carry_function().then(|| self.queue.filter_subject.clone()),
+            dead_letters: config.dead_letters.enabled,
+            metrics: self.metrics.clone(),
+            standby: self.standby.clone(),
+            orphans: Arc::default(),
+        });
+        tracing::info!(
+            queue = self.queue.name,
+            timer = %ready.timer,
+            why = ready.why,
+            server = jetstream.client().server_info().version,
+            maxInflight = config.max_inflight,
+            "Ready"
+        );
+        ready.advise(&self.queue.name);
+    }
+
+    fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
+        let Shared { config, jetstream, gateway, lookup, callbacks, gate, tracer, running, worker, .. } = self.shared;
+        Worker::new(Parts {
+            settle: Settle {
+                broker: if ready.sized { jetstream.sparing(&self.names.retries) } else { jetstream.clone() },
+                names: self.names.clone(),
+                timer: ready.timer,
+                confirm_acks: config.confirm_acks,
+                dead_letters: config.dead_letters.enabled,
+                metrics: self.metrics.clone(),
+                standby: self.standby.clone(),
+            },
+            gateway: gateway.clone(),
+            policy: config.retry.clone(),
+            lookup: lookup.clone(),
+            callbacks: callbacks.clone(),
+            gate: gate.clone(),
+            metrics: self.metrics.clone(),
+            news: News::default(),
+            tracer: tracer.clone(),
+            name: worker.clone(),
+            cut: running.cut.clone(),
+        })
+    }
+
+    /// Makes the queue ready again when its streams or consumers are gone: a request to a consumer that is not there is
+    /// answered by nobody. Returns only what cannot be mended.
+    async fn keep_ready(&self, ready: &Ready) -> String {
+        let Shared { config, jetstream, readiness, .. } = self.shared;
+        let dead = config.dead_letters.enabled.then_some(self.names.dead.as_str());
+        loop {
+            sleep(LOOK).await;
+            let missing = match streams::look(jetstream, &self.names, ready, dead).await {
+                Ok(Some(Fault::Gone(missing))) => missing,
+                Ok(Some(Fault::Unusable(reason))) => return reason,
+                Ok(None) => {
+                    self.shared.unserved.remove(&self.queue.name);
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let reason = format!("{missing} is gone");
+            tracing::error!(queue = self.queue.name, reason, "the queue is made ready again; what lay in a stream that is gone is lost");
+            readiness.set(&self.queue.name, Err(reason));
+            if let Err(reason) = self.make_ready().await {
+                return reason;
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Text as it is read and shown: durations, and what of foreign text may be shown.
+//!
+//! Calls: none. Pure.
+
+pub mod duration;

@@ -1,0 +1,222 @@
+//! What the broker knows of the queue's depth: the same figures from every replica, as autoscalers want them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    broker::{
+        consumer::{Bound, filters},
+        jetstream::{ApiError, JetStream, allows_schedules, number},
+        levels::look,
+        seam::Broker,
+        standby::Standby,
+    },
+    message::{decode::FunctionName, names::Names},
+    observe::metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
+    upkeep::orphans::{Orphans, is_work_queue},
+};
+
+/// How many pages of subjects are asked for at most; the broker puts 100,000 on one.
+const PAGES: usize = 4;
+
+/// The gauges of every queue that was made ready. Cheap to clone; the clones agree.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges(Arc<Mutex<Vec<Gauge>>>);
+
+/// Where the depth of one queue is read, and where it is shown.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    /// The broker.
+    pub jetstream: JetStream,
+    /// The queue's names.
+    pub names: Names,
+    /// The consumer of fresh invocations.
+    pub fresh: Bound,
+    /// What that consumer takes, if the wildcards in it stand for functions.
+    pub functions: Option<String>,
+    /// Whether there is a stream of dead letters.
+    pub dead_letters: bool,
+    /// The queue's metrics.
+    pub metrics: Metrics,
+    /// What waits for the broker.
+    pub standby: Standby,
+    /// What lies there for nobody.
+    pub orphans: Arc<tokio::sync::Mutex<Orphans>>,
+}
+
+impl Gauges {
+    /// Reads this queue from now on, in the place of what was read of it before.
+    pub fn set(&self, gauge: Gauge) {
+        let mut gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.retain(|other| other.names.queue != gauge.names.queue);
+        gauges.push(gauge);
+    }
+
+    /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, but for those that would say that
+    /// all is well; and it holds up no other.
+    pub async fn refresh(self) {
+        let gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        join_all(gauges.iter().map(Gauge::refresh)).await;
+    }
+}
+
+impl Gauge {
+    async fn refresh(&self) {
+        self.metrics.set_unsettled_oldest(self.standby.oldest());
+        // Whoever stops waiting for the answers shows none.
+        self.metrics.set_oldest_pending(None);
+        self.metrics.set_orphaned(None);
+        if let Err(error) = self.show().await {
+            self.metrics.set_overdue(None);
+            tracing::debug!(queue = self.names.queue, %error, "the queue's depth is not known");
+        }
+    }
+
+    async fn show(&self) -> Result<(), ApiError> {
+        let (depth, oldest) = self.read().await?;
+        self.metrics.set_depth(depth);
+        self.metrics.set_oldest_pending(Some(oldest));
+        let orphans = self.orphans.lock().await.count(&self.jetstream, &self.names, &self.fresh).await?;
+        self.metrics.set_orphaned(Some(orphans));
+        Ok(())
+    }
+
+    /// How much there is, and the age of the oldest message that waits for a worker. Fails where the broker does not answer one of
+    /// the questions.
+    async fn read(&self) -> Result<(Depth, Duration), ApiError> {
+        let names = &self.names;
+        let consumer = self.jetstream.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
+        let (pending, unsettled) = (number(&consumer, "/num_pending"), number(&consumer, "/num_ack_pending"));
+        let queue = self.jetstream.stream(&names.stream).await?;
+        // Only a work queue holds just what is not settled.
+        let backlogs = match self.functions.as_ref().filter(|_| is_work_queue(&queue)) {
+            Some(filter) => Some(self.backlogs(filter, pending.saturating_add(unsettled)).await?),
+            None => None,
+        };
+        let due = self.jetstream.consumer(&names.retries, "due").await?;
+        let oldest = self.age(&names.stream, &consumer).await?.max(self.age(&names.retries, &due).await?);
+        let depth = Depth {
+            pending,
+            backlogs,
+            submitted: number(&queue, "/state/last_seq"),
+            parked: self.parked(&due).await?,
+            dead: if self.dead_letters { number(&self.jetstream.stream(&names.dead).await?, "/state/messages") } else { 0 },
+        };
+        Ok((depth, oldest))
+    }
+
+    /// How many retries wait for their due time.
+    async fn parked(&self, due: &Value) -> Result<u64, ApiError> {
+        let retries = self.jetstream.stream(&self.names.retries).await?;
+        if allows_schedules(&retries) {
+            // Nobody counts the holders; they are what is not due.
+            let unsettled = number(due, "/num_pending").saturating_add(number(due, "/num_ack_pending"));
+            return Ok(number(&retries, "/state/messages").saturating_sub(unsettled));
+        }
+        // Old servers keep acknowledged messages after a crash: only the consumers know what is not settled.
+        Ok(look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
+    }
+
+    /// How much is stored of each function, page by page; what lies behind the last page that is asked for counts as what has
+    /// no name. The broker does not tell a consumer's pending messages by subject.
+    async fn backlogs(&self, filter: &str, all: u64) -> Result<Backlogs, ApiError> {
+        let (mut backlogs, mut offset) = (Backlogs::new(), 0);
+        for _ in 0..PAGES {
+            let question = json!({ "subjects_filter": filter, "offset": offset });
+            let page = self.jetstream.api(&format!("STREAM.INFO.{}", self.names.stream), &question).await?;
+            let read = add(&mut backlogs, filter, &page);
+            offset += read;
+            if read == 0 || offset as u64 >= number(&page, "/total") {
+                return Ok(backlogs);
+            }
+        }
+        let named: u64 = backlogs.values().sum();
+        *backlogs.entry(None).or_default() += all.saturating_sub(named);
+        Ok(backlogs)
+    }
+
+    /// The age of the first message that a consumer has not delivered yet; 0 where there is none.
+    async fn age(&self, stream: &str, consumer: &Value) -> Result<Duration, ApiError> {
+        if number(consumer, "/num_pending") == 0 {
+            return Ok(Duration::ZERO);
+        }
+        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a consumer.
+        let next = number(consumer, "/delivered/stream_seq").saturating_add(1);
+        let mut oldest = Duration::ZERO;
+        for filter in filters(consumer) {
+            let question = json!({ "seq": next, "next_by_subj": filter });
+            let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{stream}"), &question).await {
+                // There is none, or a worker has just taken it.
+                Err(ApiError::Refused { .. }) => continue,
+                other => other?,
+            };
+            let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
+            let age = stored.and_then(|stored: SystemTime| self.jetstream.now().duration_since(stored).ok());
+            oldest = oldest.max(age.unwrap_or_default());
+        }
+        Ok(oldest)
+    }
+}
+
+/// Adds the subjects of a page to the backlogs, and says how many there were. Subjects are other people's words: what names no
+/// function, and more functions than get a label, count together.
+fn add(backlogs: &mut Backlogs, filter: &str, page: &Value) -> usize {
+    let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { return 0 };
+    for (subject, messages) in subjects {
+        let function =
+            function(filter, subject).filter(|function| backlogs.len() < MOST_NAMES || backlogs.contains_key(&Some(function.clone())));
+        *backlogs.entry(function).or_default() += messages.as_u64().unwrap_or_default();
+    }
+    subjects.len()
+}
+
+/// The function that a subject names: what stands there for the wildcards of the filter. Dots of the name may be written `%2E`.
+fn function(filter: &str, subject: &str) -> Option<FunctionName> {
+    let mut tokens = subject.split('.');
+    let mut name = Vec::new();
+    for wanted in filter.split('.') {
+        match wanted {
+            "*" => name.push(tokens.next()?),
+            ">" => name.extend(tokens.by_ref()),
+            _ => drop(tokens.next()),
+        }
+    }
+    name.join(".").replace("%2E", ".").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wildcards_of_the_filter_stand_for_the_function() {
+        for (filter, subject, name) in [
+            ("faas-request.>", "faas-request.echo", Some("echo")),
+            ("faas-request.>", "faas-request.echo.openfaas-fn", Some("echo.openfaas-fn")),
+            ("faas-request.*", "faas-request.echo%2Eopenfaas-fn", Some("echo.openfaas-fn")),
+            ("*.jobs.*", "echo.jobs.dev", Some("echo.dev")),
+            (">", "echo", Some("echo")),
+            ("faas-request.>", "faas-request", None),
+            ("faas-request.*", "faas-request.é", None),
+            ("faas-request.*", "faas-request.a%2E%2Eb", None),
+        ] {
+            assert_eq!(function(filter, subject).map(|function| function.to_string()).as_deref(), name, "{filter} {subject}");
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_the_names_in_subjects() {
+        let subjects: serde_json::Map<_, _> = (0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), json!(2))).collect();
+        let (mut backlogs, page) = (Backlogs::new(), json!({ "state": { "subjects": subjects } }));
+        assert_eq!(add(&mut backlogs, "q.*", &page), MOST_NAMES + 5);
+        assert_eq!((backlogs.len(), backlogs.get(&None)), (MOST_NAMES + 1, Some(&10)));
+        assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": { "subjects": { "q.f0000": 3, "q.new": 1 } } })), 2);
+        assert_eq!((backlogs.get(&"f0000".parse().ok()), backlogs.get(&None)), (Some(&5), Some(&11)));
+        assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": {} })), 0);
+    }
+}

@@ -1,0 +1,149 @@
+//! The stream of retries, as the janitor sees it.
+
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+
+use crate::{
+    broker::{
+        jetstream::{ApiError, JetStream, Stored, allows_schedules, number, own_headers},
+        seam::Broker,
+    },
+    message::{
+        header, header_block, kept_block,
+        names::{self, Names},
+    },
+    upkeep::levels,
+};
+
+/// What the header begins with that makes the broker wake a message.
+const SCHEDULE: &[u8] = b"\r\nNats-Schedule:";
+/// How much of a header block that cannot be read is kept: headers are carried on up to a bound.
+const KEPT: usize = 3 << 10;
+
+/// What the broker knows of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How many messages lie in it.
+    pub messages: u64,
+    /// Whether the broker wakes holders by itself.
+    pub schedules: bool,
+}
+
+/// A parked retry that waits for its schedule, as it is stored.
+#[derive(Clone)]
+pub struct Holder {
+    /// The subject it lies on.
+    pub subject: String,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its headers, less the broker's own.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Whether the broker is to wake it.
+    pub scheduled: bool,
+    /// When, as the schedule says it.
+    pub wakes: Option<SystemTime>,
+    /// Whether no client could read its headers.
+    pub unreadable: bool,
+}
+
+/// What the janitor asks of the broker.
+pub trait Parked: Broker {
+    /// The number of the connection; another one may lead to another server.
+    fn connection(&self) -> u64;
+
+    /// What the broker knows of the stream. The clock learns from the answer.
+    fn known(&self, names: &Names) -> impl Future<Output = Result<Known, ApiError>> + Send;
+
+    /// How many retries in the levels are overdue by more than `grace`, up to a bound.
+    fn overdue_in_levels(&self, names: &Names, grace: Duration) -> impl Future<Output = Result<u64, ApiError>> + Send;
+
+    /// The first holder at `from` or behind, if there is one.
+    fn holder(&self, names: &Names, from: u64) -> impl Future<Output = Result<Option<Holder>, ApiError>> + Send;
+
+    /// Moves a holder's message to `target` in one step, unless the holder is gone or another took its place; says whether it
+    /// did. Only for a broker with schedules.
+    fn fire(&self, names: &Names, holder: &Holder, target: &str) -> impl Future<Output = Result<bool, ApiError>> + Send;
+
+    /// Deletes a holder, if it is still there.
+    fn delete(&self, names: &Names, sequence: u64) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+impl Holder {
+    fn of(Stored { subject, sequence, block, payload, .. }: Stored) -> Self {
+        let schedule = block.windows(SCHEDULE.len()).position(|header| header == SCHEDULE).and_then(|at| block.get(at + SCHEDULE.len()..));
+        let (scheduled, wakes) = (schedule.is_some(), schedule.and_then(wakes));
+        let unreadable = !block.is_empty() && header_block::read(&block).is_err();
+        let mut headers = own_headers(&block);
+        if unreadable {
+            // Moved as something that everybody can read, and that no version takes for a call.
+            let kept = kept_block::ways(&block).into_iter().find(|way| way.iter().all(|(_, value)| value.len() <= KEPT));
+            for (name, value) in kept.into_iter().flatten().chain([(names::KIND, names::UNREADABLE.to_owned())]) {
+                header::put(&mut headers, name, &value);
+            }
+        }
+        Self { subject, sequence, headers, payload, scheduled, wakes, unreadable }
+    }
+}
+
+impl Parked for JetStream {
+    fn connection(&self) -> u64 {
+        self.link().borrow().made
+    }
+
+    async fn known(&self, names: &Names) -> Result<Known, ApiError> {
+        let stream = self.stream(&names.retries).await?;
+        Ok(Known { messages: number(&stream, "/state/messages"), schedules: allows_schedules(&stream) })
+    }
+
+    async fn overdue_in_levels(&self, names: &Names, grace: Duration) -> Result<u64, ApiError> {
+        levels::overdue(self, names, grace).await
+    }
+
+    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
+        Ok(self.next_stored(&names.retries, &names.holder_subjects(), from).await?.map(Holder::of))
+    }
+
+    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
+        let Holder { subject, sequence, headers, payload, .. } = holder;
+        Ok(JetStream::fire(self, &names.retries, subject, target, *sequence, headers.clone(), payload.clone()).await?)
+    }
+
+    async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
+        JetStream::delete(self, &names.retries, sequence).await
+    }
+}
+
+/// The time in a schedule that fires once, at the beginning of what follows its name.
+fn wakes(rest: &[u8]) -> Option<SystemTime> {
+    let value = rest.split(|byte| *byte == b'\r').next()?;
+    humantime::parse_rfc3339(str::from_utf8(value).ok()?.trim().strip_prefix("@at ")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_knows_from_its_schedule_when_it_is_to_wake() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        for (schedule, scheduled, expected) in [
+            ("Nats-Schedule: @at 1970-01-01T00:01:40.000000000Z\r\n", true, Some(time)),
+            ("Nats-Schedule:@at 1970-01-01T00:01:40Z\r\n", true, Some(time)),
+            ("Nats-Schedule: @every 5m\r\n", true, None),
+            ("Nats-Schedule: @at soon\r\n", true, None),
+            ("X: @at 1970-01-01T00:01:40Z\r\n", false, None),
+        ] {
+            let block = format!("NATS/1.0\r\n{schedule}Queue-Worker-Hop: 1\r\n\r\n").into();
+            let subject = "q-retries.at.f.7-10.1".to_owned();
+            let holder = Holder::of(Stored { subject, sequence: 1, time, block, payload: Bytes::new() });
+            assert_eq!((holder.scheduled, holder.wakes), (scheduled, expected), "{schedule}");
+        }
+    }
+}

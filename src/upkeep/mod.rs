@@ -1,0 +1,9 @@
+//! What looks after a queue beside the path: promoters of retries, the janitor, phantom acknowledgements, depth, orphans.
+//!
+//! Calls: text, tasks, message, config, observe, broker.
+
+pub mod levels;
+pub mod janitor;
+pub mod phantom_acks;
+pub mod depth;
+pub mod orphans;

@@ -1,0 +1,193 @@
+//! Orphans: messages that are stored and that nobody will ever be given. Everything that lies in a work queue is pending, waits for
+//! an acknowledgement, or is parked under a schedule; what is left over is covered by no consumer's filter, was given up after
+//! a consumer's `max_deliver`, or was acknowledged and not deleted (NATS before 2.10 after a crash).
+//!
+//! No one answer of the broker's has all these figures, so each look asks for the stream, its consumers, and the stream again:
+//!
+//! ```text
+//!   stored ≤ X ── consumers and holders ── stored ≤ X     X: the last sequence before
+//! ```
+//!
+//! What lies there at the end and is no newer than X was there all the time, also while the consumers were counted: those that
+//! neither they nor the schedules know are orphans. How many of the messages at the end are newer is not known, but
+//! that they are no more than arrived: so a look yields a least and a most, which are the same where nothing arrived. The
+//! figure that is shown changes only when a look contradicts it.
+//!
+//! In a stream with another retention settled messages stay, and nothing in it counts as an orphan.
+
+mod tally;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    broker::{
+        consumer::{Bound, filters},
+        jetstream::{ApiError, JetStream, number},
+    },
+    message::names::Names,
+};
+
+use tally::{Look, SETTLED, Tally};
+
+/// Holders are counted by the broker one by one: so many times longer than that took it has rest.
+const REST: u32 = 100;
+/// Messages that the consumer is through with are fetched one by one, and no more than these.
+const MOST: u64 = 20;
+/// Behind all subjects that a stream can have: an answer from there on lists none, and says how many there are.
+const BEHIND_ALL: u64 = u32::MAX as u64;
+
+/// The orphans of one queue.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    queue: Tally,
+    retries: Tally,
+    looked: Option<Instant>,
+    /// What the queue's only consumer was through with at the last look.
+    floor: u64,
+    /// Whether something lies among the retries that no consumer knows.
+    holders: bool,
+    /// When the holders may be counted again.
+    rested: Option<Instant>,
+}
+
+impl Orphans {
+    /// How many there are in the queue and among its retries.
+    ///
+    /// # Errors
+    /// Where the broker does not answer one of the questions.
+    pub async fn count(&mut self, jetstream: &JetStream, names: &Names, fresh: &Bound) -> Result<u64, ApiError> {
+        if self.looked.is_none_or(|at| at.elapsed() >= SETTLED) {
+            if let Some(look) = look_at_queue(jetstream, fresh, &mut self.floor).await? {
+                self.queue.add(&look, Instant::now());
+            }
+            self.look_at_retries(jetstream, names).await?;
+            self.looked = Some(Instant::now());
+        }
+        Ok(self.queue.shown + self.retries.shown)
+    }
+
+    async fn look_at_retries(&mut self, jetstream: &JetStream, names: &Names) -> Result<(), ApiError> {
+        if !self.holders {
+            let look = look(jetstream, names, None).await?;
+            self.holders = look.is_some_and(|look| look.least() > 0);
+            if !self.holders {
+                look.into_iter().for_each(|look| self.retries.add(&look, Instant::now()));
+                return Ok(());
+            }
+        }
+        let began = Instant::now();
+        if self.rested.is_some_and(|rested| began < rested) {
+            return Ok(());
+        }
+        let look = look(jetstream, names, Some(&names.holder_subjects())).await?;
+        self.rested = Some(Instant::now() + began.elapsed() * REST);
+        if let Some(look) = look {
+            self.holders = look.held > 0 || look.least() > 0;
+            self.retries.add(&look, Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// A look at the stream of retries and all its consumers; `None` where not all of them can be counted just now. Schedules hold
+/// what lies on the subjects `held`.
+async fn look(jetstream: &JetStream, names: &Names, held: Option<&str>) -> Result<Option<Look>, ApiError> {
+    let question = held.map_or(json!({}), |held| json!({ "subjects_filter": held, "offset": BEHIND_ALL }));
+    let before = jetstream.api(&format!("STREAM.INFO.{}", names.retries), &question).await?;
+    if !is_work_queue(&before) {
+        return Ok(None);
+    }
+    let list = jetstream.consumers(&names.retries).await?;
+    let after = jetstream.stream(&names.retries).await?;
+    let consumers = list.get("consumers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    // Those whose own server did not answer in time are only named.
+    let all = consumers.len() as u64 == number(&after, "/state/consumer_count");
+    Ok(all.then(|| Look { held: number(&before, "/total"), ..compare(&before, consumers, &after) }))
+}
+
+/// A look at the queue's own stream. Where others take from it as well, it is a look at what this consumer should get: the
+/// others' cannot be listed without a right that the worker does not need otherwise.
+async fn look_at_queue(jetstream: &JetStream, fresh: &Bound, floor: &mut u64) -> Result<Option<Look>, ApiError> {
+    let before = jetstream.stream(&fresh.stream).await?;
+    if !is_work_queue(&before) {
+        return Ok(None);
+    }
+    if number(&before, "/state/consumer_count") > 1 {
+        return look_at_share(jetstream, fresh, &before).await;
+    }
+    let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
+    let after = jetstream.stream(&fresh.stream).await?;
+    if number(&after, "/state/consumer_count") != 1 {
+        return Ok(None);
+    }
+    // 2.9.10 says that all there can be is acknowledged, once it could not read its notes about a consumer.
+    let reached = number(&consumer, "/ack_floor/stream_seq");
+    let reached = if reached > number(&after, "/state/last_seq") { 0 } else { reached };
+    // One that was made anew begins anew.
+    let through = std::mem::replace(floor, reached).min(reached);
+    let first = number(&after, "/state/first_seq");
+    let passed = if (1..=through).contains(&first) { stored_up_to(jetstream, &fresh.stream, first, through).await? } else { 0 };
+    Ok(Some(Look { passed, ..compare(&before, std::slice::from_ref(&consumer), &after) }))
+}
+
+/// How many messages are stored from one sequence to another, up to [`MOST`].
+async fn stored_up_to(jetstream: &JetStream, stream: &str, first: u64, last: u64) -> Result<u64, ApiError> {
+    let mut next = first;
+    for found in 0..MOST {
+        let answer = match jetstream.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": next, "next_by_subj": ">" })).await {
+            Err(ApiError::Refused { .. }) => return Ok(found),
+            other => other?,
+        };
+        next = number(&answer, "/message/seq").saturating_add(1);
+        if next > last.saturating_add(1) {
+            return Ok(found);
+        }
+    }
+    Ok(MOST)
+}
+
+/// Subjects are counted within the two looks at the stream, so that nothing that they count and that is new is overlooked.
+async fn look_at_share(jetstream: &JetStream, fresh: &Bound, before: &Value) -> Result<Option<Look>, ApiError> {
+    let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
+    let filters = filters(&consumer);
+    let Some(stored) = stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
+    let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
+    let Some(still_stored) = self::stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
+    let after = jetstream.stream(&fresh.stream).await?;
+    let look = compare(before, std::slice::from_ref(&consumer), &after);
+    Ok(Some(Look { before: stored, after: still_stored, ..look }))
+}
+
+/// How many messages lie on these subjects; `None` where they are more than the broker puts on a page.
+async fn stored(jetstream: &JetStream, stream: &str, filters: &[&str]) -> Result<Option<u64>, ApiError> {
+    let mut messages = 0;
+    for filter in filters {
+        let page = jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({ "subjects_filter": filter })).await?;
+        let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { continue };
+        if number(&page, "/total") > subjects.len() as u64 {
+            return Ok(None);
+        }
+        messages += subjects.values().filter_map(Value::as_u64).sum::<u64>();
+    }
+    Ok(Some(messages))
+}
+
+fn compare(before: &Value, consumers: &[Value], after: &Value) -> Look {
+    let sum = |pointer: &str| consumers.iter().map(|consumer| number(consumer, pointer)).fold(0, u64::saturating_add);
+    let last = number(after, "/state/last_seq");
+    Look {
+        before: number(before, "/state/messages"),
+        after: number(after, "/state/messages"),
+        arrived: last.saturating_sub(number(before, "/state/last_seq")),
+        known: sum("/num_pending").saturating_add(sum("/num_ack_pending")),
+        held: 0,
+        moved: last.saturating_add(sum("/delivered/consumer_seq")),
+        passed: 0,
+    }
+}
+
+/// Whether a stream holds just what is not settled.
+pub fn is_work_queue(stream: &Value) -> bool {
+    stream.pointer("/config/retention").and_then(Value::as_str) == Some("workqueue")
+}
