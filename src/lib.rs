@@ -14,8 +14,9 @@
 //! A parked callback comes the same way, and is posted where an invocation is called.
 //!
 //! A message walks through the program once, forwards. Facts and judgements are different types: an
-//! [`Outcome`](retry::judge::Outcome) is what happened, a [`Verdict`](retry::judge::Verdict) is what to do about it, with nothing
-//! left to decide. The rooms below stand in the order in which they may call each other: each calls only those before it.
+//! [`Outcome`](retry::judge::Outcome) is what happened, a [`Verdict`](retry::judge::Verdict) is what to do
+//! about it, with nothing left to decide. The rooms below stand in the order in which they may call each
+//! other: each calls only those before it.
 
 pub mod text;
 pub mod tasks;

@@ -1,5 +1,6 @@
-//! The properties of the fuzzers, over their corpus and over inputs near it: what was ever found stays mended, and every run of the
-//! tests looks a little further. `make fuzz` looks for minutes, and is led by what the code does.
+//! The properties of the fuzzers, over their corpus and over inputs near it: what was ever found stays
+//! mended, and every run of the tests looks a little further. `make fuzz` looks for minutes, and is led by
+//! what the code does.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -87,8 +88,10 @@ fn the_properties_hold_of_inputs_near_the_corpus() {
 fn every_target_has_a_property_and_a_corpus() {
     let names = |folder: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder);
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().display().to_string()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().display().to_string())
+            .collect();
         names.sort();
         names
     };

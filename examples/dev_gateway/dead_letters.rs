@@ -46,7 +46,11 @@ mod tests {
 
     #[test]
     fn credentials_are_masked() {
-        let shown = masked(br#"{"Header":{"Authorization":["Bearer a"],"X-Api-Token":["b"],"X-Call-Id":["c"]}}"#);
-        assert_eq!(shown, r#"{"Header":{"Authorization":"(masked)","X-Api-Token":"(masked)","X-Call-Id":["c"]}}"#);
+        let shown =
+            masked(br#"{"Header":{"Authorization":["Bearer a"],"X-Api-Token":["b"],"X-Call-Id":["c"]}}"#);
+        assert_eq!(
+            shown,
+            r#"{"Header":{"Authorization":"(masked)","X-Api-Token":"(masked)","X-Call-Id":["c"]}}"#
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The functions that are built in: `chaos-fn` fails when told to, `echo` returns the body, `headers` what it was sent.
+//! The functions that are built in: `chaos-fn` fails when told to, `echo` returns the body, `headers` what it
+//! was sent.
 
 use crate::queue_request::canonical;
 use axum::response::{IntoResponse, Response};
@@ -44,10 +45,9 @@ impl Functions {
             "chaos-fn" => Some(self.chaos(path, &body).await),
             "echo" => Some(body.into_response()),
             "headers" => {
-                let lines = request
-                    .headers
-                    .iter()
-                    .map(|(name, value)| format!("{}: {}\n", canonical(name.as_str()), String::from_utf8_lossy(value.as_bytes())));
+                let lines = request.headers.iter().map(|(name, value)| {
+                    format!("{}: {}\n", canonical(name.as_str()), String::from_utf8_lossy(value.as_bytes()))
+                });
                 Some(lines.collect::<String>().into_response())
             }
             _ => None,

@@ -1,5 +1,5 @@
-//! A gateway for development: it answers the routes of an OpenFaaS gateway that a queue worker lives between, with a few
-//! functions built in, and needs nothing but a NATS server.
+//! A gateway for development: it answers the routes of an OpenFaaS gateway that a queue worker lives between,
+//! with a few functions built in, and needs nothing but a NATS server.
 //!
 //! ```text
 //! POST /async-function/NAME[/PATH]   queued as the real gateway queues it: 202
@@ -7,8 +7,9 @@
 //! GET  /healthz                      200 once NATS was reached
 //! ```
 //!
-//! It never creates a stream: until the worker has, queueing answers 500. The environment: `listen` (127.0.0.1:8080),
-//! `nats_url` (nats://127.0.0.1:4222), `queue_name` (faas-request). `dev_gateway dead-letters` prints what was given up.
+//! It never creates a stream: until the worker has, queueing answers 500. The environment: `listen`
+//! (127.0.0.1:8080), `nats_url` (nats://127.0.0.1:4222), `queue_name` (faas-request). `dev_gateway
+//! dead-letters` prints what was given up.
 
 mod dead_letters;
 mod functions;
@@ -46,11 +47,14 @@ async fn main() -> anyhow::Result<()> {
             let jetstream = jetstream::new(async_nats::connect(nats_url).await?);
             return dead_letters::print(&jetstream, &queue).await;
         }
-        Some(other) => anyhow::bail!("unknown command {other}: there is dead-letters, and the gateway without a command"),
+        Some(other) => {
+            anyhow::bail!("unknown command {other}: there is dead-letters, and the gateway without a command")
+        }
     }
 
     let listen = setting("listen", "127.0.0.1:8080");
-    let listener = tokio::net::TcpListener::bind(&listen).await.with_context(|| format!("listen={listen}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(&listen).await.with_context(|| format!("listen={listen}"))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let serving = async {
         let jetstream = jetstream::new(connect(&nats_url).await);
@@ -58,7 +62,8 @@ async fn main() -> anyhow::Result<()> {
         let gateway = Arc::new(Gateway { jetstream, queue, functions: Functions::default() });
         axum::serve(listener, axum::Router::new().fallback(serve).with_state(gateway)).await
     };
-    // Calls that still run are cut off: this gateway keeps nothing, and its callers are there to cope with that.
+    // Calls that still run are cut off: this gateway keeps nothing, and its callers are there to cope with
+    // that.
     tokio::select! {
         served = serving => served?,
         _ = tokio::signal::ctrl_c() => {}
@@ -95,7 +100,8 @@ async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Respons
     response
 }
 
-/// Adds what the gateway adds to every request: a start time, and a call id where the caller chose none (true then).
+/// Adds what the gateway adds to every request: a start time, and a call id where the caller chose none (true
+/// then).
 fn stamp(headers: &mut HeaderMap) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     if let Ok(nanoseconds) = HeaderValue::try_from(now.as_nanos().to_string()) {
@@ -110,7 +116,8 @@ fn stamp(headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// `/async-function/NAME/PATH` as (`async-function`, `NAME`, `/PATH`); nothing where the gateway has no such route.
+/// `/async-function/NAME/PATH` as (`async-function`, `NAME`, `/PATH`); nothing where the gateway has no such
+/// route.
 fn route(path: &str) -> Option<(&str, &str, &str)> {
     let (kind, rest) = path.strip_prefix('/')?.split_once('/')?;
     let (name, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -166,7 +173,8 @@ impl Gateway {
     }
 }
 
-/// Adds the headers by which a gateway's answer is known. A queued call's own id is not told to the caller who chose it.
+/// Adds the headers by which a gateway's answer is known. A queued call's own id is not told to the caller
+/// who chose it.
 fn from_gateway(mut response: Response, request: &HeaderMap, with_id: bool) -> Response {
     let headers = response.headers_mut();
     headers.insert("x-served-by", HeaderValue::from_static(SERVED_BY));

@@ -1,5 +1,5 @@
-//! The message that a gateway queues for a call: `QueueRequest` of OpenFaaS's faas-provider (types/queue.go), byte for byte
-//! as Go writes it.
+//! The message that a gateway queues for a call: `QueueRequest` of OpenFaaS's faas-provider (types/queue.go),
+//! byte for byte as Go writes it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,9 +29,15 @@ pub struct QueueRequest {
 }
 
 impl QueueRequest {
-    /// The message for a request to `/async-function/{function}{path}?{query}`; `path` as it came, still encoded.
-    /// The error says what is wrong with the callback's URL.
-    pub fn new(function: &str, path: &str, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Self, ParseError> {
+    /// The message for a request to `/async-function/{function}{path}?{query}`; `path` as it came, still
+    /// encoded. The error says what is wrong with the callback's URL.
+    pub fn new(
+        function: &str,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Self, ParseError> {
         // Go's JSON puts the replacement character for what is no UTF-8.
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut header = BTreeMap::<String, Vec<String>>::new();
@@ -54,14 +60,16 @@ impl QueueRequest {
         })
     }
 
-    /// The JSON, with `&`, `<` and `>` escaped as Go escapes them. They stand inside strings only, so replacing is enough.
+    /// The JSON, with `&`, `<` and `>` escaped as Go escapes them. They stand inside strings only, so
+    /// replacing is enough.
     pub fn to_json(&self) -> String {
         let json = serde_json::to_string(self).unwrap_or_default();
         json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
     }
 }
 
-/// A URL as Go's structure for one, which is what the message holds; default ports and an empty path look different there.
+/// A URL as Go's structure for one, which is what the message holds; default ports and an empty path look
+/// different there.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct CallbackUrl {
@@ -150,7 +158,10 @@ mod tests {
 
     #[test]
     fn a_bad_callback_url_is_refused() {
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-callback-url"), HeaderValue::from_static("://h"))]);
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-callback-url"),
+            HeaderValue::from_static("://h"),
+        )]);
         assert!(QueueRequest::new("echo", "", None, &headers, b"").is_err());
     }
 

@@ -7,22 +7,31 @@ use queue_worker::retry::{
     policy::{RetryPolicy, StatusCodes},
 };
 
-const KEYS: [&str; 4] =
-    ["com.openfaas.retry.attempts", "com.openfaas.retry.codes", "com.openfaas.retry.min_wait", "com.openfaas.retry.max_wait"];
+const KEYS: [&str; 4] = [
+    "com.openfaas.retry.attempts",
+    "com.openfaas.retry.codes",
+    "com.openfaas.retry.min_wait",
+    "com.openfaas.retry.max_wait",
+];
 
 /// The worker's own policy, over which annotations stand.
 pub fn worker() -> RetryPolicy {
     RetryPolicy {
         max_attempts: 10,
         codes: "429,502,500,504,408".parse().expect("codes"),
-        backoff: Backoff { initial: Duration::from_secs(10), max: Duration::from_secs(120), jitter: Jitter::Full },
+        backoff: Backoff {
+            initial: Duration::from_secs(10),
+            max: Duration::from_secs(120),
+            jitter: Jitter::Full,
+        },
         immediate_retries: 2,
         max_retry_after: Duration::from_secs(3_600),
         max_message_age: None,
     }
 }
 
-/// Whatever annotations say, the policy is one to work with, and what is wrong is said in a line and leaves the worker's own.
+/// Whatever annotations say, the policy is one to work with, and what is wrong is said in a line and leaves
+/// the worker's own.
 pub fn check(data: &[u8]) {
     let annotations: BTreeMap<_, _> = KEYS.map(str::to_owned).into_iter().zip(super::lines(data)).collect();
     let worker = worker();
@@ -45,6 +54,8 @@ pub fn check(data: &[u8]) {
     }
     for asked in [Duration::ZERO, Duration::from_secs(60), Duration::MAX] {
         let heeded = policy.heeded(asked);
-        assert!(policy.backoff.initial <= heeded && heeded <= policy.max_retry_after.max(policy.backoff.initial));
+        assert!(
+            policy.backoff.initial <= heeded && heeded <= policy.max_retry_after.max(policy.backoff.initial)
+        );
     }
 }

@@ -17,7 +17,10 @@ pub fn check(data: &[u8]) {
             assert_eq!(parse(&format!("+{}", text.trim_start_matches('+'))), Ok(duration));
             if text.ends_with('s') || text.ends_with('h') || text.ends_with('m') {
                 assert_eq!(parse(&format!("{text}0ns")), Ok(duration));
-                assert_eq!(parse(&format!("{text}1ns")).ok(), duration.checked_add(Duration::from_nanos(1)).filter(|sum| *sum <= LONGEST));
+                assert_eq!(
+                    parse(&format!("{text}1ns")).ok(),
+                    duration.checked_add(Duration::from_nanos(1)).filter(|sum| *sum <= LONGEST)
+                );
             }
         }
         Err(invalid) => super::is_showable(&invalid.to_string(), 200),

@@ -1,4 +1,5 @@
-//! The headers of a parked message, which tell its past. Input: its subject; headers, a line each; an empty line; its payload.
+//! The headers of a parked message, which tell its past. Input: its subject; headers, a line each; an empty
+//! line; its payload.
 
 use std::{
     str::FromStr,
@@ -30,14 +31,22 @@ pub fn check(data: &[u8]) {
     }
 
     // What was trimmed on the way out the first time is not trimmed again.
-    let again = |headers: &HeaderMap| Envelope::fresh(&arrival).as_told(headers).headers(Some("f"), Some("id"), false);
+    let again = |headers: &HeaderMap| {
+        Envelope::fresh(&arrival).as_told(headers).headers(Some("f"), Some("id"), false)
+    };
     let settled = again(&again(&headers));
     assert_eq!(again(&settled), settled);
 
     let mut tried = told.next();
     assert!(tried.generation >= told.generation);
     for _ in 0..3 {
-        tried.record(Some(500), "server_error", Some("an error".to_owned()), Duration::from_millis(5), "worker");
+        tried.record(
+            Some(500),
+            "server_error",
+            Some("an error".to_owned()),
+            Duration::from_millis(5),
+            "worker",
+        );
         tried.note_found(false, SystemTime::UNIX_EPOCH);
     }
     assert!(tried.attempts == u32::MAX || tried.attempts >= 3);
@@ -58,7 +67,8 @@ fn arrival(data: &[u8]) -> Arrival {
     loop {
         let line = line();
         let Some((name, value)) = line.split_once(':') else { break };
-        if let (Ok(name), Ok(value)) = (HeaderName::from_str(name), HeaderValue::from_str(value.trim_start())) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_str(name), HeaderValue::from_str(value.trim_start()))
+        {
             headers.append(name, value);
         }
     }
@@ -81,5 +91,8 @@ fn arrival(data: &[u8]) -> Arrival {
 
 fn size(headers: &HeaderMap) -> usize {
     let value = |name: usize, value: &HeaderValue| name + value.as_str().len() + 4;
-    headers.iter().map(|(name, values)| values.iter().map(|one| value(name.to_string().len(), one)).sum::<usize>()).sum()
+    headers
+        .iter()
+        .map(|(name, values)| values.iter().map(|one| value(name.to_string().len(), one)).sum::<usize>())
+        .sum()
 }

@@ -1,5 +1,6 @@
-//! What must hold for whatever comes in from outside: one property a parser, each a function of some bytes that panics where
-//! something does not hold. `targets/` hands them to libFuzzer; the tests of the program run them over the corpus.
+//! What must hold for whatever comes in from outside: one property a parser, each a function of some bytes
+//! that panics where something does not hold. `targets/` hands them to libFuzzer; the tests of the program
+//! run them over the corpus.
 
 pub mod annotations;
 pub mod block;

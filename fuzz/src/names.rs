@@ -8,7 +8,10 @@ use queue_worker::message::{
 /// What is written into a subject is read from it again, and no name leaves its own place in one.
 pub fn check(data: &[u8]) {
     let lines = super::lines(data);
-    let (text, number) = (lines.first().map_or("", String::as_str), lines.get(1).and_then(|line| line.parse().ok()).unwrap_or(0));
+    let (text, number) = (
+        lines.first().map_or("", String::as_str),
+        lines.get(1).and_then(|line| line.parse().ok()).unwrap_or(0),
+    );
     let names = Names::new("faas-request", "faas-request");
     if let Ok(id) = text.parse::<Id>() {
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -22,7 +25,9 @@ pub fn check(data: &[u8]) {
             for parked in [names.holder(&token, id, number), names.level(level, &token, id, number)] {
                 assert_eq!(names.target_of(&parked), Some(names.due(&token, id, number)));
                 assert_eq!(Names::clone_of(&parked), Some((id, number)));
-                assert!(covers(&names.retries_subjects(), &parked) && covers(&names.clones(&token, id), &parked));
+                assert!(
+                    covers(&names.retries_subjects(), &parked) && covers(&names.clones(&token, id), &parked)
+                );
             }
             assert!(covers(&names.due_subjects(), &names.due(&token, id, number)));
             assert!(covers(&names.dead_subjects(), &names.dead_letter(Some(&token))));

@@ -2,7 +2,8 @@
 
 use queue_worker::message::{envelope::Encoding, posting::Posting};
 
-/// A payload is refused, or is a callback that is written again as it was; one that is cut to fit is still one.
+/// A payload is refused, or is a callback that is written again as it was; one that is cut to fit is still
+/// one.
 pub fn check(data: &[u8]) {
     let Some((most, payload)) = data.split_first_chunk::<2>() else { return };
     let posting = match Posting::read(payload) {
@@ -17,7 +18,10 @@ pub fn check(data: &[u8]) {
     let (packed, encoding) = posting.clone().pack(most);
     if encoding == Encoding::Plain {
         let read = Posting::read(&packed).expect("what is packed can be read");
-        assert_eq!((&read.function, &read.url, &read.call_id), (&posting.function, &posting.url, &posting.call_id));
+        assert_eq!(
+            (&read.function, &read.url, &read.call_id),
+            (&posting.function, &posting.url, &posting.call_id)
+        );
         assert!(posting.body.starts_with(&read.body));
     } else {
         assert!(packed.len() <= most - 4_096);

@@ -7,7 +7,8 @@ use queue_worker::retry::{
     judge::{Outcome, Progress, Reply, Verdict, judge},
 };
 
-/// Whatever an answer asks for, the wait is between the worker's bounds, and one that asks for nothing gets what is computed.
+/// Whatever an answer asks for, the wait is between the worker's bounds, and one that asks for nothing gets
+/// what is computed.
 pub fn check(data: &[u8]) {
     let Some((seconds, text)) = data.split_first_chunk::<8>() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
@@ -20,9 +21,16 @@ pub fn check(data: &[u8]) {
     assert_eq!(retry_after(&format!(" {text} "), now), asked);
 
     let policy = super::annotations::worker();
-    let progress = Progress { attempts: 1, delayed: 3, immediate: 9, age: Duration::ZERO, not_found: (0, Duration::ZERO) };
+    let progress = Progress {
+        attempts: 1,
+        delayed: 3,
+        immediate: 9,
+        age: Duration::ZERO,
+        not_found: (0, Duration::ZERO),
+    };
     for status in [429, 500, 503] {
-        let outcome = Outcome::Replied(Reply { status, retry_after: Some(text.to_owned()), ..Reply::default() });
+        let outcome =
+            Outcome::Replied(Reply { status, retry_after: Some(text.to_owned()), ..Reply::default() });
         match judge(&outcome, &policy, &progress, now, 0.5) {
             Verdict::RetryAfter { wait, .. } if asked.is_some() && status != 500 => {
                 assert!(policy.backoff.initial <= wait && wait <= policy.max_retry_after);

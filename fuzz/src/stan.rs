@@ -9,15 +9,23 @@ use queue_worker::stan::{
     wire::{ConnectRequest, PubMsg},
 };
 
-/// A request is for a queue that is served or is refused in a line, and an answer goes nowhere but where clients await it.
+/// A request is for a queue that is served or is refused in a line, and an answer goes nowhere but where
+/// clients await it.
 pub fn check(data: &[u8]) {
-    let channels = ["faas-request", "slow"].map(|name| Channel { subject: name.to_owned(), stream: format!("OF_{name}") });
+    let channels = ["faas-request", "slow"]
+        .map(|name| Channel { subject: name.to_owned(), stream: format!("OF_{name}") });
     let sent = Bytes::copy_from_slice(data);
     match publish(sent.clone(), &channels) {
         Ok(publication) => {
             assert!(channels.contains(&publication.channel));
-            assert!((1..=256).contains(&publication.guid.len()) && publication.guid.bytes().all(|byte| byte.is_ascii_graphic()));
-            assert!(data.windows(publication.data.len().max(1)).any(|part| part == publication.data) || publication.data.is_empty());
+            assert!(
+                (1..=256).contains(&publication.guid.len())
+                    && publication.guid.bytes().all(|byte| byte.is_ascii_graphic())
+            );
+            assert!(
+                data.windows(publication.data.len().max(1)).any(|part| part == publication.data)
+                    || publication.data.is_empty()
+            );
             super::is_showable(&publication.client, 256);
         }
         Err(refused) => {

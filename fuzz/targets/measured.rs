@@ -6,8 +6,9 @@ use queue_worker_fuzz::Property;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// How many bytes of memory a byte of input may take, on the way through a property and back: a list of empty strings takes
-/// three bytes each in JSON and 24 in memory, several times over. A compressed payload grows by a factor of a thousand.
+/// How many bytes of memory a byte of input may take, on the way through a property and back: a list of empty
+/// strings takes three bytes each in JSON and 24 in memory, several times over. A compressed payload grows by
+/// a factor of a thousand.
 const FACTOR: usize = 4_096;
 /// What any input may take.
 const BASE: usize = 1 << 20;

@@ -1,7 +1,8 @@
 //! The connections of those who ask: few, and none for long.
 //!
-//! Whoever reaches the port may open connections and leave it at that. Then the oldest goes when a new one comes, so that
-//! neither files nor memory run out, and a probe of Kubernetes gets its answer whoever else is there.
+//! Whoever reaches the port may open connections and leave it at that. Then the oldest goes when a new one
+//! comes, so that neither files nor memory run out, and a probe of Kubernetes gets its answer whoever else is
+//! there.
 
 use std::{
     collections::VecDeque,
@@ -34,7 +35,8 @@ use crate::flow::shortage::Shortage;
 
 /// How many connections there may be. Those who ask in earnest are a few scrapers and probes.
 const MOST: usize = 32;
-/// How long a request may take to come in, a connection may be idle, and an answer may take when its connection is to end.
+/// How long a request may take to come in, a connection may be idle, and an answer may take when its
+/// connection is to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How old a connection may become. A client whose connection is retired makes another.
 const AGE: Duration = Duration::from_secs(60);
@@ -47,7 +49,8 @@ const SPARE: usize = 8;
 /// The pause when the system gives no connection out: it has none left, for now.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the pages until `until` is cancelled, and then for no more than half a second, whatever the clients do.
+/// Serves the pages until `until` is cancelled, and then for no more than half a second, whatever the clients
+/// do.
 pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
@@ -131,7 +134,12 @@ async fn converse(stream: TcpStream, pages: Router, until: CancellationToken) ->
 /// The same request without slashes that say nothing: `//healthz/` is `/healthz`. Probes are written by hand.
 fn plain<B>(mut request: Request<B>) -> Request<B> {
     let uri = request.uri();
-    let path: String = uri.path().split('/').filter(|segment| !segment.is_empty()).map(|segment| format!("/{segment}")).collect();
+    let path: String = uri
+        .path()
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| format!("/{segment}"))
+        .collect();
     if path != uri.path() && uri.path().starts_with('/') {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let target = if path.is_empty() { "/" } else { &path };

@@ -1,5 +1,6 @@
-//! Where the pages are served. As in Go's programs, an address that stands for all addresses stands for those of both families:
-//! a Pod of an IPv6 cluster is probed at its IPv6 address, whatever was set with IPv4 in mind.
+//! Where the pages are served. As in Go's programs, an address that stands for all addresses stands for those
+//! of both families: a Pod of an IPv6 cluster is probed at its IPv6 address, whatever was set with IPv4 in
+//! mind.
 
 use std::{
     io::{Error, ErrorKind, Result},
@@ -12,7 +13,8 @@ use tokio::net::TcpListener;
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Listens at the address; at all addresses of both families where it stands for all, or of IPv4 on a system without IPv6.
+/// Listens at the address; at all addresses of both families where it stands for all, or of IPv4 on a system
+/// without IPv6.
 ///
 /// # Errors
 /// Where the system says no: the port is taken, say.

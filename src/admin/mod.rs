@@ -24,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{broker::standby::Standby, observe::metrics::Exposition, tasks::supervisor::Supervisor};
 
-/// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are better than none.
+/// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are
+/// better than none.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How old the broker's gauges may be before a scrape reads them anew, so that no number of scrapers is a load on it.
+/// How old the broker's gauges may be before a scrape reads them anew, so that no number of scrapers is a
+/// load on it.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Whether this worker takes messages now, of all its queues, and why not. Cheap to clone; the clones agree.
@@ -97,7 +99,10 @@ impl Readiness {
         if !state.connected {
             return Err("not connected to NATS".to_owned());
         }
-        let unready = state.queues.iter().find_map(|(queue, ready)| ready.as_ref().err().map(|reason| format!("queue {queue}: {reason}")));
+        let unready = state
+            .queues
+            .iter()
+            .find_map(|(queue, ready)| ready.as_ref().err().map(|reason| format!("queue {queue}: {reason}")));
         if let Some(reason) = unready {
             return Err(reason);
         }
@@ -110,8 +115,9 @@ impl Readiness {
     }
 }
 
-/// Serves until `until` is cancelled, and then for no more than half a second, whatever the clients do. `refresh` reads the
-/// broker's gauges before a page of metrics is made: one at a time, at most one a second, and given up after two.
+/// Serves until `until` is cancelled, and then for no more than half a second, whatever the clients do.
+/// `refresh` reads the broker's gauges before a page of metrics is made: one at a time, at most one a second,
+/// and given up after two.
 pub async fn serve(
     listener: Arc<TcpListener>,
     metrics: Exposition,
@@ -270,7 +276,16 @@ mod tests {
     #[tokio::test]
     async fn nothing_else_is_served() {
         let admin = admin().await;
-        for path in ["/", "//", "/metric", "/healthz/x", "/healthz/../metrics", "/HEALTHZ", "/debug/pprof/", "/?/healthz"] {
+        for path in [
+            "/",
+            "//",
+            "/metric",
+            "/healthz/x",
+            "/healthz/../metrics",
+            "/HEALTHZ",
+            "/debug/pprof/",
+            "/?/healthz",
+        ] {
             admin.check(&format!("GET {path}"), "404", "").await;
             admin.check(&format!("POST {path}"), "404", "").await;
         }
@@ -285,7 +300,15 @@ mod tests {
     #[tokio::test]
     async fn a_page_is_found_however_its_path_is_written() {
         let admin = admin().await;
-        for path in ["/healthz", "/healthz/", "//healthz", "/healthz//", "/healthz?x=1", "/healthz/?x=/y/", "http://worker/healthz/"] {
+        for path in [
+            "/healthz",
+            "/healthz/",
+            "//healthz",
+            "/healthz//",
+            "/healthz?x=1",
+            "/healthz/?x=/y/",
+            "http://worker/healthz/",
+        ] {
             admin.check(&format!("GET {path}"), "200", "ok").await;
             admin.check(&format!("HEAD {path}"), "200", "").await;
         }

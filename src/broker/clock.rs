@@ -32,9 +32,10 @@ struct Told {
 }
 
 impl BrokerClock {
-    /// Learns from an answer that bears the broker's time `told`, to a question that was sent at `asked`. The time is taken
-    /// for that of the question, so that this clock is ahead of the broker's by at most the journey, never behind:
-    /// what is due by it is due. Returns how far the local wall clock is off, once when that becomes notable.
+    /// Learns from an answer that bears the broker's time `told`, to a question that was sent at `asked`. The
+    /// time is taken for that of the question, so that this clock is ahead of the broker's by at most the
+    /// journey, never behind: what is due by it is due. Returns how far the local wall clock is off, once
+    /// when that becomes notable.
     pub fn learn(&self, told: SystemTime, asked: Instant) -> Option<Duration> {
         let answered = Instant::now();
         let journey = answered - asked;
@@ -47,8 +48,8 @@ impl BrokerClock {
         (skew > NOTABLE_SKEW && !was_skewed).then_some(skew)
     }
 
-    /// The broker's time now, or a journey later; the local wall clock before the first answer, and for good where the broker
-    /// tells no time (before NATS 2.10).
+    /// The broker's time now, or a journey later; the local wall clock before the first answer, and for good
+    /// where the broker tells no time (before NATS 2.10).
     pub fn now(&self) -> SystemTime {
         self.told().map_or_else(SystemTime::now, |told| told.time + told.asked.elapsed())
     }
@@ -65,7 +66,10 @@ impl BrokerClock {
 
 /// How far two clocks are apart at least, the one read a `journey` before the other at most.
 pub fn skew(told: SystemTime, here: SystemTime, journey: Duration) -> Duration {
-    here.duration_since(told).or_else(|_| told.duration_since(here)).unwrap_or_default().saturating_sub(journey)
+    here.duration_since(told)
+        .or_else(|_| told.duration_since(here))
+        .unwrap_or_default()
+        .saturating_sub(journey)
 }
 
 #[cfg(test)]
@@ -79,7 +83,10 @@ mod tests {
         assert!(clock.learn(told, Instant::now()).is_some());
         assert!(clock.learn(told, Instant::now()).is_none());
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert_eq!((clock.now(), clock.now_at_least()), (told + Duration::from_secs(7), told + Duration::from_secs(7)));
+        assert_eq!(
+            (clock.now(), clock.now_at_least()),
+            (told + Duration::from_secs(7), told + Duration::from_secs(7))
+        );
     }
 
     #[tokio::test(start_paused = true)]

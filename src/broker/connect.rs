@@ -1,4 +1,5 @@
-//! From settings to a connection that keeps itself up. A broker that is absent is waited for; one that says no ends the program.
+//! From settings to a connection that keeps itself up. A broker that is absent is waited for; one that says
+//! no ends the program.
 
 mod keeper;
 mod link;
@@ -18,7 +19,8 @@ use link::Notes;
 
 use crate::config::{Login, Nats, UrlLogin};
 
-/// Reconnects are at most this far apart, plus a jitter of a fifth, so that a restarted broker is found at once and a herd is not.
+/// Reconnects are at most this far apart, plus a jitter of a fifth, so that a restarted broker is found at
+/// once and a herd is not.
 const RECONNECT: Duration = Duration::from_millis(400);
 /// A connection that does not stand by then is tried anew.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -89,7 +91,10 @@ pub async fn attempt(settings: &Nats) -> Result<Result<Connection, String>, Conn
 }
 
 /// Makes a client, whose events are noted once it is in its place.
-async fn client(settings: &Nats, notes: &Arc<Notes>) -> Result<Result<(Client, watch::Sender<Option<Client>>), String>, ConnectError> {
+async fn client(
+    settings: &Nats,
+    notes: &Arc<Notes>,
+) -> Result<Result<(Client, watch::Sender<Option<Client>>), String>, ConnectError> {
     check_certificates(settings).await?;
     let (place, placed) = watch::channel(None);
     let options = options(settings).await?.event_callback({
@@ -107,9 +112,10 @@ async fn client(settings: &Nats, notes: &Arc<Notes>) -> Result<Result<(Client, w
         Ok(client) => Ok(Ok((client, place))),
         Err(error) => match error.kind() {
             ConnectErrorKind::AuthorizationViolation => Err(ConnectError::Refused(settings.login.clone())),
-            ConnectErrorKind::Authentication => {
-                Err(ConnectError::Unusable(format!("{}: the seed cannot sign what the server asks", settings.login)))
-            }
+            ConnectErrorKind::Authentication => Err(ConnectError::Unusable(format!(
+                "{}: the seed cannot sign what the server asks",
+                settings.login
+            ))),
             ConnectErrorKind::ServerParse => Err(ConnectError::Unusable(format!("nats_url: {error}"))),
             kind if kind == ConnectErrorKind::Tls || is_tls(&error) => {
                 Err(ConnectError::Unusable(format!("no TLS connection to NATS: {error}")))
@@ -119,17 +125,23 @@ async fn client(settings: &Nats, notes: &Arc<Notes>) -> Result<Result<(Client, w
     }
 }
 
-/// Whether TLS itself said no, to a certificate or to a server that speaks something else: waiting mends neither.
+/// Whether TLS itself said no, to a certificate or to a server that speaks something else: waiting mends
+/// neither.
 fn is_tls(error: &async_nats::ConnectError) -> bool {
-    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
+    let inner =
+        error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
     inner.is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-/// Reads the certificates once: the client reads them anew for each connection, and would say no more than "TLS error".
+/// Reads the certificates once: the client reads them anew for each connection, and would say no more than
+/// "TLS error".
 async fn check_certificates(settings: &Nats) -> Result<(), ConnectError> {
     let bad = |path: &Path| {
         let path = path.display().to_string();
-        move |error: pem::Error| ConnectError::File { path, error: io::Error::new(io::ErrorKind::InvalidData, error) }
+        move |error: pem::Error| ConnectError::File {
+            path,
+            error: io::Error::new(io::ErrorKind::InvalidData, error),
+        }
     };
     let certificates = settings.ca_file.iter().chain(settings.client_cert.iter().map(|(cert, _)| cert));
     for path in certificates {
@@ -157,15 +169,20 @@ async fn options(settings: &Nats) -> Result<ConnectOptions, ConnectError> {
         Login::Creds(path) => {
             // The client reads no last line without its end.
             let text = format!("{}\n", read(path).await?);
-            options.credentials(&text).map_err(|error| ConnectError::File { path: path.display().to_string(), error })?
+            options
+                .credentials(&text)
+                .map_err(|error| ConnectError::File { path: path.display().to_string(), error })?
         }
         Login::Nkey(path) => options.nkey(read(path).await?),
         Login::Token(path) => options.token(read(path).await?),
         Login::UserPassword(user, path) => options.user_and_password(user.clone(), read(path).await?),
-        Login::InUrl(UrlLogin { user, password: Some(password) }) => options.user_and_password(user.clone(), password.clone()),
+        Login::InUrl(UrlLogin { user, password: Some(password) }) => {
+            options.user_and_password(user.clone(), password.clone())
+        }
         Login::InUrl(UrlLogin { user, password: None }) => options.token(user.clone()),
     };
-    // Whoever names an authority or shows a certificate wants no connection without TLS, also where nobody asks for one.
+    // Whoever names an authority or shows a certificate wants no connection without TLS, also where nobody
+    // asks for one.
     if settings.ca_file.is_some() || settings.client_cert.is_some() {
         options = options.require_tls(true);
     }
@@ -188,7 +205,8 @@ fn pause() -> Duration {
 async fn read(path: &Path) -> Result<String, ConnectError> {
     let path = path.to_owned();
     let shown = path.display().to_string();
-    let text =
-        tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
     text.map(|text| text.trim().to_owned()).map_err(|error| ConnectError::File { path: shown, error })
 }

@@ -1,5 +1,5 @@
-//! One durable pull consumer, asked request by request. The client's own streams prefetch and stall on small batches;
-//! a worker wants just what it has permits for.
+//! One durable pull consumer, asked request by request. The client's own streams prefetch and stall on small
+//! batches; a worker wants just what it has permits for.
 
 mod doubt;
 mod wire;
@@ -78,14 +78,25 @@ impl Bound {
     pub(crate) fn learn(&self, info: &Value) -> Result<(), String> {
         let Self { stream, consumer, .. } = self;
         let mut settings = info.get("config").cloned().unwrap_or_default();
-        if let (Some(settings), Some(true)) = (settings.as_object_mut(), info.get("paused").and_then(Value::as_bool)) {
+        if let (Some(settings), Some(true)) =
+            (settings.as_object_mut(), info.get("paused").and_then(Value::as_bool))
+        {
             settings.insert("paused".to_owned(), Value::Bool(true));
         }
         let before = std::mem::replace(&mut *self.settings(), settings.clone());
         for (setting, was, found) in rules::changes(&before, &settings) {
-            tracing::warn!(stream, consumer, setting, was, found, "the consumer was changed; the worker goes by what it is now");
+            tracing::warn!(
+                stream,
+                consumer,
+                setting,
+                was,
+                found,
+                "the consumer was changed; the worker goes by what it is now"
+            );
         }
-        if let Some(reason) = rules::unusable(&settings).map(str::to_owned).or_else(|| rules::hasty(&settings)) {
+        if let Some(reason) =
+            rules::unusable(&settings).map(str::to_owned).or_else(|| rules::hasty(&settings))
+        {
             return Err(format!("consumer {consumer} of stream {stream} {reason}"));
         }
         let ack_wait = rules::lease(&settings);
@@ -103,9 +114,9 @@ impl Bound {
         Duration::from_nanos(most(&self.settings(), "max_expires"))
     }
 
-    /// How many bytes one request may ask for. None where the server cannot be held to a number of them: before 2.10.15 one that
-    /// reached it while it delivered something again counted a delivery that it did not make, and delivered another message
-    /// twice. What is known is whether it is 2.11 or newer.
+    /// How many bytes one request may ask for. None where the server cannot be held to a number of them:
+    /// before 2.10.15 one that reached it while it delivered something again counted a delivery that it did
+    /// not make, and delivered another message twice. What is known is whether it is 2.11 or newer.
     fn most_bytes(&self) -> Option<usize> {
         let settings = self.settings();
         let knows = settings.pointer("/metadata/_nats.level").is_some();
@@ -134,15 +145,15 @@ pub struct Consumer {
     doubt: Doubt,
     search: Search,
     inbox: Option<Inbox>,
-    /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is dropped
-    /// looks to the next worker like a call whose worker died.
+    /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is
+    /// dropped looks to the next worker like a call whose worker died.
     retired: Vec<Inbox>,
     /// Messages of the request that are still to come.
     outstanding: usize,
     /// What the request may bring of all that the connection may.
     share: Option<wire::Share>,
-    /// How many messages a request that waits for as many as come asks for: one, and twice as many after each that was filled, so
-    /// that those who wait for nothing leave the connection to others.
+    /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
+    /// that was filled, so that those who wait for nothing leave the connection to others.
     pace: usize,
     /// Messages that were still to come when a request was lost.
     lost: usize,
@@ -187,8 +198,11 @@ impl Consumer {
         if self.link.has_changed().unwrap_or(false) {
             self.retire();
         }
-        let link =
-            *self.link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
+        let link = *self
+            .link
+            .wait_for(|link| link.up)
+            .await
+            .map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
         self.doubt.connected(link.made);
         self.search.connected(&link);
         if let Some(inbox) = &self.inbox {
@@ -196,7 +210,10 @@ impl Consumer {
         }
         let client = self.jetstream.client();
         let subject = client.new_inbox();
-        let messages = client.subscribe(subject.clone()).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        let messages = client
+            .subscribe(subject.clone())
+            .await
+            .map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         self.inbox = Some(Inbox { subject: subject.clone(), messages, asked: Instant::now() });
         Ok(subject)
     }
@@ -238,7 +255,8 @@ impl Consumer {
         match status {
             StatusCode::IDLE_HEARTBEAT => Ok(false),
             StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(true),
-            // 409: it brought all its messages, and says how many bytes were left; or the next one is too large for those.
+            // 409: it brought all its messages, and says how many bytes were left; or the next one is too
+            // large for those.
             _ if said.starts_with("Batch Completed") => Ok(false),
             _ if said.starts_with("Message Size Exceeds MaxBytes") => Ok(true),
             other => {
@@ -268,12 +286,15 @@ impl Source for Consumer {
         let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
         self.share = Some(share);
         let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
-        let subject = self.jetstream.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
+        let subject = self
+            .jetstream
+            .api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
         let asked = Instant::now();
         if let Some(inbox) = &mut self.inbox {
             inbox.asked = asked;
         }
-        let sent = self.jetstream.client().publish_with_reply(subject, inbox, question.to_string().into()).await;
+        let sent =
+            self.jetstream.client().publish_with_reply(subject, inbox, question.to_string().into()).await;
         sent.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         self.outstanding = batch;
         self.silence = silence;
@@ -339,7 +360,8 @@ impl Source for Consumer {
     }
 }
 
-/// A request for so many messages and bytes, that is answered at once or waits; and how long the broker's silence may last.
+/// A request for so many messages and bytes, that is answered at once or waits; and how long the broker's
+/// silence may last.
 fn question(batch: usize, bytes: Option<usize>, wait: Option<Duration>) -> (Value, Duration) {
     let (mut question, silence) = match wait {
         None => (json!({ "batch": batch, "no_wait": true }), NOW),
@@ -357,7 +379,10 @@ fn question(batch: usize, bytes: Option<usize>, wait: Option<Duration>) -> (Valu
 
 /// What a consumer takes, by what the broker knows of it.
 pub fn filters(consumer: &Value) -> Vec<&str> {
-    let one = consumer.pointer("/config/filter_subject").and_then(Value::as_str).filter(|filter| !filter.is_empty());
+    let one = consumer
+        .pointer("/config/filter_subject")
+        .and_then(Value::as_str)
+        .filter(|filter| !filter.is_empty());
     let several = consumer.pointer("/config/filter_subjects").and_then(Value::as_array).into_iter().flatten();
     let filters: Vec<_> = several.filter_map(Value::as_str).chain(one).collect();
     if filters.is_empty() { vec![">"] } else { filters }

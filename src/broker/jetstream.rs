@@ -1,5 +1,5 @@
-//! The broker, for real: JetStream's API over one connection, asked in its own words (JSON) so that fields which this
-//! program does not know survive an update.
+//! The broker, for real: JetStream's API over one connection, asked in its own words (JSON) so that fields
+//! which this program does not know survive an update.
 
 mod reserve;
 mod stored;
@@ -88,7 +88,14 @@ impl JetStream {
     /// JetStream behind `client`, in a domain if one is given.
     pub fn new(client: watch::Receiver<Client>, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
         let prefix = domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
-        Self { client, prefix: prefix.into(), clock: Arc::default(), link, reserve: None, wire: Wire::default() }
+        Self {
+            client,
+            prefix: prefix.into(),
+            clock: Arc::default(),
+            link,
+            reserve: None,
+            wire: Wire::default(),
+        }
     }
 
     /// The connection, as it is now: a client that ended by itself is replaced. Not to be kept.
@@ -117,20 +124,29 @@ impl JetStream {
     /// See [`ApiError`].
     pub async fn api(&self, call: &str, question: &Value) -> Result<Value, ApiError> {
         let asked = Instant::now();
-        let message =
-            self.request(&self.api_subject(call), HeaderMap::new(), question.to_string().into()).await.map_err(|error| match error {
+        let message = self
+            .request(&self.api_subject(call), HeaderMap::new(), question.to_string().into())
+            .await
+            .map_err(|error| match error {
                 Unanswered::NoResponders => ApiError::NoJetStream,
                 Unanswered::Other(error) => ApiError::Silent(error),
             })?;
         let answer: Value = parse(&message)?;
         let told = answer.get("ts").and_then(Value::as_str).and_then(|ts| humantime::parse_rfc3339(ts).ok());
         if let Some(skew) = told.and_then(|told| self.clock.learn(told, asked)) {
-            tracing::warn!(seconds = skew.as_secs(), "this machine's clock and the broker's differ; due times follow the broker's");
+            tracing::warn!(
+                seconds = skew.as_secs(),
+                "this machine's clock and the broker's differ; due times follow the broker's"
+            );
         }
         match answer.get("error") {
             Some(error) => Err(ApiError::Refused {
                 code: error.get("err_code").and_then(Value::as_u64).unwrap_or_default(),
-                description: error.get("description").and_then(Value::as_str).unwrap_or("no reason given").to_owned(),
+                description: error
+                    .get("description")
+                    .and_then(Value::as_str)
+                    .unwrap_or("no reason given")
+                    .to_owned(),
             }),
             None => Ok(answer),
         }
@@ -152,11 +168,17 @@ impl JetStream {
         self.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
     }
 
-    /// Makes a consumer with these settings, or gives them to the one that is there. Returns what the broker knows of it then.
+    /// Makes a consumer with these settings, or gives them to the one that is there. Returns what the broker
+    /// knows of it then.
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub(crate) async fn put_consumer(&self, stream: &str, consumer: &str, settings: &Value) -> Result<Value, ApiError> {
+    pub(crate) async fn put_consumer(
+        &self,
+        stream: &str,
+        consumer: &str,
+        settings: &Value,
+    ) -> Result<Value, ApiError> {
         let question = json!({ "stream_name": stream, "config": settings });
         self.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), &question).await
     }
@@ -169,8 +191,8 @@ impl JetStream {
         self.api(&format!("CONSUMER.LIST.{stream}"), &json!({ "offset": 0 })).await
     }
 
-    /// One question and its answer. Nothing is queued while the connection is down: what the client would send
-    /// when it comes back may be stale by then.
+    /// One question and its answer. Nothing is queued while the connection is down: what the client would
+    /// send when it comes back may be stale by then.
     async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
         let client = self.client();
         if client.connection_state() != State::Connected {
@@ -214,7 +236,9 @@ impl JetStream {
             };
         }
         if answer.get("stream").and_then(Value::as_str) != Some(stream) {
-            return Err(BrokerError::Refused(format!("the message for stream {stream} was taken by another")));
+            return Err(BrokerError::Refused(format!(
+                "the message for stream {stream} was taken by another"
+            )));
         }
         let duplicate = answer.get("duplicate").and_then(Value::as_bool).unwrap_or(false);
         Ok(Ok(duplicate.then(|| answer.get("seq").and_then(Value::as_u64).unwrap_or_default())))
@@ -238,14 +262,17 @@ impl JetStream {
     /// # Errors
     /// See [`ApiError`].
     pub async fn delete(&self, stream: &str, sequence: u64) -> Result<(), ApiError> {
-        match self.api(&format!("STREAM.MSG.DELETE.{stream}"), &json!({ "seq": sequence, "no_erase": true })).await {
+        match self
+            .api(&format!("STREAM.MSG.DELETE.{stream}"), &json!({ "seq": sequence, "no_erase": true }))
+            .await
+        {
             Ok(_) | Err(ApiError::Refused { code: code::NO_MESSAGE | code::NO_SEQUENCE, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Moves a holder's message to its target, unless the holder is gone or another took its place: `sequence` is what was seen.
-    /// Only for a server that knows schedules.
+    /// Moves a holder's message to its target, unless the holder is gone or another took its place:
+    /// `sequence` is what was seen. Only for a server that knows schedules.
     ///
     /// # Errors
     /// See [`BrokerError`].
@@ -281,8 +308,8 @@ pub fn number(answer: &Value, pointer: &str) -> u64 {
     answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// Whether a stream allows message schedules, by what the broker knows of it: a server that does not know the setting does not
-/// give it back.
+/// Whether a stream allows message schedules, by what the broker knows of it: a server that does not know the
+/// setting does not give it back.
 pub fn allows_schedules(stream: &Value) -> bool {
     stream.pointer("/config/allow_msg_schedules").and_then(Value::as_bool) == Some(true)
 }
@@ -294,7 +321,9 @@ fn parse(answer: &[u8]) -> Result<Value, BrokerError> {
 /// The headers of a stored message, less the broker's own, as far as they can be read.
 pub fn own_headers(block: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, values) in header_block::readable(block).iter().filter(|(name, _)| !is_brokers(AsRef::<str>::as_ref(name))) {
+    for (name, values) in
+        header_block::readable(block).iter().filter(|(name, _)| !is_brokers(AsRef::<str>::as_ref(name)))
+    {
         values.iter().for_each(|value| header::copy(&mut headers, name, value));
     }
     headers
@@ -323,12 +352,17 @@ impl Broker for JetStream {
         let payload = match ack {
             Ack::Done => Bytes::from_static(b"+ACK"),
             Ack::InProgress => Bytes::from_static(b"+WPI"),
-            Ack::Later(wait) => format!("-NAK {}", json!({ "delay": u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2) })).into(),
+            Ack::Later(wait) => {
+                format!("-NAK {}", json!({ "delay": u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2) }))
+                    .into()
+            }
         };
         match self.request(reply, HeaderMap::new(), payload).await {
             Ok(_) => Ok(()),
             // It was sent; whether it arrived is not insisted on.
-            Err(Unanswered::Other(BrokerError::Unavailable(reason))) if !confirmed && reason == SILENCE => Ok(()),
+            Err(Unanswered::Other(BrokerError::Unavailable(reason))) if !confirmed && reason == SILENCE => {
+                Ok(())
+            }
             Err(Unanswered::NoResponders) => Err(BrokerError::Unavailable("the consumer is gone".to_owned())),
             Err(Unanswered::Other(error)) => Err(error),
         }
@@ -343,16 +377,23 @@ impl Broker for JetStream {
         }
     }
 
-    /// Asks with a publish that cannot succeed: the broker looks at the id first (a duplicate is confirmed) and only then at
-    /// a precondition that never holds, so that nothing is stored either way, and no id noted. Where it looks at which is read
-    /// off nats-server's sources, 2.9.10 to 2.15.2 (`processJetStreamMsg` and what its successors are called):
+    /// Asks with a publish that cannot succeed: the broker looks at the id first (a duplicate is confirmed)
+    /// and only then at a precondition that never holds, so that nothing is stored either way, and no id
+    /// noted. Where it looks at which is read off nats-server's sources, 2.9.10 to 2.15.2
+    /// (`processJetStreamMsg` and what its successors are called):
     ///
-    /// * a stream without replicas checks the last message's id after the new one, in all versions; its last sequence
-    ///   before it, since 2.12;
-    /// * one with replicas checks the last sequence between looking the id up and noting it, since 2.12. Before, it notes the id
-    ///   first: the question itself would turn what is stored later into a duplicate. There nobody is asked, and
-    ///   what is known is what lies in the stream. Who leads the stream says its API level (2 is 2.12) in the answer.
-    async fn taken_as(&self, stream: &str, subject: &str, ids: &[String]) -> Result<Vec<Option<u64>>, BrokerError> {
+    /// * a stream without replicas checks the last message's id after the new one, in all versions; its last
+    ///   sequence before it, since 2.12;
+    /// * one with replicas checks the last sequence between looking the id up and noting it, since 2.12.
+    ///   Before, it notes the id first: the question itself would turn what is stored later into a duplicate.
+    ///   There nobody is asked, and what is known is what lies in the stream. Who leads the stream says its
+    ///   API level (2 is 2.12) in the answer.
+    async fn taken_as(
+        &self,
+        stream: &str,
+        subject: &str,
+        ids: &[String],
+    ) -> Result<Vec<Option<u64>>, BrokerError> {
         let mut headers = HeaderMap::new();
         // Asked anew each time: an operator may have given the stream replicas since the start.
         let found = self.stream(stream).await.map_err(|error| match error {
@@ -380,7 +421,10 @@ impl Broker for JetStream {
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
         match self.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": sequence })).await {
             Ok(answer) => {
-                let block = answer.pointer("/message/hdrs").and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok());
+                let block = answer
+                    .pointer("/message/hdrs")
+                    .and_then(Value::as_str)
+                    .and_then(|text| BASE64_STANDARD.decode(text).ok());
                 Ok(Some(own_headers(&block.unwrap_or_default())))
             }
             Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(None),
@@ -408,7 +452,9 @@ mod tests {
 
     #[test]
     fn a_stored_header_block_is_read_without_the_brokers_own() {
-        let headers = own_headers(b"NATS/1.0\r\nNats-Schedule: @at x\r\nQueue-Worker-Hop: 2\r\nX: a: b\r\nX: c\r\n\r\n");
+        let headers = own_headers(
+            b"NATS/1.0\r\nNats-Schedule: @at x\r\nQueue-Worker-Hop: 2\r\nX: a: b\r\nX: c\r\n\r\n",
+        );
         assert_eq!(headers.get("Queue-Worker-Hop").unwrap().as_str(), "2");
         assert_eq!(headers.get_all("X").map(|value| value.as_str()).collect::<Vec<_>>(), ["a: b", "c"]);
         assert_eq!(headers.len(), 2);

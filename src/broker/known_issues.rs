@@ -1,5 +1,6 @@
-//! What a server's version and a queue's settings are known to cost: said once when the worker is ready, and by the doctor.
-//! Pure: facts in, lines out. Where a row is from a release's notes or an issue of nats-server, its number stands beside it.
+//! What a server's version and a queue's settings are known to cost: said once when the worker is ready, and
+//! by the doctor. Pure: facts in, lines out. Where a row is from a release's notes or an issue of
+//! nats-server, its number stands beside it.
 
 use std::time::Duration;
 
@@ -79,32 +80,37 @@ pub fn advice(facts: &Facts) -> Vec<Advice> {
             before((2, 10, 0)),
             Severity::Warn,
             About::Version,
-            "NATS before 2.10 is no longer maintained: after a crash it may forget which messages were acknowledged (they stay in its \
+            "NATS before 2.10 is no longer maintained: after a crash it may forget which messages were \
+                acknowledged (they stay in its \
              streams, or are delivered again), and it tells no time, so that the workers' clocks have to agree; update it",
         ),
         (
             within((2, 10, 20), (2, 10, 22)),
             Severity::Fail,
             About::Version,
-            "NATS 2.10.20 to 2.10.22 can lose a whole stream when the server is killed; update to 2.10.23 or newer",
+            "NATS 2.10.20 to 2.10.22 can lose a whole stream when the server is killed; update to 2.10.23 or \
+                newer",
         ),
         // nats-server #7593, #8085: schedules that were lost or damaged on recovery.
         (
             facts.schedules && (before((2, 12, 9)) || within((2, 13, 0), (2, 13, u64::MAX))),
             Severity::Fail,
             About::Version,
-            "message schedules of NATS before 2.12.9 and of 2.13 can be lost when the server restarts; update to 2.14 or newer",
+            "message schedules of NATS before 2.12.9 and of 2.13 can be lost when the server restarts; \
+                update to 2.14 or newer",
         ),
         // nats-server #8240: refused from 2.12.10 and 2.14.2 on.
         (
             facts.schedules && facts.discard_new,
             Severity::Fail,
             About::Discard,
-            "the stream of retries has schedules and discard=new, which newer servers refuse to run; set its discard to old",
+            "the stream of retries has schedules and discard=new, which newer servers refuse to run; set its \
+                discard to old",
         ),
     ];
     let rows = rows.into_iter().filter(|(holds, ..)| *holds);
-    let mut lines: Vec<_> = rows.map(|(_, severity, about, text)| Advice { severity, about, text: text.to_owned() }).collect();
+    let mut lines: Vec<_> =
+        rows.map(|(_, severity, about, text)| Advice { severity, about, text: text.to_owned() }).collect();
     lines.extend(power(facts.sync, before((2, 10, 0))).filter(|_| facts.replicas <= 1));
     lines
 }
@@ -122,7 +128,10 @@ fn power(sync: Sync, old: bool) -> Option<Advice> {
         (false, Sync::Unknown) => ", unless its configuration says jetstream { sync_interval: always }",
         (false, _) => "; set jetstream { sync_interval: always }",
     };
-    let text = format!("the streams have one replica: a power failure can lose what NATS accepted in the last {}{remedy}", shown(interval));
+    let text = format!(
+        "the streams have one replica: a power failure can lose what NATS accepted in the last {}{remedy}",
+        shown(interval)
+    );
     Some(Advice { severity, about: About::Power, text })
 }
 
@@ -131,7 +140,8 @@ mod tests {
     use super::*;
     use crate::broker::version::version;
 
-    const WELL: Facts = Facts { server: (2, 15, 2), schedules: true, discard_new: false, replicas: 3, sync: Sync::Unknown };
+    const WELL: Facts =
+        Facts { server: (2, 15, 2), schedules: true, discard_new: false, replicas: 3, sync: Sync::Unknown };
 
     /// The facts call for lines with these words, and for no others.
     fn check(facts: Facts, words: &[&str]) {
@@ -162,7 +172,10 @@ mod tests {
     fn what_is_seen_of_the_disk_is_said_in_place_of_the_default() {
         let one = Facts { replicas: 1, ..WELL };
         check(Facts { sync: Sync::Always, ..one }, &[]);
-        check(Facts { sync: Sync::Every(Duration::from_secs(10)), ..one }, &["in the last 10s; set jetstream"]);
+        check(
+            Facts { sync: Sync::Every(Duration::from_secs(10)), ..one },
+            &["in the last 10s; set jetstream"],
+        );
         check(one, &["in the last 2m, unless"]);
         check(Facts { sync: Sync::Every(SYNC_INTERVAL), ..WELL }, &[]);
     }
@@ -184,9 +197,13 @@ mod tests {
 
     #[test]
     fn a_version_is_read_however_it_is_dressed() {
-        for (text, expected) in
-            [("2.9.10", (2, 9, 10)), ("v2.15.0-dev", (2, 15, 0)), ("2.12.0-RC.4", (2, 12, 0)), ("2.14", (2, 14, 0)), ("?", (0, 0, 0))]
-        {
+        for (text, expected) in [
+            ("2.9.10", (2, 9, 10)),
+            ("v2.15.0-dev", (2, 15, 0)),
+            ("2.12.0-RC.4", (2, 12, 0)),
+            ("2.14", (2, 14, 0)),
+            ("?", (0, 0, 0)),
+        ] {
             assert_eq!(version(text), expected, "{text}");
         }
     }

@@ -45,10 +45,17 @@ pub fn levels(answer: &Value) -> Vec<Level> {
     let told = list("consumers").filter_map(|info| {
         let k = Names::level_of(info.get("name")?.as_str()?)?;
         let held = number(info, "/num_pending").saturating_add(number(info, "/num_ack_pending"));
-        Some(Level { k, held, floor: number(info, "/ack_floor/stream_seq"), settings: info.get("config").cloned() })
+        Some(Level {
+            k,
+            held,
+            floor: number(info, "/ack_floor/stream_seq"),
+            settings: info.get("config").cloned(),
+        })
     });
     // Those whose own server did not answer in time.
-    let silent = list("missing").filter_map(|name| Some(Level { k: Names::level_of(name.as_str()?)?, held: 0, floor: 0, settings: None }));
+    let silent = list("missing").filter_map(|name| {
+        Some(Level { k: Names::level_of(name.as_str()?)?, held: 0, floor: 0, settings: None })
+    });
     told.chain(silent).collect()
 }
 
@@ -69,7 +76,10 @@ mod tests {
             ],
             "missing": ["l7", "due"],
         });
-        let found: Vec<_> = levels(&answer).into_iter().map(|level| (level.k, level.held, level.settings.is_some())).collect();
+        let found: Vec<_> = levels(&answer)
+            .into_iter()
+            .map(|level| (level.k, level.held, level.settings.is_some()))
+            .collect();
         assert_eq!(found, [(0, 5, true), (16, 0, false), (7, 0, false)]);
     }
 }

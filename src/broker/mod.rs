@@ -1,4 +1,5 @@
-//! NATS: the seam to it, JetStream's API, consumers, the connection, the set-up of streams, and what is known of servers.
+//! NATS: the seam to it, JetStream's API, consumers, the connection, the set-up of streams, and what is known
+//! of servers.
 //!
 //! Calls: text, tasks, retry, message, config, observe.
 

@@ -1,8 +1,9 @@
 //! Messages that the NATS client cannot read.
 //!
-//! A server takes any bytes for a header block. The client library ends the connection at one that it does not understand, or its own
-//! task, and does not say why; the message is delivered again after `ack_wait`, to this worker or the next, without end. So whoever
-//! finds the connection ended for no reason that can be seen looks, before it asks for more, at what its consumer has given out:
+//! A server takes any bytes for a header block. The client library ends the connection at one that it does
+//! not understand, or its own task, and does not say why; the message is delivered again after `ack_wait`, to
+//! this worker or the next, without end. So whoever finds the connection ended for no reason that can be seen
+//! looks, before it asks for more, at what its consumer has given out:
 //!
 //! ```text
 //!  cut ─▶ connected again ─▶ what is unacknowledged, read through the API ─▶ readable? ─yes─▶ leave it
@@ -10,8 +11,9 @@
 //!                                          pull ◀─ acknowledge ◀─ dead letter ◀┘
 //! ```
 //!
-//! The API gives messages in JSON, with their block in base64. What came through whole a moment ago is not looked at. A long look is
-//! done in rounds, with requests for messages in between, so that it holds up nobody.
+//! The API gives messages in JSON, with their block in base64. What came through whole a moment ago is not
+//! looked at. A long look is done in rounds, with requests for messages in between, so that it holds up
+//! nobody.
 
 mod burial;
 
@@ -49,11 +51,12 @@ pub struct Search {
     cuts: u64,
     moves: u64,
     passed: Recent,
-    /// What was buried lately: where a stream keeps what is settled, it is seen again, and gets no second letter.
+    /// What was buried lately: where a stream keeps what is settled, it is seen again, and gets no second
+    /// letter.
     buried: Recent,
     look: Option<Look>,
-    /// Where the next look begins: what lies before was looked at, and stays as it is. A level may hold a million, and be cut off at each
-    /// round.
+    /// Where the next look begins: what lies before was looked at, and stays as it is. A level may hold a
+    /// million, and be cut off at each round.
     from: u64,
     /// When a look that failed is tried again, and how long the pause was.
     again: Option<(Instant, Duration)>,
@@ -93,7 +96,8 @@ impl Search {
         }
     }
 
-    /// Does a round of the look, if one is to be done. One that fails is done again later, and holds up nothing meanwhile.
+    /// Does a round of the look, if one is to be done. One that fails is done again later, and holds up
+    /// nothing meanwhile.
     pub async fn round(&mut self) {
         if self.again.is_some_and(|(at, _)| Instant::now() >= at) {
             self.look = Some(Look::default());
@@ -114,7 +118,8 @@ impl Search {
                 let pause = self.again.map_or(first, |(_, pause)| (pause * 2).min(most));
                 self.again = Some((Instant::now() + pause, pause));
                 if let Err(error) = failed {
-                    tracing::warn!(stream = self.bound.stream, consumer = self.bound.consumer, %error, "what cut the connection was not looked for");
+                    tracing::warn!(stream = self.bound.stream, consumer = self.bound.consumer, %error, "what \
+                        cut the connection was not looked for");
                 }
             }
         }
@@ -153,7 +158,8 @@ impl Search {
                 Ok(()) => buried.note(stored.sequence),
                 Err(error) => {
                     look.left = true;
-                    tracing::error!(stream = bound.stream, sequence = stored.sequence, %error, "it could not be buried; trying again");
+                    tracing::error!(stream = bound.stream, sequence = stored.sequence, %error, "it could not \
+                        be buried; trying again");
                 }
             }
         }
@@ -188,7 +194,12 @@ impl Recent {
 
     /// The first of `next` and its successors that is none of them.
     fn skip(&self, next: u64) -> u64 {
-        self.0.range(next..).zip(next..).take_while(|(passed, wanted)| *passed == wanted).last().map_or(next, |(_, passed)| passed + 1)
+        self.0
+            .range(next..)
+            .zip(next..)
+            .take_while(|(passed, wanted)| *passed == wanted)
+            .last()
+            .map_or(next, |(_, passed)| passed + 1)
     }
 }
 
@@ -208,6 +219,9 @@ mod tests {
         for sequence in 100..100 + REMEMBERED as u64 {
             passed.note(sequence);
         }
-        assert_eq!((passed.0.len(), passed.skip(9), passed.skip(100)), (REMEMBERED, 9, 100 + REMEMBERED as u64));
+        assert_eq!(
+            (passed.0.len(), passed.skip(9), passed.skip(100)),
+            (REMEMBERED, 9, 100 + REMEMBERED as u64)
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The seam to the broker: what the worker asks of JetStream, and nothing more. `jetstream` carries it out; the simulation
-//! does so in memory.
+//! The seam to the broker: what the worker asks of JetStream, and nothing more. `jetstream` carries it out;
+//! the simulation does so in memory.
 
 use std::{
     future::Future,
@@ -40,26 +40,45 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// Stores a record, unless its id is stored or was lately. `Ok` means that it is durable.
     fn publish(&self, record: &Record) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// Stores a record, unless its id is stored or was lately, or a message lies on its subject: the broker's memory of ids ends
-    /// after a while, and a restart may shorten it.
+    /// Stores a record, unless its id is stored or was lately, or a message lies on its subject: the broker's
+    /// memory of ids ends after a while, and a restart may shorten it.
     fn place(&self, record: &Record) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// Acknowledges a delivery, and waits a while for the broker to confirm it: until then the message counts as
-    /// unacknowledged there, and a permit that was free before would let more messages out than are allowed. With
-    /// `confirmed`, `Ok` means that the confirmation came.
-    fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> impl Future<Output = Result<(), BrokerError>> + Send;
+    /// Acknowledges a delivery, and waits a while for the broker to confirm it: until then the message counts
+    /// as unacknowledged there, and a permit that was free before would let more messages out than are
+    /// allowed. With `confirmed`, `Ok` means that the confirmation came.
+    fn acknowledge(
+        &self,
+        reply: &str,
+        ack: Ack,
+        confirmed: bool,
+    ) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
     /// The subject of the last message in `stream` that `filter` covers, if there is one.
-    fn last(&self, stream: &str, filter: &str) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
+    fn last(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> impl Future<Output = Result<Option<String>, BrokerError>> + Send;
 
-    /// The sequences under which `stream` has taken messages with these ids within its duplicate window, for each id in turn, if
-    /// it has. `subject` is one of the stream's.
-    fn taken_as(&self, stream: &str, subject: &str, ids: &[String]) -> impl Future<Output = Result<Vec<Option<u64>>, BrokerError>> + Send;
+    /// The sequences under which `stream` has taken messages with these ids within its duplicate window, for
+    /// each id in turn, if it has. `subject` is one of the stream's.
+    fn taken_as(
+        &self,
+        stream: &str,
+        subject: &str,
+        ids: &[String],
+    ) -> impl Future<Output = Result<Vec<Option<u64>>, BrokerError>> + Send;
 
     /// The headers of the message `sequence` of `stream`, less the broker's own, if it is still there.
-    fn headers(&self, stream: &str, sequence: u64) -> impl Future<Output = Result<Option<HeaderMap>, BrokerError>> + Send;
+    fn headers(
+        &self,
+        stream: &str,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Option<HeaderMap>, BrokerError>> + Send;
 
-    /// The broker's time. Never behind it by more than the clocks drift between two looks, so that nothing is early.
+    /// The broker's time. Never behind it by more than the clocks drift between two looks, so that nothing is
+    /// early.
     fn now(&self) -> SystemTime;
 
     /// The broker's time now, or a little earlier: what is due by it is due.
@@ -82,13 +101,16 @@ pub enum Ask {
 
 /// One consumer, as the worker pulls from it.
 pub trait Source: Send + 'static {
-    /// Sends a request. There is one at a time. Returns for how many messages it asks: it may be fewer than wanted.
+    /// Sends a request. There is one at a time. Returns for how many messages it asks: it may be fewer than
+    /// wanted.
     fn ask(&mut self, ask: Ask) -> impl Future<Output = Result<usize, BrokerError>> + Send;
 
-    /// The next message of the request, or `None` when the request is answered. May be dropped and called again.
+    /// The next message of the request, or `None` when the request is answered. May be dropped and called
+    /// again.
     fn next(&mut self) -> impl Future<Output = Result<Option<Arrival>, BrokerError>> + Send;
 
-    /// How many deliveries may have been lost on their way since this was last asked: what requests still asked for that were lost.
+    /// How many deliveries may have been lost on their way since this was last asked: what requests still
+    /// asked for that were lost.
     fn lost(&mut self) -> usize;
 
     /// Takes the request back and returns what was delivered all the same.

@@ -1,9 +1,11 @@
-//! Settlements that wait for the broker: a stream is full, its leader is gone, a right is missing, an answer does not come.
+//! Settlements that wait for the broker: a stream is full, its leader is gone, a right is missing, an answer
+//! does not come.
 //!
-//! An outcome that is known stays known for as long as the lease is prolonged, and is asked for room again and again. It must not
-//! keep others from being called meanwhile, so after a moment it gives its permit back and stands by. What stands by takes memory
-//! here and places among the consumer's unacknowledged messages, so there is a bound: once it is reached the queue takes no
-//! more messages, and the worker is not ready. The other queues of the process go on.
+//! An outcome that is known stays known for as long as the lease is prolonged, and is asked for room again
+//! and again. It must not keep others from being called meanwhile, so after a moment it gives its permit back
+//! and stands by. What stands by takes memory here and places among the consumer's unacknowledged messages,
+//! so there is a bound: once it is reached the queue takes no more messages, and the worker is not ready. The
+//! other queues of the process go on.
 
 use std::{
     collections::BTreeMap,
@@ -23,11 +25,13 @@ use crate::{broker::seam::BrokerError, observe::metrics::Metrics};
 
 /// A broker that is well answers within this time. Whoever waits longer stands by.
 pub(crate) const MOMENT: Duration = Duration::from_secs(1);
-/// So many may stand by in a queue: far below the 10,000 that a consumer may have unacknowledged, over all workers.
+/// So many may stand by in a queue: far below the 10,000 that a consumer may have unacknowledged, over all
+/// workers.
 const MOST: usize = 1_000;
 /// And so many bytes in a process, an eighth of the memory that the chart gives it.
 const MOST_BYTES: usize = 64 << 20;
-/// Each pauses for so long times their number between two tries: all together they ask a hundred times a second.
+/// Each pauses for so long times their number between two tries: all together they ask a hundred times a
+/// second.
 const APART: Duration = Duration::from_millis(10);
 /// How often it is said why.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -77,8 +81,8 @@ impl Standby {
         }))
     }
 
-    /// A consumer lets so many of its messages be unacknowledged. Those that stand by take half of them at most, so that the
-    /// bound is met here, where it is seen, and not there.
+    /// A consumer lets so many of its messages be unacknowledged. Those that stand by take half of them at
+    /// most, so that the bound is met here, where it is seen, and not there.
     pub(crate) fn leave_room(&self, max_ack_pending: usize) {
         self.0.most.fetch_min((max_ack_pending / 2).max(1), Ordering::Relaxed);
     }
@@ -107,7 +111,11 @@ impl Standby {
             return Ok(());
         }
         let messages = self.waiting().len();
-        Err(format!("queue {}: NATS does not store what follows from {messages} messages, and no more are taken meanwhile", self.0.queue))
+        Err(format!(
+            "queue {}: NATS does not store what follows from {messages} messages, and no more are taken \
+                meanwhile",
+            self.0.queue
+        ))
     }
 
     /// How long the oldest has waited, with the moment before it was counted.
@@ -121,7 +129,8 @@ impl Standby {
         sleep(APART.saturating_mul(messages)).await;
     }
 
-    /// The broker did not do it, for this reason. It is said at once, and each minute for as long as it lasts.
+    /// The broker did not do it, for this reason. It is said at once, and each minute for as long as it
+    /// lasts.
     pub(crate) fn refused(&self, reason: &BrokerError) {
         let reason = reason.to_string();
         let now = Instant::now();
@@ -137,7 +146,8 @@ impl Standby {
             reason,
             unsettled,
             oldest,
-            "the broker does not take what follows from messages; it is asked again, and none of them is called again meanwhile"
+            "the broker does not take what follows from messages; it is asked again, and none of them is \
+                called again meanwhile"
         );
         said.insert(reason, now);
     }
@@ -179,7 +189,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_stand_by_are_counted_and_the_oldest_is_known() {
         let (exposition, standby) = standby(1);
-        let shows = |n| exposition.render().contains(&format!("\nqueue_worker_unsettled{{queue_name=\"q\"}} {n}\n"));
+        let shows =
+            |n| exposition.render().contains(&format!("\nqueue_worker_unsettled{{queue_name=\"q\"}} {n}\n"));
         assert!(shows(0) && standby.oldest().is_zero());
         let first = standby.enter(1);
         advance(Duration::from_secs(9)).await;
@@ -199,7 +210,12 @@ mod tests {
         assert!(standby.ready().is_ok());
         assert!(standby.room().now_or_never().is_some());
         places.push(standby.enter(1));
-        assert!(standby.ready().unwrap_err().starts_with("queue q: NATS does not store what follows from 1000 messages"));
+        assert!(
+            standby
+                .ready()
+                .unwrap_err()
+                .starts_with("queue q: NATS does not store what follows from 1000 messages")
+        );
         let mut room = Box::pin(standby.room());
         assert!((&mut room).now_or_never().is_none());
         places.pop();

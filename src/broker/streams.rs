@@ -1,5 +1,5 @@
-//! The streams and consumers of a queue. The queue's own stream is created when it is missing and never reshaped; of the
-//! others only what a promise needs is changed; nothing is deleted and made again.
+//! The streams and consumers of a queue. The queue's own stream is created when it is missing and never
+//! reshaped; of the others only what a promise needs is changed; nothing is deleted and made again.
 
 mod consumers;
 pub mod limits;
@@ -83,11 +83,17 @@ pub enum Fault {
     Unusable(String),
 }
 
-/// The first part of the queue that is gone or cannot be used any more. What else was changed of its consumers is learned.
+/// The first part of the queue that is gone or cannot be used any more. What else was changed of its
+/// consumers is learned.
 ///
 /// # Errors
 /// See [`ApiError`]: where the broker does not say.
-pub async fn look(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Option<&str>) -> Result<Option<Fault>, ApiError> {
+pub async fn look(
+    jetstream: &JetStream,
+    names: &Names,
+    ready: &Ready,
+    dead: Option<&str>,
+) -> Result<Option<Fault>, ApiError> {
     for bound in [&ready.fresh, &ready.due] {
         match jetstream.consumer(&bound.stream, &bound.consumer).await {
             Ok(info) => {
@@ -96,14 +102,19 @@ pub async fn look(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Opt
                 }
             }
             Err(ApiError::Refused { code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND, .. }) => {
-                return Ok(Some(Fault::Gone(format!("consumer {} of stream {}", bound.consumer, bound.stream))));
+                return Ok(Some(Fault::Gone(format!(
+                    "consumer {} of stream {}",
+                    bound.consumer, bound.stream
+                ))));
             }
             Err(error) => return Err(error),
         }
     }
     if let Some(stream) = dead {
         match jetstream.stream(stream).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(Some(Fault::Gone(format!("stream {stream}")))),
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {
+                return Ok(Some(Fault::Gone(format!("stream {stream}"))));
+            }
             other => drop(other?),
         }
     }
@@ -119,7 +130,12 @@ pub async fn look(jetstream: &JetStream, names: &Names, ready: &Ready, dead: Opt
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn ensure(jetstream: &JetStream, config: &Config, settings: &Queue, names: &Names) -> Result<Ready, SetupError> {
+pub async fn ensure(
+    jetstream: &JetStream,
+    config: &Config,
+    settings: &Queue,
+    names: &Names,
+) -> Result<Ready, SetupError> {
     let setup = Setup { jetstream, config, settings, names };
     let server = version(&jetstream.client().server_info().version);
     let schedules = desired::schedules(config, server).map_err(SetupError::Never)?;
@@ -162,8 +178,8 @@ impl Setup<'_> {
         Ok(found)
     }
 
-    /// The stream of retries, with message schedules where they are wanted and can be had. One that has them keeps them: they
-    /// cannot be turned off.
+    /// The stream of retries, with message schedules where they are wanted and can be had. One that has them
+    /// keeps them: they cannot be turned off.
     async fn retries_stream(&self, schedules: bool) -> Result<Value, SetupError> {
         let stream = &self.names.retries;
         let found = self.stream(stream, desired::retries(self.config, self.names, schedules)).await?;
@@ -175,7 +191,8 @@ impl Setup<'_> {
             return Ok(found);
         }
         match self.amend(stream, found.clone(), &[], true).await {
-            // A stream that cannot have them, because it discards what is new or mirrors another, still has levels.
+            // A stream that cannot have them, because it discards what is new or mirrors another, still has
+            // levels.
             Err(SetupError::Never(reason)) if self.config.retry_timer == RetryTimer::Auto => {
                 tracing::warn!(stream, reason, "the stream cannot have message schedules");
                 Ok(found)
@@ -198,16 +215,22 @@ impl Setup<'_> {
     async fn stream(&self, stream: &str, wanted: Value) -> Result<Value, SetupError> {
         let found = match self.jetstream.stream(stream).await {
             Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
-                return Err(SetupError::Never(format!("there is no stream {stream}, and nats_manage=false: create it as {wanted}")));
+                return Err(SetupError::Never(format!(
+                    "there is no stream {stream}, and nats_manage=false: create it as {wanted}"
+                )));
             }
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => self.make_stream(stream, &wanted).await?,
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {
+                self.make_stream(stream, &wanted).await?
+            }
             other => other.map_err(|error| explain(&error, &format!("stream {stream}")))?,
         };
-        found.get("config").cloned().ok_or_else(|| SetupError::NotNow(format!("stream {stream}: an answer without its configuration")))
+        found.get("config").cloned().ok_or_else(|| {
+            SetupError::NotNow(format!("stream {stream}: an answer without its configuration"))
+        })
     }
 
-    /// Makes the stream, unless another worker is quicker. What a broker says then differs: that the name is in use, or that
-    /// the subjects overlap with those of what the other has just made.
+    /// Makes the stream, unless another worker is quicker. What a broker says then differs: that the name is
+    /// in use, or that the subjects overlap with those of what the other has just made.
     async fn make_stream(&self, stream: &str, wanted: &Value) -> Result<Value, SetupError> {
         let refused = match self.jetstream.api(&format!("STREAM.CREATE.{stream}"), wanted).await {
             Ok(made) => {
@@ -224,8 +247,15 @@ impl Setup<'_> {
         })
     }
 
-    /// Raises what is lower than `least`, and with `schedules` turns message schedules on. All else stays as it was found.
-    async fn amend(&self, stream: &str, found: Value, least: &[(&str, u64)], schedules: bool) -> Result<Value, SetupError> {
+    /// Raises what is lower than `least`, and with `schedules` turns message schedules on. All else stays as
+    /// it was found.
+    async fn amend(
+        &self,
+        stream: &str,
+        found: Value,
+        least: &[(&str, u64)],
+        schedules: bool,
+    ) -> Result<Value, SetupError> {
         let mut wanted = found.clone();
         if let Some(settings) = wanted.as_object_mut() {
             for (name, value) in least {
@@ -241,16 +271,21 @@ impl Setup<'_> {
             return Ok(found);
         }
         if !self.config.nats.manage {
-            tracing::warn!(stream, "the stream lacks settings that the promises rest on, and nats_manage=false keeps them so");
+            tracing::warn!(
+                stream,
+                "the stream lacks settings that the promises rest on, and nats_manage=false keeps them so"
+            );
             return Ok(found);
         }
         let updated = self.jetstream.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await;
-        let updated = updated.map_err(|error| self.refused(&error, stream, &format!("stream {stream} cannot be updated")))?;
+        let updated = updated
+            .map_err(|error| self.refused(&error, stream, &format!("stream {stream} cannot be updated")))?;
         tracing::info!(stream, "updated the stream");
         Ok(updated.get("config").cloned().unwrap_or(found))
     }
 
-    /// Why something of `stream` was not made or changed, with what to set where the account's limits are in the way.
+    /// Why something of `stream` was not made or changed, with what to set where the account's limits are in
+    /// the way.
     fn refused(&self, error: &ApiError, stream: &str, what: &str) -> SetupError {
         match (explain(error, what), limits::hint(error, stream, self.config, self.names)) {
             (SetupError::Never(reason), Some(hint)) => SetupError::Never(format!("{reason}; {hint}")),
@@ -263,7 +298,9 @@ fn explain(error: &ApiError, what: &str) -> SetupError {
     match error {
         ApiError::Silent(error) => SetupError::NotNow(format!("{what}: {error}")),
         ApiError::NoJetStream => SetupError::NotNow(format!("{what}: {error}")),
-        ApiError::Refused { code: code::NO_JETSTREAM_FOR_ACCOUNT, .. } => SetupError::Never(format!("JetStream is not enabled: {error}")),
+        ApiError::Refused { code: code::NO_JETSTREAM_FOR_ACCOUNT, .. } => {
+            SetupError::Never(format!("JetStream is not enabled: {error}"))
+        }
         // 10008 and its like: the cluster has no leader yet.
         ApiError::Refused { description, .. } if description.contains("temporarily unavailable") => {
             SetupError::NotNow(format!("{what}: {error}"))

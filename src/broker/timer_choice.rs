@@ -18,13 +18,15 @@ pub fn wants_schedules(setting: RetryTimer, server: Version) -> Result<bool, Str
         RetryTimer::Schedules if server >= SCHEDULES_ON_REQUEST => Ok(true),
         RetryTimer::Schedules => {
             let (major, minor, patch) = server;
-            Err(format!("retry_timer=schedules needs NATS 2.12.9 or newer, and this is {major}.{minor}.{patch}"))
+            Err(format!(
+                "retry_timer=schedules needs NATS 2.12.9 or newer, and this is {major}.{minor}.{patch}"
+            ))
         }
     }
 }
 
-/// The timer, and why it is this one. `allowed`: whether the stream's configuration came back with schedules allowed, for
-/// old servers take the field without a word and fire nothing.
+/// The timer, and why it is this one. `allowed`: whether the stream's configuration came back with schedules
+/// allowed, for old servers take the field without a word and fire nothing.
 ///
 /// # Errors
 /// Where the operator asks for schedules and the stream has none.
@@ -32,12 +34,17 @@ pub fn choose(setting: RetryTimer, server: Version, allowed: bool) -> Result<(Ti
     match setting {
         RetryTimer::Levels => Ok((Timer::Levels, "retry_timer=levels")),
         RetryTimer::Schedules if allowed => Ok((Timer::Schedules, "retry_timer=schedules")),
-        RetryTimer::Schedules => Err("retry_timer=schedules, but the stream does not allow message schedules".to_owned()),
+        RetryTimer::Schedules => {
+            Err("retry_timer=schedules, but the stream does not allow message schedules".to_owned())
+        }
         RetryTimer::Auto if server < SCHEDULES => {
             Ok((Timer::Levels, "this server is older than 2.14 and does not fire schedules reliably"))
         }
         RetryTimer::Auto if allowed => Ok((Timer::Schedules, "this server fires schedules itself")),
-        RetryTimer::Auto => Ok((Timer::Levels, "the stream of retries does not allow message schedules; one with a size cannot")),
+        RetryTimer::Auto => Ok((
+            Timer::Levels,
+            "the stream of retries does not allow message schedules; one with a size cannot",
+        )),
     }
 }
 
@@ -48,7 +55,8 @@ mod tests {
     #[test]
     fn the_timer_is_what_is_asked_for_and_what_the_server_has() {
         use RetryTimer::{Auto, Levels, Schedules};
-        // The setting, the server, whether the stream allows schedules once asked to; the timer, or nothing but an error.
+        // The setting, the server, whether the stream allows schedules once asked to; the timer, or nothing
+        // but an error.
         for (setting, server, allows, expected) in [
             (Auto, (2, 9, 10), false, Some(Timer::Levels)),
             (Auto, (2, 13, 9), true, Some(Timer::Levels)),
@@ -63,6 +71,9 @@ mod tests {
             let chosen = wants_schedules(setting, server).and_then(|_| choose(setting, server, allows));
             assert_eq!(chosen.ok().map(|(timer, _)| timer), expected, "{setting:?} {server:?} {allows}");
         }
-        assert_eq!((wants_schedules(Levels, (2, 15, 2)), wants_schedules(Auto, (2, 13, 0))), (Ok(false), Ok(false)));
+        assert_eq!(
+            (wants_schedules(Levels, (2, 15, 2)), wants_schedules(Auto, (2, 13, 0))),
+            (Ok(false), Ok(false))
+        );
     }
 }

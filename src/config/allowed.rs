@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// The hosts that may be called back: globs such as `*.example.com`, `hooks.internal:8443` or `10.0.0.*`, where a star
-/// stands for any characters, dots included. A glob without a port allows every port.
+/// The hosts that may be called back: globs such as `*.example.com`, `hooks.internal:8443` or `10.0.0.*`,
+/// where a star stands for any characters, dots included. A glob without a port allows every port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedHosts(Vec<Glob>);
 
@@ -43,10 +43,12 @@ impl FromStr for Glob {
         if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             let known = |c: char| c.is_ascii_hexdigit() || ":.*".contains(c);
             let literal = Host::parse(host).map(|host| host.to_string()).ok();
-            let glob = || (address.contains('*') && address.chars().all(known)).then(|| host.to_ascii_lowercase());
+            let glob =
+                || (address.contains('*') && address.chars().all(known)).then(|| host.to_ascii_lowercase());
             return Ok(Self { host: literal.or_else(glob).ok_or(InvalidHosts)?, port });
         }
-        let labels = host.strip_suffix('.').unwrap_or(host).split('.').map(label).collect::<Result<Vec<_>, _>>()?;
+        let labels =
+            host.strip_suffix('.').unwrap_or(host).split('.').map(label).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { host: labels.join("."), port })
     }
 }
@@ -68,20 +70,25 @@ impl AllowedHosts {
         let Some(host) = url.host_str() else { return false };
         let host = host.strip_suffix('.').unwrap_or(host);
         let port = url.port_or_known_default();
-        let fits = |glob: &Glob| matches(&glob.host, host) && (!glob.is_of_addresses() || matches!(url.host(), Some(Host::Ipv4(_))));
+        let fits = |glob: &Glob| {
+            matches(&glob.host, host)
+                && (!glob.is_of_addresses() || matches!(url.host(), Some(Host::Ipv4(_))))
+        };
         self.0.iter().any(|glob| (glob.port.is_none() || glob.port == port) && fits(glob))
     }
 }
 
 impl Glob {
-    /// Whether it means IPv4 addresses: then it stands for no name that only begins like one, such as `10.0.0.1.example.com`.
+    /// Whether it means IPv4 addresses: then it stands for no name that only begins like one, such as
+    /// `10.0.0.1.example.com`.
     fn is_of_addresses(&self) -> bool {
-        self.host.contains('.') && self.host.bytes().all(|byte| byte.is_ascii_digit() || b".*".contains(&byte))
+        self.host.contains('.')
+            && self.host.bytes().all(|byte| byte.is_ascii_digit() || b".*".contains(&byte))
     }
 }
 
-/// Whether a text is what a glob stands for. The pieces between the stars are looked for from the left, each where it comes
-/// first: if that does not fit, nothing does.
+/// Whether a text is what a glob stands for. The pieces between the stars are looked for from the left, each
+/// where it comes first: if that does not fit, nothing does.
 fn matches(glob: &str, text: &str) -> bool {
     let Some((first, rest)) = glob.split_once('*') else { return glob == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
@@ -161,8 +168,10 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_hosts_is_refused() {
-        for text in ["a b", "http://a", "a/b", "a:port", "a:99999", "a,,b", "a..b", ".", "u@a", "a?b", "[::g]", "[::1", "none,a b", "\u{1}"]
-        {
+        for text in [
+            "a b", "http://a", "a/b", "a:port", "a:99999", "a,,b", "a..b", ".", "u@a", "a?b", "[::g]",
+            "[::1", "none,a b", "\u{1}",
+        ] {
             assert_eq!(text.parse::<AllowedHosts>(), Err(InvalidHosts), "{text:?}");
         }
     }

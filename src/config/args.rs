@@ -1,5 +1,5 @@
-//! The command line. clap words the help; the walk over the arguments is made here, because clap stops at the first error
-//! and people want all of them at once, with each flag as they typed it.
+//! The command line. clap words the help; the walk over the arguments is made here, because clap stops at the
+//! first error and people want all of them at once, with each flag as they typed it.
 
 use std::{collections::BTreeMap, ffi::OsString, iter::Peekable};
 
@@ -102,7 +102,11 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
 }
 
 /// The value of a flag that stands in the next argument.
-fn detached(args: &mut Peekable<impl Iterator<Item = OsString>>, switch: bool, position: &mut usize) -> Result<String, &'static str> {
+fn detached(
+    args: &mut Peekable<impl Iterator<Item = OsString>>,
+    switch: bool,
+    position: &mut usize,
+) -> Result<String, &'static str> {
     let is_value = |next: &OsString| {
         let text = next.to_string_lossy();
         match text.strip_prefix('-') {
@@ -127,7 +131,9 @@ impl Doctor {
         match flag {
             Flag::Json => self.json = boolean(value)?,
             _ => {
-                let url = Url::parse(value).ok().filter(|url| url.scheme() == "http" && url.has_host() && url.username().is_empty());
+                let url = Url::parse(value)
+                    .ok()
+                    .filter(|url| url.scheme() == "http" && url.has_host() && url.username().is_empty());
                 self.monitor = Some(url.ok_or("expected a URL such as http://nats:8222")?);
             }
         }
@@ -163,10 +169,12 @@ fn help() -> String {
     });
     Command::new("queue-worker")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and dead-letters what keeps failing")
+        .about("Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and \
+            dead-letters what keeps failing")
         .after_help(AFTER)
         .subcommand(Command::new("doctor").about(
-            "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with 1 where something is not. \
+            "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with \
+                1 where something is not. \
                  --json: for machines; --monitor=URL: a monitoring address of NATS, if it is not port 8222 of its host",
         ))
         .disable_help_subcommand(true)
@@ -177,7 +185,8 @@ fn help() -> String {
 }
 
 const AFTER: &str = "\
-Each setting is an environment variable too: --max-inflight is max_inflight, MAX_INFLIGHT or maxInflight. The flag wins; an \
+Each setting is an environment variable too: --max-inflight is max_inflight, MAX_INFLIGHT or maxInflight. \
+The flag wins; an \
 empty value means that nothing is set. Durations are Go's (300ms, 1m10s, 1.5h, 0), sizes are bytes or have a unit (10MiB, 64kB).";
 
 fn value_name(kind: Kind) -> &'static str {

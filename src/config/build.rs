@@ -73,7 +73,8 @@ fn stan_cluster(reader: &mut Reader, queues: &[Queue]) -> Result<Option<String>,
     let cluster = reader.value("faas_nats_cluster_name", names::token);
     let wanted = bridge?.unwrap_or_else(|| reader.is_set("faas_nats_cluster_name"));
     if wanted && let Some(queue) = queues.iter().find(|queue| queue.subject() != queue.name) {
-        let expected = format!("expected a filter that {} matches, which is what the bridge publishes on", queue.name);
+        let expected =
+            format!("expected a filter that {} matches, which is what the bridge publishes on", queue.name);
         return Err(reader.fault("nats_filter_subject", expected));
     }
     Ok(Some(cluster?).filter(|_| wanted))
@@ -100,14 +101,16 @@ fn retry(reader: &mut Reader) -> Result<RetryPolicy, Reported> {
     })
 }
 
-/// The timer, and the size of the stream that it works in. A stream that is full has to refuse, and NATS gives message schedules to
-/// streams only that make room by dropping what is oldest.
+/// The timer, and the size of the stream that it works in. A stream that is full has to refuse, and NATS
+/// gives message schedules to streams only that make room by dropping what is oldest.
 fn retry_timer(reader: &mut Reader) -> Result<(RetryTimer, u64), Reported> {
-    let timers = [("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules), ("levels", RetryTimer::Levels)];
+    let timers =
+        [("auto", RetryTimer::Auto), ("schedules", RetryTimer::Schedules), ("levels", RetryTimer::Levels)];
     let timer = reader.value("retry_timer", choice(&timers));
     let (timer, max_bytes) = (timer?, reader.value("retries_max_bytes", size)?);
     if timer == RetryTimer::Schedules && max_bytes > 0 {
-        let expected = "expected auto or levels beside retries_max_bytes: NATS drops the oldest of a full stream that has schedules";
+        let expected = "expected auto or levels beside retries_max_bytes: NATS drops the oldest of a full \
+            stream that has schedules";
         return Err(reader.fault("retry_timer", expected));
     }
     Ok((timer, max_bytes))
@@ -150,7 +153,8 @@ fn callback(reader: &mut Reader) -> Result<Callback, Reported> {
 }
 
 fn log(reader: &mut Reader) -> Result<Log, Reported> {
-    let encoding = reader.value("log_encoding", choice(&[("console", Encoding::Console), ("json", Encoding::Json)]));
+    let encoding =
+        reader.value("log_encoding", choice(&[("console", Encoding::Console), ("json", Encoding::Json)]));
     let debug = reader.value("debug", boolean);
     Ok(Log { encoding: encoding?, debug: debug? })
 }

@@ -24,8 +24,8 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// The community edition's gateway speaks NATS Streaming only. Its newer charts bring the cluster's name along, which turns the bridge
-/// on; older ones and faasd do not.
+/// The community edition's gateway speaks NATS Streaming only. Its newer charts bring the cluster's name
+/// along, which turns the bridge on; older ones and faasd do not.
 const NO_BRIDGE: Doubt = Doubt {
     setting: "faas_nats_address",
     seen: "is set and the bridge is off",
@@ -35,6 +35,7 @@ const NO_BRIDGE: Doubt = Doubt {
 
 /// What is doubtful about these settings.
 pub(super) fn doubts(reader: &Reader, config: &Config) -> Vec<Doubt> {
-    let unbridged = reader.is_set(NO_BRIDGE.setting) && !reader.is_set("stan_bridge") && config.stan_cluster.is_none();
+    let unbridged =
+        reader.is_set(NO_BRIDGE.setting) && !reader.is_set("stan_bridge") && config.stan_cluster.is_none();
     unbridged.then_some(NO_BRIDGE).into_iter().collect()
 }

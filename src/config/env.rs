@@ -19,7 +19,8 @@ pub(super) struct Environment {
     pub faults: Vec<String>,
 }
 
-/// Reads what is ours among the variables. Others are left alone, also where they are not UTF-8; an empty one is not set.
+/// Reads what is ours among the variables. Others are left alone, also where they are not UTF-8; an empty one
+/// is not set.
 pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
     let mut environment = Environment::default();
     let mut spellings: BTreeMap<&'static str, Vec<Typed>> = BTreeMap::new();
@@ -37,7 +38,9 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
             match text {
                 None => environment.faults.push(format!("{name}: expected a value in UTF-8")),
                 Some(text) if is_blank || is_service_link(setting, text) => {}
-                Some(text) => spellings.entry(setting.name).or_default().push(Typed { name, text: text.to_owned() }),
+                Some(text) => {
+                    spellings.entry(setting.name).or_default().push(Typed { name, text: text.to_owned() })
+                }
             }
         } else if let Some(why) = foreign::reason(&name).filter(|_| !is_blank) {
             environment.notes.push(format!("{name} is a setting of other workers and is ignored: {why}"));
@@ -58,8 +61,8 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     environment
 }
 
-/// Kubernetes tells every container about the services beside it, in the manner of Docker's links: for a service called
-/// `nats` there is `NATS_PORT=tcp://10.0.0.1:4222`. Nobody meant that as a port.
+/// Kubernetes tells every container about the services beside it, in the manner of Docker's links: for a
+/// service called `nats` there is `NATS_PORT=tcp://10.0.0.1:4222`. Nobody meant that as a port.
 fn is_service_link(setting: &Setting, text: &str) -> bool {
     setting.kind == Kind::Port && text.contains("://")
 }

@@ -1,5 +1,6 @@
-//! Variables that mean nothing here, and get one line at start that says what became of them: settings of other OpenFaaS workers,
-//! which charts render and people bring along, and variables of other programs that happen to have a setting's name.
+//! Variables that mean nothing here, and get one line at start that says what became of them: settings of
+//! other OpenFaaS workers, which charts render and people bring along, and variables of other programs that
+//! happen to have a setting's name.
 
 use super::table::{Setting, key};
 
@@ -33,19 +34,27 @@ const FOREIGN: &[(&str, &str)] = &[
     ("limiter_enabled", "max_inflight is the one limit of calls at once"),
 ];
 
-/// Settings that are called by one common word, which other programs use for theirs, and what such a setting may be.
-const COMMON: &[(&str, &[&str])] =
-    &[("debug", &["true", "false", "1", "0"]), ("audit", &["off", "failures", "all"]), ("backoff", &["exponential", "full", "equal"])];
+/// Settings that are called by one common word, which other programs use for theirs, and what such a setting
+/// may be.
+const COMMON: &[(&str, &[&str])] = &[
+    ("debug", &["true", "false", "1", "0"]),
+    ("audit", &["off", "failures", "all"]),
+    ("backoff", &["exponential", "full", "equal"]),
+];
 
-/// Why a variable is taken for another program's, such as `DEBUG=*`: its name is one common word in capitals, as the environment
-/// has them, and its value is none that the setting knows. In small letters, or as a flag, it is meant for this program.
+/// Why a variable is taken for another program's, such as `DEBUG=*`: its name is one common word in capitals,
+/// as the environment has them, and its value is none that the setting knows. In small letters, or as a flag,
+/// it is meant for this program.
 pub(super) fn stranger(name: &str, setting: &Setting, value: Option<&str>) -> Option<String> {
     let (_, known) = COMMON.iter().find(|(word, _)| *word == setting.name)?;
     let fits = value.is_some_and(|value| known.iter().any(|word| word.eq_ignore_ascii_case(value)));
     let capitals = name.chars().all(|c| c.is_ascii_uppercase());
     (capitals && !fits).then(|| {
         let (word, known) = (setting.name, known.join(" or "));
-        format!("{name} is taken for another program's variable and is ignored: the setting {word} is {known}; {word} or --{word} sets it")
+        format!(
+            "{name} is taken for another program's variable and is ignored: the setting {word} is \
+            {known}; {word} or --{word} sets it"
+        )
     })
 }
 
@@ -73,9 +82,12 @@ mod tests {
 
     #[test]
     fn every_setting_of_one_word_is_known_with_all_that_it_may_be() {
-        let words: BTreeSet<_> = table::SETTINGS.iter().flat_map(table::names).filter(|name| !name.contains('_')).collect();
+        let words: BTreeSet<_> =
+            table::SETTINGS.iter().flat_map(table::names).filter(|name| !name.contains('_')).collect();
         assert_eq!(COMMON.iter().map(|(word, _)| *word).collect::<BTreeSet<_>>(), words);
-        for (word, value) in COMMON.iter().flat_map(|(word, values)| values.iter().map(move |value| (word, value))) {
+        for (word, value) in
+            COMMON.iter().flat_map(|(word, values)| values.iter().map(move |value| (word, value)))
+        {
             match load([], [((*word).into(), value.into())]) {
                 Ok(Loaded { notes, .. }) => assert!(notes.is_empty(), "{notes:?}"),
                 Err(Refusal::Invalid(faults)) => assert!(faults[0].contains("not built yet"), "{faults:?}"),

@@ -15,15 +15,18 @@ pub(super) fn gateway(reader: &mut Reader) -> Result<Url, Reported> {
         Some(url) => Ok(url),
         None => {
             let address = theirs.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-            base(&format!("http://{address}")).map_err(|expected| reader.fault("faas_gateway_address", expected))
+            base(&format!("http://{address}"))
+                .map_err(|expected| reader.fault("faas_gateway_address", expected))
         }
     }
 }
 
 /// The URL that `/function/NAME` is appended to.
 fn base(text: &str) -> Read<Url> {
-    let mut url =
-        Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or("expected a URL such as http://gateway:8080")?;
+    let mut url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .ok_or("expected a URL such as http://gateway:8080")?;
     let (user, password) = (url.username(), url.password());
     // Calls to functions need no login at the gateway, and one in this URL would find its way into logs.
     if !user.is_empty() || password.is_some() {

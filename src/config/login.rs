@@ -10,7 +10,8 @@ use super::{
     values::{Read, file, pair},
 };
 
-/// One way to log in to NATS. Files are read at the start; a log-in that is refused later for half a minute ends the program, and its restart reads them again.
+/// One way to log in to NATS. Files are read at the start; a log-in that is refused later for half a minute
+/// ends the program, and its restart reads them again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// No credentials.
@@ -56,7 +57,8 @@ impl fmt::Display for Login {
     }
 }
 
-/// Takes the login out of a server's URL: the client library does not read it there, and nothing that shows a URL is to show it.
+/// Takes the login out of a server's URL: the client library does not read it there, and nothing that shows a
+/// URL is to show it.
 pub(super) fn take(url: &mut Url) -> Read<Option<UrlLogin>> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(|text| text.into_owned());
     let user = decoded(url.username()).map_err(|_| "expected a user in UTF-8")?;
@@ -88,7 +90,8 @@ pub(super) fn login(reader: &mut Reader, in_urls: Vec<UrlLogin>) -> Result<Login
         && !others.is_empty()
     {
         let others: Vec<_> = others.iter().map(|name| reader.shown(name)).collect();
-        return Err(reader.fault(first, format!("expected only one way to log in, but {} is set too", others.join(", "))));
+        return Err(reader
+            .fault(first, format!("expected only one way to log in, but {} is set too", others.join(", "))));
     }
     Ok(match (creds?, nkey?, token?, user?, in_url) {
         (Some(file), ..) => Login::Creds(file),

@@ -49,7 +49,10 @@ use crate::{config::allowed::AllowedHosts, retry::policy::RetryPolicy};
 /// # Errors
 ///
 /// [`Refusal`], when the worker is not to run: something is to be printed, or settings are wrong.
-pub fn load(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Loaded, Refusal> {
+pub fn load(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Refusal> {
     let arguments = args::read(args);
     if let Some(text) = arguments.print {
         return Err(Refusal::Print(text));
@@ -113,8 +116,8 @@ pub struct Config {
     pub queues: Vec<Queue>,
     /// The NATS Streaming cluster that the bridge answers as; none: there is no bridge.
     pub stan_cluster: Option<String>,
-    /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no trailing slash,
-    /// but for the root, which a [`Url`] always writes as `/`.
+    /// Where functions answer, at `/function/NAME`. Has no user, password, query or fragment; its path has no
+    /// trailing slash, but for the root, which a [`Url`] always writes as `/`.
     pub gateway_url: Url,
     /// Certificate authorities of an https gateway in place of the system's.
     pub gateway_ca_file: Option<PathBuf>,

@@ -23,7 +23,8 @@ pub(super) fn name(text: &str) -> Read<String> {
 
 /// A subject that one can publish to.
 pub(super) fn subject(text: &str) -> Read<String> {
-    let is_token = |token: &str| !token.is_empty() && token.chars().all(|c| is_plain(c) && !matches!(c, '*' | '>'));
+    let is_token =
+        |token: &str| !token.is_empty() && token.chars().all(|c| is_plain(c) && !matches!(c, '*' | '>'));
     if text.split('.').all(is_token) && !text.starts_with('$') {
         Ok(text.to_owned())
     } else {
@@ -34,13 +35,18 @@ pub(super) fn subject(text: &str) -> Read<String> {
 /// One word of a subject.
 pub(super) fn token(text: &str) -> Read<String> {
     let is_token = !text.is_empty() && text.chars().all(|c| is_plain(c) && !matches!(c, '.' | '*' | '>'));
-    if is_token { Ok(text.to_owned()) } else { Err("expected one word without spaces, dots, * and >".to_owned()) }
+    if is_token {
+        Ok(text.to_owned())
+    } else {
+        Err("expected one word without spaces, dots, * and >".to_owned())
+    }
 }
 
 /// The name of a queue: a subject, from which the names of streams are made.
 pub(super) fn queue(text: &str) -> Read<String> {
     subject(text)?;
-    name(&stream_of(text, "-retries")).map_err(|_| format!("expected a name without slashes and of at most {} bytes", LONGEST_NAME - 8))?;
+    name(&stream_of(text, "-retries"))
+        .map_err(|_| format!("expected a name without slashes and of at most {} bytes", LONGEST_NAME - 8))?;
     Ok(text.to_owned())
 }
 
@@ -52,7 +58,8 @@ pub(super) fn stream_of(queue: &str, suffix: &str) -> String {
 /// What a consumer takes: a subject whose words may be `*`, and the last of them `>`.
 pub(super) fn filter(text: &str) -> Read<String> {
     let without_tail = text.strip_suffix(".>").unwrap_or(text);
-    let plain: Vec<_> = without_tail.split('.').map(|token| if token == "*" { "any" } else { token }).collect();
+    let plain: Vec<_> =
+        without_tail.split('.').map(|token| if token == "*" { "any" } else { token }).collect();
     if text == ">" || subject(&plain.join(".")).is_ok() {
         Ok(text.to_owned())
     } else {
@@ -85,12 +92,20 @@ mod tests {
     #[test]
     fn names_hold_what_a_directory_may_be_called() {
         let (longest, longer) = ("a".repeat(255), "a".repeat(256));
-        check(name, &["faas-workers", "OF_queue", "é", &longest], &["", "a.b", "a b", "a*", ">", "a/b", "a\\b", "a\tb", &longer]);
+        check(
+            name,
+            &["faas-workers", "OF_queue", "é", &longest],
+            &["", "a.b", "a b", "a*", ">", "a/b", "a\\b", "a\tb", &longer],
+        );
     }
 
     #[test]
     fn subjects_are_whole_words_joined_by_dots() {
-        check(subject, &["faas-request", "a.b.c", "_INBOX_a"], &["", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "$JS.x"]);
+        check(
+            subject,
+            &["faas-request", "a.b.c", "_INBOX_a"],
+            &["", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "$JS.x"],
+        );
     }
 
     #[test]
@@ -100,7 +115,11 @@ mod tests {
 
     #[test]
     fn a_filter_may_hold_wildcards() {
-        check(filter, &["a", "a.*", "*.a", "a.>", ">", "*", "*.>"], &["", "a.", "a*", ">.a", "a.>.b", "a..>", "$SYS.>", "a >"]);
+        check(
+            filter,
+            &["a", "a.*", "*.a", "a.>", ">", "*", "*.>"],
+            &["", "a.", "a*", ">.a", "a.>.b", "a..>", "$SYS.>", "a >"],
+        );
     }
 
     #[test]

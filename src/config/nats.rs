@@ -63,7 +63,11 @@ pub(super) fn nats(reader: &mut Reader) -> Result<Nats, Reported> {
 }
 
 /// A host and a port that are set apart from each other, as `host:port`, if either is set.
-pub(super) fn address(reader: &mut Reader, host_name: &'static str, port_name: &'static str) -> Result<Option<String>, Reported> {
+pub(super) fn address(
+    reader: &mut Reader,
+    host_name: &'static str,
+    port_name: &'static str,
+) -> Result<Option<String>, Reported> {
     let (host, port) = (reader.value(host_name, host), reader.value(port_name, port));
     let whole = format!("{}:{}", host?, port?);
     Ok((reader.is_set(host_name) || reader.is_set(port_name)).then_some(whole))
@@ -97,6 +101,7 @@ fn server(text: &str) -> Read<Server> {
             let login = login::take(&mut url)?;
             Ok((url.to_string(), login))
         }
-        _ => Err("expected one or more URLs such as nats://nats:4222 or tls://nats:4222, comma separated".to_owned()),
+        _ => Err("expected one or more URLs such as nats://nats:4222 or tls://nats:4222, comma separated"
+            .to_owned()),
     }
 }

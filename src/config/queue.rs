@@ -34,8 +34,8 @@ pub enum Deliver {
 }
 
 impl Queue {
-    /// What the queue's stream takes when it is made: the queue's name, unless the consumer is to take other subjects. Newer
-    /// gateways of OpenFaaS put the function's name into the subject, behind the queue's.
+    /// What the queue's stream takes when it is made: the queue's name, unless the consumer is to take other
+    /// subjects. Newer gateways of OpenFaaS put the function's name into the subject, behind the queue's.
     #[must_use]
     pub fn subject(&self) -> &str {
         if covers(&self.filter_subject, &self.name) { &self.name } else { &self.filter_subject }
@@ -103,7 +103,10 @@ fn one_each(
     match values {
         None => Ok(vec![None; queues.len()]),
         Some(values) if values.len() == queues.len() => Ok(values.into_iter().map(Some).collect()),
-        Some(_) => Err(reader.fault(setting, format!("expected one value for each queue ({}), in that order", queues.join(", ")))),
+        Some(_) => Err(reader.fault(
+            setting,
+            format!("expected one value for each queue ({}), in that order", queues.join(", ")),
+        )),
     }
 }
 

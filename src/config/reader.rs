@@ -29,17 +29,27 @@ impl Reader {
     }
 
     /// The value that was typed, else the default of the table.
-    pub fn value<T, E: Display>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, E>) -> Result<T, Reported> {
+    pub fn value<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Reported> {
         let preset = SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.preset);
         match (self.optional(name, &read)?, preset) {
             (Some(value), _) => Ok(value),
-            (None, Some(Preset::Value(text))) => read(text).map_err(|expected| self.report(format!("{name}: {expected}"))),
+            (None, Some(Preset::Value(text))) => {
+                read(text).map_err(|expected| self.report(format!("{name}: {expected}")))
+            }
             (None, _) => Err(self.report(format!("{name}: expected a value"))),
         }
     }
 
     /// The value that was typed, if any.
-    pub fn optional<T, E: Display>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, Reported> {
+    pub fn optional<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Reported> {
         let Some(typed) = self.typed.get(name) else {
             return Ok(None);
         };

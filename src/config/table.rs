@@ -1,5 +1,6 @@
-//! The table of settings: what each is called, what it is when nobody sets it, and what it means. `--help`, the flags and
-//! the names in the environment are all made from it, and each default is read from it, so that none can tell a lie.
+//! The table of settings: what each is called, what it is when nobody sets it, and what it means. `--help`,
+//! the flags and the names in the environment are all made from it, and each default is read from it, so that
+//! none can tell a lie.
 
 use Kind::{Bool, Bytes, Count, Duration, File, Port, Secret, Text, Url};
 use Preset::{Derived, Nothing, Value};
@@ -105,47 +106,61 @@ macro_rules! settings {
 
 settings! {
     "NATS" {
-        nats_url: Url = Derived("nats://127.0.0.1:4222"), "One or more servers, comma separated; tls:// works, and so do user:password@ and token@ before the host";
+        nats_url: Url = Derived("nats://127.0.0.1:4222"), "One or more servers, comma separated; tls:// \
+            works, and so do user:password@ and token@ before the host";
         nats_host: Text = Value("127.0.0.1"), "The server's host, if nats_url is not set";
         nats_port: Port = Value("4222"), "The server's port, if nats_url is not set";
-        faas_nats_address: Text = Value("127.0.0.1"), "The server's host, if neither nats_url nor nats_host or nats_port is set";
-        faas_nats_port: Port = Value("4222"), "The server's port, if neither nats_url nor nats_host or nats_port is set";
+        faas_nats_address: Text = Value("127.0.0.1"), "The server's host, if neither nats_url nor nats_host \
+            or nats_port is set";
+        faas_nats_port: Port = Value("4222"), "The server's port, if neither nats_url nor nats_host or \
+            nats_port is set";
         nats_creds_file: File = Nothing, "Log in with this .creds file: a JWT and its seed";
         nats_nkey_file: File = Nothing, "Log in with the nkey seed in this file";
         nats_token_file: File = Nothing, "Log in with the token in this file";
         nats_user: Text = Nothing, "Log in as this user, with nats_password_file";
         nats_password_file: File = Nothing, "The file that holds the password of nats_user";
-        nats_ca_file: File = Nothing, "Certificate authorities to trust in place of the system's, in PEM; only TLS is spoken then";
+        nats_ca_file: File = Nothing, "Certificate authorities to trust in place of the system's, in PEM; \
+            only TLS is spoken then";
         nats_cert_file: File = Nothing, "The client's certificate in PEM, with nats_key_file";
         nats_key_file: File = Nothing, "The key of nats_cert_file in PEM";
-        nats_tls_first: Bool = Value("false"), "Begin TLS before the server's first word, as servers with handshake_first want it";
+        nats_tls_first: Bool = Value("false"), "Begin TLS before the server's first word, as servers with \
+            handshake_first want it";
         nats_js_domain: Text = Nothing, "The JetStream domain";
         nats_inbox_prefix: Text = Value("_INBOX"), "The prefix of reply subjects";
         nats_manage: Bool = Value("true"), "false: only bind, never create or update streams or consumers";
     }
     "Queue" {
-        queue_name: Text = Derived("nats_stream, else faas-request"), "The subject that invocations arrive on; comma separated: several queues",
+        queue_name: Text = Derived("nats_stream, else faas-request"), "The subject that invocations arrive \
+            on; comma separated: several queues",
             also &["nats_channel", "faas_nats_channel"];
-        nats_stream: Text = Derived("the queue's name, dots as _"), "The queue's stream; several queues: one each, comma separated, in their order";
-        nats_filter_subject: Text = Derived("the queue's name"), "What the consumer takes from the stream; several queues: one each, as for nats_stream";
+        nats_stream: Text = Derived("the queue's name, dots as _"), "The queue's stream; several queues: one \
+            each, comma separated, in their order";
+        nats_filter_subject: Text = Derived("the queue's name"), "What the consumer takes from the stream; \
+            several queues: one each, as for nats_stream";
         nats_durable: Text = Value("faas-workers"), "The queue's durable pull consumer";
-        nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is no work queue";
+        nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is \
+            no work queue";
         nats_stream_replicas: Count = Value("1"), "Replicas of the streams that this program creates, 1 to 5";
         nats_stream_max_bytes: Bytes = Value("0"),
-            "Size limit of the queue's stream when it is created; what exceeds it is refused to its publisher; 0: none";
+            "Size limit of the queue's stream when it is created; what exceeds it is refused to its \
+                publisher; 0: none";
     }
     "NATS Streaming" {
         stan_bridge: Bool = Derived("true if faas_nats_cluster_name is set, else false"),
-            "Take messages from gateways that only speak the NATS Streaming protocol, and store them in the queue";
-        faas_nats_cluster_name: Text = Value("faas-cluster"), "The NATS Streaming cluster that such gateways look for";
+            "Take messages from gateways that only speak the NATS Streaming protocol, and store them in the \
+                queue";
+        faas_nats_cluster_name: Text = Value("faas-cluster"), "The NATS Streaming cluster that such gateways \
+            look for";
     }
     "Calls" {
         gateway_url: Url = Derived("http://127.0.0.1:8080"),
             "Where functions answer, at /function/NAME; http or https, a base path is kept";
-        gateway_ca_file: File = Nothing, "Certificate authorities to trust for an https gateway, in place of the system's, in PEM";
+        gateway_ca_file: File = Nothing, "Certificate authorities to trust for an https gateway, in place of \
+            the system's, in PEM";
         faas_gateway_address: Text = Value("127.0.0.1"), "The gateway's host, if gateway_url is not set";
         faas_gateway_port: Port = Value("8080"), "The gateway's port, if gateway_url is not set";
-        function_namespace: Text = Value("openfaas-fn"), "The namespace in metrics of functions that name none",
+        function_namespace: Text = Value("openfaas-fn"), "The namespace in metrics of functions that name \
+            none",
             also &["default_function_name"];
         max_inflight: Count = Value("50"), "Calls at once in this process, 1 to 100000";
         ack_wait: Duration = Value("60s"),
@@ -153,60 +168,86 @@ settings! {
         upstream_timeout: Duration = Value("1m"), "How long one call may take";
         function_lookup: Bool = Derived("true where basic_auth is true or the bridge is on"),
             "Ask the gateway for a function's retry annotations where a message carries none";
-        function_lookup_ttl: Duration = Value("30s"), "How long such an answer is used before the gateway is asked again";
-        basic_auth: Bool = Value("false"), "Log in for that, with the files basic-auth-user and basic-auth-password";
+        function_lookup_ttl: Duration = Value("30s"), "How long such an answer is used before the gateway is \
+            asked again";
+        basic_auth: Bool = Value("false"), "Log in for that, with the files basic-auth-user and \
+            basic-auth-password";
         secret_mount_path: File = Value("/run/secrets"), "The folder of those two files";
-        confirm_acks: Bool = Value("false"), "Insist on the broker's confirmation that a completed call was acknowledged, as long as the lease lasts";
+        confirm_acks: Bool = Value("false"), "Insist on the broker's confirmation that a completed call was \
+            acknowledged, as long as the lease lasts";
     }
     "Retries" {
-        max_retry_attempts: Count = Value("10"), "How often a message is tried, the first time included; 1 and 0: once";
+        max_retry_attempts: Count = Value("10"), "How often a message is tried, the first time included; 1 \
+            and 0: once";
         initial_retry_wait: Duration = Value("10s"), "The wait before the second attempt; 0s is allowed";
         max_retry_wait: Duration = Value("120s"), "No computed wait is longer";
-        http_retry_codes: Text = Value("429,502,500,504,408"), "Statuses that are retried; ranges such as 500-504 work",
+        http_retry_codes: Text = Value("429,502,500,504,408"), "Statuses that are retried; ranges such as \
+            500-504 work",
             also &["retry_http_codes"];
         backoff: Text = Value("exponential"),
-            "exponential: each wait twice the one before; full: 0 to 100 % of it at random; equal: 50 to 100 %";
-        immediate_retries: Count = Value("0"), "Extra tries at once, in place, before each wait; they count as attempts";
+            "exponential: each wait twice the one before; full: 0 to 100 % of it at random; equal: 50 to 100 \
+                %";
+        immediate_retries: Count = Value("0"), "Extra tries at once, in place, before each wait; they count \
+            as attempts";
         max_retry_after: Duration = Value("1h"), "The longest Retry-After that is honoured";
-        max_message_age: Duration = Value("0"), "An older invocation goes to the dead letters as expired; 0: none is";
+        max_message_age: Duration = Value("0"), "An older invocation goes to the dead letters as expired; 0: \
+            none is";
         retry_timer: Text = Value("auto"),
-            "What carries a parked retry to its due time: schedules (of NATS, 2.12.9 and newer), levels (any server), or auto: schedules from 2.14 on, else levels";
+            "What carries a parked retry to its due time: schedules (of NATS, 2.12.9 and newer), levels (any \
+                server), or auto: schedules from 2.14 on, else levels";
         retries_max_bytes: Bytes = Value("0"),
-            "Size limit of the stream of retries when it is created; with one retries wait in levels, and what exceeds it waits for room; 0: none";
+            "Size limit of the stream of retries when it is created; with one retries wait in levels, and \
+                what exceeds it waits for room; 0: none";
     }
     "Dead letters" {
-        dead_letters: Bool = Value("true"), "false: drop what would be dead-lettered, with a warning and a count each";
-        dead_letter_max_age: Duration = Value("336h"), "Age limit of the dead-letter stream when it is created; 0: none";
-        dead_letter_max_bytes: Bytes = Value("0"), "Size limit of the dead-letter stream when it is created; 0: none";
+        dead_letters: Bool = Value("true"), "false: drop what would be dead-lettered, with a warning and a \
+            count each";
+        dead_letter_max_age: Duration = Value("336h"), "Age limit of the dead-letter stream when it is \
+            created; 0: none";
+        dead_letter_max_bytes: Bytes = Value("0"), "Size limit of the dead-letter stream when it is created; \
+            0: none";
         audit: Text = Value("off"), "failures or all: record settled invocations in a stream (not built yet)";
     }
     "Callbacks" {
         callback_timeout: Duration = Value("30s"), "How long one POST to a callback URL may take";
-        callback_attempts: Count = Value("5"), "How often a callback is tried, the first time included, 1 to 100";
+        callback_attempts: Count = Value("5"), "How often a callback is tried, the first time included, 1 to \
+            100";
         callback_max_body: Bytes = Value("10MiB"), "The most of a function's answer that is passed on";
-        callback_memory: Bytes = Value("160MiB"), "The most of all answers that are in memory for callbacks at once; what finds no room waits";
+        callback_memory: Bytes = Value("160MiB"), "The most of all answers that are in memory for callbacks \
+            at once; what finds no room waits";
         allowed_callback_urls: Text = Value("*"),
-            "Hosts that may be called back, comma separated: globs such as *.example.com, with a port or without; none: no host";
-        callback_deny_private: Bool = Value("false"), "Call back public addresses only: none of this machine, its network or its cloud";
-        callback_signing_secret_file: File = Nothing, "Sign callbacks (Standard Webhooks) with the secrets in this file, one a line";
+            "Hosts that may be called back, comma separated: globs such as *.example.com, with a port or \
+                without; none: no host";
+        callback_deny_private: Bool = Value("false"), "Call back public addresses only: none of this \
+            machine, its network or its cloud";
+        callback_signing_secret_file: File = Nothing, "Sign callbacks (Standard Webhooks) with the secrets \
+            in this file, one a line";
         tls_insecure: Bool = Value("false"), "Skip certificate checks for callbacks";
     }
     "Process" {
         shutdown_grace: Duration = Value("25s"), "How long SIGTERM waits for running calls";
-        listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer; 0.0.0.0, [::] and no address (:8081) mean all addresses, of IPv4 and of IPv6";
-        log_encoding: Text = Value("console"), "console (text) or json (one object a line); RUST_LOG is honoured too";
+        listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer; 0.0.0.0, \
+            [::] and no address (:8081) mean all addresses, of IPv4 and of IPv6";
+        log_encoding: Text = Value("console"), "console (text) or json (one object a line); RUST_LOG is \
+            honoured too";
         debug: Bool = Value("false"), "Log at debug level";
     }
     "Tracing" {
         otel_exporter_otlp_endpoint: Url = Nothing,
-            "Send traces by OTLP to the collector at this URL, such as http://collector:4318; /v1/traces is put behind it";
+            "Send traces by OTLP to the collector at this URL, such as http://collector:4318; /v1/traces is \
+                put behind it";
         otel_exporter_otlp_traces_endpoint: Url = Nothing, "The same in place of it, with nothing put behind";
-        otel_exporter_otlp_headers: Secret = Nothing, "Headers for the collector: name=value, comma separated, values percent-encoded";
-        otel_exporter_otlp_protocol: Text = Value("http/protobuf"), "How the collector is spoken to; there is no other way";
-        otel_service_name: Text = Derived("service.name of otel_resource_attributes, else queue-worker"), "This program's name in traces";
-        otel_resource_attributes: Text = Nothing, "What else to say of it there: name=value, comma separated, values percent-encoded";
+        otel_exporter_otlp_headers: Secret = Nothing, "Headers for the collector: name=value, comma \
+            separated, values percent-encoded";
+        otel_exporter_otlp_protocol: Text = Value("http/protobuf"), "How the collector is spoken to; there \
+            is no other way";
+        otel_service_name: Text = Derived("service.name of otel_resource_attributes, else \
+            queue-worker"), "This program's name in traces";
+        otel_resource_attributes: Text = Nothing, "What else to say of it there: name=value, comma \
+            separated, values percent-encoded";
         otel_traces_sampler: Text = Value("parentbased_always_on"),
-            "Which calls are traced: always_on, always_off or traceidratio; parentbased_ before it: the caller's traceparent decides where there is one";
+            "Which calls are traced: always_on, always_off or traceidratio; parentbased_ before it: the \
+                caller's traceparent decides where there is one";
         otel_traces_sampler_arg: Text = Value("1"), "The share of calls that traceidratio traces, 0 to 1";
         otel_sdk_disabled: Bool = Value("false"), "true: trace nothing, whatever else is set";
     }

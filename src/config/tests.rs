@@ -37,7 +37,11 @@ fn check_fault(words: &[&str], expected: &str) {
 }
 
 /// That each of these command lines and environments gives the same value.
-fn check_same<T: std::fmt::Debug + PartialEq>(take: impl Fn(Config) -> T, expected: T, spellings: &[&[&str]]) {
+fn check_same<T: std::fmt::Debug + PartialEq>(
+    take: impl Fn(Config) -> T,
+    expected: T,
+    spellings: &[&[&str]],
+) {
     for words in spellings {
         assert_eq!(take(config(words)), expected, "{words:?}");
     }
@@ -50,8 +54,10 @@ fn the_doctor_is_asked_for_by_the_first_word_and_has_flags_of_its_own() {
     assert_eq!(doctor(&[]), None);
     assert_eq!(doctor(&["doctor"]), Some(Doctor::default()));
     let monitor = Url::parse("http://nats:8222").ok();
-    for words in [["doctor", "--json", "--monitor=http://nats:8222"].as_slice(), &["doctor", "-monitor", "http://nats:8222", "-json=true"]]
-    {
+    for words in [
+        ["doctor", "--json", "--monitor=http://nats:8222"].as_slice(),
+        &["doctor", "-monitor", "http://nats:8222", "-json=true"],
+    ] {
         assert_eq!(doctor(words), Some(Doctor { json: true, monitor: monitor.clone() }), "{words:?}");
     }
     assert_eq!(ask(&["doctor", "--max-inflight=3"]).unwrap().config.max_inflight, 3);
@@ -124,7 +130,8 @@ fn all_errors_are_reported_at_once() {
         "nats_durable=a.b: expected a name of at most 255 bytes without spaces, dots, slashes, * and >",
         "gateway_url=gateway: expected a URL such as http://gateway:8080",
         "--max-inflight=many: expected a whole number from 1 to 100000",
-        "http_retry_codes=99: expected statuses from 100 to 599 and ranges of them, separated by commas, such as 429,500-504",
+        "http_retry_codes=99: expected statuses from 100 to 599 and ranges of them, separated by commas, \
+            such as 429,500-504",
         "confirm_acks=yes: expected true, false, 1 or 0",
         "callback_max_body=0: expected at least one byte",
         "callback_memory=0: expected at least one byte",
@@ -154,7 +161,8 @@ fn all_errors_are_reported_at_once() {
 fn every_setting_but_free_text_refuses_nonsense() {
     // Of a secret the complaint is another.
     let is_free = |setting: &&Setting| {
-        matches!(setting.kind, Kind::File | Kind::Secret) || ["nats_user", "otel_service_name"].contains(&setting.name)
+        matches!(setting.kind, Kind::File | Kind::Secret)
+            || ["nats_user", "otel_service_name"].contains(&setting.name)
     };
     for Setting { name, .. } in settings().iter().filter(|setting| !is_free(setting)) {
         let faults = faults(&[&format!("{name}=\u{1}no sense, *")]);

@@ -1,4 +1,5 @@
-//! Where traces go, under the names that such settings have in every program that OpenTelemetry is built into.
+//! Where traces go, under the names that such settings have in every program that OpenTelemetry is built
+//! into.
 
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
@@ -27,7 +28,8 @@ pub struct Tracing {
 /// Which calls are traced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampler {
-    /// Whether a call that its caller traces is traced here, too, and one that the caller does not trace is not.
+    /// Whether a call that its caller traces is traced here, too, and one that the caller does not trace is
+    /// not.
     pub follows_parent: bool,
     /// The share of the other calls, 0 to 1.
     pub share: f64,
@@ -44,7 +46,8 @@ pub(super) fn tracing(reader: &mut Reader) -> Result<Option<Tracing>, Reported> 
     let sampler = sampler(reader);
     let disabled = reader.value("otel_sdk_disabled", boolean);
     let (base, whole, disabled) = (base?, whole?, disabled?);
-    let asked = if whole.is_some() { "otel_exporter_otlp_traces_endpoint" } else { "otel_exporter_otlp_endpoint" };
+    let asked =
+        if whole.is_some() { "otel_exporter_otlp_traces_endpoint" } else { "otel_exporter_otlp_endpoint" };
     protocol?;
     let tracing = Tracing {
         headers: headers?.unwrap_or_default(),
@@ -58,15 +61,21 @@ pub(super) fn tracing(reader: &mut Reader) -> Result<Option<Tracing>, Reported> 
     if cfg!(feature = "otel") {
         Ok(Some(tracing))
     } else {
-        Err(reader.fault(asked, "expected a program that was built with the feature otel, as images are: this one sends no traces"))
+        Err(reader.fault(
+            asked,
+            "expected a program that was built with the feature otel, as images are: \
+            this one sends no traces",
+        ))
     }
 }
 
 /// The name that is set, else the one among the attributes, else the program's own.
 fn named(name: Option<String>, mut attributes: Vec<(String, String)>) -> Vec<(String, String)> {
-    let given = attributes.iter().rev().find(|(name, _)| name == SERVICE_NAME).map(|(_, value)| value.clone());
+    let given =
+        attributes.iter().rev().find(|(name, _)| name == SERVICE_NAME).map(|(_, value)| value.clone());
     attributes.retain(|(name, _)| name != SERVICE_NAME);
-    attributes.push((SERVICE_NAME.to_owned(), name.or(given).unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())));
+    attributes
+        .push((SERVICE_NAME.to_owned(), name.or(given).unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())));
     attributes
 }
 
@@ -90,7 +99,8 @@ fn sampler(reader: &mut Reader) -> Result<Sampler, Reported> {
 
 fn endpoint(text: &str, behind: &str) -> Read<Url> {
     let expected = "expected a URL such as http://collector:4318, without user, password, query and fragment";
-    let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(expected)?;
+    let mut url =
+        Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(expected)?;
     let (user, password) = (url.username(), url.password());
     if !user.is_empty() || password.is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(expected.to_owned());
@@ -131,9 +141,14 @@ mod tests {
         check("http://collector:4318", "/v1/traces", Some("http://collector:4318/v1/traces"));
         check("https://collector/otlp/", "/v1/traces", Some("https://collector/otlp/v1/traces"));
         check("http://collector/traces", "", Some("http://collector/traces"));
-        for text in
-            ["collector:4318", "grpc://collector:4317", "http://u:p@collector", "http://u@collector", "http://c/?key=x", "http://c/#x"]
-        {
+        for text in [
+            "collector:4318",
+            "grpc://collector:4317",
+            "http://u:p@collector",
+            "http://u@collector",
+            "http://c/?key=x",
+            "http://c/#x",
+        ] {
             check(text, "", None);
         }
     }
@@ -142,7 +157,10 @@ mod tests {
     fn lists_have_names_and_values() {
         let check = |text, expected: &[(&str, &str)]| {
             let read = list(attribute)(text).unwrap();
-            assert!(read.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected.iter().copied()), "{text}: {read:?}");
+            assert!(
+                read.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected.iter().copied()),
+                "{text}: {read:?}"
+            );
         };
         check("a=b", &[("a", "b")]);
         check(" a = b ,c=d=e,f=", &[("a", "b"), ("c", "d=e"), ("f", "")]);
@@ -156,7 +174,11 @@ mod tests {
     fn the_program_has_one_name() {
         let check = |name: Option<&str>, attributes: &str, expected: &str| {
             let named = named(name.map(str::to_owned), list(attribute)(attributes).unwrap());
-            let names: Vec<_> = named.iter().filter(|(name, _)| name == SERVICE_NAME).map(|(_, value)| value.as_str()).collect();
+            let names: Vec<_> = named
+                .iter()
+                .filter(|(name, _)| name == SERVICE_NAME)
+                .map(|(_, value)| value.as_str())
+                .collect();
             assert_eq!((names, named.len()), (vec![expected], 2), "{attributes}");
         };
         check(None, "a=b", "queue-worker");

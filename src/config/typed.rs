@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn nothing_of_a_secret_is_shown() {
         for name in ["OTEL_EXPORTER_OTLP_HEADERS", "--otel-exporter-otlp-headers"] {
-            assert_eq!(Typed { name: name.to_owned(), text: "a=b".to_owned() }.shown(), format!("{name}=***"));
+            assert_eq!(
+                Typed { name: name.to_owned(), text: "a=b".to_owned() }.shown(),
+                format!("{name}=***")
+            );
         }
     }
 

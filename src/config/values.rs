@@ -1,4 +1,5 @@
-//! From one text to one value. Each function says what it expected when it refuses, and nothing about the setting.
+//! From one text to one value. Each function says what it expected when it refuses, and nothing about the
+//! setting.
 
 use std::{
     fmt::Display,
@@ -29,7 +30,11 @@ pub(super) fn duration(text: &str) -> Read<Duration> {
 
 pub(super) fn positive(text: &str) -> Read<Duration> {
     let duration = duration(text)?;
-    if duration.is_zero() { Err("expected a duration of more than 0, such as 30s".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err("expected a duration of more than 0, such as 30s".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 pub(super) fn at_least(least: Duration, text: &str) -> Read<Duration> {
@@ -74,19 +79,21 @@ pub(super) fn host(text: &str) -> Read<String> {
     if let Ok(address) = bare.parse::<Ipv6Addr>() {
         return Ok(format!("[{address}]"));
     }
-    let host = url::Host::parse(text).map_err(|_| "expected a host name or an address, without scheme and port")?;
+    let host =
+        url::Host::parse(text).map_err(|_| "expected a host name or an address, without scheme and port")?;
     Ok(host.to_string())
 }
 
-/// Where to listen, as Go writes it: an address and a port, or `:8081` for all addresses. Of names only `localhost` is known:
-/// there is nobody to ask for others yet.
+/// Where to listen, as Go writes it: an address and a port, or `:8081` for all addresses. Of names only
+/// `localhost` is known: there is nobody to ask for others yet.
 pub(super) fn listen(text: &str) -> Read<SocketAddr> {
     let address = match text.rsplit_once(':') {
         Some(("", port)) => format!("0.0.0.0:{port}"),
         Some((host, port)) if host.eq_ignore_ascii_case("localhost") => format!("127.0.0.1:{port}"),
         _ => text.to_owned(),
     };
-    let expected = "expected an IP address and a port, such as 127.0.0.1:8081 or [::1]:8081, or :8081 for all addresses";
+    let expected =
+        "expected an IP address and a port, such as 127.0.0.1:8081 or [::1]:8081, or :8081 for all addresses";
     address.parse().map_err(|_| expected.to_owned())
 }
 
@@ -139,7 +146,8 @@ mod tests {
 
     #[test]
     fn booleans_are_true_false_1_and_0() {
-        for (text, expected) in [("true", true), ("TRUE", true), ("1", true), ("False", false), ("0", false)] {
+        for (text, expected) in [("true", true), ("TRUE", true), ("1", true), ("False", false), ("0", false)]
+        {
             check(boolean, text, Some(expected));
         }
         for text in ["yes", "on", "t", "2", "enabled"] {
@@ -166,7 +174,16 @@ mod tests {
         ] {
             check(size, text, Some(bytes));
         }
-        for text in ["-1", "1.5MiB", "MiB", "1MiBs", "1 0", "99999999999999999999", "9223372036854775808", "9999999TiB"] {
+        for text in [
+            "-1",
+            "1.5MiB",
+            "MiB",
+            "1MiBs",
+            "1 0",
+            "99999999999999999999",
+            "9223372036854775808",
+            "9999999TiB",
+        ] {
             check(size, text, None);
         }
     }
@@ -195,7 +212,19 @@ mod tests {
         check(listen, "[::]:9", Some((Ipv6Addr::UNSPECIFIED, 9).into()));
         check(listen, "[::1]:9", Some((Ipv6Addr::LOCALHOST, 9).into()));
         check(listen, "localhost:9", Some(([127, 0, 0, 1], 9).into()));
-        for text in ["8081", "0.0.0.0", ":", ":x", ":70000", "worker:8081", "::1:8081", "[::1]", "::", "localhost", "a:b:9"] {
+        for text in [
+            "8081",
+            "0.0.0.0",
+            ":",
+            ":x",
+            ":70000",
+            "worker:8081",
+            "::1:8081",
+            "[::1]",
+            "::",
+            "localhost",
+            "a:b:9",
+        ] {
             check(listen, text, None);
         }
     }

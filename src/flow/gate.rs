@@ -1,6 +1,7 @@
-//! Who may say "not now": quarantine before a call, and a shortage in it. When a worker dies, every call that it ran is interrupted, the
-//! culprit's and the innocents'. A message that was interrupted again and again therefore runs with no other suspect beside
-//! it: the culprit meets its end alone, and the innocents complete.
+//! Who may say "not now": quarantine before a call, and a shortage in it. When a worker dies, every call that
+//! it ran is interrupted, the culprit's and the innocents'. A message that was interrupted again and again
+//! therefore runs with no other suspect beside it: the culprit meets its end alone, and the innocents
+//! complete.
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,8 +63,8 @@ impl Gate {
         Held(Some(self.held.clone()))
     }
 
-    /// Lets a message through, or not now. A suspect waits until those that came with it have been handed back: what is still
-    /// in hand when the worker dies counts as interrupted, too.
+    /// Lets a message through, or not now. A suspect waits until those that came with it have been handed
+    /// back: what is still in hand when the worker dies counts as interrupted, too.
     ///
     /// # Errors
     /// [`NotNow`]: a suspect, while another runs.

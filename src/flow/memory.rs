@@ -1,8 +1,9 @@
 //! Room in memory for what functions answered, over all calls of a process.
 //!
-//! An answer that a callback is to carry is in memory until the callback was posted or stored. The answers of all calls share so
-//! many bytes, and what finds no room waits: it is read more slowly, and loses nothing. If all of them waited for each other,
-//! none would end, so that one of them at a time may have more than its share.
+//! An answer that a callback is to carry is in memory until the callback was posted or stored. The answers of
+//! all calls share so many bytes, and what finds no room waits: it is read more slowly, and loses nothing. If
+//! all of them waited for each other, none would end, so that one of them at a time may have more than its
+//! share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,8 +14,8 @@ use tokio::{
 
 /// The unit in which room is given out, in bytes.
 const UNIT: usize = 1 << 10;
-/// How long anybody waits for room. Whoever has it is posting a callback, or waits for the broker or for a permit; should those
-/// wait for this one in turn, it ends here.
+/// How long anybody waits for room. Whoever has it is posting a callback, or waits for the broker or for a
+/// permit; should those wait for this one in turn, it ends here.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The room of a process. The clones share it.

@@ -1,6 +1,6 @@
-//! Who may start the next call. The permits of a process are shared by lanes (the consumers it pulls from), so that
-//! neither fresh nor due work starves the other: while several lanes have work, none holds more than its share, and a
-//! freed permit goes to the waiting lane that holds the fewest, the longest-unserved first.
+//! Who may start the next call. The permits of a process are shared by lanes (the consumers it pulls from),
+//! so that neither fresh nor due work starves the other: while several lanes have work, none holds more than
+//! its share, and a freed permit goes to the waiting lane that holds the fewest, the longest-unserved first.
 
 mod seat;
 
@@ -66,7 +66,8 @@ impl Permits {
         Self(Arc::new(Mutex::new(State { limit, free, turn: 0, lanes: Vec::new() })))
     }
 
-    /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they have ended.
+    /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they
+    /// have ended.
     pub fn lane(&self) -> Lane {
         Lane { permits: self.clone(), index: self.state().place() }
     }
@@ -76,8 +77,8 @@ impl Permits {
         (0..count).map(|_| self.lane()).collect()
     }
 
-    /// Leaves half as many permits as are in use now, and one at least; those that are held stay so until they are dropped. Returns how
-    /// many are gone.
+    /// Leaves half as many permits as are in use now, and one at least; those that are held stay so until
+    /// they are dropped. Returns how many are gone.
     pub fn withdraw_half(&self) -> usize {
         let mut state = self.state();
         let held: usize = state.lanes.iter().map(|lane| lane.held).sum();
@@ -105,7 +106,11 @@ impl Permits {
     fn serve(&self, state: &mut State) {
         while let Some(index) = state.next_served() {
             let lane = state.lanes.get_mut(index);
-            let Some(waiter) = lane.and_then(|lane| lane.returning.pop_front().or_else(|| lane.waiter.take())) else { return };
+            let Some(waiter) =
+                lane.and_then(|lane| lane.returning.pop_front().or_else(|| lane.waiter.take()))
+            else {
+                return;
+            };
             if let Err(unwanted) = waiter.send(state.grant(self, index)) {
                 // Its drop would take the lock that is held here.
                 std::mem::forget(unwanted);
@@ -114,7 +119,8 @@ impl Permits {
         }
     }
 
-    /// Waits for a permit of this lane, beside the lane's own waiting. Dropping the future gives up the place.
+    /// Waits for a permit of this lane, beside the lane's own waiting. Dropping the future gives up the
+    /// place.
     async fn again(&self, index: usize) -> Permit {
         loop {
             let (sender, granted) = oneshot::channel();
@@ -153,7 +159,8 @@ impl State {
     }
 
     fn next_served(&self) -> Option<usize> {
-        let waiting = self.lanes.iter().enumerate().filter(|(index, lane)| lane.waits() && self.allows(*index));
+        let waiting =
+            self.lanes.iter().enumerate().filter(|(index, lane)| lane.waits() && self.allows(*index));
         waiting.min_by_key(|(_, lane)| (lane.held, lane.last_served)).map(|(index, _)| index)
     }
 
@@ -288,7 +295,8 @@ mod tests {
         let mut waiting: Vec<_> = lanes.iter_mut().map(|lane| Box::pin(lane.acquire())).enumerate().collect();
         assert!(waiting.iter_mut().all(|(_, acquire)| acquire.now_or_never().is_none()));
         drop(running);
-        // Each one that is served gives its permit back at once; the one that had it before all others is the last.
+        // Each one that is served gives its permit back at once; the one that had it before all others is the
+        // last.
         let mut served = Vec::new();
         while !waiting.is_empty() {
             let next = waiting.iter_mut().position(|(_, acquire)| acquire.now_or_never().is_some()).unwrap();

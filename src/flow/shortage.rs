@@ -1,5 +1,5 @@
-//! What this machine was short of when a call could not be made. Nobody is to blame for it but the worker's own surroundings: the
-//! call is handed back and does not count.
+//! What this machine was short of when a call could not be made. Nobody is to blame for it but the worker's
+//! own surroundings: the call is handed back and does not count.
 
 use std::{error::Error, io, net::UdpSocket};
 
@@ -54,15 +54,19 @@ impl Shortage {
         }
     }
 
-    /// The same for an error on the way to a connection. Whoever looks a name up without a file to read from is told that there
-    /// is no such name, and not why: where the system said nothing, it is asked for files now.
+    /// The same for an error on the way to a connection. Whoever looks a name up without a file to read from
+    /// is told that there is no such name, and not why: where the system said nothing, it is asked for files
+    /// now.
     pub fn on_the_way(error: &(dyn Error + 'static)) -> Option<Self> {
         if errno(error).is_some() {
             return Self::of(error);
         }
         // All at once: one may be free where a look-up wants some.
         let opened: Vec<_> = (0..LOOKUP).map(|_| UdpSocket::bind(("127.0.0.1", 0))).collect();
-        opened.iter().find_map(|opened| Self::of(opened.as_ref().err()?)).filter(|short| *short == Self::Files)
+        opened
+            .iter()
+            .find_map(|opened| Self::of(opened.as_ref().err()?))
+            .filter(|short| *short == Self::Files)
     }
 }
 
@@ -109,7 +113,14 @@ mod tests {
         check(Errno::NOBUFS, Some(Shortage::Memory));
         check(Errno::ADDRNOTAVAIL, Some(Shortage::Ports));
         check(Errno::AGAIN, Some(Shortage::Threads));
-        for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH] {
+        for errno in [
+            Errno::CONNREFUSED,
+            Errno::CONNRESET,
+            Errno::PIPE,
+            Errno::TIMEDOUT,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+        ] {
             check(errno, None);
         }
     }

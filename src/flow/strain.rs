@@ -1,5 +1,6 @@
-//! Less to do for a worker whose machine is short of something: half of the calls at once, for a while, and half again while the
-//! shortage lasts. What it cannot call is handed back, so that nothing is lost by being slow, and nothing won by being quick.
+//! Less to do for a worker whose machine is short of something: half of the calls at once, for a while, and
+//! half again while the shortage lasts. What it cannot call is handed back, so that nothing is lost by being
+//! slow, and nothing won by being quick.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -50,7 +51,8 @@ impl Strain {
             tracing::warn!(
                 shortOf = shortage.as_str(),
                 calls = past.untold,
-                "This worker is short of what calls take: they are handed back, uncounted, and fewer run at once for a while"
+                "This worker is short of what calls take: they are handed back, uncounted, and fewer run at \
+                    once for a while"
             );
             past.told = Some(now);
             past.untold = 0;
@@ -68,7 +70,8 @@ impl Strain {
 }
 
 impl Past {
-    /// For how long permits are to be withdrawn now, if they are. A shortage that comes back soon lasts longer.
+    /// For how long permits are to be withdrawn now, if they are. A shortage that comes back soon lasts
+    /// longer.
     fn relief(&mut self, now: Instant) -> Option<Duration> {
         let relief = match self.relieved {
             Some((since, _)) if now - since < MOMENT => return None,
@@ -122,7 +125,15 @@ mod tests {
     fn a_shortage_that_comes_back_soon_lasts_longer() {
         let (mut past, began) = (Past::default(), Instant::now());
         let seconds = Duration::from_secs;
-        for (at, relief) in [(0, Some(10)), (0, None), (1, Some(20)), (60, Some(40)), (200, Some(80)), (500, Some(160)), (900, Some(160))] {
+        for (at, relief) in [
+            (0, Some(10)),
+            (0, None),
+            (1, Some(20)),
+            (60, Some(40)),
+            (200, Some(80)),
+            (500, Some(160)),
+            (900, Some(160)),
+        ] {
             assert_eq!(past.relief(began + seconds(at)), relief.map(seconds), "{at}");
         }
         assert_eq!(past.relief(began + seconds(10_000)), Some(RELIEF.0));

@@ -26,6 +26,10 @@ impl fmt::Debug for Answer {
     /// Without what the function wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Answer");
-        shown.field("outcome", &self.outcome).field("took", &self.took).field("bytes", &self.body.len()).finish_non_exhaustive()
+        shown
+            .field("outcome", &self.outcome)
+            .field("took", &self.took)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }

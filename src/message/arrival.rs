@@ -9,8 +9,8 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use tokio::{sync::watch, time::Instant};
 
-/// How long a consumer waits for an acknowledgement. Somebody may change it while deliveries are out, and it then holds for them,
-/// too. Cheap to clone; the clones agree.
+/// How long a consumer waits for an acknowledgement. Somebody may change it while deliveries are out, and it
+/// then holds for them, too. Cheap to clone; the clones agree.
 #[derive(Debug, Clone)]
 pub struct AckWait(watch::Receiver<Duration>);
 

@@ -1,7 +1,8 @@
 //! From the bytes of a message to the [`Invocation`] it asks for, or to why there is none.
 //!
-//! The format is the JSON of OpenFaaS's `QueueRequest` (faas-provider, `types/queue.go`), as gateways of all its versions
-//! have written it: absent, null and empty mean the same for every field, keys match in any case, unknown ones are ignored.
+//! The format is the JSON of OpenFaaS's `QueueRequest` (faas-provider, `types/queue.go`), as gateways of all
+//! its versions have written it: absent, null and empty mean the same for every field, keys match in any
+//! case, unknown ones are ignored.
 
 mod fields;
 mod function;
@@ -17,8 +18,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 pub use function::{FunctionName, InvalidFunctionName};
 pub use url::CallbackUrl;
 
-/// Everything that may not stand in a path as it is: all but the unreserved characters, the sub-delimiters, `:`, `@`
-/// (RFC 3986, section 3.3) and the slash between segments.
+/// Everything that may not stand in a path as it is: all but the unreserved characters, the sub-delimiters,
+/// `:`, `@` (RFC 3986, section 3.3) and the slash between segments.
 const ENCODED_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -48,7 +49,8 @@ pub struct Invocation {
     pub path: String,
     /// The query string as the caller wrote it, without `?`.
     pub query: String,
-    /// The caller's headers with all their values, in the order of the message. Hop-by-hop ones are still among them.
+    /// The caller's headers with all their values, in the order of the message. Hop-by-hop ones are still
+    /// among them.
     pub headers: Vec<(String, Vec<String>)>,
     /// The body.
     pub body: Bytes,
@@ -71,7 +73,10 @@ pub struct Invocation {
 impl fmt::Debug for Invocation {
     /// Without what callers wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Invocation").field("function", &self.function).field("bytes", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("Invocation")
+            .field("function", &self.function)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,8 +96,9 @@ pub struct Undecodable {
 ///
 /// # Errors
 ///
-/// A payload that is no JSON object of the expected types, a function name outside of the grammar of [`FunctionName`],
-/// and a path with a NUL or with `.` or `..` for a segment, which would reach another function.
+/// A payload that is no JSON object of the expected types, a function name outside of the grammar of
+/// [`FunctionName`], and a path with a NUL or with `.` or `..` for a segment, which would reach another
+/// function.
 pub fn decode(payload: &[u8]) -> Result<Invocation, Undecodable> {
     let wire = read::read(payload)?;
     let call_id = wire.call_id();
@@ -107,7 +113,8 @@ pub fn decode(payload: &[u8]) -> Result<Invocation, Undecodable> {
     Ok(wire.into_invocation(function))
 }
 
-/// A path must stay below its function. Backslashes count as slashes, because servers on the way may take them for such.
+/// A path must stay below its function. Backslashes count as slashes, because servers on the way may take
+/// them for such.
 fn check_path(path: &str) -> Result<(), &'static str> {
     if path.contains('\0') {
         return Err("the path contains a NUL");
@@ -124,19 +131,21 @@ impl Invocation {
         write::write(self)
     }
 
-    /// The `X-Call-Id` that the caller or the gateway chose: the first that HTTP allows and that is not empty. Gateways add theirs
-    /// to a caller's empty one, and tell the caller theirs.
+    /// The `X-Call-Id` that the caller or the gateway chose: the first that HTTP allows and that is not
+    /// empty. Gateways add theirs to a caller's empty one, and tell the caller theirs.
     pub fn call_id(&self) -> Option<&str> {
         usable(&self.headers, "X-Call-Id")
     }
 
-    /// The path, percent-encoded for a URL, to be put behind the function's name. It begins with a slash or is empty.
+    /// The path, percent-encoded for a URL, to be put behind the function's name. It begins with a slash or
+    /// is empty.
     pub fn target_path(&self) -> String {
         let slash = if self.path.is_empty() || self.path.starts_with('/') { "" } else { "/" };
         format!("{slash}{}", utf8_percent_encode(&self.path, ENCODED_IN_PATH))
     }
 
-    /// Where the answer is to be posted, with the user and password that the message's own field for it has lost.
+    /// Where the answer is to be posted, with the user and password that the message's own field for it has
+    /// lost.
     ///
     /// # Errors
     ///
@@ -153,7 +162,8 @@ fn values<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> impl Iterator
     named.flat_map(|(_, values)| values).map(String::as_str)
 }
 
-/// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part of it.
+/// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part of
+/// it.
 fn usable<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
     let allowed = |value: &&str| !value.is_empty() && http::HeaderValue::from_bytes(value.as_bytes()).is_ok();
     values(headers, name).map(|value| value.trim_matches([' ', '\t'])).find(allowed)

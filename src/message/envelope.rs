@@ -44,8 +44,8 @@ pub struct Envelope {
     pub delayed: u32,
     /// Calls in a row that were cut off with their worker.
     pub interruptions: u32,
-    /// How often an operator sent it round again, in the words of whoever wrote that: each is a life of its own, with a dead
-    /// letter of its own.
+    /// How often an operator sent it round again, in the words of whoever wrote that: each is a life of its
+    /// own, with a dead letter of its own.
     pub redrives: Option<String>,
     /// The row of attempts, the last one included, in which the gateway did not find the function.
     pub not_found: Option<NotFound>,
@@ -118,15 +118,26 @@ impl fmt::Debug for Envelope {
     /// Without what is carried on for others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Envelope");
-        shown.field("kind", &self.kind).field("origin", &self.origin).field("id", &self.id).field("hop", &self.generation);
-        shown.field("attempts", &self.attempts).field("delayed", &self.delayed).field("interruptions", &self.interruptions);
-        shown.field("due", &self.due).field("last_status", &self.last_status).field("history", &self.history).finish_non_exhaustive()
+        shown
+            .field("kind", &self.kind)
+            .field("origin", &self.origin)
+            .field("id", &self.id)
+            .field("hop", &self.generation);
+        shown
+            .field("attempts", &self.attempts)
+            .field("delayed", &self.delayed)
+            .field("interruptions", &self.interruptions);
+        shown
+            .field("due", &self.due)
+            .field("last_status", &self.last_status)
+            .field("history", &self.history)
+            .finish_non_exhaustive()
     }
 }
 
 impl Envelope {
-    /// The past of a message that arrived in the queue's own stream: none. Headers with our prefix are the caller's there
-    /// and say nothing.
+    /// The past of a message that arrived in the queue's own stream: none. Headers with our prefix are the
+    /// caller's there and say nothing.
     pub fn fresh(arrival: &Arrival) -> Self {
         Self {
             kind: Kind::Invocation,
@@ -149,9 +160,9 @@ impl Envelope {
         }
     }
 
-    /// The past of a message that a worker parked. What cannot be read counts as never written, so that a damaged message
-    /// is tried rather than lost. Its subject says its generation, too: a message that took itself for an earlier one would find
-    /// itself as its own successor.
+    /// The past of a message that a worker parked. What cannot be read counts as never written, so that a
+    /// damaged message is tried rather than lost. Its subject says its generation, too: a message that took
+    /// itself for an earlier one would find itself as its own successor.
     pub fn parked(arrival: &Arrival) -> Self {
         let told = Self::fresh(arrival).as_told(&arrival.headers);
         let by_subject = Names::generation_of(&arrival.subject).filter(|generation| *generation <= MOST_HOPS);
@@ -169,9 +180,13 @@ impl Envelope {
             .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
             .unwrap_or((self.origin.clone(), self.id));
         let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
-        let not_found = text(names::NOT_FOUND).and_then(|value| value.split_once(':')).and_then(|(attempts, since)| {
-            Some(NotFound { attempts: attempts.parse().ok()?, since: humantime::parse_rfc3339(since).ok()? })
-        });
+        let not_found =
+            text(names::NOT_FOUND).and_then(|value| value.split_once(':')).and_then(|(attempts, since)| {
+                Some(NotFound {
+                    attempts: attempts.parse().ok()?,
+                    since: humantime::parse_rfc3339(since).ok()?,
+                })
+            });
         Self {
             kind: Kind::read(text(names::KIND)),
             origin,
@@ -195,19 +210,29 @@ impl Envelope {
     }
 
     /// Adds an attempt whose outcome is known. A known outcome ends a row of interruptions.
-    pub fn record(&mut self, status: Option<u16>, label: &str, error: Option<String>, took: std::time::Duration, worker: &str) {
+    pub fn record(
+        &mut self,
+        status: Option<u16>,
+        label: &str,
+        error: Option<String>,
+        took: std::time::Duration,
+        worker: &str,
+    ) {
         self.attempts = self.attempts.saturating_add(1);
         self.interruptions = 0;
         self.last_status = status.map(|status| status.to_string());
         self.last_error = error;
         self.history.push(format!("{}:{label}:{}:{worker}", self.attempts, took.as_millis()));
         let (entries, bytes) = HISTORY;
-        while self.history.len() > entries || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes {
+        while self.history.len() > entries
+            || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes
+        {
             self.history.remove(0);
         }
     }
 
-    /// Adds an attempt at `now` to the row of those in which the gateway did not find the function, or ends the row.
+    /// Adds an attempt at `now` to the row of those in which the gateway did not find the function, or ends
+    /// the row.
     pub fn note_found(&mut self, found: bool, now: SystemTime) {
         let row = self.not_found.unwrap_or(NotFound { attempts: 0, since: now });
         self.not_found = (!found).then(|| NotFound { attempts: row.attempts.saturating_add(1), ..row });
@@ -219,8 +244,8 @@ impl Envelope {
         Self { generation: self.generation.saturating_add(1), due: None, parked: None, ..self.clone() }
     }
 
-    /// The past of its callback, whose own attempts begin here. It follows from the invocation's message as a retry would, so
-    /// that whoever gets that message again finds it.
+    /// The past of its callback, whose own attempts begin here. It follows from the invocation's message as a
+    /// retry would, so that whoever gets that message again finds it.
     #[must_use]
     pub fn callback(&self) -> Self {
         Self {
@@ -319,8 +344,8 @@ fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
     text?.trim().parse().ok()
 }
 
-/// What tells one life of an invocation from another, fit for an id. No two texts become one: the second life's dead letter
-/// would pass for the first one's, and be dropped.
+/// What tells one life of an invocation from another, fit for an id. No two texts become one: the second
+/// life's dead letter would pass for the first one's, and be dropped.
 fn redrives(text: &str) -> String {
     if (1..=REDRIVES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return text.to_owned();
@@ -329,13 +354,16 @@ fn redrives(text: &str) -> String {
     hash.as_ref().iter().take(REDRIVES / 4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Other people's headers, and first those that another version of this program wrote. Never the broker's own.
+/// Other people's headers, and first those that another version of this program wrote. Never the broker's
+/// own.
 fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
     let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
     let mut kept = HeaderMap::new();
     let mut bytes = 0;
     for ours in [true, false] {
-        let of_these = |name: &str| names::is_ours(name) == ours && !names::is_brokers(name) && !(ours && (!ours_too || known(name)));
+        let of_these = |name: &str| {
+            names::is_ours(name) == ours && !names::is_brokers(name) && !(ours && (!ours_too || known(name)))
+        };
         for (name, values) in headers.iter().filter(|(name, _)| of_these(name.as_ref())) {
             for value in values {
                 bytes += AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;

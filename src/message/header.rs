@@ -1,9 +1,13 @@
 //! Writes and reads the headers of NATS messages. Nothing else in the program writes one.
 //!
-//! Callers, functions and operators choose much of the text in them, and the client of NATS panics on a line break in a
-//! value. A message that makes its worker panic is never done, so the client's own ways to set a header are
-//! refused by clippy (`.clippy.toml`).
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "what is written here is checked here")]
+//! Callers, functions and operators choose much of the text in them, and the client of NATS panics on a line
+//! break in a value. A message that makes its worker panic is never done, so the client's own ways to set a
+//! header are refused by clippy (`.clippy.toml`).
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what is written here is checked here"
+)]
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
@@ -24,14 +28,16 @@ pub fn add(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
-/// The first value of a header that says something. Its name matches in any case: people write headers by hand, too.
+/// The first value of a header that says something. Its name matches in any case: people write headers by
+/// hand, too.
 pub fn said<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     values(headers, name).map(str::trim).find(|value| !value.is_empty())
 }
 
 /// All values of a header, whose name matches in any case.
 pub fn values<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
-    let named = headers.iter().filter(move |(other, _)| AsRef::<str>::as_ref(*other).eq_ignore_ascii_case(name));
+    let named =
+        headers.iter().filter(move |(other, _)| AsRef::<str>::as_ref(*other).eq_ignore_ascii_case(name));
     named.flat_map(|(_, values)| values.iter().map(HeaderValue::as_str))
 }
 
@@ -48,7 +54,8 @@ fn one_line(value: &str) -> String {
     value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A text as a header's value of at most `most` bytes: control characters become spaces, what is not ASCII is percent-encoded.
+/// A text as a header's value of at most `most` bytes: control characters become spaces, what is not ASCII is
+/// percent-encoded.
 pub fn printable(text: &str, most: usize) -> String {
     let mut out = String::new();
     for character in text.chars() {

@@ -1,6 +1,6 @@
-//! Header blocks, read just as the client library reads them. A block that the library refuses costs it the connection, or its
-//! life: [`read`] says beforehand what it would do, without either. Names, values and status codes are read by the library's own
-//! types. Pure.
+//! Header blocks, read just as the client library reads them. A block that the library refuses costs it the
+//! connection, or its life: [`read`] says beforehand what it would do, without either. Names, values and
+//! status codes are read by the library's own types. Pure.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "what is read here is checked here")]
 
 use std::{fmt, str::FromStr};
@@ -36,8 +36,12 @@ impl fmt::Display for Flaw {
             Self::Version => write!(f, "the headers do not begin with {VERSION}"),
             Self::Status => write!(f, "what follows {VERSION} in the first line of the headers is no status"),
             Self::Colon(line) => write!(f, "line {line} of the headers has no colon"),
-            Self::Name(line) => write!(f, "the name in line {line} of the headers has blanks or is no printable ASCII"),
-            Self::Value(line) => write!(f, "the value in line {line} of the headers has a carriage return in it"),
+            Self::Name(line) => {
+                write!(f, "the name in line {line} of the headers has blanks or is no printable ASCII")
+            }
+            Self::Value(line) => {
+                write!(f, "the value in line {line} of the headers has a carriage return in it")
+            }
             Self::Subject => write!(f, "the subject has blanks or is no UTF-8"),
         }
     }
@@ -71,11 +75,16 @@ pub fn readable(block: &[u8]) -> HeaderMap {
     headers
 }
 
-/// Whether the library can read a message on this subject, with headers or without. It takes all of Unicode's blanks for the end of
-/// a word, where the server takes a few; and what is no UTF-8 was replaced where the server put it into JSON.
+/// Whether the library can read a message on this subject, with headers or without. It takes all of Unicode's
+/// blanks for the end of a word, where the server takes a few; and what is no UTF-8 was replaced where the
+/// server put it into JSON.
 pub fn subject(subject: &str, has_headers: bool) -> Result<(), Flaw> {
     let blank = |c: char| has_headers && c.is_whitespace();
-    if subject.contains(|c| c == char::REPLACEMENT_CHARACTER || blank(c)) { Err(Flaw::Subject) } else { Ok(()) }
+    if subject.contains(|c| c == char::REPLACEMENT_CHARACTER || blank(c)) {
+        Err(Flaw::Subject)
+    } else {
+        Ok(())
+    }
 }
 
 /// The lines behind the first one. A line that begins with a blank goes on with the value before it.
@@ -89,7 +98,11 @@ fn fields(text: &str) -> impl Iterator<Item = Result<(HeaderName, HeaderValue), 
         while let Some((_, more)) = lines.next_if(|(_, line)| line.starts_with(char::is_whitespace)) {
             value.push_str(more);
         }
-        Some(HeaderValue::from_str(value.trim_end()).map(|value| (name, value)).map_err(|_| Flaw::Value(number)))
+        Some(
+            HeaderValue::from_str(value.trim_end())
+                .map(|value| (name, value))
+                .map_err(|_| Flaw::Value(number)),
+        )
     })
 }
 
@@ -99,10 +112,15 @@ mod tests {
 
     #[test]
     fn a_block_without_a_flaw_is_read_with_its_folded_lines() {
-        let block = b"NATS/1.0 503 No Responders\r\nX: a: b\r\nX:c\r\n\r\n:empty\nFolded: d \r\n  e\r\n\tf \r\r\n\r\n";
+        let block = b"NATS/1.0 503 No Responders\r\nX: a: b\r\nX:c\r\n\r\n:empty\nFolded: d \r\n  e\r\n\tf \
+            \r\r\n\r\n";
         let headers = read(block).unwrap();
-        let all = |name: &str| headers.get_all(name).map(|value| value.as_str().to_owned()).collect::<Vec<_>>();
-        assert_eq!((all("X"), all(""), all("Folded")), (vec!["a: b".into(), "c".into()], vec!["empty".into()], vec!["d   e\tf".into()]));
+        let all =
+            |name: &str| headers.get_all(name).map(|value| value.as_str().to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            (all("X"), all(""), all("Folded")),
+            (vec!["a: b".into(), "c".into()], vec!["empty".into()], vec!["d   e\tf".into()])
+        );
         assert_eq!(readable(block), headers);
         assert!(read(b"NATS/1.0").unwrap().is_empty());
     }
@@ -133,9 +151,14 @@ mod tests {
 
     #[test]
     fn what_can_be_read_of_a_flawed_block_is_read() {
-        let headers = readable(b"NATS/1.0\r\nX: a\rb\r\nno colon\r\nQueue-Worker-Hop: 2\r\nY: \xff\r\nZ\xff: z\r\n\r\n");
+        let headers = readable(
+            b"NATS/1.0\r\nX: a\rb\r\nno colon\r\nQueue-Worker-Hop: 2\r\nY: \xff\r\nZ\xff: z\r\n\r\n",
+        );
         let names: Vec<_> = headers.iter().map(|(name, _)| name.to_string()).collect();
-        assert_eq!((headers.get("Queue-Worker-Hop").unwrap().as_str(), headers.get("Y").unwrap().as_str()), ("2", "\u{fffd}"));
+        assert_eq!(
+            (headers.get("Queue-Worker-Hop").unwrap().as_str(), headers.get("Y").unwrap().as_str()),
+            ("2", "\u{fffd}")
+        );
         assert_eq!(names.len(), 2);
     }
 

@@ -1,4 +1,5 @@
-//! What a dead letter keeps of a header block that cannot be read: all of it, in base64, where that fits. Pure.
+//! What a dead letter keeps of a header block that cannot be read: all of it, in base64, where that fits.
+//! Pure.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
@@ -12,12 +13,15 @@ const BEGINNING: usize = 1 << 10;
 /// Headers of a letter.
 pub type Headers = Vec<(&'static str, String)>;
 
-/// The ways to keep the block, the best first: as it is, compressed, cut to what its header may hold, and cut short.
+/// The ways to keep the block, the best first: as it is, compressed, cut to what its header may hold, and cut
+/// short.
 pub fn ways(block: &[u8]) -> Vec<Headers> {
     let raw = |bytes: &[u8]| (names::RAW_HEADERS, BASE64_STANDARD.encode(bytes));
     let whole = vec![raw(block)];
     let packed = compressed(block).map(|packed| vec![raw(&packed), (names::RAW_ENCODING, "gzip".to_owned())]);
-    let cut = |most: usize| vec![raw(block.get(..most).unwrap_or(block)), (names::RAW_BYTES, block.len().to_string())];
+    let cut = |most: usize| {
+        vec![raw(block.get(..most).unwrap_or(block)), (names::RAW_BYTES, block.len().to_string())]
+    };
     let ways = [Some(whole), packed.ok(), Some(cut(MOST / 4 * 3)), Some(cut(BEGINNING)), Some(cut(0))];
     ways.into_iter().flatten().filter(|way| way.iter().all(|(_, value)| value.len() <= MOST)).collect()
 }

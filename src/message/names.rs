@@ -1,5 +1,5 @@
-//! The names on the wire: streams, subjects and header names. They are promises to other people's tools, so that they
-//! are written down once, here.
+//! The names on the wire: streams, subjects and header names. They are promises to other people's tools, so
+//! that they are written down once, here.
 
 use std::{
     fmt,
@@ -9,7 +9,8 @@ use std::{
 
 /// Headers with this prefix are ours.
 pub const PREFIX: &str = "Queue-Worker-";
-/// Headers with this prefix, in any case, are the broker's: a copied roll-up or schedule header can wipe a stream.
+/// Headers with this prefix, in any case, are the broker's: a copied roll-up or schedule header can wipe a
+/// stream.
 const BROKERS: &str = "nats-";
 /// Clones between a message and its first arrival.
 pub const HOP: &str = "Queue-Worker-Hop";
@@ -37,8 +38,8 @@ pub const LAST_ERROR: &str = "Queue-Worker-Last-Error";
 pub const HISTORY: &str = "Queue-Worker-History";
 /// Calls in a row that were cut off with their worker.
 pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
-/// How often in a row the gateway did not find the function, and since when: `n:RFC 3339`; absent where the last attempt
-/// ended otherwise.
+/// How often in a row the gateway did not find the function, and since when: `n:RFC 3339`; absent where the
+/// last attempt ended otherwise.
 pub const NOT_FOUND: &str = "Queue-Worker-Not-Found";
 /// Absent: an invocation; `callback`: its answer, on its way to the URL that the caller asked for.
 pub const KIND: &str = "Queue-Worker-Kind";
@@ -97,7 +98,12 @@ impl Names {
     /// The names of `queue`, whose fresh invocations lie in `stream`.
     pub fn new(queue: &str, stream: &str) -> Self {
         let base = queue.replace('.', "_");
-        Self { queue: queue.to_owned(), stream: stream.to_owned(), retries: format!("{base}-retries"), dead: format!("{base}-dead") }
+        Self {
+            queue: queue.to_owned(),
+            stream: stream.to_owned(),
+            retries: format!("{base}-retries"),
+            dead: format!("{base}-dead"),
+        }
     }
 
     /// All subjects of the parked retries.
@@ -171,11 +177,13 @@ impl Names {
         format!("{}-dead._probe", self.queue)
     }
 
-    /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked. Whatever lies there
-    /// goes the same way: a message of the wrong form is dead-lettered by whoever reads it, and lost by nobody.
+    /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked.
+    /// Whatever lies there goes the same way: a message of the wrong form is dead-lettered by whoever reads
+    /// it, and lost by nobody.
     pub fn target_of(&self, parked: &str) -> Option<String> {
         let (place, rest) = parked.strip_prefix(&format!("{}-retries.", self.queue))?.split_once('.')?;
-        (place == "at" || Self::level_of(place).is_some()).then(|| format!("{}-retries.due.{rest}", self.queue))
+        (place == "at" || Self::level_of(place).is_some())
+            .then(|| format!("{}-retries.due.{rest}", self.queue))
     }
 
     /// The identity and the generation at the end of a clone's subject.
@@ -191,12 +199,14 @@ impl Names {
     }
 }
 
-/// The identity of an invocation: where and when the broker first stored it. Never the call id, which callers choose.
+/// The identity of an invocation: where and when the broker first stored it. Never the call id, which callers
+/// choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id {
     /// Its sequence in the queue's stream.
     pub sequence: u64,
-    /// When the broker stored it, nanoseconds since 1970: a stream that is made anew starts its sequences again.
+    /// When the broker stored it, nanoseconds since 1970: a stream that is made anew starts its sequences
+    /// again.
     pub stored: u64,
 }
 
@@ -233,7 +243,10 @@ impl FromStr for Id {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (sequence, stored) = text.split_once('-').ok_or(())?;
-        Ok(Self { sequence: sequence.parse().map_err(|_| ())?, stored: u64::from_str_radix(stored, 36).map_err(|_| ())? })
+        Ok(Self {
+            sequence: sequence.parse().map_err(|_| ())?,
+            stored: u64::from_str_radix(stored, 36).map_err(|_| ())?,
+        })
     }
 }
 
@@ -299,7 +312,13 @@ mod tests {
         assert_eq!(names.holder("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
         assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));
         assert_eq!(names.target_of(&names.level(16, "f%2Ens", id, 2)), Some(names.due("f%2Ens", id, 2)));
-        for elsewhere in ["a.b-retries.due.f.7-10.2", "a.b-retries.l.f.7-10.2", "a.b-retries.l01.f.7-10.2", "a.b.l1.f", "a.b-retries.at"] {
+        for elsewhere in [
+            "a.b-retries.due.f.7-10.2",
+            "a.b-retries.l.f.7-10.2",
+            "a.b-retries.l01.f.7-10.2",
+            "a.b.l1.f",
+            "a.b-retries.at",
+        ] {
             assert_eq!(names.target_of(elsewhere), None, "{elsewhere}");
         }
         assert_eq!(Names::clone_of(&names.due("f%2Ens", id, 12)), Some((id, 12)));

@@ -1,4 +1,5 @@
-//! What is to be posted: made at the end of an invocation, written into a message when it has to wait, and read again.
+//! What is to be posted: made at the end of an invocation, written into a message when it has to wait, and
+//! read again.
 //!
 //! The message is JSON, all of it this program's own:
 //!
@@ -10,8 +11,8 @@
 //! | `body` | the body in base64 |
 //! | `annotations` | those of the function's that say how long to wait between retries |
 //!
-//! The invocation's own figures are among the headers: `X-Function-Status`, `X-Retry`, `X-Duration-Seconds`. Signatures
-//! are not, because each POST has its own.
+//! The invocation's own figures are among the headers: `X-Function-Status`, `X-Retry`, `X-Duration-Seconds`.
+//! Signatures are not, because each POST has its own.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -85,7 +86,10 @@ pub struct Posting {
 impl fmt::Debug for Posting {
     /// Without what callers and functions wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Posting").field("function", &self.function).field("call_id", &self.call_id).finish_non_exhaustive()
+        f.debug_struct("Posting")
+            .field("function", &self.function)
+            .field("call_id", &self.call_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,7 +111,12 @@ impl Posting {
         let url = match invocation.callback_url()? {
             Ok(url) => url.into(),
             Err(reason) => {
-                tracing::warn!(callId = ending.call_id, function = invocation.function.as_str(), reason, "the callback URL cannot be used");
+                tracing::warn!(
+                    callId = ending.call_id,
+                    function = invocation.function.as_str(),
+                    reason,
+                    "the callback URL cannot be used"
+                );
                 String::new()
             }
         };
@@ -128,11 +137,15 @@ impl Posting {
     /// Says that it is damaged, and quotes nothing.
     pub fn read(payload: &[u8]) -> Result<Self, Undecodable> {
         let wire = serde_json::from_slice::<Wire>(payload).ok().and_then(Wire::posting);
-        wire.ok_or_else(|| Undecodable { reason: "the parked callback is damaged".to_owned(), function: None, call_id: None })
+        wire.ok_or_else(|| Undecodable {
+            reason: "the parked callback is damaged".to_owned(),
+            function: None,
+            call_id: None,
+        })
     }
 
-    /// Writes it as a message that a broker with this maximum takes: compressed if it is too large as it is, and cut if it
-    /// is too large even so, which its headers say then. Takes its time over a large one.
+    /// Writes it as a message that a broker with this maximum takes: compressed if it is too large as it is,
+    /// and cut if it is too large even so, which its headers say then. Takes its time over a large one.
     pub fn pack(mut self, max_payload: usize) -> (Bytes, Encoding) {
         let room = max_payload.saturating_sub(RESERVE);
         let body = std::mem::take(&mut self.body);
@@ -145,7 +158,8 @@ impl Posting {
         }
         if u64::try_from(whole).is_ok_and(|length| length <= successor::MAX_PAYLOAD) {
             // The plain text, some times as large, is never there as a whole.
-            let packed = successor::compressed_from(room, |out| Ok(serde_json::to_writer(out, &Wire::of(&self))?));
+            let packed =
+                successor::compressed_from(room, |out| Ok(serde_json::to_writer(out, &Wire::of(&self))?));
             if let Ok(small) = packed {
                 return (small, Encoding::Gzip);
             }
@@ -248,7 +262,10 @@ impl<'de> Deserialize<'de> for Base64 {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64, E> {
-                BASE64_STANDARD.decode(text).map(|bytes| Base64(bytes.into())).map_err(|_| E::custom("no base64"))
+                BASE64_STANDARD
+                    .decode(text)
+                    .map(|bytes| Base64(bytes.into()))
+                    .map_err(|_| E::custom("no base64"))
             }
         }
 
@@ -263,7 +280,11 @@ impl Wire {
             function: posting.function.as_str().to_owned(),
             call_id: posting.call_id.clone(),
             url: posting.url.clone(),
-            headers: posting.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+            headers: posting
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+                .collect(),
             body: Base64(posting.body.clone()),
             annotations: posting.annotations.clone(),
         }
@@ -278,7 +299,9 @@ impl Wire {
         let mut headers = HeaderMap::new();
         for (name, value) in self.headers {
             let bytes: Vec<u8> = value.chars().map(u8::try_from).collect::<Result<_, _>>().ok()?;
-            headers.try_append(name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(&bytes).ok()?).ok()?;
+            headers
+                .try_append(name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(&bytes).ok()?)
+                .ok()?;
         }
         Some(Posting {
             function: self.function.parse().ok()?,
@@ -317,7 +340,8 @@ mod tests {
             (plain, Encoding::Plain) => Posting::read(&plain).unwrap(),
             (small, Encoding::Gzip) => {
                 let mut plain = Vec::new();
-                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(small.as_ref()), &mut plain).unwrap();
+                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(small.as_ref()), &mut plain)
+                    .unwrap();
                 Posting::read(&plain).unwrap()
             }
         }
@@ -368,13 +392,23 @@ mod tests {
         let mut large = posting(noise);
         large.headers.insert("x-own", HeaderValue::from_str(&BASE64_STANDARD.encode(&large.body)).unwrap());
         let cut = unpacked(large.pack(64 << 10));
-        assert_eq!((cut.headers.len(), &cut.headers["x-function-status"]), (2, &HeaderValue::from_static("200")));
+        assert_eq!(
+            (cut.headers.len(), &cut.headers["x-function-status"]),
+            (2, &HeaderValue::from_static("200"))
+        );
     }
 
     #[test]
     fn what_is_damaged_is_an_error_that_quotes_nothing() {
         let whole = String::from_utf8(posting(vec![1]).pack(1 << 20).0.to_vec()).unwrap();
-        for (old, new) in [("{", ""), ("f.ns", "f..ns"), ("AQ==", "A"), ("x-own", "x own"), ("\u{ff}", "\u{100}"), ("\"url\"", "\"URL\"")] {
+        for (old, new) in [
+            ("{", ""),
+            ("f.ns", "f..ns"),
+            ("AQ==", "A"),
+            ("x-own", "x own"),
+            ("\u{ff}", "\u{100}"),
+            ("\"url\"", "\"URL\""),
+        ] {
             assert!(whole.contains(old), "{old}");
             let error = Posting::read(whole.replacen(old, new, 1).as_bytes()).unwrap_err();
             assert_eq!(error.reason, "the parked callback is damaged", "{old}");

@@ -24,6 +24,10 @@ impl fmt::Debug for Record {
     /// Without what callers wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Record");
-        shown.field("subject", &self.subject).field("id", &self.id).field("bytes", &self.payload.len()).finish_non_exhaustive()
+        shown
+            .field("subject", &self.subject)
+            .field("id", &self.id)
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
     }
 }

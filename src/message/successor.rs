@@ -1,5 +1,5 @@
-//! Makes the messages that follow from a message: its clones and its dead letter. Pure: what goes into the stream is
-//! decided here, byte for byte; `settle` sends it.
+//! Makes the messages that follow from a message: its clones and its dead letter. Pure: what goes into the
+//! stream is decided here, byte for byte; `settle` sends it.
 
 use std::{
     borrow::Cow,
@@ -58,7 +58,10 @@ impl fmt::Debug for Message {
     /// Without what callers wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Parcel");
-        shown.field("envelope", &self.envelope).field("function", &self.function_name).field("call_id", &self.call_id);
+        shown
+            .field("envelope", &self.envelope)
+            .field("function", &self.function_name)
+            .field("call_id", &self.call_id);
         shown.field("bytes", &self.stored.len()).finish_non_exhaustive()
     }
 }
@@ -94,14 +97,15 @@ impl Message {
         }
     }
 
-    /// About how many bytes the payload has when it is unpacked; 0 where it is not packed. The last bytes of gzip say so; what they
-    /// may say wrongly is bounded.
+    /// About how many bytes the payload has when it is unpacked; 0 where it is not packed. The last bytes of
+    /// gzip say so; what they may say wrongly is bounded.
     pub fn unpacked(&self) -> usize {
         let told = self.stored.last_chunk().map_or(0, |told| u32::from_le_bytes(*told));
         if self.envelope.encoding == Encoding::Plain { 0 } else { told.min(1 << 26) as usize }
     }
 
-    /// How many bytes are to be packed if this goes into a message of a broker with this maximum; 0 where it fits as it is.
+    /// How many bytes are to be packed if this goes into a message of a broker with this maximum; 0 where it
+    /// fits as it is.
     pub fn to_pack(&self, max_payload: usize) -> usize {
         let fits = self.stored.len() + OVERHEAD + ROOM <= max_payload;
         if fits || self.envelope.encoding == Encoding::Gzip { 0 } else { self.stored.len() }
@@ -121,7 +125,8 @@ impl Message {
         self.call_id.clone_from(&undecodable.call_id);
     }
 
-    /// The id of the clone that follows from this message: a redelivered parent makes the same, a new decision another.
+    /// The id of the clone that follows from this message: a redelivered parent makes the same, a new
+    /// decision another.
     pub fn successor_id(&self) -> String {
         message_id(self.envelope.id, self.envelope.next().generation)
     }
@@ -143,8 +148,9 @@ impl Message {
         self.envelope.encoding = encoding;
     }
 
-    /// The id of the invocation's dead letter: whichever of its messages comes to that end, there is one, until somebody
-    /// sends it round again. Its callback has another one. What is of no known kind may be anything: one for each message.
+    /// The id of the invocation's dead letter: whichever of its messages comes to that end, there is one,
+    /// until somebody sends it round again. Its callback has another one. What is of no known kind may be
+    /// anything: one for each message.
     pub fn dead_letter_id(&self) -> String {
         let id = match self.envelope.kind {
             Kind::Invocation => self.envelope.id.to_string(),
@@ -183,7 +189,13 @@ impl Message {
     ///
     /// # Errors
     /// [`TooLarge`] where it fits in no way.
-    pub fn dead_letter(&self, names: &Names, cause: Cause, now: SystemTime, max_payload: usize) -> Result<Record, TooLarge> {
+    pub fn dead_letter(
+        &self,
+        names: &Names,
+        cause: Cause,
+        now: SystemTime,
+        max_payload: usize,
+    ) -> Result<Record, TooLarge> {
         self.letter(names, cause, Vec::new(), now, max_payload)
     }
 
@@ -214,7 +226,8 @@ impl Message {
         extra: Vec<(&'static str, String)>,
         max_payload: usize,
     ) -> Result<Record, TooLarge> {
-        let broker_headers: usize = place.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let broker_headers: usize =
+            place.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         let budget = max_payload.saturating_sub(OVERHEAD + broker_headers + id.len() + stream.len());
         let (headers, payload) = self.fit(envelope, &extra, budget)?;
         let mut record = Record { stream: stream.to_owned(), subject: place.subject, id, headers, payload };
@@ -224,11 +237,17 @@ impl Message {
         Ok(record)
     }
 
-    fn fit(&self, mut envelope: Envelope, extra: &[(&'static str, String)], budget: usize) -> Result<(HeaderMap, Bytes), TooLarge> {
+    fn fit(
+        &self,
+        mut envelope: Envelope,
+        extra: &[(&'static str, String)],
+        budget: usize,
+    ) -> Result<(HeaderMap, Bytes), TooLarge> {
         let mut payload = self.stored.clone();
         loop {
             for thin in [false, true] {
-                let mut headers = envelope.headers(self.function_name.as_deref(), self.call_id.as_deref(), thin);
+                let mut headers =
+                    envelope.headers(self.function_name.as_deref(), self.call_id.as_deref(), thin);
                 for (name, value) in extra {
                     header::put(&mut headers, name, value);
                 }
@@ -254,7 +273,10 @@ pub(crate) fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
 }
 
 /// What is written, compressed. An error where that has more than `most` bytes.
-pub(crate) fn compressed_from(most: usize, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<Bytes> {
+pub(crate) fn compressed_from(
+    most: usize,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<Bytes> {
     let mut encoder = GzEncoder::new(AtMost { bytes: Vec::new(), most }, Compression::default());
     write(&mut encoder)?;
     encoder.finish().map(|out| out.bytes.into())
@@ -314,8 +336,14 @@ mod tests {
         let record = clone_of(&message(b"payload".to_vec()), 5).unwrap();
         assert_eq!(record.subject, "q-retries.at.f%2Ens.7-10.1");
         assert_eq!(record.id, "7-10.1");
-        assert_eq!(record.headers.get("Nats-Schedule").unwrap().as_str(), "@at 1970-01-01T00:01:45.000000000Z");
-        assert_eq!(record.headers.get("Nats-Schedule-Target").unwrap().as_str(), "q-retries.due.f%2Ens.7-10.1");
+        assert_eq!(
+            record.headers.get("Nats-Schedule").unwrap().as_str(),
+            "@at 1970-01-01T00:01:45.000000000Z"
+        );
+        assert_eq!(
+            record.headers.get("Nats-Schedule-Target").unwrap().as_str(),
+            "q-retries.due.f%2Ens.7-10.1"
+        );
         assert_eq!(record.headers.get(names::HOP).unwrap().as_str(), "1");
         assert_eq!(record.payload, "payload");
     }
@@ -334,7 +362,8 @@ mod tests {
     fn each_life_of_an_invocation_has_a_dead_letter_of_its_own_however_little_room_its_headers_have() {
         let mut ids = Vec::new();
         let long = ["x".repeat(5_000), format!("{}y", "x".repeat(4_999))];
-        for redrives in ["1", "2", "two", "1 2", "", "é", "\u{e9}\u{301}", "1.0", "a:b", &long[0], &long[1]] {
+        for redrives in ["1", "2", "two", "1 2", "", "é", "\u{e9}\u{301}", "1.0", "a:b", &long[0], &long[1]]
+        {
             let mut headers = HeaderMap::new();
             header::add(&mut headers, "queue-worker-redrives", redrives);
             header::add(&mut headers, "X-Other", &"x".repeat(4_096));
@@ -379,7 +408,9 @@ mod tests {
 
     #[test]
     fn what_takes_long_is_known_before_it_is_begun() {
-        for len in [0, 1, MAX_PAYLOAD / 2, MAX_PAYLOAD - 12_000, MAX_PAYLOAD - 5_000, MAX_PAYLOAD - 500, MAX_PAYLOAD] {
+        for len in
+            [0, 1, MAX_PAYLOAD / 2, MAX_PAYLOAD - 12_000, MAX_PAYLOAD - 5_000, MAX_PAYLOAD - 500, MAX_PAYLOAD]
+        {
             let payload = random_base64(len);
             let whole = message(payload);
             let record = clone_of(&whole, 5).unwrap();
@@ -387,7 +418,10 @@ mod tests {
             assert!(!packed || whole.to_pack(MAX_PAYLOAD) == len, "{len}");
             let mut read = message(record.payload.to_vec());
             read.envelope.encoding = if packed { Encoding::Gzip } else { Encoding::Plain };
-            assert_eq!((read.unpacked(), read.to_pack(MAX_PAYLOAD)), if packed { (len, 0) } else { (0, whole.to_pack(MAX_PAYLOAD)) });
+            assert_eq!(
+                (read.unpacked(), read.to_pack(MAX_PAYLOAD)),
+                if packed { (len, 0) } else { (0, whole.to_pack(MAX_PAYLOAD)) }
+            );
         }
         assert_eq!(message(random_base64(MAX_PAYLOAD / 2)).to_pack(MAX_PAYLOAD), 0);
     }

@@ -1,6 +1,7 @@
-//! Where a clone waits for its due time, and what wakes it. With *schedules* the broker does so itself; with *levels* a clone
-//! lies in a level of similar delays until a promoter ([`crate::upkeep::levels`]) brings it to the due ones. A timer only decides
-//! subjects and headers; the due time stands in the message, so that a lost wake-up costs nothing but time.
+//! Where a clone waits for its due time, and what wakes it. With *schedules* the broker does so itself; with
+//! *levels* a clone lies in a level of similar delays until a promoter ([`crate::upkeep::levels`]) brings it
+//! to the due ones. A timer only decides subjects and headers; the due time stands in the message, so that a
+//! lost wake-up costs nothing but time.
 
 use std::{
     fmt,
@@ -38,8 +39,17 @@ pub struct Place {
 }
 
 impl Timer {
-    /// The place of clone `id.generation` of a call to `function` (a token) that is due at `due`. What is due now needs no timer.
-    pub fn place(self, names: &Names, function: &str, id: Id, generation: u64, due: SystemTime, now: SystemTime) -> Place {
+    /// The place of clone `id.generation` of a call to `function` (a token) that is due at `due`. What is due
+    /// now needs no timer.
+    pub fn place(
+        self,
+        names: &Names,
+        function: &str,
+        id: Id,
+        generation: u64,
+        due: SystemTime,
+        now: SystemTime,
+    ) -> Place {
         let target = names.due(function, id, generation);
         let wait = due.duration_since(now).unwrap_or_default();
         if wait.is_zero() {
@@ -48,9 +58,14 @@ impl Timer {
         match self {
             Self::Schedules => Place {
                 subject: names.holder(function, id, generation),
-                headers: vec![("Nats-Schedule", format!("@at {}", rfc3339(due))), ("Nats-Schedule-Target", target)],
+                headers: vec![
+                    ("Nats-Schedule", format!("@at {}", rfc3339(due))),
+                    ("Nats-Schedule-Target", target),
+                ],
             },
-            Self::Levels => Place { subject: names.level(level(wait), function, id, generation), headers: Vec::new() },
+            Self::Levels => {
+                Place { subject: names.level(level(wait), function, id, generation), headers: Vec::new() }
+            }
         }
     }
 }
@@ -85,9 +100,16 @@ pub fn remaining(headers: &HeaderMap, now: SystemTime) -> Duration {
     due_in(headers).and_then(|due| due.duration_since(now).ok()).unwrap_or_default()
 }
 
-/// What is to be published so that the message parked as `sequence` is due; `None` if none is parked on this subject. Its id
-/// is the clone's own, so that one which is brought twice counts once. No header of the broker's goes along.
-pub fn promoted(names: &Names, subject: &str, sequence: u64, headers: &HeaderMap, payload: Bytes) -> Option<Record> {
+/// What is to be published so that the message parked as `sequence` is due; `None` if none is parked on this
+/// subject. Its id is the clone's own, so that one which is brought twice counts once. No header of the
+/// broker's goes along.
+pub fn promoted(
+    names: &Names,
+    subject: &str,
+    sequence: u64,
+    headers: &HeaderMap,
+    payload: Bytes,
+) -> Option<Record> {
     let target = names.target_of(subject)?;
     let id = match Names::clone_of(&target) {
         Some((id, generation)) => format!("{id}.{generation}.due"),
@@ -108,9 +130,17 @@ mod tests {
 
     #[test]
     fn a_level_holds_delays_of_up_to_twice_its_shortest() {
-        for (milliseconds, expected) in
-            [(1, 0), (1_999, 0), (2_000, 1), (3_999, 1), (4_000, 2), (60_000, 5), (65_535_999, 15), (65_536_000, 16), (u64::MAX, 16)]
-        {
+        for (milliseconds, expected) in [
+            (1, 0),
+            (1_999, 0),
+            (2_000, 1),
+            (3_999, 1),
+            (4_000, 2),
+            (60_000, 5),
+            (65_535_999, 15),
+            (65_536_000, 16),
+            (u64::MAX, 16),
+        ] {
             assert_eq!(level(Duration::from_millis(milliseconds)), expected, "{milliseconds} ms");
         }
     }
@@ -128,7 +158,13 @@ mod tests {
     fn what_is_due_carries_its_story_and_nothing_of_the_brokers() {
         let names = Names::new("q", "q");
         let mut headers = HeaderMap::new();
-        for (name, value) in [("Nats-Msg-Id", "7-10.1"), ("nats-schedule", "@at x"), ("Queue-Worker-Hop", "1"), ("X", "a"), ("X", "b")] {
+        for (name, value) in [
+            ("Nats-Msg-Id", "7-10.1"),
+            ("nats-schedule", "@at x"),
+            ("Queue-Worker-Hop", "1"),
+            ("X", "a"),
+            ("X", "b"),
+        ] {
             header::add(&mut headers, name, value);
         }
         let record = promoted(&names, "q-retries.l3.f.7-10.1", 9, &headers, "payload".into()).unwrap();
@@ -142,7 +178,12 @@ mod tests {
     #[test]
     fn a_due_time_that_cannot_be_read_has_come() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        for (due, expected) in [("1970-01-01T00:01:45.5Z", 5_500), ("1970-01-01T00:01:40Z", 0), ("1970-01-01T00:00:00Z", 0), ("soon", 0)] {
+        for (due, expected) in [
+            ("1970-01-01T00:01:45.5Z", 5_500),
+            ("1970-01-01T00:01:40Z", 0),
+            ("1970-01-01T00:00:00Z", 0),
+            ("soon", 0),
+        ] {
             let mut headers = HeaderMap::new();
             header::put(&mut headers, names::DUE, due);
             assert_eq!(remaining(&headers, now), Duration::from_millis(expected), "{due}");

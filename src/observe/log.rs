@@ -1,8 +1,9 @@
-//! What is logged: every message and every field name stands here, because people grep for them and machines parse them.
+//! What is logged: every message and every field name stands here, because people grep for them and machines
+//! parse them.
 //!
-//! An event is one line on stderr. The names of the first three are those of OpenFaaS's own workers, so that saved
-//! searches and dashboards go on working. No body and no header value is ever logged, and no URL with its query or
-//! credentials: see [`loggable`].
+//! An event is one line on stderr. The names of the first three are those of OpenFaaS's own workers, so that
+//! saved searches and dashboards go on working. No body and no header value is ever logged, and no URL with
+//! its query or credentials: see [`loggable`].
 
 use std::{
     io::{self, IsTerminal},
@@ -31,11 +32,12 @@ const CAPACITY: usize = 1 << 20;
 /// How long the exit waits for a reader that has stalled.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a panic waits for its line to be out. The program may be about to abort, or may have other calls to go on with.
+/// How long a panic waits for its line to be out. The program may be about to abort, or may have other calls
+/// to go on with.
 const PANIC_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Writes what was logged when it is dropped, waiting for at most a second. Lines logged after that are lost, so it is the
-/// first thing that `main` makes and the last that it drops.
+/// Writes what was logged when it is dropped, waiting for at most a second. Lines logged after that are lost,
+/// so it is the first thing that `main` makes and the last that it drops.
 #[must_use = "lines logged after the guard is dropped are lost"]
 pub struct Guard(Arc<Buffer>);
 
@@ -54,11 +56,18 @@ impl Drop for Guard {
 ///
 /// When the system refuses one more thread: a worker whose log goes nowhere should not start.
 pub fn init(log: &config::Log, supervisor: &Supervisor) -> io::Result<Guard> {
-    let line = Line { encoding: log.encoding, colour: log.encoding == config::Encoding::Console && io::stderr().is_terminal() };
+    let line = Line {
+        encoding: log.encoding,
+        colour: log.encoding == config::Encoding::Console && io::stderr().is_terminal(),
+    };
     let buffer = Arc::new(Buffer::new(CAPACITY));
     let guard = Guard(Arc::clone(&buffer));
     let (drained, closed) = (Arc::clone(&buffer), Arc::clone(&buffer));
-    let drain = move || drained.drain(spoiled(Part::Log, io::stderr()), |missing| line.warning("Log lines dropped", "lines", missing));
+    let drain = move || {
+        drained.drain(spoiled(Part::Log, io::stderr()), |missing| {
+            line.warning("Log lines dropped", "lines", missing)
+        })
+    };
     supervisor.thread(Part::Log, move || closed.is_closed(), drain)?;
 
     let usual = match log.debug {
@@ -91,9 +100,16 @@ pub fn invoke(call_id: &str, function: &str, delivery: u32, bytes: usize, url: &
     info!(callId = call_id, function, delivery, bytes, url, "Invoke");
 }
 
-/// A call ended. Its status is HTTP's, or a word when there was none: `timeout`, `unreachable`, `broken`. One that is `news`
-/// stands out.
-pub fn invoked(call_id: &str, function: &str, delivery: u32, outcome: &Outcome, duration: Duration, news: bool) {
+/// A call ended. Its status is HTTP's, or a word when there was none: `timeout`, `unreachable`, `broken`. One
+/// that is `news` stands out.
+pub fn invoked(
+    call_id: &str,
+    function: &str,
+    delivery: u32,
+    outcome: &Outcome,
+    duration: Duration,
+    news: bool,
+) {
     let (duration, reason) = (duration.as_secs_f64(), outcome.reason());
     with(&outcome.history(), |status| match news {
         true => warn!(callId = call_id, function, delivery, status, duration, reason, "Invoked"),
@@ -101,8 +117,8 @@ pub fn invoked(call_id: &str, function: &str, delivery: u32, outcome: &Outcome, 
     });
 }
 
-/// A callback was posted, and its answer has this status, or there was none. `url` is [`loggable`]. One that is `news` stands
-/// out.
+/// A callback was posted, and its answer has this status, or there was none. `url` is [`loggable`]. One that
+/// is `news` stands out.
 pub fn posted_result(call_id: &str, function: &str, url: &str, outcome: &Outcome, news: bool) {
     let reason = outcome.reason();
     with(&outcome.history(), |status| match news {
@@ -131,7 +147,17 @@ pub fn callback_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
     let Next { delivery, max_attempts, wait, at, outcome } = *next;
     let (wait, reason) = (wait.as_secs_f64(), outcome.reason());
     with(&outcome.history(), |status| {
-        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, reason, "Callback retry scheduled");
+        warn!(
+            callId = call_id,
+            function,
+            delivery,
+            maxAttempts = max_attempts,
+            wait,
+            at,
+            status,
+            reason,
+            "Callback retry scheduled"
+        );
     });
 }
 
@@ -145,20 +171,47 @@ pub fn retry_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
     let Next { delivery, max_attempts, wait, at, outcome } = *next;
     let (wait, reason) = (wait.as_secs_f64(), outcome.reason());
     with(&outcome.history(), |status| {
-        warn!(callId = call_id, function, delivery, maxAttempts = max_attempts, wait, at, status, reason, "Retry scheduled");
+        warn!(
+            callId = call_id,
+            function,
+            delivery,
+            maxAttempts = max_attempts,
+            wait,
+            at,
+            status,
+            reason,
+            "Retry scheduled"
+        );
     });
 }
 
-/// An invocation ended without success. What is not known (a message that cannot be decoded has no call id, no function
-/// and no status) is an empty string, and its field is left out. `reason` is what the status does not say.
-pub fn dead_letter(call_id: &str, function: &str, attempts: u32, cause: &str, status: &str, reason: Option<&str>) {
+/// An invocation ended without success. What is not known (a message that cannot be decoded has no call id,
+/// no function and no status) is an empty string, and its field is left out. `reason` is what the status does
+/// not say.
+pub fn dead_letter(
+    call_id: &str,
+    function: &str,
+    attempts: u32,
+    cause: &str,
+    status: &str,
+    reason: Option<&str>,
+) {
     let known = |text| Some(text).filter(|text: &&str| !text.is_empty());
     with(status, |status| {
-        error!(callId = known(call_id), function = known(function), attempts, cause, status, reason, "Dead letter");
+        error!(
+            callId = known(call_id),
+            function = known(function),
+            attempts,
+            cause,
+            status,
+            reason,
+            "Dead letter"
+        );
     });
 }
 
-/// A delivery was given up because its lease ended. A message that cannot be read has no call id and no function.
+/// A delivery was given up because its lease ended. A message that cannot be read has no call id and no
+/// function.
 pub fn lease_lost(call_id: Option<&str>, function: Option<&str>) {
     warn!(callId = call_id, function, "Lease lost: the broker delivers the message again");
 }
@@ -169,7 +222,8 @@ pub fn dropped(call_id: Option<&str>, function: Option<&str>, cause: &str) {
     warn!(callId = call_id, function, cause, "Dropped: dead_letters is false");
 }
 
-/// Logs with a status that is a number where it is one, so that machines can compare it, and left out where it is empty.
+/// Logs with a status that is a number where it is one, so that machines can compare it, and left out where
+/// it is empty.
 fn with(status: &str, log: impl FnOnce(Option<&dyn Value>)) {
     match status.parse::<u16>() {
         Ok(code) => log(Some(&code)),
@@ -225,7 +279,16 @@ mod tests {
             r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":1,"status":200,"duration":1.5"#,
         );
         check(
-            || invoked("c", "echo", 2, &Outcome::Unreachable("TLS: unknown issuer".into()), Duration::from_secs(60), false),
+            || {
+                invoked(
+                    "c",
+                    "echo",
+                    2,
+                    &Outcome::Unreachable("TLS: unknown issuer".into()),
+                    Duration::from_secs(60),
+                    false,
+                )
+            },
             r#""level":"info","message":"Invoked","callId":"c","function":"echo","delivery":2,"status":"unreachable","duration":60.0,"reason":"TLS: unknown issuer""#,
         );
         check(
@@ -265,7 +328,10 @@ mod tests {
     #[test]
     fn a_lost_lease_is_logged_with_whose_it_was_as_far_as_that_is_known() {
         let text = "Lease lost: the broker delivers the message again";
-        check(|| lease_lost(Some("c"), Some("echo")), &format!(r#""level":"warn","message":"{text}","callId":"c","function":"echo""#));
+        check(
+            || lease_lost(Some("c"), Some("echo")),
+            &format!(r#""level":"warn","message":"{text}","callId":"c","function":"echo""#),
+        );
         check(|| lease_lost(None, None), &format!(r#""level":"warn","message":"{text}""#));
     }
 

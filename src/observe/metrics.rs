@@ -1,7 +1,7 @@
 //! What is counted, one method an event.
 //!
-//! Label values come from closed sets and from function names, and of the latter there are at most 2,000: callers choose
-//! them, and every new one costs memory here and in Prometheus for good.
+//! Label values come from closed sets and from function names, and of the latter there are at most 2,000:
+//! callers choose them, and every new one costs memory here and in Prometheus for good.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -95,7 +95,8 @@ impl fmt::Debug for Metrics {
 }
 
 impl Exposition {
-    /// The metrics of a process without queues so far. `function_namespace` is that of functions whose name has none.
+    /// The metrics of a process without queues so far. `function_namespace` is that of functions whose name
+    /// has none.
     ///
     /// # Errors
     ///
@@ -104,7 +105,12 @@ impl Exposition {
         let registry = Registry::new();
         let families = OfProcess::register(&registry, None)?;
         families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self(Arc::new(Process { registry, families, namespace: function_namespace.to_owned(), functions: Mutex::default() })))
+        Ok(Self(Arc::new(Process {
+            registry,
+            families,
+            namespace: function_namespace.to_owned(),
+            functions: Mutex::default(),
+        })))
     }
 
     /// The metrics of one more queue.
@@ -147,8 +153,8 @@ impl Exposition {
         self.0.families.lookups.with_label_values(&[result]).inc();
     }
 
-    /// Everything in Prometheus' text format 0.0.4. A metric that has no values yet, because its labels come with events,
-    /// is at least declared.
+    /// Everything in Prometheus' text format 0.0.4. A metric that has no values yet, because its labels come
+    /// with events, is at least declared.
     pub fn render(&self) -> String {
         let gathered = self.0.registry.gather();
         let mut text = String::new();
@@ -242,7 +248,8 @@ impl Metrics {
     /// Sets the gauges that are read from the broker.
     pub fn set_depth(&self, depth: Depth) {
         let families = &self.queue;
-        // A function whose backlog is gone is shown as 0: to an autoscaler, no figure would mean that nobody knows.
+        // A function whose backlog is gone is shown as 0: to an autoscaler, no figure would mean that nobody
+        // knows.
         let mut pending: BTreeMap<String, u64> = self.shown_as_pending().map(|label| (label, 0)).collect();
         match depth.backlogs {
             None => {
@@ -266,8 +273,8 @@ impl Metrics {
         families.dead.set(signed(depth.dead));
     }
 
-    /// Shows how long the oldest message has waited for a worker, or, as for the two below, nothing where that is not known:
-    /// an old figure or 0 would say that all is well.
+    /// Shows how long the oldest message has waited for a worker, or, as for the two below, nothing where
+    /// that is not known: an old figure or 0 would say that all is well.
     pub fn set_oldest_pending(&self, age: Option<Duration>) {
         let family = &self.queue.oldest_pending;
         match age {

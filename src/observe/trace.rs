@@ -1,5 +1,5 @@
-//! Traces: one for each invocation, from its caller's `traceparent` through waits, attempts and the callback, whichever
-//! workers have it in hand.
+//! Traces: one for each invocation, from its caller's `traceparent` through waits, attempts and the callback,
+//! whichever workers have it in hand.
 //!
 //! ```text
 //!  the caller's span, or none: then the first wait is the root
@@ -13,8 +13,9 @@
 //!  └─ …
 //! ```
 //!
-//! Without a caller's span a trace's ids are made of the invocation's identity, so that they need no place in the messages.
-//! A program that was built without the feature `otel` has `trace::off` in place of all this, and `config` says so to who asks.
+//! Without a caller's span a trace's ids are made of the invocation's identity, so that they need no place in
+//! the messages. A program that was built without the feature `otel` has `trace::off` in place of all this,
+//! and `config` says so to who asks.
 
 #[cfg(not(feature = "otel"))]
 mod off;

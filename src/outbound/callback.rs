@@ -6,8 +6,8 @@
 //!                                         └─pack─▶ parked like a retry, for the times after the first
 //! ```
 //!
-//! The first POST is made in place, with the whole answer. Only when it fails does the answer become a message of its own,
-//! and the call it came from is never made again for its sake.
+//! The first POST is made in place, with the whole answer. Only when it fails does the answer become a
+//! message of its own, and the call it came from is never made again for its sake.
 
 mod address;
 mod http;

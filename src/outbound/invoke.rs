@@ -1,7 +1,7 @@
 //! One call: an invocation becomes a POST to the gateway, and the answer an [`Outcome`].
 //!
-//! The client is hyper's, because a queue must pass a request on as it is: reqwest adds an `Accept` header and
-//! re-encodes query strings.
+//! The client is hyper's, because a queue must pass a request on as it is: reqwest adds an `Accept` header
+//! and re-encodes query strings.
 
 mod client;
 mod kept;
@@ -58,7 +58,8 @@ const LONGEST_URL: usize = (u16::MAX - 1) as usize;
 const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", "invalid new line"];
 
 /// Headers that speak of the caller's request to the gateway, not of ours.
-const NOT_PASSED_ON: [&str; 6] = ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
+const NOT_PASSED_ON: [&str; 6] =
+    ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
 
 /// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
 const MOST_HEADERS: usize = 20_000;
@@ -115,8 +116,8 @@ pub struct HttpGateway {
 }
 
 impl HttpGateway {
-    /// The gateway at `base`, whose certificate has to be of an authority that is trusted; a call may take `limit`,
-    /// and answers are kept in the `room`.
+    /// The gateway at `base`, whose certificate has to be of an authority that is trusted; a call may take
+    /// `limit`, and answers are kept in the `room`.
     ///
     /// # Errors
     /// Where the system's certificates cannot be read, which only an https gateway needs.
@@ -138,24 +139,33 @@ impl HttpGateway {
 
     /// Closes the connections that no call uses.
     fn renew(&self) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), client::client(&self.connector));
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) =
+            (Instant::now(), client::client(&self.connector));
     }
 
     fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, NotCalled> {
         let names = call.invocation.headers.len();
         if names > MOST_HEADERS {
-            return Err(NotCalled::Unsendable(format!("it has {names} headers, and {MOST_HEADERS} are the most that can be sent")));
+            return Err(NotCalled::Unsendable(format!(
+                "it has {names} headers, and {MOST_HEADERS} are the most that can be sent"
+            )));
         }
         let mut target = self.target(call.invocation);
         if !call.invocation.query.is_empty() {
             target.push('?');
-            target.push_str(&percent_encoding::utf8_percent_encode(&call.invocation.query, NOT_IN_QUERIES).to_string());
+            target.push_str(
+                &percent_encoding::utf8_percent_encode(&call.invocation.query, NOT_IN_QUERIES).to_string(),
+            );
         }
         if target.len() > LONGEST_URL {
             let length = target.len();
-            return Err(NotCalled::Unsendable(format!("its URL has {length} bytes, and {LONGEST_URL} are the most that can be sent")));
+            return Err(NotCalled::Unsendable(format!(
+                "its URL has {length} bytes, and {LONGEST_URL} are the most that can be sent"
+            )));
         }
-        let uri: Uri = target.parse().map_err(|error| NotCalled::Unsendable(format!("its URL cannot be sent: {error}")))?;
+        let uri: Uri = target
+            .parse()
+            .map_err(|error| NotCalled::Unsendable(format!("its URL cannot be sent: {error}")))?;
         let mut request = Request::new(Full::new(call.invocation.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -171,7 +181,9 @@ impl HttpGateway {
         match short {
             None if connected => Failure::Outcome(Outcome::Broken(cause)),
             None => Failure::Outcome(Outcome::Unreachable(cause)),
-            Some(Shortage::Ports) if !is_reachable(&self.base).await => Failure::Outcome(Outcome::Unreachable(cause)),
+            Some(Shortage::Ports) if !is_reachable(&self.base).await => {
+                Failure::Outcome(Outcome::Unreachable(cause))
+            }
             Some(short) => {
                 // Connections that nobody uses take files and ports, too.
                 self.renew();
@@ -191,7 +203,10 @@ impl Gateway for HttpGateway {
             if response.as_ref().is_err_and(Wire::was_stale)
                 && let Ok(again) = self.request(call)
             {
-                tracing::debug!(callId = call.call_id, "the connection was closed as the call went out; it goes out on a new one");
+                tracing::debug!(
+                    callId = call.call_id,
+                    "the connection was closed as the call went out; it goes out on a new one"
+                );
                 // A client of its own has no other connection that may be as old.
                 response = client::client(&self.connector).request(again).await;
             }
@@ -207,8 +222,12 @@ impl Gateway for HttpGateway {
         };
         let took = self.limit.saturating_sub(limit.saturating_duration_since(Instant::now()));
         match result {
-            Ok((reply, headers, body, truncated)) => Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated }),
-            Err(Failure::Outcome(outcome)) => Ok(Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false }),
+            Ok((reply, headers, body, truncated)) => {
+                Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated })
+            }
+            Err(Failure::Outcome(outcome)) => {
+                Ok(Answer { outcome, took, headers: HeaderMap::new(), body: Bytes::new(), truncated: false })
+            }
             Err(Failure::Short(short)) => Err(NotCalled::Short(short)),
         }
     }
@@ -224,20 +243,23 @@ enum Failure {
     Short(Shortage),
 }
 
-/// Whether there is a way to one of the addresses of a URL at all. A system that has no address of the right kind says what it says
-/// when no port is left; of the ports for datagrams, which nobody else here uses, some always are.
+/// Whether there is a way to one of the addresses of a URL at all. A system that has no address of the right
+/// kind says what it says when no port is left; of the ports for datagrams, which nobody else here uses, some
+/// always are.
 pub(crate) async fn is_reachable(url: &str) -> bool {
     let Some(url) = Url::parse(url).ok() else { return false };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
     let Ok(addresses) = lookup_host((host.trim_matches(['[', ']']), port)).await else { return false };
     addresses.into_iter().any(|address| {
-        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
     })
 }
 
 /// What no URL's query may hold as it is; everything else goes through untouched.
-const NOT_IN_QUERIES: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
+const NOT_IN_QUERIES: &percent_encoding::AsciiSet =
+    &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
 
 /// The message's headers, in order and number, less those of its first journey, plus ours.
 fn headers(call: Call<'_>) -> HeaderMap {
@@ -245,12 +267,17 @@ fn headers(call: Call<'_>) -> HeaderMap {
     let listed: Vec<String> = given
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
-        .flat_map(|(_, values)| values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()))
+        .flat_map(|(_, values)| {
+            values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase())
+        })
         .collect();
     let mut headers = HeaderMap::new();
     for (name, values) in given {
         let lower = name.to_ascii_lowercase();
-        if HOP_BY_HOP.contains(&lower.as_str()) || NOT_PASSED_ON.contains(&lower.as_str()) || listed.contains(&lower) {
+        if HOP_BY_HOP.contains(&lower.as_str())
+            || NOT_PASSED_ON.contains(&lower.as_str())
+            || listed.contains(&lower)
+        {
             continue;
         }
         let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
@@ -283,8 +310,8 @@ fn headers(call: Call<'_>) -> HeaderMap {
     headers
 }
 
-/// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes. A wait for room in memory is ours, and
-/// the `limit` moves with it.
+/// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes. A wait for room in
+/// memory is ours, and the `limit` moves with it.
 async fn read(
     response: Response<hyper::body::Incoming>,
     keep: usize,
@@ -294,7 +321,9 @@ async fn read(
     let (parts, mut body) = response.into_parts();
     let mut kept = Kept::new(room, keep.max(HEAD), body.size_hint().exact());
     let mut seen: usize = 0;
-    while let Some(frame) = timeout_at(*limit, body.frame()).await.map_err(|_elapsed| Failure::Outcome(Outcome::TimedOut))? {
+    while let Some(frame) =
+        timeout_at(*limit, body.frame()).await.map_err(|_elapsed| Failure::Outcome(Outcome::TimedOut))?
+    {
         let frame = match frame {
             Ok(frame) => frame,
             // They come after the last byte of the body, and nobody reads them.

@@ -1,8 +1,8 @@
-//! The annotations of a function where its messages carry none: the gateway of OpenFaaS's community edition queues none, but
-//! tells them to who asks.
+//! The annotations of a function where its messages carry none: the gateway of OpenFaaS's community edition
+//! queues none, but tells them to who asks.
 //!
-//! Nothing depends on an answer. A call waits for one at most half a second, and goes on with what was known before, else
-//! with the worker's policy; the look-up itself goes on and serves the calls after it.
+//! Nothing depends on an answer. A call waits for one at most half a second, and goes on with what was known
+//! before, else with the worker's policy; the look-up itself goes on and serves the calls after it.
 
 mod cache;
 pub(crate) mod system;
@@ -59,16 +59,29 @@ pub struct Directory {
 }
 
 impl Lookup {
-    /// Asks the gateway at `base` if the settings say so. A login that cannot be read is warned about and done without: a
-    /// gateway may want none, and no call is worth less without its annotations.
-    pub fn new(base: &Url, trust: &Trust, settings: Option<&FunctionLookup>, metrics: Exposition, supervisor: &Supervisor) -> Self {
+    /// Asks the gateway at `base` if the settings say so. A login that cannot be read is warned about and
+    /// done without: a gateway may want none, and no call is worth less without its annotations.
+    pub fn new(
+        base: &Url,
+        trust: &Trust,
+        settings: Option<&FunctionLookup>,
+        metrics: Exposition,
+        supervisor: &Supervisor,
+    ) -> Self {
         let Some(settings) = settings else { return Self::Off };
         let login = settings.secrets.as_deref().and_then(login);
-        tracing::info!(login = login.is_some(), ttl = ?settings.ttl, "Functions' retry annotations are looked up where messages carry none");
+        tracing::info!(login = login.is_some(), ttl = ?settings.ttl, "Functions' retry annotations are \
+            looked up where messages carry none");
         match System::new(base, trust, login, supervisor) {
             Ok(system) => {
                 let (cache, ended) = (Mutex::new(Cache::new(settings.ttl)), watch::Sender::new(()));
-                Self::On(Arc::new(Directory { system, cache, ended, failing: AtomicBool::new(false), metrics }))
+                Self::On(Arc::new(Directory {
+                    system,
+                    cache,
+                    ended,
+                    failing: AtomicBool::new(false),
+                    metrics,
+                }))
             }
             Err(error) => {
                 tracing::error!(%error, "functions cannot be looked up");
@@ -77,12 +90,14 @@ impl Lookup {
         }
     }
 
-    /// The annotations that hold for an invocation: its own, else what is known of its function. A message in which they are
-    /// absent, null or empty carries none: gateways that send them leave out an empty object.
+    /// The annotations that hold for an invocation: its own, else what is known of its function. A message in
+    /// which they are absent, null or empty carries none: gateways that send them leave out an empty object.
     pub async fn annotations<'i>(&self, invocation: &'i Invocation) -> Cow<'i, Annotations> {
         let own = Cow::Borrowed(&invocation.annotations);
         match self {
-            Self::On(directory) if own.is_empty() => directory.find(&invocation.function).await.map_or(own, Cow::Owned),
+            Self::On(directory) if own.is_empty() => {
+                directory.find(&invocation.function).await.map_or(own, Cow::Owned)
+            }
             _ => own,
         }
     }
@@ -91,9 +106,10 @@ impl Lookup {
 fn login(folder: &Path) -> Option<HeaderValue> {
     let login = system::login(folder);
     login
-        .inspect_err(
-            |error| tracing::warn!(folder = %folder.display(), %error, "functions are looked up without a login: its files cannot be read"),
-        )
+        .inspect_err(|error| {
+            tracing::warn!(folder = %folder.display(), %error, "functions are looked up without a \
+                login: its files cannot be read")
+        })
         .ok()
 }
 
@@ -133,7 +149,8 @@ impl Directory {
     fn note(&self, function: &FunctionName, failure: Option<&Failure>) {
         match (failure, self.failing.swap(failure.is_some(), Ordering::Relaxed)) {
             (Some(reason), false) => {
-                tracing::warn!(function = function.as_str(), %reason, "Look-ups of functions fail: calls go on with what is known, else with the worker's retry policy");
+                tracing::warn!(function = function.as_str(), %reason, "Look-ups of functions fail: calls go \
+                    on with what is known, else with the worker's retry policy");
             }
             (None, true) => tracing::info!("Look-ups of functions work again"),
             _ => {}

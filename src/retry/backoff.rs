@@ -25,14 +25,16 @@ pub enum Jitter {
 }
 
 impl Backoff {
-    /// The wait after `delayed_so_far` waits were already served: `min(max, initial × 2^delayed_so_far)`, then jitter.
+    /// The wait after `delayed_so_far` waits were already served: `min(max, initial × 2^delayed_so_far)`,
+    /// then jitter.
     ///
-    /// `draw` is the die, uniform in 0–1; a draw outside of that counts as the nearer end. The result is never above
-    /// `max`, and however often a message was delayed, nothing overflows.
+    /// `draw` is the die, uniform in 0–1; a draw outside of that counts as the nearer end. The result is
+    /// never above `max`, and however often a message was delayed, nothing overflows.
     pub fn wait(&self, delayed_so_far: u32, draw: f64) -> Duration {
         let mut wait = self.initial.min(self.max);
         for _ in 0..delayed_so_far {
-            // A wait of zero never grows and a full one grows no more, so that this ends after 94 doublings at most.
+            // A wait of zero never grows and a full one grows no more, so that this ends after 94 doublings
+            // at most.
             if wait.is_zero() || wait == self.max {
                 break;
             }
@@ -47,16 +49,16 @@ impl Backoff {
     }
 }
 
-/// That share of a wait. Floating point rounds up at the far end and a draw may be no number at all: the wait itself
-/// stands in for both, because too patient does less harm than too eager.
+/// That share of a wait. Floating point rounds up at the far end and a draw may be no number at all: the wait
+/// itself stands in for both, because too patient does less harm than too eager.
 fn part(wait: Duration, share: f64) -> Duration {
     Duration::try_from_secs_f64(wait.as_secs_f64() * share).map_or(wait, |part| part.min(wait))
 }
 
 /// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or an HTTP date in any of its three forms.
 ///
-/// A date in the past is no wait, more seconds than can be counted are the longest wait there is, and what is neither
-/// seconds nor a date is `None`.
+/// A date in the past is no wait, more seconds than can be counted are the longest wait there is, and what is
+/// neither seconds nor a date is `None`.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -107,7 +109,11 @@ mod tests {
     #[test]
     fn jitter_spreads_the_wait_as_its_name_says() {
         let check = |jitter, draw, expected| {
-            assert_eq!(backoff("10s", "120s", jitter).wait(1, draw).as_secs_f64(), expected, "{jitter:?} {draw}");
+            assert_eq!(
+                backoff("10s", "120s", jitter).wait(1, draw).as_secs_f64(),
+                expected,
+                "{jitter:?} {draw}"
+            );
         };
         check(Jitter::None, 0.0, 20.0);
         check(Jitter::Full, 0.0, 0.0);

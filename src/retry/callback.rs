@@ -22,11 +22,20 @@ pub enum Next {
 
 /// Judges the POST after which `attempts` of `most` were made.
 ///
-/// `now` is the wall time that dates in a `Retry-After` are compared with, `draw` the die for the jitter, uniform in 0–1.
-pub fn judge(outcome: &Outcome, policy: &RetryPolicy, attempts: u32, most: u32, now: SystemTime, draw: f64) -> Next {
+/// `now` is the wall time that dates in a `Retry-After` are compared with, `draw` the die for the jitter,
+/// uniform in 0–1.
+pub fn judge(
+    outcome: &Outcome,
+    policy: &RetryPolicy,
+    attempts: u32,
+    most: u32,
+    now: SystemTime,
+    draw: f64,
+) -> Next {
     let may_help = match outcome.status() {
         Some(200..=299) => return Next::Delivered,
-        // Not ready, too early, too much, or in disorder: all of that passes. No other answer changes by asking again.
+        // Not ready, too early, too much, or in disorder: all of that passes. No other answer changes by
+        // asking again.
         Some(status) => matches!(status, 408 | 425 | 429 | 500..=599),
         None => true,
     };
@@ -35,7 +44,12 @@ pub fn judge(outcome: &Outcome, policy: &RetryPolicy, attempts: u32, most: u32, 
     }
     let pushed_back = outcome.reply().filter(|reply| matches!(reply.status, 429 | 503));
     let asked = pushed_back.and_then(|reply| retry_after(reply.retry_after.as_deref()?, now));
-    Next::Again(asked.map_or_else(|| policy.backoff.wait(attempts.saturating_sub(1), draw), |asked| policy.heeded(asked)))
+    Next::Again(
+        asked.map_or_else(
+            || policy.backoff.wait(attempts.saturating_sub(1), draw),
+            |asked| policy.heeded(asked),
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -50,12 +64,20 @@ mod tests {
         let policy = RetryPolicy {
             max_attempts: 1,
             codes: "404".parse().unwrap(),
-            backoff: Backoff { initial: Duration::from_secs(10), max: Duration::from_secs(120), jitter: Jitter::None },
+            backoff: Backoff {
+                initial: Duration::from_secs(10),
+                max: Duration::from_secs(120),
+                jitter: Jitter::None,
+            },
             immediate_retries: 3,
             max_retry_after: Duration::from_secs(3600),
             max_message_age: Some(Duration::ZERO),
         };
-        assert_eq!(judge(&outcome, &policy, attempts, 3, SystemTime::UNIX_EPOCH, 0.5), expected, "{outcome:?} {attempts}");
+        assert_eq!(
+            judge(&outcome, &policy, attempts, 3, SystemTime::UNIX_EPOCH, 0.5),
+            expected,
+            "{outcome:?} {attempts}"
+        );
     }
 
     fn replied(status: u16, retry_after: Option<&str>) -> Outcome {
@@ -74,7 +96,9 @@ mod tests {
         for status in [408, 425, 429, 500, 502, 503, 504, 599] {
             check(replied(status, None), 1, again(10));
         }
-        for outcome in [Outcome::TimedOut, Outcome::Unreachable("refused".into()), Outcome::Broken("reset".into())] {
+        for outcome in
+            [Outcome::TimedOut, Outcome::Unreachable("refused".into()), Outcome::Broken("reset".into())]
+        {
             check(outcome, 1, again(10));
         }
         for status in [301, 302, 307, 400, 401, 404, 410, 422, 600] {

@@ -10,12 +10,12 @@ use crate::retry::{backoff::retry_after, policy::RetryPolicy};
 pub use cause::{Cause, UnknownCause};
 pub use outcome::{Outcome, Reply};
 
-/// The statuses that the platform itself answers when it is overloaded or in disorder. Its 401 and 403 carry the same
-/// header, but a bad token is no better at the next attempt.
+/// The statuses that the platform itself answers when it is overloaded or in disorder. Its 401 and 403 carry
+/// the same header, but a bad token is no better at the next attempt.
 const INTERNAL: [u16; 5] = [429, 500, 502, 503, 504];
-/// A gateway that cannot reach its provider says that the function does not exist. It is believed once it has said so
-/// this often in a row and for this long. What came before does not count: a message may have waited or failed for long
-/// when the provider goes away for a moment.
+/// A gateway that cannot reach its provider says that the function does not exist. It is believed once it has
+/// said so this often in a row and for this long. What came before does not count: a message may have waited
+/// or failed for long when the provider goes away for a moment.
 const NOT_FOUND_ATTEMPTS: u32 = 5;
 const NOT_FOUND_AGE: Duration = Duration::from_secs(120);
 
@@ -30,7 +30,8 @@ pub struct Progress {
     pub immediate: u32,
     /// The time since the invocation first arrived.
     pub age: Duration,
-    /// How often in a row, and for how long, the gateway has not found the function, the attempt that is judged included.
+    /// How often in a row, and for how long, the gateway has not found the function, the attempt that is
+    /// judged included.
     pub not_found: (u32, Duration),
 }
 
@@ -95,8 +96,15 @@ enum Finding {
 
 /// Decides what becomes of an invocation after an attempt.
 ///
-/// `now` is the wall time that dates in a `Retry-After` are compared with, `draw` the die for the jitter, uniform in 0–1.
-pub fn judge(outcome: &Outcome, policy: &RetryPolicy, progress: &Progress, now: SystemTime, draw: f64) -> Verdict {
+/// `now` is the wall time that dates in a `Retry-After` are compared with, `draw` the die for the jitter,
+/// uniform in 0–1.
+pub fn judge(
+    outcome: &Outcome,
+    policy: &RetryPolicy,
+    progress: &Progress,
+    now: SystemTime,
+    draw: f64,
+) -> Verdict {
     let asked = outcome.reply().and_then(|reply| retry_after(reply.retry_after.as_deref()?, now));
     let reason = match find(outcome, policy, asked) {
         Finding::Success => return Verdict::Complete,
@@ -146,7 +154,13 @@ fn find(outcome: &Outcome, policy: &RetryPolicy, asked: Option<Duration>) -> Fin
 }
 
 /// How long to wait before the next attempt; `None` is not at all, in place.
-fn wait(outcome: &Outcome, asked: Option<Duration>, policy: &RetryPolicy, progress: &Progress, draw: f64) -> Option<Duration> {
+fn wait(
+    outcome: &Outcome,
+    asked: Option<Duration>,
+    policy: &RetryPolicy,
+    progress: &Progress,
+    draw: f64,
+) -> Option<Duration> {
     let status = outcome.status();
     let pushed_back = status == Some(429) || asked.is_some();
     if !pushed_back && progress.immediate < policy.immediate_retries {

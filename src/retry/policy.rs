@@ -1,5 +1,5 @@
-//! How often, how soon and on which statuses an invocation is tried again: the worker's settings, and over them the
-//! annotations of the function.
+//! How often, how soon and on which statuses an invocation is tried again: the worker's settings, and over
+//! them the annotations of the function.
 
 mod codes;
 
@@ -46,7 +46,8 @@ pub struct InvalidAnnotation {
 }
 
 impl RetryPolicy {
-    /// This policy, with what the function's annotations change of it, and the annotations that could not be read.
+    /// This policy, with what the function's annotations change of it, and the annotations that could not be
+    /// read.
     ///
     /// The keys are those of OpenFaaS: `com.openfaas.retry.attempts`, `.codes`, `.min_wait` and `.max_wait`.
     pub fn for_annotations(&self, annotations: &BTreeMap<String, String>) -> (Self, Vec<InvalidAnnotation>) {
@@ -60,8 +61,8 @@ impl RetryPolicy {
         (policy, readings.into_iter().filter_map(Result::err).collect())
     }
 
-    /// A wait that was asked for, within the bounds. Where the two cross, the lower one holds: it is there to spare whoever
-    /// answers.
+    /// A wait that was asked for, within the bounds. Where the two cross, the lower one holds: it is there to
+    /// spare whoever answers.
     pub fn heeded(&self, asked: Duration) -> Duration {
         asked.min(self.max_retry_after).max(self.backoff.initial)
     }
@@ -77,7 +78,11 @@ fn read<T, E: fmt::Display>(
     let Some(value) = annotations.get(key) else {
         return Ok(());
     };
-    *setting = parse(value.trim()).map_err(|expected| InvalidAnnotation { key, value: shown(value), expected: expected.to_string() })?;
+    *setting = parse(value.trim()).map_err(|expected| InvalidAnnotation {
+        key,
+        value: shown(value),
+        expected: expected.to_string(),
+    })?;
     Ok(())
 }
 
@@ -112,7 +117,11 @@ mod tests {
         RetryPolicy {
             max_attempts: 10,
             codes: "429,502,500,504,408".parse().unwrap(),
-            backoff: Backoff { initial: Duration::from_secs(10), max: Duration::from_secs(120), jitter: Jitter::Full },
+            backoff: Backoff {
+                initial: Duration::from_secs(10),
+                max: Duration::from_secs(120),
+                jitter: Jitter::Full,
+            },
             immediate_retries: 2,
             max_retry_after: Duration::from_secs(3600),
             max_message_age: Some(Duration::from_secs(86_400)),
@@ -127,7 +136,10 @@ mod tests {
     #[test]
     fn without_annotations_the_worker_s_policy_holds() {
         assert_eq!(annotated(&[]), (worker(), vec![]));
-        assert_eq!(annotated(&[("com.openfaas.queue", "slow"), ("com.openfaas.retry", "5")]), (worker(), vec![]));
+        assert_eq!(
+            annotated(&[("com.openfaas.queue", "slow"), ("com.openfaas.retry", "5")]),
+            (worker(), vec![])
+        );
     }
 
     #[test]
@@ -181,9 +193,13 @@ mod tests {
 
     #[test]
     fn one_invalid_annotation_does_not_spoil_the_others() {
-        let (policy, invalid) = annotated(&[("com.openfaas.retry.attempts", "many"), ("com.openfaas.retry.codes", "503")]);
+        let (policy, invalid) =
+            annotated(&[("com.openfaas.retry.attempts", "many"), ("com.openfaas.retry.codes", "503")]);
         assert_eq!((policy.max_attempts, policy.codes.to_string().as_str()), (10, "503"));
-        assert_eq!(invalid[0].to_string(), r#"annotation com.openfaas.retry.attempts is "many": expected a whole number from 0 to 1000"#);
+        assert_eq!(
+            invalid[0].to_string(),
+            r#"annotation com.openfaas.retry.attempts is "many": expected a whole number from 0 to 1000"#
+        );
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! How many files this process may have open, and for how many calls that is enough.
 //!
-//! Each connection is a file. A worker that runs out of them can neither call nor be asked whether it is well, so that it begins
-//! no more calls at once than there are files for.
+//! Each connection is a file. A worker that runs out of them can neither call nor be asked whether it is
+//! well, so that it begins no more calls at once than there are files for.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept free of calls: the connections of the pages (32), NATS, name look-ups, files that are read, and what the program
-/// itself has open.
+/// What is kept free of calls: the connections of the pages (32), NATS, name look-ups, files that are read,
+/// and what the program itself has open.
 const RESERVE: u64 = 64;
 /// What a call may take: a connection to the gateway, and then one to the receiver of its callback.
 const EACH: u64 = 2;
 
 /// There is no room for a single call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this process may have {0} files open; expected at least {least}, and {each} for each call of max_inflight more (ulimit -n, LimitNOFILE=)",
+#[error("this process may have {0} files open; expected at least {least}, and {each} for each call of \
+    max_inflight more (ulimit -n, LimitNOFILE=)",
     least = RESERVE + EACH, each = EACH)]
 pub struct TooFew(u64);
 
@@ -56,7 +57,8 @@ pub fn make_room(wanted: usize) -> Result<usize, TooFew> {
             limit,
             needed,
             calls,
-            "max_inflight is more than there are files for: fewer calls run at once; raise the limit of open files \
+            "max_inflight is more than there are files for: fewer calls run at once; raise the limit of open \
+                files \
              (ulimit -n, LimitNOFILE=, the container's nofile) or lower max_inflight"
         );
     }

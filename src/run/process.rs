@@ -1,4 +1,5 @@
-//! The process: connect, serve every queue until a signal, drain. It drains as well when nothing can be served any more.
+//! The process: connect, serve every queue until a signal, drain. It drains as well when nothing can be
+//! served any more.
 
 use std::{io, sync::Arc};
 
@@ -79,7 +80,8 @@ pub enum Fatal {
 /// See [`Fatal`].
 pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> Result<(), Fatal> {
     let exposition = Exposition::new(&config.function_namespace)?;
-    let metrics: Vec<Metrics> = config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
+    let metrics: Vec<Metrics> =
+        config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
     let callbacks = Callbacks {
         post: Arc::new(HttpPost::new(config.callback.clone(), &supervisor)?),
         attempts: config.callback.attempts,
@@ -87,10 +89,13 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         room: Room::of(config.callback.memory),
     };
     let trust = Trust::read(config.gateway_ca_file.as_deref())?;
-    let listener = listen(config.listen_addr).map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
+    let listener = listen(config.listen_addr)
+        .map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
     let listener = Arc::new(listener);
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()), &supervisor);
-    let of_queue = |(queue, metrics): (&Queue, &Metrics)| Standby::new(&queue.name, metrics.clone(), config.queues.len());
+    let of_queue = |(queue, metrics): (&Queue, &Metrics)| {
+        Standby::new(&queue.name, metrics.clone(), config.queues.len())
+    };
     let standbys: Vec<_> = config.queues.iter().zip(&metrics).map(of_queue).collect();
     standbys.iter().cloned().for_each(|standby| readiness.watch(standby));
     let gauges = Gauges::default();
@@ -101,10 +106,27 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         let (exposition, readiness, gauges) = (exposition.clone(), readiness.clone(), gauges.clone());
         let over = attendants.over.clone();
         let refresh = move || gauges.clone().refresh().boxed();
-        move || admin::serve(listener.clone(), exposition.clone(), readiness.clone(), refresh.clone(), over.clone())
+        move || {
+            admin::serve(
+                listener.clone(),
+                exposition.clone(),
+                readiness.clone(),
+                refresh.clone(),
+                over.clone(),
+            )
+        }
     });
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
-    let process = Process { exposition, metrics, standbys, callbacks, trust, readiness, gauges, tracer: tracer.clone() };
+    let process = Process {
+        exposition,
+        metrics,
+        standbys,
+        callbacks,
+        trust,
+        readiness,
+        gauges,
+        tracer: tracer.clone(),
+    };
     let served = process.run(config, &mut attendants, &told).await;
     tracer.finish().await;
     attendants.dismiss().await;
@@ -137,10 +159,12 @@ impl Process {
             async move { match keeper.lock().await.keep().await {} }
         });
         attendants.keep(Part::Link, {
-            let (link, readiness, exposition) = (link.clone(), self.readiness.clone(), self.exposition.clone());
+            let (link, readiness, exposition) =
+                (link.clone(), self.readiness.clone(), self.exposition.clone());
             move || follow(link.clone(), readiness.clone(), exposition.clone())
         });
-        let gateway = HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout, &self.callbacks.room);
+        let gateway =
+            HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout, &self.callbacks.room);
         let supervisor = attendants.supervisor.clone();
         let permits = Permits::new(config.max_inflight);
         let shared = Shared {
@@ -148,7 +172,13 @@ impl Process {
             gate: Gate::of(&permits),
             permits,
             gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
-            lookup: Lookup::new(&config.gateway_url, &self.trust, config.function_lookup.as_ref(), self.exposition.clone(), &supervisor),
+            lookup: Lookup::new(
+                &config.gateway_url,
+                &self.trust,
+                config.function_lookup.as_ref(),
+                self.exposition.clone(),
+                &supervisor,
+            ),
             callbacks: self.callbacks.clone(),
             tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
@@ -167,8 +197,9 @@ impl Process {
     /// Serves until told to stop, or nothing can be served any more, then drains.
     async fn work(&self, shared: &Shared, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
         let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys);
-        let services: Vec<_> =
-            queues.map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone())).collect();
+        let services: Vec<_> = queues
+            .map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone()))
+            .collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
         keep_bridge(shared, &self.exposition);
         let end = tokio::select! {
@@ -201,7 +232,11 @@ fn keep_bridge(shared: &Shared, exposition: &Exposition) {
     let desk = Open {
         jetstream: jetstream.clone(),
         cluster: cluster.clone(),
-        channels: config.queues.iter().map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() }).collect(),
+        channels: config
+            .queues
+            .iter()
+            .map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() })
+            .collect(),
         names: names.clone(),
         denied: denied.clone(),
         metrics: exposition.clone(),
@@ -235,8 +270,9 @@ async fn follow(mut link: watch::Receiver<Link>, readiness: Readiness, expositio
 /// The first complaint of the broker's that concerns all queues.
 async fn denied_to_all(Shared { config, names, denied, .. }: &Shared) -> String {
     let bridge = config.stan_cluster.as_deref().map(Subjects::of);
-    let concerns_all =
-        |complaint: &Option<String>| complaint.as_ref().is_some_and(|complaint| concern(complaint, names, bridge.as_ref()) == Concern::All);
+    let concerns_all = |complaint: &Option<String>| {
+        complaint.as_ref().is_some_and(|complaint| concern(complaint, names, bridge.as_ref()) == Concern::All)
+    };
     match denied.clone().wait_for(concerns_all).await {
         Ok(text) => text.clone().unwrap_or_default(),
         Err(_closed) => std::future::pending().await,
@@ -245,7 +281,11 @@ async fn denied_to_all(Shared { config, names, denied, .. }: &Shared) -> String 
 
 /// The pod's name, else the machine's, in what a history entry may hold.
 fn worker_name() -> String {
-    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(63).collect();
+    let name = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+        .unwrap_or_default();
+    let name: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(63).collect();
     if name.is_empty() { "worker".to_owned() } else { name }
 }

@@ -1,5 +1,6 @@
-//! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses a stream is
-//! made ready (again) while the others of the process are served. One that cannot be served says why, and is tried again.
+//! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses
+//! a stream is made ready (again) while the others of the process are served. One that cannot be served says
+//! why, and is tried again.
 
 use std::{
     convert::Infallible,
@@ -112,10 +113,13 @@ impl<'a> Service<'a> {
         Self { shared, queue, names: Names::new(&queue.name, &queue.stream), metrics, standby }
     }
 
-    /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until they are drained.
+    /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until
+    /// they are drained.
     pub async fn keep(&self) -> Infallible {
         let Shared { supervisor, running, .. } = self.shared;
-        if let Err(reason) = supervisor.keep(Part::Queue, &self.queue.name, &running.stop, || self.run()).await {
+        if let Err(reason) =
+            supervisor.keep(Part::Queue, &self.queue.name, &running.stop, || self.run()).await
+        {
             self.fails(reason.to_string());
         }
         std::future::pending().await
@@ -141,7 +145,11 @@ impl<'a> Service<'a> {
             readiness.set(&self.queue.name, Err(reason.clone()));
             // If none is served the process ends, and says the same.
             if unserved.add(&self.queue.name, reason.clone()) {
-                tracing::error!(queue = self.queue.name, reason, "the queue is not served; it is tried again");
+                tracing::error!(
+                    queue = self.queue.name,
+                    reason,
+                    "the queue is not served; it is tried again"
+                );
             }
         }
     }
@@ -163,7 +171,12 @@ impl<'a> Service<'a> {
         reason
     }
 
-    async fn serve_until(&self, stop: &CancellationToken, lanes: &TaskTracker, give_up: &mpsc::Sender<String>) -> String {
+    async fn serve_until(
+        &self,
+        stop: &CancellationToken,
+        lanes: &TaskTracker,
+        give_up: &mpsc::Sender<String>,
+    ) -> String {
         let Shared { jetstream, supervisor, .. } = self.shared;
         let ready = match self.make_ready().await {
             Ok(ready) => ready,
@@ -211,12 +224,17 @@ impl<'a> Service<'a> {
                 Err(SetupError::Never(reason)) => return Err(reason),
                 Err(SetupError::NotNow(reason)) => {
                     // A domain's servers may be others than the one that is connected to.
-                    let could_have = config.nats.js_domain.is_some() || jetstream.client().server_info().jetstream;
+                    let could_have =
+                        config.nats.js_domain.is_some() || jetstream.client().server_info().jetstream;
                     if !could_have && began.elapsed() > JETSTREAM_STARTS {
                         return Err(format!("JetStream is not enabled on this NATS server ({reason})"));
                     }
                     if said != reason {
-                        tracing::warn!(queue = self.queue.name, reason, "the queue cannot be set up yet; trying again");
+                        tracing::warn!(
+                            queue = self.queue.name,
+                            reason,
+                            "the queue cannot be set up yet; trying again"
+                        );
                         said.clone_from(&reason);
                     }
                     readiness.set(&self.queue.name, Err(reason));
@@ -227,7 +245,13 @@ impl<'a> Service<'a> {
     }
 
     /// Starts a lane for each consumer.
-    fn pull(&self, ready: &Ready, stop: &CancellationToken, lanes: &TaskTracker, give_up: &mpsc::Sender<String>) {
+    fn pull(
+        &self,
+        ready: &Ready,
+        stop: &CancellationToken,
+        lanes: &TaskTracker,
+        give_up: &mpsc::Sender<String>,
+    ) {
         let Shared { config, jetstream, permits, gauges, supervisor, running, .. } = self.shared;
         let worker = self.worker(ready);
         self.standby.leave_room(ready.fresh.max_ack_pending.min(ready.due.max_ack_pending));
@@ -237,11 +261,14 @@ impl<'a> Service<'a> {
             let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
             let start = {
                 let (jetstream, burial) = (jetstream.clone(), burial.clone());
-                let (permits, worker, unbegun) = (permits.clone(), worker.clone(), Arc::<Mutex<Unbegun>>::default());
+                let (permits, worker, unbegun) =
+                    (permits.clone(), worker.clone(), Arc::<Mutex<Unbegun>>::default());
                 let (tasks, stop) = (running.calls.clone(), stop.clone());
                 move || {
-                    let (source, lane) = (Consumer::new(&jetstream, bound.clone(), burial.clone()), permits.lane());
-                    let (worker, tasks, stop, unbegun) = (worker.clone(), tasks.clone(), stop.clone(), unbegun.clone());
+                    let (source, lane) =
+                        (Consumer::new(&jetstream, bound.clone(), burial.clone()), permits.lane());
+                    let (worker, tasks, stop, unbegun) =
+                        (worker.clone(), tasks.clone(), stop.clone(), unbegun.clone());
                     Pull { worker, lane, source, parked, tasks, stop, unbegun }.run()
                 }
             };
@@ -256,7 +283,16 @@ impl<'a> Service<'a> {
         let levels = {
             let (jetstream, timer, manage) = (jetstream.clone(), ready.timer, config.nats.manage);
             let (supervisor, stop) = (supervisor.clone(), stop.clone());
-            move || levels::run(jetstream.clone(), burial.clone(), timer, manage, supervisor.clone(), stop.clone())
+            move || {
+                levels::run(
+                    jetstream.clone(),
+                    burial.clone(),
+                    timer,
+                    manage,
+                    supervisor.clone(),
+                    stop.clone(),
+                )
+            }
         };
         let (supervisor, queue, stop) = (supervisor.clone(), self.queue.name.clone(), stop.clone());
         running.pulling.spawn(lanes.track_future(async move {
@@ -285,7 +321,8 @@ impl<'a> Service<'a> {
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
-        let Shared { config, jetstream, gateway, lookup, callbacks, gate, tracer, running, worker, .. } = self.shared;
+        let Shared { config, jetstream, gateway, lookup, callbacks, gate, tracer, running, worker, .. } =
+            self.shared;
         Worker::new(Parts {
             settle: Settle {
                 broker: if ready.sized { jetstream.sparing(&self.names.retries) } else { jetstream.clone() },
@@ -309,8 +346,8 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// Makes the queue ready again when its streams or consumers are gone: a request to a consumer that is not there is
-    /// answered by nobody. Returns only what cannot be mended.
+    /// Makes the queue ready again when its streams or consumers are gone: a request to a consumer that is
+    /// not there is answered by nobody. Returns only what cannot be mended.
     async fn keep_ready(&self, ready: &Ready) -> String {
         let Shared { config, jetstream, readiness, .. } = self.shared;
         let dead = config.dead_letters.enabled.then_some(self.names.dead.as_str());
@@ -326,7 +363,11 @@ impl<'a> Service<'a> {
                 Err(_) => continue,
             };
             let reason = format!("{missing} is gone");
-            tracing::error!(queue = self.queue.name, reason, "the queue is made ready again; what lay in a stream that is gone is lost");
+            tracing::error!(
+                queue = self.queue.name,
+                reason,
+                "the queue is made ready again; what lay in a stream that is gone is lost"
+            );
             readiness.set(&self.queue.name, Err(reason));
             if let Err(reason) = self.make_ready().await {
                 return reason;

@@ -34,7 +34,11 @@ impl Unserved {
         let mut reasons = self.reasons.subscribe();
         match reasons.wait_for(|reasons| reasons.len() >= self.all).await {
             Ok(reasons) if self.all == 1 => reasons.values().cloned().collect(),
-            Ok(reasons) => reasons.iter().map(|(queue, reason)| format!("queue {queue}: {reason}")).collect::<Vec<_>>().join("; "),
+            Ok(reasons) => reasons
+                .iter()
+                .map(|(queue, reason)| format!("queue {queue}: {reason}"))
+                .collect::<Vec<_>>()
+                .join("; "),
             // It is sent by this.
             Err(_closed) => std::future::pending().await,
         }

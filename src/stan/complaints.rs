@@ -23,10 +23,15 @@ impl Complaints {
         if self.is_due(refused.reason) {
             tracing::warn!(
                 reason = refused.error,
-                "NATS Streaming: a request was refused; more for this reason within a minute are logged at debug level"
+                "NATS Streaming: a request was refused; more for this reason within a minute are logged at \
+                    debug level"
             );
         } else {
-            tracing::debug!(guid = refused.guid, reason = refused.error, "NATS Streaming: a request was refused");
+            tracing::debug!(
+                guid = refused.guid,
+                reason = refused.error,
+                "NATS Streaming: a request was refused"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Whom it concerns that the broker denies something. Pure: the broker's complaint names the subject, and that says.
+//! Whom it concerns that the broker denies something. Pure: the broker's complaint names the subject, and
+//! that says.
 
 use crate::{
     message::names::{Names, covers},
@@ -36,13 +37,17 @@ pub fn concern<'a>(complaint: &str, queues: &'a [Names], bridge: Option<&Subject
     let Some((publishes, subject)) = subject(complaint) else { return Concern::All };
     if let Some(queue) = queues.iter().find(|queue| writes(queue, subject)).or_else(|| {
         let stream = stream(subject)?;
-        queues.iter().find(|queue| [&queue.stream, &queue.retries, &queue.dead].into_iter().any(|own| own == stream))
+        queues
+            .iter()
+            .find(|queue| [&queue.stream, &queue.retries, &queue.dead].into_iter().any(|own| own == stream))
     }) {
         return Concern::Queue(&queue.queue);
     }
     match bridge {
         None => Concern::All,
-        Some(bridge) if !publishes && bridge.subscriptions().iter().any(|own| own == subject) => Concern::Bridge,
+        Some(bridge) if !publishes && bridge.subscriptions().iter().any(|own| own == subject) => {
+            Concern::Bridge
+        }
         // Only the bridge writes to a queue.
         Some(_) if publishes && queues.iter().any(|queue| queue.queue == subject) => Concern::Bridge,
         Some(_) if publishes && !subject.starts_with('$') => Concern::Client,
@@ -78,10 +83,16 @@ mod tests {
 
     #[test]
     fn a_complaint_concerns_the_queue_whose_subject_it_names() {
-        let queues = [Names::new("faas-request", "faas-request"), Names::new("team.due", "OF_due"), Names::new("DUE", "DUE")];
+        let queues = [
+            Names::new("faas-request", "faas-request"),
+            Names::new("team.due", "OF_due"),
+            Names::new("DUE", "DUE"),
+        ];
         let bridge = Subjects::of("faas-cluster");
         let publish = |subject: &str| format!("Permissions Violation for Publish to \"{subject}\"");
-        let subscribe = |subject: &str| format!("Permissions Violation for Subscription to \"{subject}\" using queue \"queue-worker\"");
+        let subscribe = |subject: &str| {
+            format!("Permissions Violation for Subscription to \"{subject}\" using queue \"queue-worker\"")
+        };
         let (first, second) = (Concern::Queue("faas-request"), Concern::Queue("team.due"));
         for (complaint, alone, beside_a_bridge) in [
             (publish("$JS.API.STREAM.INFO.faas-request"), first, first),

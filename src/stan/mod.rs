@@ -1,19 +1,19 @@
-//! The STAN bridge: gateways that only speak the NATS Streaming (STAN) client protocol publish to it, and it stores what they
-//! publish in JetStream.
+//! The STAN bridge: gateways that only speak the NATS Streaming (STAN) client protocol publish to it, and it
+//! stores what they publish in JetStream.
 //!
 //! ```text
 //!  gateway ─PubMsg─▶ bridge ─Nats-Msg-Id: guid─▶ the queue's stream
 //!          ◀─PubAck─        ◀───────PubAck─────
 //! ```
 //!
-//! A message is acknowledged after the right stream has acknowledged it, and never otherwise. The guid is the id, so that a
-//! message which is published again is stored once. Of STAN only the publishing half is spoken; there are no sessions: all
-//! replicas listen on the same subjects in one queue group, each can answer any request of any client, and none that dies takes
-//! anything with it but what it had not acknowledged.
+//! A message is acknowledged after the right stream has acknowledged it, and never otherwise. The guid is the
+//! id, so that a message which is published again is stored once. Of STAN only the publishing half is spoken;
+//! there are no sessions: all replicas listen on the same subjects in one queue group, each can answer any
+//! request of any client, and none that dies takes anything with it but what it had not acknowledged.
 //!
-//! Nothing tells a publisher on plain NATS to slow down, and what a subscriber does not read piles up or is dropped in
-//! silence. So everything is read at once, a bounded amount of it waits for its turn to be stored, and the rest is refused
-//! aloud.
+//! Nothing tells a publisher on plain NATS to slow down, and what a subscriber does not read piles up or is
+//! dropped in silence. So everything is read at once, a bounded amount of it waits for its turn to be stored,
+//! and the rest is refused aloud.
 //!
 //! Calls: text, tasks, message, observe, broker, admin.
 
@@ -26,7 +26,9 @@ pub mod wire;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use async_nats::{HeaderMap, Message as Incoming, Subject, SubscribeError, Subscriber, client::SubscribeErrorKind};
+use async_nats::{
+    HeaderMap, Message as Incoming, Subject, SubscribeError, Subscriber, client::SubscribeErrorKind,
+};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::try_join_all, stream::SelectAll};
 use prost::Message;
@@ -62,7 +64,8 @@ const HELD: usize = 32 << 20;
 const COST: usize = 1 << 10;
 /// How many messages are being stored at once, in this process.
 const STORING: usize = 256;
-/// How long a broker that does not answer is asked again. A try takes some seconds at most, and clients wait 30 s.
+/// How long a broker that does not answer is asked again. A try takes some seconds at most, and clients wait
+/// 30 s.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long a broker that says no is asked again: a stream that is full may be so for a moment.
 const REFUSAL: Duration = Duration::from_secs(2);
@@ -83,10 +86,11 @@ pub fn discovery(cluster: &str) -> String {
     Subjects::of(cluster).discovery().to_owned()
 }
 
-/// A client's first words that lead to nothing: the bridge keeps no sessions, and a server that does refuses them, because they
-/// name no place for its heartbeats.
+/// A client's first words that lead to nothing: the bridge keeps no sessions, and a server that does refuses
+/// them, because they name no place for its heartbeats.
 pub fn greeting() -> Vec<u8> {
-    wire::ConnectRequest { client_id: "queue-worker-doctor".to_owned(), protocol: 1, ..Default::default() }.encode_to_vec()
+    wire::ConnectRequest { client_id: "queue-worker-doctor".to_owned(), protocol: 1, ..Default::default() }
+        .encode_to_vec()
 }
 
 /// Whether the answer to that is a bridge's.
@@ -108,12 +112,17 @@ struct Desk {
 }
 
 impl Bridge {
-    /// Waits for one of the streams of the `channels`, listens as `cluster`, and returns when the broker has seen to it. A right that is
-    /// missing arrives as the connection's complaint.
+    /// Waits for one of the streams of the `channels`, listens as `cluster`, and returns when the broker has
+    /// seen to it. A right that is missing arrives as the connection's complaint.
     ///
     /// # Errors
     /// A cluster's name that makes no subject, or a connection that was closed for good.
-    pub async fn open(jetstream: &JetStream, cluster: &str, channels: Vec<Channel>, metrics: &Exposition) -> Result<Self, SubscribeError> {
+    pub async fn open(
+        jetstream: &JetStream,
+        cluster: &str,
+        channels: Vec<Channel>,
+        metrics: &Exposition,
+    ) -> Result<Self, SubscribeError> {
         let desk = Desk {
             jetstream: jetstream.clone(),
             subjects: Subjects::of(cluster),
@@ -129,12 +138,16 @@ impl Bridge {
         // The broker answers in order, so that it has heard of the subscriptions now.
         desk.a_stream_stands().await;
         let served: Vec<_> = desk.channels.iter().map(|channel| channel.subject.as_str()).collect();
-        tracing::info!(cluster, channels = served.join(", "), "NATS Streaming: taking messages from its clients");
+        tracing::info!(
+            cluster,
+            channels = served.join(", "),
+            "NATS Streaming: taking messages from its clients"
+        );
         Ok(Self { requests, desk: Arc::new(desk) })
     }
 
-    /// Serves clients until `stop`, then lets go of its subjects, and stores and acknowledges what it had received, unless `cut`
-    /// comes first.
+    /// Serves clients until `stop`, then lets go of its subjects, and stores and acknowledges what it had
+    /// received, unless `cut` comes first.
     pub async fn run(mut self, stop: CancellationToken, cut: CancellationToken) {
         let desk = self.desk.clone();
         let served = async {
@@ -153,16 +166,20 @@ impl Bridge {
             desk.publishing.wait().await;
         };
         if cut.run_until_cancelled(served).await.is_none() {
-            tracing::warn!(messages = desk.publishing.len(), "NATS Streaming: the grace is over; these messages are not acknowledged");
+            tracing::warn!(
+                messages = desk.publishing.len(),
+                "NATS Streaming: the grace is over; these messages are not acknowledged"
+            );
         }
     }
 
     /// Leaves all further requests to other replicas, and answers those that are on their way here.
     ///
-    /// The client library's own ways to leave forget a subscription before the broker has let go of it, and lose what comes in
-    /// between. So the broker is told a number of messages that is too long for it to read, which it takes for "now"
-    /// (nats-server 2.15: `processUnsub`, `parseSize`), while the library goes on listening. The broker sends in order: what
-    /// follows a round trip would have been sent to another replica.
+    /// The client library's own ways to leave forget a subscription before the broker has let go of it, and
+    /// lose what comes in between. So the broker is told a number of messages that is too long for it to
+    /// read, which it takes for "now" (nats-server 2.15: `processUnsub`, `parseSize`), while the library goes
+    /// on listening. The broker sends in order: what follows a round trip would have been sent to another
+    /// replica.
     async fn leave(&mut self) {
         for subscriber in self.requests.iter_mut() {
             // It fails when the connection is closed for good, and then there is nothing to leave.
@@ -190,7 +207,11 @@ impl Desk {
         loop {
             let up = link.wait_for(|link| link.up).await.is_ok();
             let client = self.jetstream.client();
-            let subscriptions = self.subjects.subscriptions().into_iter().map(|subject| client.queue_subscribe(subject, GROUP.to_owned()));
+            let subscriptions = self
+                .subjects
+                .subscriptions()
+                .into_iter()
+                .map(|subject| client.queue_subscribe(subject, GROUP.to_owned()));
             match try_join_all(subscriptions).await {
                 Err(error) if up && error.kind() != SubscribeErrorKind::InvalidSubject => {
                     // This client is gone, and the link tells when another one is there.
@@ -201,7 +222,8 @@ impl Desk {
         }
     }
 
-    /// Waits until one of the streams is there. A message for another is stored when that is there, too, or refused.
+    /// Waits until one of the streams is there. A message for another is stored when that is there, too, or
+    /// refused.
     async fn a_stream_stands(&self) {
         loop {
             for channel in &self.channels {
@@ -217,7 +239,8 @@ impl Desk {
         self.jetstream.stream(&channel.stream).await
     }
 
-    /// Asks the broker something, and so waits until it has done all that it was told before, if it can be reached.
+    /// Asks the broker something, and so waits until it has done all that it was told before, if it can be
+    /// reached.
     async fn round_trip(&self) {
         if let Some(channel) = self.channels.first() {
             let _ = self.ask_for(channel).await;
@@ -230,7 +253,11 @@ impl Desk {
         let Some(reply) = request.reply.filter(|reply| may_answer(reply)) else {
             let error = "it names no inbox to be answered in";
             let refused = Refused::new(String::new(), Reason::Unanswerable, error);
-            return if kind == Request::Publish { self.refuse(None, None, refused).await } else { self.complaints.note(&refused) };
+            return if kind == Request::Publish {
+                self.refuse(None, None, refused).await
+            } else {
+                self.complaints.note(&refused)
+            };
         };
         let answer = match kind {
             Request::Publish => return self.take(reply, request.payload).await,
@@ -263,7 +290,12 @@ impl Desk {
             }
             Err(_) => {
                 let error = "too many messages wait to be stored; try again later";
-                self.refuse(Some(reply), Some(&publication.channel.subject), Refused::new(publication.guid, Reason::Busy, error)).await;
+                self.refuse(
+                    Some(reply),
+                    Some(&publication.channel.subject),
+                    Refused::new(publication.guid, Reason::Busy, error),
+                )
+                .await;
             }
         }
     }
@@ -272,20 +304,44 @@ impl Desk {
     async fn store(&self, reply: Subject, publication: Publication, received: Instant) {
         let Publication { guid, channel, data, client } = publication;
         let bytes = data.len();
-        let record = Record { stream: channel.stream, subject: channel.subject, id: guid, headers: HeaderMap::new(), payload: data };
+        let record = Record {
+            stream: channel.stream,
+            subject: channel.subject,
+            id: guid,
+            headers: HeaderMap::new(),
+            payload: data,
+        };
         let stored = self.deposit(&record, received).await;
         let guid = record.id;
         match stored {
             Ok(new) => {
-                tracing::debug!(guid, client, channel = record.subject, bytes, new, "NATS Streaming: stored a message");
+                tracing::debug!(
+                    guid,
+                    client,
+                    channel = record.subject,
+                    bytes,
+                    new,
+                    "NATS Streaming: stored a message"
+                );
                 self.metrics.stan_message(Some(&record.subject), if new { "stored" } else { "duplicate" });
                 self.send(reply, PubAck { guid, error: String::new() }.encode_to_vec()).await;
             }
             Err(BrokerError::TooLarge) => {
-                let error = format!("larger than the broker takes: {bytes} bytes and headers, of {} at most", self.jetstream.max_payload());
-                self.refuse(Some(reply), Some(&record.subject), Refused::new(guid, Reason::TooLarge, &error)).await;
+                let error = format!(
+                    "larger than the broker takes: {bytes} bytes and headers, of {} at most",
+                    self.jetstream.max_payload()
+                );
+                self.refuse(Some(reply), Some(&record.subject), Refused::new(guid, Reason::TooLarge, &error))
+                    .await;
             }
-            Err(error) => self.refuse(Some(reply), Some(&record.subject), Refused::new(guid, Reason::Broker, &error.to_string())).await,
+            Err(error) => {
+                self.refuse(
+                    Some(reply),
+                    Some(&record.subject),
+                    Refused::new(guid, Reason::Broker, &error.to_string()),
+                )
+                .await
+            }
         }
     }
 
@@ -293,8 +349,9 @@ impl Desk {
     async fn deposit(&self, record: &Record, received: Instant) -> Result<bool, BrokerError> {
         let mut pause = ErrorBackoff::new(PAUSE);
         let mut refused_since = None;
-        // Given back between the tries, so that a queue which takes nothing does not hold up the others. Never closed. What is
-        // stored after its client gave up would be an invocation that its caller was told had failed.
+        // Given back between the tries, so that a queue which takes nothing does not hold up the others.
+        // Never closed. What is stored after its client gave up would be an invocation that its caller was
+        // told had failed.
         let end = received + SILENCE;
         while Instant::now() < end
             && let Ok(turn) = timeout_at(end, self.storing.acquire()).await

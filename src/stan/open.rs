@@ -1,5 +1,5 @@
-//! Keeps the bridge open. One that cannot be opened, or is denied what it needs, says why and is tried again; the queues are
-//! served meanwhile.
+//! Keeps the bridge open. One that cannot be opened, or is denied what it needs, says why and is tried again;
+//! the queues are served meanwhile.
 
 use std::time::Duration;
 
@@ -99,7 +99,10 @@ impl Open {
                 // It says where it wants its answer, so that it could make many lines.
                 Concern::Client if !said => {
                     said = true;
-                    tracing::warn!(complaint, "NATS Streaming: a client wants its answer where the worker may not publish");
+                    tracing::warn!(
+                        complaint,
+                        "NATS Streaming: a client wants its answer where the worker may not publish"
+                    );
                 }
                 _ => {}
             }

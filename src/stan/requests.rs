@@ -43,7 +43,11 @@ impl fmt::Debug for Publication {
     /// Without what is stored.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Publication");
-        shown.field("guid", &self.guid).field("channel", &self.channel).field("bytes", &self.data.len()).finish_non_exhaustive()
+        shown
+            .field("guid", &self.guid)
+            .field("channel", &self.channel)
+            .field("bytes", &self.data.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,10 +83,11 @@ pub enum Reason {
     Broker,
 }
 
-/// The answer to a client that connects. The interval of the pings is the client's. It never gives the connection up for pings
-/// that nobody answers: the bridge keeps no sessions, so that a session is good again as soon as any replica is back, while
-/// the gateway of OpenFaaS tries to connect anew for only about an hour and would then have to be restarted. Pings are still
-/// asked for, since they are how a client learns that its connection to NATS was closed for good.
+/// The answer to a client that connects. The interval of the pings is the client's. It never gives the
+/// connection up for pings that nobody answers: the bridge keeps no sessions, so that a session is good again
+/// as soon as any replica is back, while the gateway of OpenFaaS tries to connect anew for only about an hour
+/// and would then have to be restarted. Pings are still asked for, since they are how a client learns that
+/// its connection to NATS was closed for good.
 pub fn connect(request: &[u8], subjects: &Subjects) -> ConnectResponse {
     let refuse = |error: &str| ConnectResponse { error: error.to_owned(), ..ConnectResponse::default() };
     let Ok(request) = ConnectRequest::decode(request) else {
@@ -119,7 +124,11 @@ pub fn publish(request: Bytes, channels: &[Channel]) -> Result<Publication, Refu
     let PubMsg { client_id, guid, subject, data, conn_id } = message;
     if guid.is_empty() || guid.len() > LONGEST_GUID || !guid.bytes().all(|b| b.is_ascii_graphic()) {
         let guid = if guid.len() > LONGEST_GUID { String::new() } else { guid };
-        return Err(Refused::new(guid, Reason::Guid, &format!("invalid guid: 1 to {LONGEST_GUID} printable characters are expected")));
+        return Err(Refused::new(
+            guid,
+            Reason::Guid,
+            &format!("invalid guid: 1 to {LONGEST_GUID} printable characters are expected"),
+        ));
     }
     // The protocol lets the connection's id stand for the client's.
     if client_id.is_empty() && conn_id.is_empty() {
@@ -154,7 +163,9 @@ mod tests {
     use super::*;
 
     fn channels() -> Vec<Channel> {
-        ["faas-request", "slow"].map(|name| Channel { subject: name.to_owned(), stream: format!("OF_{name}") }).to_vec()
+        ["faas-request", "slow"]
+            .map(|name| Channel { subject: name.to_owned(), stream: format!("OF_{name}") })
+            .to_vec()
     }
 
     fn message() -> PubMsg {
@@ -177,19 +188,32 @@ mod tests {
         assert_eq!((publication.guid.as_str(), publication.channel.stream.as_str()), ("g1", "OF_slow"));
         assert_eq!(publication.data, "data");
         // Either id will do for the client.
-        for message in [PubMsg { client_id: String::new(), ..message() }, PubMsg { conn_id: Bytes::new(), ..message() }] {
+        for message in
+            [PubMsg { client_id: String::new(), ..message() }, PubMsg { conn_id: Bytes::new(), ..message() }]
+        {
             assert!(publish(message.encode_to_vec().into(), &channels()).is_ok(), "{message:?}");
         }
     }
 
     #[test]
     fn a_message_goes_nowhere_else() {
-        for subject in ["", "other", "slow ", "slow.x", "Slow", "$JS.API.STREAM.DELETE.slow", "slow-dead.f", "slow-retries.due.f", ">", "*"]
-        {
+        for subject in [
+            "",
+            "other",
+            "slow ",
+            "slow.x",
+            "Slow",
+            "$JS.API.STREAM.DELETE.slow",
+            "slow-dead.f",
+            "slow-retries.due.f",
+            ">",
+            "*",
+        ] {
             let refused = refused(&PubMsg { subject: subject.to_owned(), ..message() });
             assert_eq!((refused.reason, refused.guid.as_str()), (Reason::Channel, "g1"), "{subject}");
             assert!(
-                refused.error.contains(&format!("\"{subject}\"")) && refused.error.ends_with("faas-request, slow"),
+                refused.error.contains(&format!("\"{subject}\""))
+                    && refused.error.ends_with("faas-request, slow"),
                 "{}",
                 refused.error
             );
@@ -201,7 +225,11 @@ mod tests {
     #[test]
     fn a_message_without_a_usable_id_or_client_is_refused() {
         for guid in ["", "a b", "a\r\nNats-Rollup: all", "é", "\u{7f}"] {
-            assert_eq!(refused(&PubMsg { guid: guid.to_owned(), ..message() }).reason, Reason::Guid, "{guid}");
+            assert_eq!(
+                refused(&PubMsg { guid: guid.to_owned(), ..message() }).reason,
+                Reason::Guid,
+                "{guid}"
+            );
         }
         let overlong = refused(&PubMsg { guid: "g".repeat(LONGEST_GUID + 1), ..message() });
         assert_eq!((overlong.reason, overlong.guid.as_str()), (Reason::Guid, ""));
@@ -211,8 +239,12 @@ mod tests {
 
     #[test]
     fn a_client_is_told_never_to_give_up() {
-        let request =
-            ConnectRequest { client_id: "faas-publisher-x_1".to_owned(), ping_interval: 7, ping_max_out: 3, ..Default::default() };
+        let request = ConnectRequest {
+            client_id: "faas-publisher-x_1".to_owned(),
+            ping_interval: 7,
+            ping_max_out: 3,
+            ..Default::default()
+        };
         let response = connect(&request.encode_to_vec(), &Subjects::of("c"));
         assert_eq!((response.error.as_str(), response.protocol), ("", 1));
         assert_eq!((response.ping_interval, response.ping_max_out), (7, i32::MAX));
@@ -223,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_connect_request_that_says_nothing_is_refused() {
-        let named = |name: &str| ConnectRequest { client_id: name.to_owned(), ..Default::default() }.encode_to_vec();
+        let named =
+            |name: &str| ConnectRequest { client_id: name.to_owned(), ..Default::default() }.encode_to_vec();
         for request in [named(""), named("a b"), named("a.b"), b"\xff\xff".to_vec()] {
             let response = connect(&request, &Subjects::of("c"));
             assert!(!response.error.is_empty() && response.pub_prefix.is_empty(), "{request:?}");

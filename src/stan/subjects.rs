@@ -5,8 +5,8 @@ use super::wire::ConnectResponse;
 /// What the subjects of bridges begin with.
 const BRIDGES: &str = "_STAN.bridge.";
 
-/// The subjects of one cluster's bridge. They follow from the cluster's name alone, so that any replica can take over from
-/// any other in the middle of a client's session.
+/// The subjects of one cluster's bridge. They follow from the cluster's name alone, so that any replica can
+/// take over from any other in the middle of a client's session.
 #[derive(Debug, Clone)]
 pub struct Subjects {
     discover: String,
@@ -79,9 +79,10 @@ impl Subjects {
     }
 }
 
-/// Whether the bridge may publish an answer there. The client names the place and the bridge has rights that the client may
-/// lack: an empty answer to `$JS.API.STREAM.DELETE.<stream>` would delete a stream. So answers go only where all clients of
-/// the protocol await them: acknowledgements below `_STAN.acks`, all else in inboxes.
+/// Whether the bridge may publish an answer there. The client names the place and the bridge has rights that
+/// the client may lack: an empty answer to `$JS.API.STREAM.DELETE.<stream>` would delete a stream. So answers
+/// go only where all clients of the protocol await them: acknowledgements below `_STAN.acks`, all else in
+/// inboxes.
 pub fn may_answer(reply: &str) -> bool {
     let rest = reply.strip_prefix("_INBOX.").or_else(|| reply.strip_prefix("_STAN.acks."));
     rest.is_some_and(|rest| rest.split('.').all(|token| !matches!(token, "" | "*" | ">")))
@@ -108,7 +109,11 @@ mod tests {
         ] {
             assert_eq!(subjects.request(subject), Some(request), "{subject}");
         }
-        for subject in ["_STAN.bridge.faas-cluster.pub", "_STAN.bridge.faas-cluster.ping.x", "_STAN.bridge.faas-cluster.x"] {
+        for subject in [
+            "_STAN.bridge.faas-cluster.pub",
+            "_STAN.bridge.faas-cluster.ping.x",
+            "_STAN.bridge.faas-cluster.x",
+        ] {
             assert_eq!(subjects.request(subject), None, "{subject}");
         }
     }
@@ -116,8 +121,11 @@ mod tests {
     #[test]
     fn a_bridge_is_known_by_its_welcome() {
         assert!(Subjects::are_a_bridges(&Subjects::of("faas-cluster").welcome()));
-        let other =
-            |pub_prefix: &str, error: &str| ConnectResponse { pub_prefix: pub_prefix.into(), error: error.into(), ..Default::default() };
+        let other = |pub_prefix: &str, error: &str| ConnectResponse {
+            pub_prefix: pub_prefix.into(),
+            error: error.into(),
+            ..Default::default()
+        };
         assert!(!Subjects::are_a_bridges(&other("", "stan: invalid connection request")));
         assert!(!Subjects::are_a_bridges(&other("_STAN.pub.3vzLnvVV", "")));
     }
@@ -127,10 +135,25 @@ mod tests {
         for reply in ["_INBOX.a", "_INBOX.a.b", "_STAN.acks.a"] {
             assert!(may_answer(reply), "{reply}");
         }
-        for reply in ["", "_INBOX", "_INBOX.", "_INBOXES.a", "_INBOX.>", "_INBOX.*", "_INBOX.a..b", "_STAN.acks", "_STAN.bridge.c.ping"] {
+        for reply in [
+            "",
+            "_INBOX",
+            "_INBOX.",
+            "_INBOXES.a",
+            "_INBOX.>",
+            "_INBOX.*",
+            "_INBOX.a..b",
+            "_STAN.acks",
+            "_STAN.bridge.c.ping",
+        ] {
             assert!(!may_answer(reply), "{reply}");
         }
-        for reply in ["$JS.API.STREAM.DELETE.faas-request", "faas-request", "faas-request-dead.f", "$SYS.REQ.SERVER.PING"] {
+        for reply in [
+            "$JS.API.STREAM.DELETE.faas-request",
+            "faas-request",
+            "faas-request-dead.f",
+            "$SYS.REQ.SERVER.PING",
+        ] {
             assert!(!may_answer(reply), "{reply}");
         }
     }

@@ -1,7 +1,7 @@
 //! The messages of the NATS Streaming protocol that a client which publishes sends and is sent.
 //!
-//! Source: the field numbers and types in the protocol's public definition, `pb/protocol.proto` of its Go client. Fields
-//! that mean nothing to the bridge are left out; they are skipped where they come in.
+//! Source: the field numbers and types in the protocol's public definition, `pb/protocol.proto` of its Go
+//! client. Fields that mean nothing to the bridge are left out; they are skipped where they come in.
 
 use bytes::Bytes;
 
@@ -86,7 +86,11 @@ pub struct PubMsg {
 
 impl std::fmt::Debug for PubMsg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PubMsg").field("guid", &self.guid).field("subject", &self.subject).field("bytes", &self.data.len()).finish()
+        f.debug_struct("PubMsg")
+            .field("guid", &self.guid)
+            .field("subject", &self.subject)
+            .field("bytes", &self.data.len())
+            .finish()
     }
 }
 
@@ -133,7 +137,8 @@ mod tests {
             data: Bytes::from_static(b"data"),
             conn_id: Bytes::from_static(b"id"),
         };
-        let written = [field(1, b"c"), field(2, b"g"), field(3, b"s"), field(5, b"data"), field(6, b"id")].concat();
+        let written =
+            [field(1, b"c"), field(2, b"g"), field(3, b"s"), field(5, b"data"), field(6, b"id")].concat();
         assert_eq!(message.encode_to_vec(), written);
         // A reply subject and a checksum are the client's own affair.
         let more = [written, field(4, b"reply"), field(10, b"checksum")].concat();
@@ -142,9 +147,17 @@ mod tests {
 
     #[test]
     fn a_connect_response_is_written_as_the_protocol_says() {
-        let response =
-            ConnectResponse { pub_prefix: "p".to_owned(), ping_interval: 5, ping_max_out: 88, protocol: 1, ..Default::default() };
-        assert_eq!(response.encode_to_vec(), [field(1, b"p"), vec![8 << 3, 5, 9 << 3, 88, 10 << 3, 1]].concat());
+        let response = ConnectResponse {
+            pub_prefix: "p".to_owned(),
+            ping_interval: 5,
+            ping_max_out: 88,
+            protocol: 1,
+            ..Default::default()
+        };
+        assert_eq!(
+            response.encode_to_vec(),
+            [field(1, b"p"), vec![8 << 3, 5, 9 << 3, 88, 10 << 3, 1]].concat()
+        );
     }
 
     #[test]

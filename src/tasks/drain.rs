@@ -27,8 +27,8 @@ pub struct Running {
     pub cut: CancellationToken,
 }
 
-/// How often the process was told to end: the first time it drains, the second time it waits for no call any more, and the
-/// third time for nothing.
+/// How often the process was told to end: the first time it drains, the second time it waits for no call any
+/// more, and the third time for nothing.
 #[derive(Debug, Clone)]
 pub struct Told(watch::Receiver<u32>);
 
@@ -48,8 +48,8 @@ impl Told {
 }
 
 impl Running {
-    /// Returns when nothing runs any more, once `grace` is over or before, and at most three seconds later. Who says so again
-    /// ends the grace, and then the three seconds.
+    /// Returns when nothing runs any more, once `grace` is over or before, and at most three seconds later.
+    /// Who says so again ends the grace, and then the three seconds.
     pub async fn drain(&self, grace: Duration, told: &Told) {
         tracing::info!(running = self.calls.len(), grace = grace.as_secs_f64(), "Draining");
         let began = Instant::now();
@@ -59,7 +59,10 @@ impl Running {
             () = told.times(2) => Some("told to end again"),
         };
         if let Some(why) = over {
-            tracing::warn!(running = self.calls.len(), "{why}: the calls that still run are cut off and handed back");
+            tracing::warn!(
+                running = self.calls.len(),
+                "{why}: the calls that still run are cut off and handed back"
+            );
             self.cut.cancel();
             let handed_back = tokio::select! {
                 ended = timeout(HAND_BACK, self.ended()) => ended.is_ok(),
@@ -91,7 +94,8 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(25);
 
-    /// How long a drain takes that is told to end so many times, with a call that ends when it is cut off, or never.
+    /// How long a drain takes that is told to end so many times, with a call that ends when it is cut off, or
+    /// never.
     async fn drained(times: u32, heeds: bool) -> Duration {
         let (count, told) = Told::new();
         let running = Running::default();

@@ -1,7 +1,8 @@
 //! Work that takes long and waits for nothing: packing and unpacking large payloads.
 //!
-//! The thread that runs the worker renews leases, so that such work is done beside it. It is done in turn, because each takes
-//! some of its size in memory meanwhile: when a receiver goes away, all callbacks that are under way fail together.
+//! The thread that runs the worker renews leases, so that such work is done beside it. It is done in turn,
+//! because each takes some of its size in memory meanwhile: when a receiver goes away, all callbacks that are
+//! under way fail together.
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -10,7 +11,8 @@ pub const LARGE: usize = 64 << 10;
 
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-/// Does work on so many bytes: here if they are few, else beside the loop when it is its turn. `None` where it panicked.
+/// Does work on so many bytes: here if they are few, else beside the loop when it is its turn. `None` where
+/// it panicked.
 pub async fn done<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if bytes <= LARGE {
         return Some(work());

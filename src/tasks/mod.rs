@@ -1,4 +1,5 @@
-//! The tasks that the process lives on: who watches them, threads of their own for what may block, and how they end.
+//! The tasks that the process lives on: who watches them, threads of their own for what may block, and how
+//! they end.
 //!
 //! Calls: none.
 

@@ -1,8 +1,8 @@
 //! A thread of its own for conversations with those whose answers may keep a thread busy.
 //!
-//! One thread runs the worker, and on it leases are renewed. An HTTP client passes over provisional answers (1xx) without end
-//! and without giving way, as fast as they come in; of the gateway's client the connections get short turns for that, and
-//! reqwest's get a thread on which nothing waits but their like.
+//! One thread runs the worker, and on it leases are renewed. An HTTP client passes over provisional answers
+//! (1xx) without end and without giving way, as fast as they come in; of the gateway's client the connections
+//! get short turns for that, and reqwest's get a thread on which nothing waits but their like.
 
 use std::{future::Future, io, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::tasks::supervisor::{Part, Supervisor, faulty};
 
 /// How many threads look names up and read files at once, for one thread of work.
 const HELPERS: usize = 16;
-/// How long one of them waits for more to do. The last one has to stay: without any, and where the system has no thread to give, a
-/// task that needs one panics; with one it waits.
+/// How long one of them waits for more to do. The last one has to stay: without any, and where the system has
+/// no thread to give, a task that needs one panics; with one it waits.
 const IDLE: Duration = Duration::from_secs(1 << 30);
 
 /// One thread of work, and helpers for what cannot but wait.
@@ -60,7 +60,8 @@ impl Offload {
         Ok(Self { thread, over })
     }
 
-    /// What the task yields; `None` where it panicked, or ended with its thread. Dropping the future ends the task.
+    /// What the task yields; `None` where it panicked, or ended with its thread. Dropping the future ends the
+    /// task.
     pub async fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let thread = self.thread.clone().wait_for(Option::is_some).await.ok()?.clone()?;
         AbortOnDropHandle::new(thread.spawn(task)).await.ok()

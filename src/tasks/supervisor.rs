@@ -1,8 +1,9 @@
 //! The parts that the process lives on, and what becomes of one that ends.
 //!
-//! A part runs until it is told to stop. One that returns before that, or panics, is started again after a pause that grows.
-//! Meanwhile `/readyz` names it; a warning and a count tell of it afterwards. A part that cannot be kept running, and without
-//! which nothing moves, is given up: the queue that it belongs to is not served, or the process drains and ends.
+//! A part runs until it is told to stop. One that returns before that, or panics, is started again after a
+//! pause that grows. Meanwhile `/readyz` names it; a warning and a count tell of it afterwards. A part that
+//! cannot be kept running, and without which nothing moves, is given up: the queue that it belongs to is not
+//! served, or the process drains and ends.
 
 mod attendants;
 mod fault;
@@ -50,7 +51,8 @@ macro_rules! parts {
                 match self { $(Self::$part => $name),* }
             }
 
-            /// Whether it is given up when it ends again and again. Of the others the rest can do without them for a while.
+            /// Whether it is given up when it ends again and again. Of the others the rest can do without
+            /// them for a while.
             const fn is_given_up(self) -> bool {
                 match self { $(Self::$part => $given_up),* }
             }
@@ -112,11 +114,18 @@ struct State {
 }
 
 impl Supervisor {
-    /// Runs a part of `whose` (a queue, a consumer, or nobody's) until `stop`, and starts it again whenever it ends before.
+    /// Runs a part of `whose` (a queue, a consumer, or nobody's) until `stop`, and starts it again whenever
+    /// it ends before.
     ///
     /// # Errors
     /// [`GivenUp`], for some parts.
-    pub async fn keep<L>(&self, part: Part, whose: &str, stop: &CancellationToken, mut start: impl FnMut() -> L) -> Result<(), GivenUp>
+    pub async fn keep<L>(
+        &self,
+        part: Part,
+        whose: &str,
+        stop: &CancellationToken,
+        mut start: impl FnMut() -> L,
+    ) -> Result<(), GivenUp>
     where
         L: Future<Output = ()>,
     {
@@ -154,7 +163,10 @@ impl Supervisor {
 
     /// How often each part was started again.
     pub fn restarted(&self) -> impl Iterator<Item = (Part, u64)> {
-        Part::ALL.iter().zip(&self.0.restarts).map(|(part, restarts)| (*part, restarts.load(Ordering::Relaxed)))
+        Part::ALL
+            .iter()
+            .zip(&self.0.restarts)
+            .map(|(part, restarts)| (*part, restarts.load(Ordering::Relaxed)))
     }
 
     fn restarts(&self, part: Part) {
@@ -195,7 +207,12 @@ impl Ward {
             return Err(GivenUp(self.name.clone(), end));
         }
         let pause = self.pause.as_secs_f64();
-        tracing::warn!(part = self.part.name(), pause, "a part of the worker was lost: {} {end}; it is started again", self.name);
+        tracing::warn!(
+            part = self.part.name(),
+            pause,
+            "a part of the worker was lost: {} {end}; it is started again",
+            self.name
+        );
         Ok(())
     }
 
@@ -231,7 +248,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3_600);
 
-    /// What became of a part whose lives last so long, the last of them for good, and every other one of which ends in a panic.
+    /// What became of a part whose lives last so long, the last of them for good, and every other one of
+    /// which ends in a panic.
     struct Mortal {
         supervisor: Supervisor,
         lives: AtomicUsize,

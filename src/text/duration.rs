@@ -1,8 +1,8 @@
 //! Durations as Go writes them: `300ms`, `1m10s`, `1.5h`, `0`.
 //!
-//! The grammar is that of Go's `time.ParseDuration`, because every chart and every value that people bring along was
-//! written for it. The sum is made here in whole nanoseconds: humantime refuses some of Go's fractions (`1.12345h`), knows
-//! units that Go lacks, and can overflow.
+//! The grammar is that of Go's `time.ParseDuration`, because every chart and every value that people bring
+//! along was written for it. The sum is made here in whole nanoseconds: humantime refuses some of Go's
+//! fractions (`1.12345h`), knows units that Go lacks, and can overflow.
 
 use std::time::Duration;
 
@@ -61,7 +61,8 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     u64::try_from(total).map(Duration::from_nanos).map_err(|_| InvalidDuration::TooLong)
 }
 
-/// A duration in Go's notation, as people would type it: what is less than a millisecond is cut off where there is more.
+/// A duration in Go's notation, as people would type it: what is less than a millisecond is cut off where
+/// there is more.
 pub fn shown(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     if duration.is_zero() {

@@ -57,8 +57,8 @@ impl Gauges {
         gauges.push(gauge);
     }
 
-    /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, but for those that would say that
-    /// all is well; and it holds up no other.
+    /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, but for those
+    /// that would say that all is well; and it holds up no other.
     pub async fn refresh(self) {
         let gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         join_all(gauges.iter().map(Gauge::refresh)).await;
@@ -86,8 +86,8 @@ impl Gauge {
         Ok(())
     }
 
-    /// How much there is, and the age of the oldest message that waits for a worker. Fails where the broker does not answer one of
-    /// the questions.
+    /// How much there is, and the age of the oldest message that waits for a worker. Fails where the broker
+    /// does not answer one of the questions.
     async fn read(&self) -> Result<(Depth, Duration), ApiError> {
         let names = &self.names;
         let consumer = self.jetstream.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
@@ -105,7 +105,11 @@ impl Gauge {
             backlogs,
             submitted: number(&queue, "/state/last_seq"),
             parked: self.parked(&due).await?,
-            dead: if self.dead_letters { number(&self.jetstream.stream(&names.dead).await?, "/state/messages") } else { 0 },
+            dead: if self.dead_letters {
+                number(&self.jetstream.stream(&names.dead).await?, "/state/messages")
+            } else {
+                0
+            },
         };
         Ok((depth, oldest))
     }
@@ -122,8 +126,8 @@ impl Gauge {
         Ok(look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
     }
 
-    /// How much is stored of each function, page by page; what lies behind the last page that is asked for counts as what has
-    /// no name. The broker does not tell a consumer's pending messages by subject.
+    /// How much is stored of each function, page by page; what lies behind the last page that is asked for
+    /// counts as what has no name. The broker does not tell a consumer's pending messages by subject.
     async fn backlogs(&self, filter: &str, all: u64) -> Result<Backlogs, ApiError> {
         let (mut backlogs, mut offset) = (Backlogs::new(), 0);
         for _ in 0..PAGES {
@@ -145,7 +149,8 @@ impl Gauge {
         if number(consumer, "/num_pending") == 0 {
             return Ok(Duration::ZERO);
         }
-        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a consumer.
+        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a
+        // consumer.
         let next = number(consumer, "/delivered/stream_seq").saturating_add(1);
         let mut oldest = Duration::ZERO;
         for filter in filters(consumer) {
@@ -155,7 +160,10 @@ impl Gauge {
                 Err(ApiError::Refused { .. }) => continue,
                 other => other?,
             };
-            let stored = answer.pointer("/message/time").and_then(Value::as_str).and_then(|time| humantime::parse_rfc3339(time).ok());
+            let stored = answer
+                .pointer("/message/time")
+                .and_then(Value::as_str)
+                .and_then(|time| humantime::parse_rfc3339(time).ok());
             let age = stored.and_then(|stored: SystemTime| self.jetstream.now().duration_since(stored).ok());
             oldest = oldest.max(age.unwrap_or_default());
         }
@@ -163,19 +171,20 @@ impl Gauge {
     }
 }
 
-/// Adds the subjects of a page to the backlogs, and says how many there were. Subjects are other people's words: what names no
-/// function, and more functions than get a label, count together.
+/// Adds the subjects of a page to the backlogs, and says how many there were. Subjects are other people's
+/// words: what names no function, and more functions than get a label, count together.
 fn add(backlogs: &mut Backlogs, filter: &str, page: &Value) -> usize {
     let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { return 0 };
     for (subject, messages) in subjects {
-        let function =
-            function(filter, subject).filter(|function| backlogs.len() < MOST_NAMES || backlogs.contains_key(&Some(function.clone())));
+        let function = function(filter, subject)
+            .filter(|function| backlogs.len() < MOST_NAMES || backlogs.contains_key(&Some(function.clone())));
         *backlogs.entry(function).or_default() += messages.as_u64().unwrap_or_default();
     }
     subjects.len()
 }
 
-/// The function that a subject names: what stands there for the wildcards of the filter. Dots of the name may be written `%2E`.
+/// The function that a subject names: what stands there for the wildcards of the filter. Dots of the name may
+/// be written `%2E`.
 fn function(filter: &str, subject: &str) -> Option<FunctionName> {
     let mut tokens = subject.split('.');
     let mut name = Vec::new();
@@ -205,17 +214,25 @@ mod tests {
             ("faas-request.*", "faas-request.é", None),
             ("faas-request.*", "faas-request.a%2E%2Eb", None),
         ] {
-            assert_eq!(function(filter, subject).map(|function| function.to_string()).as_deref(), name, "{filter} {subject}");
+            assert_eq!(
+                function(filter, subject).map(|function| function.to_string()).as_deref(),
+                name,
+                "{filter} {subject}"
+            );
         }
     }
 
     #[test]
     fn there_is_an_end_to_the_names_in_subjects() {
-        let subjects: serde_json::Map<_, _> = (0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), json!(2))).collect();
+        let subjects: serde_json::Map<_, _> =
+            (0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), json!(2))).collect();
         let (mut backlogs, page) = (Backlogs::new(), json!({ "state": { "subjects": subjects } }));
         assert_eq!(add(&mut backlogs, "q.*", &page), MOST_NAMES + 5);
         assert_eq!((backlogs.len(), backlogs.get(&None)), (MOST_NAMES + 1, Some(&10)));
-        assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": { "subjects": { "q.f0000": 3, "q.new": 1 } } })), 2);
+        assert_eq!(
+            add(&mut backlogs, "q.*", &json!({ "state": { "subjects": { "q.f0000": 3, "q.new": 1 } } })),
+            2
+        );
         assert_eq!((backlogs.get(&"f0000".parse().ok()), backlogs.get(&None)), (Some(&5), Some(&11)));
         assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": {} })), 0);
     }

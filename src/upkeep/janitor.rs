@@ -1,8 +1,9 @@
-//! Looks after parked retries whose schedule did not fire. Where the stream has schedules, a holder that is overdue by a minute
-//! (a server's bug) is moved to where its schedule would have sent it. Where it has none any more (a downgrade), nobody
-//! else wakes the holders, and each is moved when it is due. Each round also asks for the broker's time, which the clock
-//! learns from, and counts what it finds overdue, there and in the levels: moved or not, for one that is moved time and
-//! again says as much about the broker as one that cannot be.
+//! Looks after parked retries whose schedule did not fire. Where the stream has schedules, a holder that is
+//! overdue by a minute (a server's bug) is moved to where its schedule would have sent it. Where it has none
+//! any more (a downgrade), nobody else wakes the holders, and each is moved when it is due. Each round also
+//! asks for the broker's time, which the clock learns from, and counts what it finds overdue, there and in
+//! the levels: moved or not, for one that is moved time and again says as much about the broker as one that
+//! cannot be.
 
 mod parked;
 mod walk;
@@ -28,7 +29,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(10);
 /// How often, where nobody else wakes them and the last round saw some.
 const ALONE: Duration = Duration::from_secs(1);
-/// How often, where there are no schedules and were no holders: old servers read the whole stream to say that there are none.
+/// How often, where there are no schedules and were no holders: old servers read the whole stream to say that
+/// there are none.
 const SELDOM: Duration = Duration::from_secs(300);
 
 /// Runs until dropped. `timer` is what this worker parks retries with.
@@ -81,7 +83,10 @@ impl<P: Parked> Janitor<'_, P> {
         }
         let seen = self.round(schedules).await?;
         if seen.moved > 0 {
-            tracing::warn!(moved = seen.moved, "parked retries that no schedule woke have been moved to the due ones");
+            tracing::warn!(
+                moved = seen.moved,
+                "parked retries that no schedule woke have been moved to the due ones"
+            );
         }
         self.looked = (!seen.alone).then(|| (Instant::now(), made));
         self.period = if seen.alone { ALONE } else { PERIOD };
@@ -108,8 +113,8 @@ impl<P: Parked> Janitor<'_, P> {
         Ok(seen)
     }
 
-    /// Moves a holder's message to the due ones, and says whether it did. One that the broker does not let go must not stand
-    /// before all others.
+    /// Moves a holder's message to the due ones, and says whether it did. One that the broker does not let go
+    /// must not stand before all others.
     async fn wake(&self, holder: Holder, schedules: bool) -> bool {
         let subject = holder.subject.clone();
         let moved = if schedules { self.fire(holder).await } else { self.bring(holder).await };
@@ -122,16 +127,20 @@ impl<P: Parked> Janitor<'_, P> {
     /// Stores it as due and only then deletes it here: in between it is there twice, and counts once.
     async fn bring(&self, holder: Holder) -> Result<bool, ApiError> {
         let Holder { subject, sequence, headers, payload, .. } = holder;
-        let Some(record) = promoted(self.names, &subject, sequence, &headers, payload) else { return Ok(false) };
+        let Some(record) = promoted(self.names, &subject, sequence, &headers, payload) else {
+            return Ok(false);
+        };
         self.parked.place(&record).await?;
         self.parked.delete(self.names, sequence).await?;
         Ok(true)
     }
 
-    /// Moves it in one step. What was brought while there were no schedules, by a worker that did not come to delete the holder, is
-    /// not moved again.
+    /// Moves it in one step. What was brought while there were no schedules, by a worker that did not come to
+    /// delete the holder, is not moved again.
     async fn fire(&self, holder: Holder) -> Result<bool, ApiError> {
-        let Some(record) = promoted(self.names, &holder.subject, holder.sequence, &holder.headers, Bytes::new()) else {
+        let Some(record) =
+            promoted(self.names, &holder.subject, holder.sequence, &holder.headers, Bytes::new())
+        else {
             return Ok(false);
         };
         let (target, brought) = (record.subject, std::slice::from_ref(&record.id));

@@ -6,13 +6,14 @@
 //!                         └───────┴ handed back until then, for five minutes at most
 //! ```
 //!
-//! Each level has a consumer, and each consumer with work a promoter. That a message is handed back is only a hint to the broker:
-//! the due time stands in the message, so one that is brought too soon is handed back again. A promoter that dies between
-//! publishing and acknowledging leaves a message that is brought once more and counts as a duplicate, by its id for as long
-//! as the broker remembers ids and by its subject for as long as the copy waits there. Where the broker's clock was set back in
-//! between, it is not due any more, and its id is looked for instead. A promoter needs no permit and no lease: calls come from the
-//! consumer of the due ones alone. What is handed back takes a place in its level's consumer, and [`room`] sees to it that there are
-//! enough.
+//! Each level has a consumer, and each consumer with work a promoter. That a message is handed back is only a
+//! hint to the broker: the due time stands in the message, so one that is brought too soon is handed back
+//! again. A promoter that dies between publishing and acknowledging leaves a message that is brought once
+//! more and counts as a duplicate, by its id for as long as the broker remembers ids and by its subject for
+//! as long as the copy waits there. Where the broker's clock was set back in between, it is not due any more,
+//! and its id is looked for instead. A promoter needs no permit and no lease: calls come from the consumer of
+//! the due ones alone. What is handed back takes a place in its level's consumer, and [`room`] sees to it
+//! that there are enough.
 
 mod promoter;
 
@@ -51,9 +52,10 @@ pub const LOOK: Duration = Duration::from_secs(3);
 /// Counting overdue messages ends here.
 const MOST_OVERDUE: u64 = 50;
 
-/// How many retries in the levels are overdue by more than `grace`, up to fifty. Only the oldest of each level is looked
-/// at, and what follows it as long as that is overdue as well: delays in a level differ by less than a factor of two, so that one
-/// behind others that wait rightly comes to the front in less than its own delay.
+/// How many retries in the levels are overdue by more than `grace`, up to fifty. Only the oldest of each
+/// level is looked at, and what follows it as long as that is overdue as well: delays in a level differ by
+/// less than a factor of two, so that one behind others that wait rightly comes to the front in less than its
+/// own delay.
 ///
 /// # Errors
 /// Where the broker does not answer.
@@ -62,7 +64,10 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
     for Level { k, held, floor, .. } in look(jetstream, names).await? {
         let mut next = floor.saturating_add(1);
         for _ in 0..held {
-            let Some(stored) = jetstream.next_stored(&names.retries, &names.level_subjects(k), next).await? else { break };
+            let Some(stored) = jetstream.next_stored(&names.retries, &names.level_subjects(k), next).await?
+            else {
+                break;
+            };
             let due = due_in(&own_headers(&stored.block));
             if due.is_some_and(|due| due + grace >= jetstream.now_at_least()) {
                 break;
@@ -77,9 +82,17 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
     Ok(overdue)
 }
 
-/// Moves what comes due until `stop`. With levels each has its promoter; with another timer those that still hold something, which
-/// a worker before this one or beside it parked there. Levels that fill get room, where the worker may change consumers (`manage`).
-pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: bool, supervisor: Supervisor, stop: CancellationToken) {
+/// Moves what comes due until `stop`. With levels each has its promoter; with another timer those that still
+/// hold something, which a worker before this one or beside it parked there. Levels that fill get room, where
+/// the worker may change consumers (`manage`).
+pub async fn run(
+    jetstream: JetStream,
+    burial: Burial,
+    timer: Timer,
+    manage: bool,
+    supervisor: Supervisor,
+    stop: CancellationToken,
+) {
     let names = &burial.names;
     let tasks = TaskTracker::new();
     // Should this end in a panic, no promoter is left without it.
@@ -100,8 +113,16 @@ pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: boo
                     }
                     let (_, known) = promoters.entry(k).or_insert_with(|| {
                         let (stop, held) = (stop.child_token(), Arc::default());
-                        let (jetstream, burial, supervisor) = (jetstream.clone(), burial.clone(), supervisor.clone());
-                        tasks.spawn(keep_moving(jetstream, burial, k, Arc::clone(&held), supervisor, stop.clone()));
+                        let (jetstream, burial, supervisor) =
+                            (jetstream.clone(), burial.clone(), supervisor.clone());
+                        tasks.spawn(keep_moving(
+                            jetstream,
+                            burial,
+                            k,
+                            Arc::clone(&held),
+                            supervisor,
+                            stop.clone(),
+                        ));
                         (stop, held)
                     });
                     known.store(held, Ordering::Relaxed);
@@ -116,7 +137,13 @@ pub async fn run(jetstream: JetStream, burial: Burial, timer: Timer, manage: boo
 }
 
 /// Gives room to the levels that fill. Of one that stays `narrow` is said once what follows from it.
-async fn make_room(jetstream: &JetStream, names: &Names, levels: &[Level], manage: bool, narrow: &mut BTreeSet<u32>) {
+async fn make_room(
+    jetstream: &JetStream,
+    names: &Names,
+    levels: &[Level],
+    manage: bool,
+    narrow: &mut BTreeSet<u32>,
+) {
     for level in levels {
         let made = if manage { room::make(jetstream, names, level).await } else { Ok(()) };
         let refused = matches!(made, Err(ApiError::Refused { .. }));
@@ -127,24 +154,37 @@ async fn make_room(jetstream: &JetStream, names: &Names, levels: &[Level], manag
                 stream,
                 consumer,
                 reason,
-                "a level holds more retries than its consumer's max_ack_pending: those behind are late until others leave; raise it"
+                "a level holds more retries than its consumer's max_ack_pending: those behind are late until \
+                    others leave; raise it"
             );
         }
     }
 }
 
 /// Keeps the promoter of level `k` moving.
-async fn keep_moving(jetstream: JetStream, burial: Burial, k: u32, held: Arc<AtomicU64>, supervisor: Supervisor, stop: CancellationToken) {
+async fn keep_moving(
+    jetstream: JetStream,
+    burial: Burial,
+    k: u32,
+    held: Arc<AtomicU64>,
+    supervisor: Supervisor,
+    stop: CancellationToken,
+) {
     let whose = format!("level {k} of {}", burial.names.queue);
     let start = || {
         let (broker, source) = (jetstream.clone(), consumer(&jetstream, &burial, k));
-        Promoter { broker, names: burial.names.clone(), source, held: Arc::clone(&held), stop: stop.clone() }.run()
+        Promoter { broker, names: burial.names.clone(), source, held: Arc::clone(&held), stop: stop.clone() }
+            .run()
     };
     // Movers are never given up.
     let _ = supervisor.keep(Part::Promoter, &whose, &stop, start).await;
 }
 
 fn consumer(jetstream: &JetStream, burial: &Burial, k: u32) -> Consumer {
-    let bound = Bound::new(&burial.names.retries, &Names::level_consumer(k), json!({ "ack_wait": nanoseconds(ACK_WAIT) }));
+    let bound = Bound::new(
+        &burial.names.retries,
+        &Names::level_consumer(k),
+        json!({ "ack_wait": nanoseconds(ACK_WAIT) }),
+    );
     Consumer::new(jetstream, bound, burial.clone())
 }

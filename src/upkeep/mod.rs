@@ -1,4 +1,5 @@
-//! What looks after a queue beside the path: promoters of retries, the janitor, phantom acknowledgements, depth, orphans.
+//! What looks after a queue beside the path: promoters of retries, the janitor, phantom acknowledgements,
+//! depth, orphans.
 //!
 //! Calls: text, tasks, message, config, observe, broker.
 

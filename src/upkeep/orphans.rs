@@ -1,17 +1,19 @@
-//! Orphans: messages that are stored and that nobody will ever be given. Everything that lies in a work queue is pending, waits for
-//! an acknowledgement, or is parked under a schedule; what is left over is covered by no consumer's filter, was given up after
-//! a consumer's `max_deliver`, or was acknowledged and not deleted (NATS before 2.10 after a crash).
+//! Orphans: messages that are stored and that nobody will ever be given. Everything that lies in a work queue
+//! is pending, waits for an acknowledgement, or is parked under a schedule; what is left over is covered by
+//! no consumer's filter, was given up after a consumer's `max_deliver`, or was acknowledged and not deleted
+//! (NATS before 2.10 after a crash).
 //!
-//! No one answer of the broker's has all these figures, so each look asks for the stream, its consumers, and the stream again:
+//! No one answer of the broker's has all these figures, so each look asks for the stream, its consumers, and
+//! the stream again:
 //!
 //! ```text
 //!   stored ≤ X ── consumers and holders ── stored ≤ X     X: the last sequence before
 //! ```
 //!
-//! What lies there at the end and is no newer than X was there all the time, also while the consumers were counted: those that
-//! neither they nor the schedules know are orphans. How many of the messages at the end are newer is not known, but
-//! that they are no more than arrived: so a look yields a least and a most, which are the same where nothing arrived. The
-//! figure that is shown changes only when a look contradicts it.
+//! What lies there at the end and is no newer than X was there all the time, also while the consumers were
+//! counted: those that neither they nor the schedules know are orphans. How many of the messages at the end
+//! are newer is not known, but that they are no more than arrived: so a look yields a least and a most, which
+//! are the same where nothing arrived. The figure that is shown changes only when a look contradicts it.
 //!
 //! In a stream with another retention settled messages stay, and nothing in it counts as an orphan.
 
@@ -34,7 +36,8 @@ use tally::{Look, SETTLED, Tally};
 const REST: u32 = 100;
 /// Messages that the consumer is through with are fetched one by one, and no more than these.
 const MOST: u64 = 20;
-/// Behind all subjects that a stream can have: an answer from there on lists none, and says how many there are.
+/// Behind all subjects that a stream can have: an answer from there on lists none, and says how many there
+/// are.
 const BEHIND_ALL: u64 = u32::MAX as u64;
 
 /// The orphans of one queue.
@@ -56,7 +59,12 @@ impl Orphans {
     ///
     /// # Errors
     /// Where the broker does not answer one of the questions.
-    pub async fn count(&mut self, jetstream: &JetStream, names: &Names, fresh: &Bound) -> Result<u64, ApiError> {
+    pub async fn count(
+        &mut self,
+        jetstream: &JetStream,
+        names: &Names,
+        fresh: &Bound,
+    ) -> Result<u64, ApiError> {
         if self.looked.is_none_or(|at| at.elapsed() >= SETTLED) {
             if let Some(look) = look_at_queue(jetstream, fresh, &mut self.floor).await? {
                 self.queue.add(&look, Instant::now());
@@ -90,8 +98,8 @@ impl Orphans {
     }
 }
 
-/// A look at the stream of retries and all its consumers; `None` where not all of them can be counted just now. Schedules hold
-/// what lies on the subjects `held`.
+/// A look at the stream of retries and all its consumers; `None` where not all of them can be counted just
+/// now. Schedules hold what lies on the subjects `held`.
 async fn look(jetstream: &JetStream, names: &Names, held: Option<&str>) -> Result<Option<Look>, ApiError> {
     let question = held.map_or(json!({}), |held| json!({ "subjects_filter": held, "offset": BEHIND_ALL }));
     let before = jetstream.api(&format!("STREAM.INFO.{}", names.retries), &question).await?;
@@ -106,9 +114,13 @@ async fn look(jetstream: &JetStream, names: &Names, held: Option<&str>) -> Resul
     Ok(all.then(|| Look { held: number(&before, "/total"), ..compare(&before, consumers, &after) }))
 }
 
-/// A look at the queue's own stream. Where others take from it as well, it is a look at what this consumer should get: the
-/// others' cannot be listed without a right that the worker does not need otherwise.
-async fn look_at_queue(jetstream: &JetStream, fresh: &Bound, floor: &mut u64) -> Result<Option<Look>, ApiError> {
+/// A look at the queue's own stream. Where others take from it as well, it is a look at what this consumer
+/// should get: the others' cannot be listed without a right that the worker does not need otherwise.
+async fn look_at_queue(
+    jetstream: &JetStream,
+    fresh: &Bound,
+    floor: &mut u64,
+) -> Result<Option<Look>, ApiError> {
     let before = jetstream.stream(&fresh.stream).await?;
     if !is_work_queue(&before) {
         return Ok(None);
@@ -127,7 +139,11 @@ async fn look_at_queue(jetstream: &JetStream, fresh: &Bound, floor: &mut u64) ->
     // One that was made anew begins anew.
     let through = std::mem::replace(floor, reached).min(reached);
     let first = number(&after, "/state/first_seq");
-    let passed = if (1..=through).contains(&first) { stored_up_to(jetstream, &fresh.stream, first, through).await? } else { 0 };
+    let passed = if (1..=through).contains(&first) {
+        stored_up_to(jetstream, &fresh.stream, first, through).await?
+    } else {
+        0
+    };
     Ok(Some(Look { passed, ..compare(&before, std::slice::from_ref(&consumer), &after) }))
 }
 
@@ -135,7 +151,10 @@ async fn look_at_queue(jetstream: &JetStream, fresh: &Bound, floor: &mut u64) ->
 async fn stored_up_to(jetstream: &JetStream, stream: &str, first: u64, last: u64) -> Result<u64, ApiError> {
     let mut next = first;
     for found in 0..MOST {
-        let answer = match jetstream.api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": next, "next_by_subj": ">" })).await {
+        let answer = match jetstream
+            .api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": next, "next_by_subj": ">" }))
+            .await
+        {
             Err(ApiError::Refused { .. }) => return Ok(found),
             other => other?,
         };
@@ -147,8 +166,13 @@ async fn stored_up_to(jetstream: &JetStream, stream: &str, first: u64, last: u64
     Ok(MOST)
 }
 
-/// Subjects are counted within the two looks at the stream, so that nothing that they count and that is new is overlooked.
-async fn look_at_share(jetstream: &JetStream, fresh: &Bound, before: &Value) -> Result<Option<Look>, ApiError> {
+/// Subjects are counted within the two looks at the stream, so that nothing that they count and that is new
+/// is overlooked.
+async fn look_at_share(
+    jetstream: &JetStream,
+    fresh: &Bound,
+    before: &Value,
+) -> Result<Option<Look>, ApiError> {
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     let filters = filters(&consumer);
     let Some(stored) = stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
@@ -163,7 +187,8 @@ async fn look_at_share(jetstream: &JetStream, fresh: &Bound, before: &Value) -> 
 async fn stored(jetstream: &JetStream, stream: &str, filters: &[&str]) -> Result<Option<u64>, ApiError> {
     let mut messages = 0;
     for filter in filters {
-        let page = jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({ "subjects_filter": filter })).await?;
+        let page =
+            jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({ "subjects_filter": filter })).await?;
         let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { continue };
         if number(&page, "/total") > subjects.len() as u64 {
             return Ok(None);
@@ -174,7 +199,9 @@ async fn stored(jetstream: &JetStream, stream: &str, filters: &[&str]) -> Result
 }
 
 fn compare(before: &Value, consumers: &[Value], after: &Value) -> Look {
-    let sum = |pointer: &str| consumers.iter().map(|consumer| number(consumer, pointer)).fold(0, u64::saturating_add);
+    let sum = |pointer: &str| {
+        consumers.iter().map(|consumer| number(consumer, pointer)).fold(0, u64::saturating_add)
+    };
     let last = number(after, "/state/last_seq");
     Look {
         before: number(before, "/state/messages"),

@@ -18,7 +18,8 @@ use crate::{
     worker::lease::Lease,
 };
 
-/// After so many interruptions a message is suspected of killing its workers, and runs apart from other suspects.
+/// After so many interruptions a message is suspected of killing its workers, and runs apart from other
+/// suspects.
 pub const SUSPECT: u32 = 3;
 
 /// What is in a message.
@@ -42,7 +43,9 @@ fn read(message: &Message) -> Result<Content, Undecodable> {
         (Kind::Unknown(kind), Ok(_)) if kind == names::UNREADABLE => {
             Err(undecodable("it was parked with headers that cannot be read".to_owned()))
         }
-        (Kind::Unknown(_), Ok(_)) => Err(undecodable("it is of a kind that this version does not know".to_owned())),
+        (Kind::Unknown(_), Ok(_)) => {
+            Err(undecodable("it is of a kind that this version does not know".to_owned()))
+        }
     }
 }
 
@@ -55,7 +58,8 @@ pub struct Delivery<B> {
     pub lease: Arc<Lease<B>>,
     /// Its permit, which it gives back while it waits for the broker.
     pub seat: Arc<Seat>,
-    /// The bytes that it takes while it waits: what was read from the payload, the payload itself, and the answer.
+    /// The bytes that it takes while it waits: what was read from the payload, the payload itself, and the
+    /// answer.
     pub bytes: usize,
     /// Where its acknowledgement goes.
     pub reply: String,
@@ -112,7 +116,9 @@ impl<B: Broker> Delivery<B> {
                 self.message.identify(&invocation.function, invocation.call_id());
                 self.message.has_callback = invocation.callback.is_some();
             }
-            Ok(Content::Callback(posting)) => self.message.identify(&posting.function, Some(&posting.call_id)),
+            Ok(Content::Callback(posting)) => {
+                self.message.identify(&posting.function, Some(&posting.call_id))
+            }
             Err(undecodable) => self.message.identify_undecodable(undecodable),
         }
         read

@@ -1,9 +1,10 @@
 //! The time for which a delivery is this worker's alone.
 //!
-//! The broker delivers a message again when it has heard nothing of it for `ack_wait`. Its clock started no earlier than this
-//! process asked for the message, and starts again no earlier than an in-progress ack that it confirmed was sent; so the
-//! lease is counted from those two moments, on the local monotonic clock. It is given up a margin before its end: by then
-//! the call's connection is closed and nothing more is sent, because a late heartbeat would prolong the next holder's lease.
+//! The broker delivers a message again when it has heard nothing of it for `ack_wait`. Its clock started no
+//! earlier than this process asked for the message, and starts again no earlier than an in-progress ack that
+//! it confirmed was sent; so the lease is counted from those two moments, on the local monotonic clock. It is
+//! given up a margin before its end: by then the call's connection is closed and nothing more is sent,
+//! because a late heartbeat would prolong the next holder's lease.
 
 use std::{
     future::Future,
@@ -36,7 +37,12 @@ pub struct Lease<B> {
 impl<B: Broker> Lease<B> {
     /// The lease of what was just delivered.
     pub fn new(broker: &B, arrival: &Arrival) -> Self {
-        Self { broker: broker.clone(), reply: arrival.reply.clone(), ack_wait: arrival.ack_wait.clone(), since: Mutex::new(arrival.asked) }
+        Self {
+            broker: broker.clone(),
+            reply: arrival.reply.clone(),
+            ack_wait: arrival.ack_wait.clone(),
+            since: Mutex::new(arrival.asked),
+        }
     }
 
     /// A tenth of `ack_wait`, but a second where that leaves three quarters of it.
@@ -73,8 +79,8 @@ impl<B: Broker> Lease<B> {
         }
     }
 
-    /// Prolongs the lease each third of `ack_wait`, and returns when it is over. One that becomes shorter meanwhile is prolonged
-    /// at once, if it still holds.
+    /// Prolongs the lease each third of `ack_wait`, and returns when it is over. One that becomes shorter
+    /// meanwhile is prolonged at once, if it still holds.
     async fn heartbeats(&self) {
         let mut ack_wait = self.ack_wait.clone();
         let mut next = self.since() + ack_wait.now() / 3;
@@ -90,7 +96,8 @@ impl<B: Broker> Lease<B> {
             if !self.holds() {
                 return;
             }
-            let answer = timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true)).await;
+            let answer =
+                timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true)).await;
             next = if let Ok(Ok(())) = answer {
                 *self.since.lock().unwrap_or_else(PoisonError::into_inner) = sent;
                 sent + ack_wait.now() / 3
@@ -186,7 +193,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_follows_the_ack_wait_that_its_consumer_gets_meanwhile() {
         let (seconds, confirms) = (Duration::from_secs, Confirms(Arc::new(AtomicUsize::new(1))));
-        for (after, ack_wait, ends) in [(10, 12, 10 + 11), (10, 5, 10), (10, 600, 20 + 540), (30, 12, 20 + 11)] {
+        for (after, ack_wait, ends) in
+            [(10, 12, 10 + 11), (10, 5, 10), (10, 600, 20 + 540), (30, 12, 20 + 11)]
+        {
             confirms.0.store(1, Ordering::Relaxed);
             let changed = tokio::sync::watch::Sender::new(seconds(60));
             let arrival = Arrival { ack_wait: (&changed).into(), ..Arrival::example(HeaderMap::new(), "") };

@@ -43,7 +43,8 @@ use crate::{
     },
 };
 
-/// So many calls in a row that were cut off with their worker end an invocation: it may be what kills the workers.
+/// So many calls in a row that were cut off with their worker end an invocation: it may be what kills the
+/// workers.
 const INTERRUPTIONS: u32 = 5;
 /// The least that the pause before what fits nowhere is tried again may be set to, at first and at most.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -133,9 +134,11 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         // What cannot be read is handed back under the name of nobody, and read again by whoever gets it.
         let Ok((read, _)) = self.read(&mut delivery, false).await else { return self.expired(delivery) };
         // Of a callback only its names are wanted.
-        let opened = self.begin(&mut delivery, read).ok().filter(|content| matches!(content, Content::Invocation(_)));
+        let opened =
+            self.begin(&mut delivery, read).ok().filter(|content| matches!(content, Content::Invocation(_)));
         let (lease, whose) = (delivery.lease.clone(), Whose::of(&delivery));
-        let wait = if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
+        let wait =
+            if self.0.cut.is_cancelled() || !delivery.is_suspect() { Duration::ZERO } else { gate::PATIENCE };
         let work = async {
             // A clone of what has ended would be called.
             match self.unless_settled(delivery, opened.as_ref()).await? {
@@ -155,9 +158,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.lost(&Whose::of(&delivery));
     }
 
-    /// Reads what is in a delivery. What is large when it is unpacked waits for room, if it is to stay, and is read beside the loop,
-    /// under its lease.
-    async fn read(&self, delivery: &mut Delivery<B>, stays: bool) -> Result<(Result<Content, Undecodable>, Share), LeaseLost> {
+    /// Reads what is in a delivery. What is large when it is unpacked waits for room, if it is to stay, and
+    /// is read beside the loop, under its lease.
+    async fn read(
+        &self,
+        delivery: &mut Delivery<B>,
+        stays: bool,
+    ) -> Result<(Result<Content, Undecodable>, Share), LeaseLost> {
         let (lease, bytes) = (delivery.lease.clone(), delivery.message.unpacked());
         let mut share = self.0.callbacks.room.share();
         if bytes <= heavy::LARGE {
@@ -175,22 +182,35 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// Gives a delivery that was read a call id if it has none, and begins its part of the trace.
-    fn begin(&self, delivery: &mut Delivery<B>, opened: Result<Content, Undecodable>) -> Result<Content, Undecodable> {
+    fn begin(
+        &self,
+        delivery: &mut Delivery<B>,
+        opened: Result<Content, Undecodable>,
+    ) -> Result<Content, Undecodable> {
         let invocation = match &opened {
             Ok(Content::Invocation(invocation)) => Some(&**invocation),
             _ => None,
         };
         let parts = &*self.0;
-        delivery.trace = parts.tracer.begin(&parts.settle.names.queue, &mut delivery.message, invocation, self.broker().now());
+        delivery.trace = parts.tracer.begin(
+            &parts.settle.names.queue,
+            &mut delivery.message,
+            invocation,
+            self.broker().now(),
+        );
         if let Some(invocation) = invocation {
             identify(delivery, invocation);
         }
         opened
     }
 
-    /// Gives a delivery back unless what follows from it is stored: then it lacks its callback and its acknowledgement at
-    /// most, and gets them.
-    async fn unless_settled(&self, delivery: Delivery<B>, content: Option<&Content>) -> Result<Option<Delivery<B>>, Unsettled> {
+    /// Gives a delivery back unless what follows from it is stored: then it lacks its callback and its
+    /// acknowledgement at most, and gets them.
+    async fn unless_settled(
+        &self,
+        delivery: Delivery<B>,
+        content: Option<&Content>,
+    ) -> Result<Option<Delivery<B>>, Unsettled> {
         if !delivery.may_be_settled() {
             return Ok(Some(delivery));
         }
@@ -225,9 +245,15 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// The whole path of a delivery.
-    async fn path(&self, delivery: Delivery<B>, opened: Result<Content, Undecodable>) -> Result<(), Unsettled> {
+    async fn path(
+        &self,
+        delivery: Delivery<B>,
+        opened: Result<Content, Undecodable>,
+    ) -> Result<(), Unsettled> {
         let parts = &*self.0;
-        let Some(mut delivery) = self.unless_settled(delivery, opened.as_ref().ok()).await? else { return Ok(()) };
+        let Some(mut delivery) = self.unless_settled(delivery, opened.as_ref().ok()).await? else {
+            return Ok(());
+        };
         let invocation = match opened {
             Ok(Content::Invocation(invocation)) => invocation,
             Ok(Content::Callback(posting)) => return self.parked_callback(delivery, *posting).await,
@@ -238,7 +264,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let (policy, invalid) = parts.policy.for_annotations(&annotations);
         if delivery.message.envelope.attempts == 0 {
             for annotation in invalid {
-                tracing::warn!(callId = call_id, function = invocation.function.as_str(), %annotation, "an annotation is not used; the worker's setting is");
+                tracing::warn!(callId = call_id, function = invocation.function.as_str(), %annotation, "an \
+                    annotation is not used; the worker's setting is");
             }
         }
         let case = Case { invocation: &invocation, call_id: &call_id, annotations: &annotations, policy };
@@ -275,7 +302,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
     }
 
-    /// Hands a call back that this machine was short of something for: that is nobody's failure, and does not count.
+    /// Hands a call back that this machine was short of something for: that is nobody's failure, and does not
+    /// count.
     async fn short(&self, delivery: Delivery<B>, case: &Case<'_>, short: Shortage) -> Result<(), Unsettled> {
         let parts = &*self.0;
         parts.metrics.not_made(case.invocation.function.as_str(), short.label());
@@ -301,7 +329,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 delivery.trace.ends(Fate::Parked);
                 let at = humantime::format_rfc3339_millis(due).to_string();
                 let (made, most) = (next.attempts, case.policy.max_attempts);
-                let said = log::Next { delivery: made, max_attempts: most, wait, at: &at, outcome: &answer.outcome };
+                let said =
+                    log::Next { delivery: made, max_attempts: most, wait, at: &at, outcome: &answer.outcome };
                 log::retry_scheduled(case.call_id, function, &said);
                 parts.metrics.retried(function, reason);
                 parts.settle.acknowledge(delivery).await
@@ -311,9 +340,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
     }
 
-    /// A call that was cut off with its worker is made again, from a clone that counts how often that happened. Gives the
-    /// delivery back where it is to be called as it is.
-    async fn interrupted(&self, mut delivery: Delivery<B>, case: &Case<'_>) -> Result<Option<Delivery<B>>, Unsettled> {
+    /// A call that was cut off with its worker is made again, from a clone that counts how often that
+    /// happened. Gives the delivery back where it is to be called as it is.
+    async fn interrupted(
+        &self,
+        mut delivery: Delivery<B>,
+        case: &Case<'_>,
+    ) -> Result<Option<Delivery<B>>, Unsettled> {
         let envelope = &mut delivery.message.envelope;
         envelope.interruptions = envelope.interruptions.saturating_add(1);
         if envelope.interruptions >= INTERRUPTIONS {
@@ -329,8 +362,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.again(delivery).await
     }
 
-    /// Parks a clone that is due at once in the place of what was interrupted. Gives the delivery back where no clone can be made
-    /// of it.
+    /// Parks a clone that is due at once in the place of what was interrupted. Gives the delivery back where
+    /// no clone can be made of it.
     async fn again(&self, delivery: Delivery<B>) -> Result<Option<Delivery<B>>, Unsettled> {
         let settle = &self.0.settle;
         delivery.trace.ends(Fate::Interrupted);
@@ -342,7 +375,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// The end of an invocation: dead letter, callback, acknowledgement, in this order.
-    async fn end(&self, delivery: Delivery<B>, case: &Case<'_>, cause: Option<Cause>, answer: Option<&Answer>) -> Result<(), Unsettled> {
+    async fn end(
+        &self,
+        delivery: Delivery<B>,
+        case: &Case<'_>,
+        cause: Option<Cause>,
+        answer: Option<&Answer>,
+    ) -> Result<(), Unsettled> {
         let parts = &*self.0;
         match cause {
             None => delivery.trace.ends(Fate::Completed),
@@ -358,7 +397,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             call_id: case.call_id,
             annotations: case.annotations,
             answer,
-            status: answer.map_or_else(|| status_of(cause, envelope), |answer| answer.outcome.callback_status()),
+            status: answer
+                .map_or_else(|| status_of(cause, envelope), |answer| answer.outcome.callback_status()),
             took: answer.map(|answer| answer.took).unwrap_or_default(),
             answer_lost: false,
             retry: envelope.attempts.saturating_sub(1),
@@ -387,8 +427,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         Ok(())
     }
 
-    /// Hands back what cannot even be stored, with a back-off by the broker's count: there is no other. No setting makes it less
-    /// than a second at first, for no count of attempts ever ends this.
+    /// Hands back what cannot even be stored, with a back-off by the broker's count: there is no other. No
+    /// setting makes it less than a second at first, for no count of attempts ever ends this.
     async fn refuse(&self, delivery: Delivery<B>) -> Result<(), Unsettled> {
         let before = u32::try_from(delivery.delivered.saturating_sub(1)).unwrap_or(u32::MAX);
         let backoff = &self.0.policy.backoff;
@@ -418,7 +458,10 @@ impl Whose {
 fn identify<B>(delivery: &mut Delivery<B>, invocation: &Invocation) {
     let envelope = &delivery.message.envelope;
     let call_id = invocation.call_id().map_or_else(
-        || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes()).to_string(),
+        || {
+            Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes())
+                .to_string()
+        },
         str::to_owned,
     );
     delivery.trace.call_id(&call_id);

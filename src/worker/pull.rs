@@ -8,7 +8,8 @@
 //!                └───────────────▶ spawn ◀────────────────────────┘
 //! ```
 //!
-//! So a lane always listens, no lane hoards permits while it has nothing to do, and at most one delivery a lane waits.
+//! So a lane always listens, no lane hoards permits while it has nothing to do, and at most one delivery a
+//! lane waits.
 
 mod unbegun;
 
@@ -119,8 +120,8 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         }
     }
 
-    /// Holds a delivery under its lease until a permit is free. A suspect is not held: should the worker die now, nobody
-    /// could tell that its call had not begun.
+    /// Holds a delivery under its lease until a permit is free. A suspect is not held: should the worker die
+    /// now, nobody could tell that its call had not begun.
     async fn wait(&mut self, delivery: Delivery<B>) {
         if let Some(permit) = self.lane.take_free(1).pop() {
             return self.start(delivery, permit);
@@ -154,7 +155,8 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         let (worker, unbegun) = (self.worker.clone(), self.unbegun.clone());
         let seat = Arc::new(Seat::new(permit));
         delivery.seat = seat.clone();
-        let (sequence, delivered, abandoned) = (delivery.sequence, delivery.delivered, delivery.was_abandoned());
+        let (sequence, delivered, abandoned) =
+            (delivery.sequence, delivery.delivered, delivery.was_abandoned());
         self.tasks.spawn(async move {
             if worker.process(delivery).await.is_err() {
                 locked(&unbegun).gave_up(sequence, delivered, abandoned || seat.has_begun());

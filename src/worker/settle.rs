@@ -1,4 +1,5 @@
-//! Carries verdicts out. The only file that acknowledges: first the consequence is durable, then the message is let go.
+//! Carries verdicts out. The only file that acknowledges: first the consequence is durable, then the message
+//! is let go.
 
 use std::{
     future::Future,
@@ -73,17 +74,25 @@ impl<B: Broker> Settle<B> {
     ///
     /// # Errors
     /// See [`Unsettled`].
-    pub async fn park(&self, delivery: &Delivery<B>, next: &Envelope, wait: Duration) -> Result<SystemTime, Unsettled> {
+    pub async fn park(
+        &self,
+        delivery: &Delivery<B>,
+        next: &Envelope,
+        wait: Duration,
+    ) -> Result<SystemTime, Unsettled> {
         let now = self.broker.now();
         let due = due_after(now, wait);
-        let (next, names, timer, most) = (next.clone(), self.names.clone(), self.timer, self.broker.max_payload());
-        let record = self.made(delivery, move |message| message.clone_due(&next, &names, timer, due, now, most)).await?;
+        let (next, names, timer, most) =
+            (next.clone(), self.names.clone(), self.timer, self.broker.max_payload());
+        let record = self
+            .made(delivery, move |message| message.clone_due(&next, &names, timer, due, now, most))
+            .await?;
         self.store(delivery, &record).await?;
         Ok(due)
     }
 
-    /// Stores the dead letter, or drops it where the operator asked for that. The function, where there is one, is named by the
-    /// delivery's message.
+    /// Stores the dead letter, or drops it where the operator asked for that. The function, where there is
+    /// one, is named by the delivery's message.
     ///
     /// # Errors
     /// See [`Unsettled`].
@@ -95,19 +104,24 @@ impl<B: Broker> Settle<B> {
             self.metrics.dead_letter_dropped();
             return Ok(());
         }
-        // A broker that died may give a message to a second worker before the first one's lease ends, and that one may have
-        // parked a clone.
+        // A broker that died may give a message to a second worker before the first one's lease ends, and
+        // that one may have parked a clone.
         if self.successor(delivery).await?.is_some() {
             return Err(LeaseLost.into());
         }
         let (names, now, most) = (self.names.clone(), self.broker.now(), self.broker.max_payload());
-        let record = self.made(delivery, move |message| message.dead_letter(&names, cause, now, most)).await?;
+        let record =
+            self.made(delivery, move |message| message.dead_letter(&names, cause, now, most)).await?;
         self.store(delivery, &record).await?;
         delivery.trace.ends(Fate::Dead(cause));
         let envelope = &message.envelope;
         let status = envelope.last_status.as_deref().unwrap_or_default();
-        // A status that was answered is all there is to say, and what came before an interruption did not end the call.
-        let said = |error: &&str| cause != Cause::Interrupted && (status.is_empty() || !error.ends_with(&format!(" answered {status}")));
+        // A status that was answered is all there is to say, and what came before an interruption did not end
+        // the call.
+        let said = |error: &&str| {
+            cause != Cause::Interrupted
+                && (status.is_empty() || !error.ends_with(&format!(" answered {status}")))
+        };
         log::dead_letter(
             message.call_id.as_deref().unwrap_or_default(),
             message.function_name.as_deref().unwrap_or_default(),
@@ -133,11 +147,12 @@ impl<B: Broker> Settle<B> {
     /// # Errors
     /// [`Unsettled::LeaseLost`]: the call will run again.
     pub async fn complete(&self, delivery: Delivery<B>) -> Result<(), Unsettled> {
-        self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, self.confirm_acks)).await
+        self.insist(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, self.confirm_acks))
+            .await
     }
 
-    /// Hands a delivery back untouched, to be tried after `wait`. Not by a negative ack: to the next worker that looks like
-    /// a call whose worker died. A clone with the same past says what it is.
+    /// Hands a delivery back untouched, to be tried after `wait`. Not by a negative ack: to the next worker
+    /// that looks like a call whose worker died. A clone with the same past says what it is.
     ///
     /// # Errors
     /// See [`Unsettled`].
@@ -161,21 +176,25 @@ impl<B: Broker> Settle<B> {
             callId = message.call_id.as_deref().unwrap_or_default(),
             function = message.function_name.as_deref().unwrap_or_default(),
             maxPayload = self.broker.max_payload(),
-            "Unstorable: what follows from this message exceeds the broker's max_payload; it stays in its stream and is tried again"
+            "Unstorable: what follows from this message exceeds the broker's max_payload; it stays in its \
+                stream and is tried again"
         );
         self.metrics.unstorable();
         delivery.trace.ends(Fate::Unstorable);
         if !delivery.lease.holds() {
             return Err(LeaseLost.into());
         }
-        // Said once: whoever holds the message after `wait` would lose it by the same word, said again. Where it was not heard the
-        // message comes back when the lease ends.
+        // Said once: whoever holds the message after `wait` would lose it by the same word, said again. Where
+        // it was not heard the message comes back when the lease ends.
         let said = self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true).await;
-        said.unwrap_or_else(|error| tracing::debug!(%error, "that a message stays in its stream is not confirmed"));
+        said.unwrap_or_else(
+            |error| tracing::debug!(%error, "that a message stays in its stream is not confirmed"),
+        );
         Ok(())
     }
 
-    /// What follows from the delivery and is stored, or was lately: then another worker settled it, or began to.
+    /// What follows from the delivery and is stored, or was lately: then another worker settled it, or began
+    /// to.
     ///
     /// # Errors
     /// [`Unsettled::LeaseLost`].
@@ -184,10 +203,15 @@ impl<B: Broker> Settle<B> {
         let envelope = &message.envelope;
         let clones = self.names.clones(message.function.as_deref().unwrap_or("_undecodable"), envelope.id);
         let last = self.insist(delivery, || self.broker.last(&self.names.retries, &clones)).await?;
-        if last.as_deref().and_then(Names::generation_of).is_some_and(|generation| generation > envelope.generation) {
+        if last
+            .as_deref()
+            .and_then(Names::generation_of)
+            .is_some_and(|generation| generation > envelope.generation)
+        {
             return Ok(Some(Successor::Last));
         }
-        // One that was parked, came due and was settled since left only its id, for as long as the broker remembers it.
+        // One that was parked, came due and was settled since left only its id, for as long as the broker
+        // remembers it.
         let id = message.successor_id();
         if self
             .taken(delivery, &self.names.retries, &self.names.retries_probe(), std::slice::from_ref(&id))
@@ -200,8 +224,8 @@ impl<B: Broker> Settle<B> {
         if !self.dead_letters {
             return Ok(None);
         }
-        // A dead letter that was written by hand has the id that a clone would have had; and the callback of a success may
-        // be all that died.
+        // A dead letter that was written by hand has the id that a clone would have had; and the callback of
+        // a success may be all that died.
         let mut ids = vec![message.dead_letter_id(), id];
         ids.extend(message.has_callback.then(|| message.callback().dead_letter_id()));
         let taken = self.taken(delivery, &self.names.dead, &self.names.dead_probe(), &ids).await?;
@@ -211,7 +235,13 @@ impl<B: Broker> Settle<B> {
         })
     }
 
-    async fn taken(&self, delivery: &Delivery<B>, stream: &str, probe: &str, ids: &[String]) -> Result<Vec<Option<u64>>, Unsettled> {
+    async fn taken(
+        &self,
+        delivery: &Delivery<B>,
+        stream: &str,
+        probe: &str,
+        ids: &[String],
+    ) -> Result<Vec<Option<u64>>, Unsettled> {
         self.insist(delivery, || self.broker.taken_as(stream, probe, ids)).await
     }
 
@@ -219,10 +249,15 @@ impl<B: Broker> Settle<B> {
     ///
     /// # Errors
     /// [`Unsettled::LeaseLost`].
-    pub async fn dead_letter(&self, delivery: &Delivery<B>, sequence: u64) -> Result<(Envelope, Option<Cause>), Unsettled> {
+    pub async fn dead_letter(
+        &self,
+        delivery: &Delivery<B>,
+        sequence: u64,
+    ) -> Result<(Envelope, Option<Cause>), Unsettled> {
         let past = &delivery.message.envelope;
         let headers = self.insist(delivery, || self.broker.headers(&self.names.dead, sequence)).await?;
-        let cause = |headers: &HeaderMap| header::said(headers, names::CAUSE).and_then(|cause| cause.parse().ok());
+        let cause =
+            |headers: &HeaderMap| header::said(headers, names::CAUSE).and_then(|cause| cause.parse().ok());
         Ok(headers.map_or_else(|| (past.clone(), None), |headers| (past.as_told(&headers), cause(&headers))))
     }
 
@@ -241,8 +276,8 @@ impl<B: Broker> Settle<B> {
         self.insist(delivery, || self.broker.publish(record)).await
     }
 
-    /// Asks until there is an answer: a known outcome is what has to become durable, and until then the function is not
-    /// called again. What is not answered in a moment gives its permit back and waits on.
+    /// Asks until there is an answer: a known outcome is what has to become durable, and until then the
+    /// function is not called again. What is not answered in a moment gives its permit back and waits on.
     async fn insist<T, F>(&self, delivery: &Delivery<B>, ask: impl FnMut() -> F) -> Result<T, Unsettled>
     where
         F: Future<Output = Result<T, BrokerError>>,
@@ -256,7 +291,8 @@ impl<B: Broker> Settle<B> {
         answered.await
     }
 
-    /// The answer, however often it takes to ask. The lease is looked at before each try, so that a stale holder writes nothing.
+    /// The answer, however often it takes to ask. The lease is looked at before each try, so that a stale
+    /// holder writes nothing.
     async fn answered<T, F>(&self, delivery: &Delivery<B>, mut ask: impl FnMut() -> F) -> Result<T, Unsettled>
     where
         F: Future<Output = Result<T, BrokerError>>,

@@ -10,7 +10,8 @@ use crate::{
     until,
 };
 
-/// User and system time of a process so far, in clock ticks, of which Linux shows 100 a second on every architecture.
+/// User and system time of a process so far, in clock ticks, of which Linux shows 100 a second on every
+/// architecture.
 pub fn ticks(process: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     // The second field is the program's name, in brackets, and may contain anything.
@@ -18,7 +19,8 @@ pub fn ticks(process: u32) -> u64 {
     [11, 12].iter().map(|n| fields[*n].parse::<u64>().unwrap()).sum()
 }
 
-/// Each round is a new worker that finds the queue full, so that nothing else runs meanwhile but the broker and the gateway.
+/// Each round is a new worker that finds the queue full, so that nothing else runs meanwhile but the broker
+/// and the gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 async fn a_call_costs_little_processor_time() {
@@ -33,11 +35,15 @@ async fn a_call_costs_little_processor_time() {
         let made = gateway.count();
         let start = Instant::now();
         let mut worker = settings.start().await;
-        until("all are settled", async || gateway.count() >= made + calls && nats.count(QUEUE).await == 0).await;
+        until("all are settled", async || gateway.count() >= made + calls && nats.count(QUEUE).await == 0)
+            .await;
         let cost = ticks(worker.id()) as f64 * 1e4 / calls as f64;
         let rate = calls as f64 / start.elapsed().as_secs_f64();
         let memory = worker.most_rss() >> 20;
-        println!("     {calls} calls, 64 at once, log and all: {cost:.1} µs each, {rate:.0} a second, at most {memory} MiB resident");
+        println!(
+            "     {calls} calls, 64 at once, log and all: {cost:.1} µs each, {rate:.0} a second, at most \
+                {memory} MiB resident"
+        );
         costs.push(cost);
         assert_eq!(worker.drain().await, 0);
     }

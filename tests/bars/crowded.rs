@@ -16,7 +16,8 @@ use crate::{
     until,
 };
 
-/// The level that is crowded, in the short and in the full form: its waits are as many seconds as two to its power, and up to twice that.
+/// The level that is crowded, in the short and in the full form: its waits are as many seconds as two to its
+/// power, and up to twice that.
 const LEVEL: (u32, u32) = (2, 5);
 
 /// Parks so many retries with waits of all lengths that the level has; returns when each is due.
@@ -38,7 +39,11 @@ async fn park(nats: &Nats, retries: usize, level: u32) -> HashMap<String, System
         }
         let call = format!("call-{n}");
         let payload = Invocation::of("f").call_id(&call).body(vec![b'x'; 500]).to_bytes();
-        sent.push(js.publish_with_headers(format!("{RETRIES}.l{level}.f.{n}-{n}.1"), headers, payload.into()).await.unwrap());
+        sent.push(
+            js.publish_with_headers(format!("{RETRIES}.l{level}.f.{n}-{n}.1"), headers, payload.into())
+                .await
+                .unwrap(),
+        );
         dues.insert(call, due);
         if sent.len() == 500 || n + 1 == retries {
             for sent in sent.drain(..) {
@@ -67,7 +72,12 @@ async fn lateness(nats: &mut Nats, killed: bool) -> Vec<f64> {
     }
     let start = Instant::now();
     let dues = park(nats, retries, level).await;
-    println!("     {retries} parked with {} s to {} s to wait, in {:.1} s", 1 << level, 2 << level, start.elapsed().as_secs_f64());
+    println!(
+        "     {retries} parked with {} s to {} s to wait, in {:.1} s",
+        1 << level,
+        2 << level,
+        start.elapsed().as_secs_f64()
+    );
     if killed {
         nats.restart().await;
     }
@@ -75,11 +85,16 @@ async fn lateness(nats: &mut Nats, killed: bool) -> Vec<f64> {
     let (instant, wall) = (Instant::now(), SystemTime::now());
     idle(nats, &worker, level).await;
     until("all are called", async || gateway.count() >= retries).await;
-    let late = |called: Instant, due: SystemTime| (wall + (called - instant)).duration_since(due).map(|late| late.as_secs_f64());
+    let late = |called: Instant, due: SystemTime| {
+        (wall + (called - instant)).duration_since(due).map(|late| late.as_secs_f64())
+    };
     let calls = gateway.calls();
     calls
         .iter()
-        .map(|call| late(call.arrived, dues[call.id()]).unwrap_or_else(|early| panic!("{} came {early:?} early", call.id())))
+        .map(|call| {
+            late(call.arrived, dues[call.id()])
+                .unwrap_or_else(|early| panic!("{} came {early:?} early", call.id()))
+        })
         .collect()
 }
 
@@ -91,9 +106,13 @@ async fn idle(nats: &Nats, worker: &Worker, level: u32) {
     sleep(Duration::from_secs(1)).await;
     let before = [ticks(nats.id()), ticks(worker.id())];
     sleep(Duration::from_secs(seconds)).await;
-    let [broker, own] = [ticks(nats.id()) - before[0], ticks(worker.id()) - before[1]].map(|ticks| ticks / seconds);
+    let [broker, own] =
+        [ticks(nats.id()) - before[0], ticks(worker.id()) - before[1]].map(|ticks| ticks / seconds);
     let [store, memory] = [nats.rss(), worker.rss()].map(|bytes| bytes >> 20);
-    println!("     parked: the broker takes {broker} % of a core and {store} MiB, the worker {own} % and {memory} MiB");
+    println!(
+        "     parked: the broker takes {broker} % of a core and {store} MiB, the worker {own} % and {memory} \
+            MiB"
+    );
 }
 
 fn report(late: &mut [f64]) -> f64 {
@@ -111,5 +130,9 @@ async fn a_crowded_level_makes_nobody_late() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowded_level_is_in_time_when_the_broker_was_killed() {
     let mut late = lateness(&mut Nats::start().await, true).await;
-    bar("lateness of a retry in a crowded level, the broker killed meanwhile, p99, in seconds", report(&mut late), 2.0);
+    bar(
+        "lateness of a retry in a crowded level, the broker killed meanwhile, p99, in seconds",
+        report(&mut late),
+        2.0,
+    );
 }

@@ -23,10 +23,13 @@ async fn fresh_and_due_messages_alternate_where_one_call_runs_at_a_time() {
     nats.publish_all((0..EACH).map(|n| Invocation::of("due").call_id(&format!("due-{n}")))).await;
     until("all have failed once", async || nats.count(QUEUE).await == 0).await;
     assert_eq!(worker.drain().await, 0);
-    // One call keeps the only permit until the others are due: whichever timer parked them, a worker has to run for that.
+    // One call keeps the only permit until the others are due: whichever timer parked them, a worker has to
+    // run for that.
     nats.publish(&Invocation::of("door").call_id("door")).await;
     let _worker = settings.set("max_inflight", 1).start().await;
-    gateway.await_that("the call at the door", |calls| calls.iter().any(|call| call.function() == "door")).await;
+    gateway
+        .await_that("the call at the door", |calls| calls.iter().any(|call| call.function() == "door"))
+        .await;
     let begun = gateway.count();
     let due = async || {
         let due = nats.consumer(RETRIES, "due").await;

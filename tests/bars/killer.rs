@@ -39,7 +39,8 @@ async fn check(max_inflight: usize, innocents: usize) {
         victim.store(worker.id(), Ordering::SeqCst);
         worker
     };
-    let names = (0..=innocents).map(|n| if n == innocents / 2 { "killer".to_owned() } else { format!("innocent-{n}") });
+    let names = (0..=innocents)
+        .map(|n| if n == innocents / 2 { "killer".to_owned() } else { format!("innocent-{n}") });
     nats.publish_all(names.map(|name| Invocation::of(name.split('-').next().unwrap()).call_id(&name))).await;
 
     let mut worker = start();
@@ -56,18 +57,27 @@ async fn check(max_inflight: usize, innocents: usize) {
     .await;
 
     let dead = nats.dead_letter().await;
-    let story = (dead.expect("Queue-Worker-Call-Id"), dead.expect("Queue-Worker-Cause"), dead.expect("Queue-Worker-Interruptions"));
+    let story = (
+        dead.expect("Queue-Worker-Call-Id"),
+        dead.expect("Queue-Worker-Cause"),
+        dead.expect("Queue-Worker-Interruptions"),
+    );
     let calls = gateway.calls();
-    println!("     max_inflight {max_inflight}: {innocents} innocents, {kills} kills, {} calls, dead: {story:?}", calls.len());
+    println!(
+        "     max_inflight {max_inflight}: {innocents} innocents, {kills} kills, {} calls, dead: {story:?}",
+        calls.len()
+    );
     assert_eq!(story, ("killer", "interrupted", "5"));
-    // Old servers may give a message that is being worked on to somebody else, as if for the first time, and then the call before
-    // counts as no interruption. When a message is to be delivered again and only the request of a worker that died is waiting,
-    // `loopAndGatherMsgs` in consumer.go puts the message back ("We will redo this one") by stepping back in the stream, though it
-    // did not come from there: 2.9.10 to 2.10.0; 2.10.29 asks first. Tried on 2.9.10: the next request got `$JS.ACK.S.C.1.…`.
+    // Old servers may give a message that is being worked on to somebody else, as if for the first time, and
+    // then the call before counts as no interruption. When a message is to be delivered again and only the
+    // request of a worker that died is waiting, `loopAndGatherMsgs` in consumer.go puts the message back ("We
+    // will redo this one") by stepping back in the stream, though it did not come from there: 2.9.10 to
+    // 2.10.0; 2.10.29 asks first. Tried on 2.9.10: the next request got `$JS.ACK.S.C.1.…`.
     let tolerated = if nats.schedules() { 0 } else { 1 };
     assert!((CALLS..=CALLS + tolerated).contains(&kills), "{kills} kills");
     for name in (0..=innocents).filter(|n| *n != innocents / 2).map(|n| format!("innocent-{n}")) {
-        let fates: Vec<_> = calls.iter().filter(|call| call.id() == name).map(|call| call.fate().unwrap()).collect();
+        let fates: Vec<_> =
+            calls.iter().filter(|call| call.id() == name).map(|call| call.fate().unwrap()).collect();
         let answered = fates.iter().filter(|fate| **fate == End::Answered).count();
         assert_eq!((answered, fates.last()), (1, Some(&End::Answered)), "{name}: {fates:?}");
     }

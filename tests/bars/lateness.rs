@@ -36,7 +36,10 @@ async fn retries_are_never_early_and_seldom_late() {
     for tick in 0..ticks {
         sleep_until(start + Duration::from_millis(20) * tick).await;
         let share = |tick: u32| retries * tick as usize / ticks as usize;
-        nats.publish_all((share(tick)..share(tick + 1)).map(|n| Invocation::of("f").call_id(&format!("call-{n}")))).await;
+        nats.publish_all(
+            (share(tick)..share(tick + 1)).map(|n| Invocation::of("f").call_id(&format!("call-{n}"))),
+        )
+        .await;
     }
     until("all are called twice", async || gateway.count() >= 2 * retries).await;
     let due = promised.await.unwrap();
@@ -44,7 +47,8 @@ async fn retries_are_never_early_and_seldom_late() {
 
     let calls = gateway.calls();
     assert_eq!(calls.len(), 2 * retries);
-    let ended: HashMap<_, _> = calls.iter().filter(|call| call.nth == 1).map(|call| (call.id(), call.end.unwrap().0)).collect();
+    let ended: HashMap<_, _> =
+        calls.iter().filter(|call| call.nth == 1).map(|call| (call.id(), call.end.unwrap().0)).collect();
     let (mut by_gateway, mut by_header) = (Vec::new(), Vec::new());
     for second in calls.iter().filter(|call| call.nth == 2) {
         let earliest = ended[second.id()] + wait;
@@ -52,12 +56,22 @@ async fn retries_are_never_early_and_seldom_late() {
         by_gateway.push((second.arrived - earliest).as_secs_f64());
         let arrived = wall + (second.arrived - instant);
         let late = arrived.duration_since(due[second.id()]);
-        by_header.push(late.unwrap_or_else(|early| panic!("{} came {early:?} before it was due", second.id())).as_secs_f64());
+        by_header.push(
+            late.unwrap_or_else(|early| panic!("{} came {early:?} before it was due", second.id()))
+                .as_secs_f64(),
+        );
     }
     assert_eq!(by_gateway.len(), retries);
     let spread = (percentile(&mut by_gateway, 0.0), percentile(&mut by_gateway, 1.0));
-    println!("     {retries} retries within {within} s: {:.3} s to {:.3} s after the answer and the wait", spread.0, spread.1);
-    println!("     after Queue-Worker-Due: p50 {:.3} s, p99 {:.3} s", percentile(&mut by_header, 0.5), percentile(&mut by_header, 0.99));
+    println!(
+        "     {retries} retries within {within} s: {:.3} s to {:.3} s after the answer and the wait",
+        spread.0, spread.1
+    );
+    println!(
+        "     after Queue-Worker-Due: p50 {:.3} s, p99 {:.3} s",
+        percentile(&mut by_header, 0.5),
+        percentile(&mut by_header, 0.99)
+    );
     bar("lateness of a retry, p50, in seconds", percentile(&mut by_gateway, 0.5), 0.3);
     bar("lateness of a retry, p99, in seconds", percentile(&mut by_gateway, 0.99), 0.6);
 }

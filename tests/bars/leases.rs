@@ -24,8 +24,8 @@ async fn a_call_that_outlasts_its_lease_four_times_runs_once() {
     assert_eq!(fates, [End::Answered; 5]);
 }
 
-/// A worker stands still for three leases. Meanwhile its calls are answered, and the same calls are made by another
-/// worker, with the opposite result.
+/// A worker stands still for three leases. Meanwhile its calls are answered, and the same calls are made by
+/// another worker, with the opposite result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stalled_worker_knows_when_it_goes_on_changes_nothing() {
     const EACH: usize = 10;
@@ -38,14 +38,23 @@ async fn what_a_stalled_worker_knows_when_it_goes_on_changes_nothing() {
             _ => 200,
         };
         // The first answers find the worker stopped.
-        Answer::status(status).after(if call.nth == 1 { Duration::from_secs(ack_wait) / 2 } else { Duration::ZERO })
+        Answer::status(status).after(if call.nth == 1 {
+            Duration::from_secs(ack_wait) / 2
+        } else {
+            Duration::ZERO
+        })
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).set("ack_wait", format!("{ack_wait}s")).set("initial_retry_wait", "100ms");
+    let settings = Worker::of(&nats, &gateway)
+        .set("ack_wait", format!("{ack_wait}s"))
+        .set("initial_retry_wait", "100ms");
     let mut stalled = settings.start().await;
     let functions = ["retried-then-done", "dead-then-done", "done-then-dead"];
     let invocations = functions.iter().flat_map(|function| (0..EACH).map(move |n| (function, n)));
-    nats.publish_all(invocations.map(|(function, n)| Invocation::of(function).call_id(&format!("{function}-{n}")))).await;
+    nats.publish_all(
+        invocations.map(|(function, n)| Invocation::of(function).call_id(&format!("{function}-{n}"))),
+    )
+    .await;
     let all = EACH * functions.len();
     gateway.await_calls(all).await;
     stalled.pause();
@@ -61,5 +70,10 @@ async fn what_a_stalled_worker_knows_when_it_goes_on_changes_nothing() {
     assert_eq!((nats.counts().await, gateway.count()), ([0, 0, EACH as u64], 2 * all));
     let dead = nats.messages(DEAD).await;
     assert!(dead.iter().all(|dead| dead.expect("Queue-Worker-Function") == "done-then-dead"), "{dead:?}");
-    println!("     {all} messages, {} calls, {} dead letters; {lost} leases lost after {} s", gateway.count(), dead.len(), 3 * ack_wait);
+    println!(
+        "     {all} messages, {} calls, {} dead letters; {lost} leases lost after {} s",
+        gateway.count(),
+        dead.len(),
+        3 * ack_wait
+    );
 }

@@ -10,15 +10,17 @@ use std::{
 
 use tokio::time::Instant;
 
-/// So long before its call a message may be in a worker's hands: it waits for a permit there, or until the broker has said
-/// whether it was settled before. A broker that is killed meanwhile forgets that it delivered the message, and delivers it
-/// again.
+/// So long before its call a message may be in a worker's hands: it waits for a permit there, or until the
+/// broker has said whether it was settled before. A broker that is killed meanwhile forgets that it delivered
+/// the message, and delivers it again.
 const WAITING: Duration = Duration::from_secs(10);
 
-/// So long after its end a call counts as in flight: its outcome is being stored, or the broker has it in memory only.
+/// So long after its end a call counts as in flight: its outcome is being stored, or the broker has it in
+/// memory only.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// So soon after a call the next one of the same worker belongs to it: no retry that was parked comes as soon.
+/// So soon after a call the next one of the same worker belongs to it: no retry that was parked comes as
+/// soon.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// What becomes of a message.
@@ -132,7 +134,8 @@ pub struct Verdict {
 impl Ledger {
     /// A message is about to be published.
     pub fn announce(&mut self, number: usize, fate: Fate, wants_callback: bool) {
-        let page = Page { fate, accepted: false, wants_callback, calls: Vec::new(), causes: Vec::new(), told: 0 };
+        let page =
+            Page { fate, accepted: false, wants_callback, calls: Vec::new(), causes: Vec::new(), told: 0 };
         self.pages.insert(number, page);
     }
 
@@ -168,11 +171,16 @@ impl Ledger {
     /// The calls of one message, for people who ask what became of it.
     pub fn story(&self, number: usize, since: Instant) -> String {
         let page = &self.pages[&number];
-        let mut lines =
-            vec![format!("call-{number}: {:?}, accepted {}, dead {:?}, told {} times", page.fate, page.accepted, page.causes, page.told)];
+        let mut lines = vec![format!(
+            "call-{number}: {:?}, accepted {}, dead {:?}, told {} times",
+            page.fate, page.accepted, page.causes, page.told
+        )];
         lines.extend(page.calls.iter().map(|call| {
             let (from, to) = (call.from - since, call.to - since);
-            format!("  worker {} retry {} from {from:.3?} to {to:.3?}: {:?}", call.worker, call.retry, call.came)
+            format!(
+                "  worker {} retry {} from {from:.3?} to {to:.3?}: {:?}",
+                call.worker, call.retry, call.came
+            )
         }));
         lines.join("\n")
     }
@@ -180,7 +188,13 @@ impl Ledger {
     /// The faults, as a list of when they were, for the same people.
     pub fn faults(&self, since: Instant) -> String {
         let line = |fault: &Fault| {
-            format!("  {} from {:.3?} to {:.3?}, worker {:?}", fault.what, fault.from - since, fault.to - since, fault.worker)
+            format!(
+                "  {} from {:.3?} to {:.3?}, worker {:?}",
+                fault.what,
+                fault.from - since,
+                fault.to - since,
+                fault.worker
+            )
         };
         self.faults.iter().map(line).collect::<Vec<_>>().join("\n")
     }
@@ -229,15 +243,18 @@ impl Page {
         };
         verdict.in_flight += calls.iter().filter(ran).count();
         for (n, call) in calls.iter().enumerate() {
-            let mut before = calls[..n].iter().zip(&exposed).filter(|(other, _)| other.retry == call.retry).peekable();
+            let mut before =
+                calls[..n].iter().zip(&exposed).filter(|(other, _)| other.retry == call.retry).peekable();
             let repeated = before.peek().is_some();
             let explained = before.any(|(_, exposed)| *exposed);
             verdict.repeated += usize::from(repeated);
             if repeated && !explained {
                 verdict.unexplained.push(number);
             }
-            // An attempt before may have found no gateway, and stands in no book: what a fault met of the later ones excuses it too.
-            let mut later = calls[..n].iter().zip(&exposed).filter(|(other, _)| other.retry > call.retry).peekable();
+            // An attempt before may have found no gateway, and stands in no book: what a fault met of the
+            // later ones excuses it too.
+            let mut later =
+                calls[..n].iter().zip(&exposed).filter(|(other, _)| other.retry > call.retry).peekable();
             if later.peek().is_some() && !explained && !later.any(|(_, exposed)| *exposed) {
                 verdict.misordered.push(number);
             }
@@ -245,16 +262,26 @@ impl Page {
     }
 }
 
-/// Whether a fault met a message from its delivery to the moment when the outcome of this call was stored. What is tried
-/// again at once is delivered once and stored with the last try.
+/// Whether a fault met a message from its delivery to the moment when the outcome of this call was stored.
+/// What is tried again at once is delivered once and stored with the last try.
 fn is_exposed(calls: &[Entry], n: usize, faults: &[Fault]) -> bool {
     let at_once = |call: &Entry, next: &Entry| {
-        next.worker == call.worker && next.retry == call.retry + 1 && next.from >= call.to && next.from < call.to + AT_ONCE
+        next.worker == call.worker
+            && next.retry == call.retry + 1
+            && next.from >= call.to
+            && next.from < call.to + AT_ONCE
     };
     let last = calls[n..].iter().fold(&calls[n], |last, next| if at_once(last, next) { next } else { last });
-    let first = calls[..n].iter().rev().fold(&calls[n], |first, call| if at_once(call, first) { call } else { first });
+    let first = calls[..n]
+        .iter()
+        .rev()
+        .fold(&calls[n], |first, call| if at_once(call, first) { call } else { first });
     // A broker that is killed forgets that it brought a parked retry back, and brings it once more.
-    let parked = calls.iter().filter(|call| call.retry + 1 == first.retry && call.to <= first.from).map(|call| call.to).max();
+    let parked = calls
+        .iter()
+        .filter(|call| call.retry + 1 == first.retry && call.to <= first.from)
+        .map(|call| call.to)
+        .max();
     let met = |fault: &Fault| {
         let before = match fault.worker {
             None => fault.to + WAITING >= first.from || parked.is_some_and(|parked| fault.to >= parked),
@@ -288,26 +315,56 @@ impl Verdict {
 
     /// The first few messages that something is wrong with.
     pub fn suspects(&self) -> Vec<usize> {
-        let lists = [&self.lost, &self.both, &self.dead_twice, &self.astray, &self.misordered, &self.unexplained, &self.untold];
+        let lists = [
+            &self.lost,
+            &self.both,
+            &self.dead_twice,
+            &self.astray,
+            &self.misordered,
+            &self.unexplained,
+            &self.untold,
+        ];
         lists.iter().flat_map(|numbers| numbers.iter().take(3)).copied().collect()
     }
 }
 
 fn said(lists: &[(&str, &Vec<usize>)]) -> Vec<String> {
-    lists.iter().filter(|(_, numbers)| !numbers.is_empty()).map(|(what, numbers)| format!("{what}: {numbers:?}")).collect()
+    lists
+        .iter()
+        .filter(|(_, numbers)| !numbers.is_empty())
+        .map(|(what, numbers)| format!("{what}: {numbers:?}"))
+        .collect()
 }
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, doubtful, calls, done, dead, interrupted, repeated, in_flight, retold, orphans, .. } = self;
+        let Self {
+            accepted,
+            doubtful,
+            calls,
+            done,
+            dead,
+            interrupted,
+            repeated,
+            in_flight,
+            retold,
+            orphans,
+            ..
+        } = self;
         writeln!(f, "     accepted    {accepted} (and {doubtful} whose acknowledgement did not come)")?;
         writeln!(
             f,
-            "     calls       {calls}, {repeated} of them repeated ({} without a fault), {in_flight} in flight at the faults",
+            "     calls       {calls}, {repeated} of them repeated ({} without a fault), {in_flight} in \
+                flight at the faults",
             self.unexplained.len()
         )?;
         writeln!(f, "     done        {done}")?;
-        writeln!(f, "     dead        {dead} ({interrupted} interrupted, {} astray, {} twice)", self.astray.len(), self.dead_twice.len())?;
+        writeln!(
+            f,
+            "     dead        {dead} ({interrupted} interrupted, {} astray, {} twice)",
+            self.astray.len(),
+            self.dead_twice.len()
+        )?;
         writeln!(f, "     callbacks   {} untold, {retold} told again", self.untold.len())?;
         write!(
             f,

@@ -1,7 +1,8 @@
 //! The bars: what the worker is measured against. Each is one test that prints its figures.
 //!
-//! The short form, which runs with all other tests, is small, and asserts what must hold at any speed. `BARS=full`
-//! (`make bars`) has the sizes that the bars are about and asserts the times as well, one bar after the other.
+//! The short form, which runs with all other tests, is small, and asserts what must hold at any speed.
+//! `BARS=full` (`make bars`) has the sizes that the bars are about and asserts the times as well, one bar
+//! after the other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +13,11 @@
 )]
 
 #[path = "../it/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the harness belongs to the scenarios; a measurement needs a part of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the harness belongs to the scenarios; a measurement needs a part of it"
+)]
 mod support;
 
 mod cost;
@@ -56,7 +61,11 @@ async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Polls until it holds; panics with what there is to say about it when it never does.
-async fn until_or(what: &str, mut holds: impl AsyncFnMut() -> bool, mut explain: impl AsyncFnMut() -> String) {
+async fn until_or(
+    what: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+    mut explain: impl AsyncFnMut() -> String,
+) {
     let limit = Duration::from_secs(size(180, 900));
     let start = Instant::now();
     while !holds().await {
@@ -69,7 +78,12 @@ async fn until_or(what: &str, mut holds: impl AsyncFnMut() -> bool, mut explain:
 fn percentile(figures: &mut [f64], share: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     let last = figures.len() - 1;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a short list")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place in a short list"
+    )]
     let place = (last as f64 * share).round() as usize;
     figures[place]
 }

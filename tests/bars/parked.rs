@@ -36,14 +36,15 @@ impl House {
             _ => Answer::ok(),
         })
         .await;
-        let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10m").set("max_retry_wait", "10m");
+        let settings =
+            Worker::of(&nats, &gateway).set("initial_retry_wait", "10m").set("max_retry_wait", "10m");
         let worker = settings.set("max_inflight", MAX_INFLIGHT).start().await;
         Self { nats, gateway, watched, _worker: worker }
     }
 
-    /// How many messages of either stream are unacknowledged, by the broker's monitoring: it reads all consumers in one go,
-    /// while messages go from one to the other between two questions to the API. What a level has handed back is parked, and
-    /// no call.
+    /// How many messages of either stream are unacknowledged, by the broker's monitoring: it reads all
+    /// consumers in one go, while messages go from one to the other between two questions to the API. What a
+    /// level has handed back is parked, and no call.
     async fn unacknowledged(&self) -> [u64; 2] {
         let (_, text) = http::get(self.watched, "/jsz?consumers=1").await.unwrap();
         let jsz: Value = serde_json::from_str(&text).unwrap();
@@ -51,7 +52,9 @@ impl House {
         [QUEUE, RETRIES].map(|name| {
             let stream = streams.iter().find(|stream| stream["name"] == name).unwrap();
             let consumers = stream["consumer_detail"].as_array().unwrap();
-            let calls = consumers.iter().filter(|consumer| ["faas-workers", "due"].iter().any(|name| consumer["name"] == *name));
+            let calls = consumers
+                .iter()
+                .filter(|consumer| ["faas-workers", "due"].iter().any(|name| consumer["name"] == *name));
             calls.map(|consumer| consumer["num_ack_pending"].as_u64().unwrap()).sum()
         })
     }
@@ -67,8 +70,8 @@ impl House {
         took
     }
 
-    /// Fresh and due work at once, under the eyes of the broker: the most unacknowledged messages seen, how often they were
-    /// more than allowed, and in how many looks.
+    /// Fresh and due work at once, under the eyes of the broker: the most unacknowledged messages seen, how
+    /// often they were more than allowed, and in how many looks.
     async fn mixed_flow(&self, batch: usize) -> (u64, u32, u32) {
         let over = AtomicBool::new(false);
         let (mut most, mut excess, mut looks) = (0, 0, 0);
@@ -82,9 +85,15 @@ impl House {
         };
         let flow = async {
             let end = self.gateway.count() + 3 * batch;
-            let flaky = || Invocation::of("flaky").retry_annotation("min_wait", "100ms").retry_annotation("max_wait", "100ms");
+            let flaky = || {
+                Invocation::of("flaky")
+                    .retry_annotation("min_wait", "100ms")
+                    .retry_annotation("max_wait", "100ms")
+            };
             let mixed = (0..2 * batch).map(|n| if n % 2 == 0 { Invocation::of("fresh") } else { flaky() });
-            self.nats.publish_all(mixed.enumerate().map(|(n, call)| call.call_id(&format!("mixed-{n}")))).await;
+            self.nats
+                .publish_all(mixed.enumerate().map(|(n, call)| call.call_id(&format!("mixed-{n}"))))
+                .await;
             until("fresh and due are called", async || self.gateway.count() >= end).await;
             over.store(true, Ordering::Relaxed);
         };
@@ -147,13 +156,20 @@ async fn parked_retries_outlive_the_broker_and_come_due_once_each() {
     nats.publish_all((0..parked).map(|n| Invocation::of("f").call_id(&format!("call-{n}")))).await;
     until("all are called once", async || gateway.count() as u64 >= parked).await;
     until("all are parked or due", async || nats.count(QUEUE).await == 0).await;
-    println!("     {parked} parked in {:.1} s, due {wait} s after they failed", start.elapsed().as_secs_f64());
+    println!(
+        "     {parked} parked in {:.1} s, due {wait} s after they failed",
+        start.elapsed().as_secs_f64()
+    );
     let before = gateway.count() as u64 - parked;
     nats.restart().await;
     let left = nats.count(RETRIES).await;
-    println!("     the broker was killed and has {left} of them after {:.1} s", start.elapsed().as_secs_f64());
+    println!(
+        "     the broker was killed and has {left} of them after {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     until("all are settled", async || nats.counts().await == [0, 0, 0]).await;
-    // A repeated call would come within the lease of a lost acknowledgement; what is settled is not delivered again.
+    // A repeated call would come within the lease of a lost acknowledgement; what is settled is not delivered
+    // again.
     sleep(Duration::from_secs(1)).await;
     let calls = gateway.calls();
     let thrice = calls.iter().filter(|call| call.nth > 2).count();

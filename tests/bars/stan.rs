@@ -28,7 +28,8 @@ impl House {
     async fn open() -> Self {
         let nats = Nats::start().await;
         let gateway = Gateway::start(|_| Answer::silence()).await;
-        let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).set("max_inflight", 1).start().await;
+        let worker =
+            Worker::of(&nats, &gateway).set("stan_bridge", true).set("max_inflight", 1).start().await;
         let mut peer = Peer::connect(&nats).await;
         let messages = (0..size(1_000, 10_000)).map(|n| {
             let invocation = Invocation::of("f").call_id(&format!("call-{n}")).body(vec![b'x'; 1000]);
@@ -41,11 +42,13 @@ impl House {
     /// How often each id is stored, and whether its bytes are what was published.
     async fn check_the_books(&self) {
         let stored = self.nats.messages(QUEUE).await;
-        let mut sent: HashMap<_, _> = self.messages.iter().map(|message| (message.guid.as_str(), &message.data)).collect();
+        let mut sent: HashMap<_, _> =
+            self.messages.iter().map(|message| (message.guid.as_str(), &message.data)).collect();
         assert_eq!(stored.len(), sent.len());
         for message in &stored {
             let guid = message.expect("Nats-Msg-Id");
-            let data = sent.remove(guid).unwrap_or_else(|| panic!("{guid} is stored twice, or was never sent"));
+            let data =
+                sent.remove(guid).unwrap_or_else(|| panic!("{guid} is stored twice, or was never sent"));
             assert_eq!(message.payload, *data, "{guid}");
         }
     }
@@ -59,14 +62,18 @@ async fn every_message_is_stored_once_and_before_it_is_acknowledged() {
     let again = house
         .peer
         .publish_all(&house.messages, WINDOW, async |guid| {
-            // The stream takes it for a duplicate only if it has it; else it would be stored here, and show in the books.
+            // The stream takes it for a duplicate only if it has it; else it would be stored here, and show
+            // in the books.
             let headers = HeaderMap::from_iter([("Nats-Msg-Id".parse().unwrap(), guid.parse().unwrap())]);
             let ack = js.publish_with_headers(QUEUE, headers, "".into()).await.unwrap().await.unwrap();
             assert!(ack.duplicate, "{guid} was acknowledged before it was stored");
         })
         .await;
     let (n, took) = (house.messages.len(), start.elapsed());
-    println!("     {n} messages, each looked for at its acknowledgement: {:.1} s, {again} sent again", took.as_secs_f64());
+    println!(
+        "     {n} messages, each looked for at its acknowledgement: {:.1} s, {again} sent again",
+        took.as_secs_f64()
+    );
     assert_eq!(again, 0);
     house.check_the_books().await;
 }
@@ -78,7 +85,11 @@ async fn messages_are_taken_at_speed() {
     let again = house.peer.publish_all(&house.messages, WINDOW, async |_| {}).await;
     #[allow(clippy::cast_precision_loss, reason = "a count far below 2^52")]
     let each = start.elapsed().as_secs_f64() / house.messages.len() as f64;
-    println!("     {} messages through the bridge: {:.0} a second, {again} sent again", house.messages.len(), 1.0 / each);
+    println!(
+        "     {} messages through the bridge: {:.0} a second, {again} sent again",
+        house.messages.len(),
+        1.0 / each
+    );
     bar("seconds for a message through the bridge", each, Duration::from_millis(2).as_secs_f64());
     house.check_the_books().await;
 }

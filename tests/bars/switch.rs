@@ -27,10 +27,12 @@ async fn check(what: &str, mut nats: Nats, timers: [&str; 2], change: impl Async
         "     {what}: {parked} parked, {before} called before the change, all settled {:.1} s after it",
         start.elapsed().as_secs_f64()
     );
-    // A repeated call would come within the lease of a lost acknowledgement; what is settled is not delivered again.
+    // A repeated call would come within the lease of a lost acknowledgement; what is settled is not delivered
+    // again.
     sleep(Duration::from_secs(1)).await;
     let calls = gateway.calls();
-    let (twice, thrice) = (calls.iter().filter(|call| call.nth == 2).count(), calls.iter().filter(|call| call.nth > 2).count());
+    let (twice, thrice) =
+        (calls.iter().filter(|call| call.nth == 2).count(), calls.iter().filter(|call| call.nth > 2).count());
     assert_eq!((twice, thrice), (parked, 0), "{what}");
     drop(worker);
 }
@@ -45,5 +47,6 @@ async fn all_retries_come_due_once_after_the_timer_was_changed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_retries_come_due_once_after_a_newer_server_took_the_old_ones_place() {
-    check("a newer server", Nats::start_old().await, ["auto", "auto"], async |nats| nats.replace().await).await;
+    check("a newer server", Nats::start_old().await, ["auto", "auto"], async |nats| nats.replace().await)
+        .await;
 }

@@ -21,12 +21,16 @@ async fn refuses(address: SocketAddr) -> bool {
     matches!(TcpStream::connect(address).await, Err(error) if error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// With this before the colon and the port the worker answers at these addresses, and at no others of this machine.
+/// With this before the colon and the port the worker answers at these addresses, and at no others of this
+/// machine.
 async fn check_listens(settings: &Settings, host: &str, at: &[IpAddr]) {
     let port = free_port();
     let worker = settings.clone().set("listen_addr", format!("{host}:{port}")).spawn();
     for ip in at {
-        eventually(&format!("{host} answers at {ip}"), async || TcpStream::connect((*ip, port)).await.is_ok()).await;
+        eventually(&format!("{host} answers at {ip}"), async || {
+            TcpStream::connect((*ip, port)).await.is_ok()
+        })
+        .await;
     }
     for ip in [IPV4, IPV6].into_iter().filter(|ip| !at.contains(ip)) {
         assert!(!has_ipv6() || refuses((ip, port).into()).await, "{host} answers at {ip}, too");
@@ -56,7 +60,11 @@ async fn a_port_that_is_taken_in_one_family_is_taken() {
     let address = format!(":{}", taken.local_addr().unwrap().port());
     let mut worker = Worker::of(&nats, &gateway).set("listen_addr", address).spawn();
     assert_eq!(worker.exit().await, 1);
-    assert!(worker.log_with("listen_addr").iter().any(|line| line.contains("in use")), "{:?}", worker.log_with(" error "));
+    assert!(
+        worker.log_with("listen_addr").iter().any(|line| line.contains("in use")),
+        "{:?}",
+        worker.log_with(" error ")
+    );
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
-    Answer, Cluster, DEAD, Gateway, Invocation, Nats, Proxy, QUEUE, RETRIES, Worker, binary, count, eventually, eventually_is,
-    has_schedules, patiently,
+    Answer, Cluster, DEAD, Gateway, Invocation, Nats, Proxy, QUEUE, RETRIES, Worker, binary, count,
+    eventually, eventually_is, has_schedules, patiently,
 };
 
 /// Whether it comes true within so many seconds.
@@ -47,7 +47,8 @@ async fn scaled(before: usize) {
     // The worker stands still while another takes the message and dies.
     worker.pause();
     sleep(Duration::from_secs(2)).await;
-    let consumer: jetstream::consumer::PullConsumer = js.get_consumer_from_stream("faas-workers", QUEUE).await.unwrap();
+    let consumer: jetstream::consumer::PullConsumer =
+        js.get_consumer_from_stream("faas-workers", QUEUE).await.unwrap();
     js.publish(QUEUE, Invocation::of("f").call_id("a").to_bytes().into()).await.unwrap().await.unwrap();
     let mut taken = consumer.batch().max_messages(1).messages().await.unwrap();
     patiently("the first delivery", taken.next()).await.unwrap().unwrap();
@@ -90,7 +91,10 @@ async fn a_worker_whose_consumer_was_deleted_says_so_or_makes_it_again() {
     let mut worker = Worker::of(&nats, &gateway).set("ack_wait", "3s").start().await;
     nats.js().get_stream(QUEUE).await.unwrap().delete_consumer("faas-workers").await.unwrap();
     nats.publish(&Invocation::of("f").call_id("a")).await;
-    let noticed = within(25, async || gateway.count() > 0 || worker.readyz().await.is_none_or(|(status, _)| status == 503)).await;
+    let noticed = within(25, async || {
+        gateway.count() > 0 || worker.readyz().await.is_none_or(|(status, _)| status == 503)
+    })
+    .await;
     assert!(noticed, "the worker is ready and works not");
     worker.kill().await;
 }
@@ -136,12 +140,20 @@ async fn an_overdue_retry_behind_many_that_are_not_due_is_made() {
     for n in 0..220 {
         let mut headers = HeaderMap::new();
         headers.insert("Queue-Worker-Original-Id", format!("{QUEUE}:{n}-{n}"));
-        headers.insert("Queue-Worker-Due", if (1..210).contains(&n) { "2099-01-01T00:00:00Z" } else { "2025-01-01T00:00:00Z" });
+        headers.insert(
+            "Queue-Worker-Due",
+            if (1..210).contains(&n) { "2099-01-01T00:00:00Z" } else { "2025-01-01T00:00:00Z" },
+        );
         if n > 0 {
             headers.insert("Nats-Schedule", "@at 2099-01-01T00:00:00Z");
             headers.insert("Nats-Schedule-Target", format!("{RETRIES}.due.f.{n}-{n}.1"));
         }
-        nats.publish_raw(&format!("{RETRIES}.at.f.{n}-{n}.1"), headers, Invocation::of("f").call_id(&n.to_string()).to_bytes()).await;
+        nats.publish_raw(
+            &format!("{RETRIES}.at.f.{n}-{n}.1"),
+            headers,
+            Invocation::of("f").call_id(&n.to_string()).to_bytes(),
+        )
+        .await;
     }
     let made = within(35, async || gateway.count() >= 10).await;
     assert!(made, "only {} of 10 overdue retries were made", gateway.count());
@@ -160,8 +172,14 @@ async fn a_call_id_that_http_does_not_allow_gets_a_stand_in() {
 #[tokio::test]
 async fn a_function_with_a_great_many_headers_is_called_once() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|_| (0..150).fold(Answer::ok(), |answer, n| answer.header(&format!("H{n}"), "x"))).await;
-    let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 3).start().await;
+    let gateway =
+        Gateway::start(|_| (0..150).fold(Answer::ok(), |answer, n| answer.header(&format!("H{n}"), "x")))
+            .await;
+    let _worker = Worker::of(&nats, &gateway)
+        .set("initial_retry_wait", "10ms")
+        .set("max_retry_attempts", 3)
+        .start()
+        .await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     eventually("it ends", async || nats.count(QUEUE).await == 0 && nats.count(RETRIES).await == 0).await;
     assert_eq!((gateway.count(), nats.count(DEAD).await), (1, 0));
@@ -171,7 +189,8 @@ async fn a_function_with_a_great_many_headers_is_called_once() {
 async fn a_drain_without_grace_hands_everything_back_untouched() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::silence()).await;
-    let settings = Worker::of(&nats, &gateway).set("shutdown_grace", "0s").set("ack_wait", "2s").set("max_inflight", 20);
+    let settings =
+        Worker::of(&nats, &gateway).set("shutdown_grace", "0s").set("ack_wait", "2s").set("max_inflight", 20);
     let watch = nats.js();
     for round in 0..3 {
         let mut worker = settings.start().await;
@@ -210,7 +229,12 @@ async fn hostile_messages_stop_nobody() {
         Invocation::of("f").header("X", &"v".repeat(300_000)).to_bytes(),
         Invocation::of("f").header("", "x").header("a b", "x").header("X\r\nY", "\0").to_bytes(),
         Invocation::of("f")
-            .field("Header", json!((0..40_000).map(|n| (format!("h{n}"), json!(["x"]))).collect::<serde_json::Map<_, _>>()))
+            .field(
+                "Header",
+                json!(
+                    (0..40_000).map(|n| (format!("h{n}"), json!(["x"]))).collect::<serde_json::Map<_, _>>()
+                ),
+            )
             .to_bytes(),
         Invocation::of("f").retry_annotation("attempts", &"9".repeat(1000)).to_bytes(),
     ];
@@ -227,7 +251,8 @@ async fn a_broker_that_refuses_the_credentials_for_a_moment_does_not_stop_the_wo
     let users = r#"authorization { users = [ { user: observer, password: observer }, { user: worker, password: secret } ] }"#;
     let mut nats = Nats::start_with(users).await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let settings = Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "secret");
+    let settings =
+        Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "secret");
     let mut worker = settings.start().await;
     nats.kill().await;
     nats.reconfigure("secret", "other");
@@ -268,7 +293,12 @@ async fn a_message_with_a_great_many_headers_is_dead_lettered_without_a_panic() 
     let worker = Worker::of(&nats, &gateway).set("ack_wait", "2s").start().await;
     for names in [24_570, 24_577, 32_760, 32_770, 40_000] {
         let headers = (0..names).map(|n| (format!("h{n}"), json!(["x"]))).collect::<serde_json::Map<_, _>>();
-        nats.publish_raw(QUEUE, HeaderMap::new(), Invocation::of("f").field("Header", json!(headers)).to_bytes()).await;
+        nats.publish_raw(
+            QUEUE,
+            HeaderMap::new(),
+            Invocation::of("f").field("Header", json!(headers)).to_bytes(),
+        )
+        .await;
     }
     eventually("all end", async || nats.count(QUEUE).await + nats.count(RETRIES).await == 0).await;
     assert!(worker.log_with("Panic").is_empty());
@@ -278,7 +308,10 @@ async fn a_message_with_a_great_many_headers_is_dead_lettered_without_a_panic() 
 async fn what_stays_in_its_stream_is_not_called_without_end() {
     let nats = Nats::start_with("max_payload: 65536").await;
     let gateway = Gateway::start(|_| Answer::status(500)).await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms").set("max_retry_wait", "10s").set("max_retry_attempts", 3);
+    let settings = Worker::of(&nats, &gateway)
+        .set("initial_retry_wait", "100ms")
+        .set("max_retry_wait", "10s")
+        .set("max_retry_attempts", 3);
     let _worker = settings.start().await;
     let mut state = 88_172_645_463_325_252_u64;
     let noise: String = (0..21_300)
@@ -294,7 +327,12 @@ async fn what_stays_in_its_stream_is_not_called_without_end() {
     config.max_message_size = 20_000;
     config.allow_message_schedules = true;
     nats.js().update_stream(config).await.unwrap();
-    nats.publish_raw(QUEUE, HeaderMap::new(), Invocation::of("f").call_id("a").field("X", json!(noise)).to_bytes()).await;
+    nats.publish_raw(
+        QUEUE,
+        HeaderMap::new(),
+        Invocation::of("f").call_id("a").field("X", json!(noise)).to_bytes(),
+    )
+    .await;
     sleep(Duration::from_secs(10)).await;
     let calls = gateway.calls();
     let waits: Vec<_> = calls.windows(2).map(|two| (two[1].arrived - two[0].arrived).as_millis()).collect();

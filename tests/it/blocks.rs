@@ -1,5 +1,5 @@
-//! The worker's own reader of header blocks against the client library's: a broker of a few lines sends the blocks, and the client
-//! reads on or is gone.
+//! The worker's own reader of header blocks against the client library's: a broker of a few lines sends the
+//! blocks, and the client reads on or is gone.
 
 use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use futures_util::StreamExt;
@@ -28,7 +28,11 @@ impl Session {
         let url = format!("nats://{}", listener.local_addr().unwrap());
         let serve = async {
             let mut client = BufReader::new(listener.accept().await.unwrap().0);
-            client.get_mut().write_all(b"INFO {\"server_id\":\"a\",\"headers\":true,\"max_payload\":1048576}\r\n").await.unwrap();
+            client
+                .get_mut()
+                .write_all(b"INFO {\"server_id\":\"a\",\"headers\":true,\"max_payload\":1048576}\r\n")
+                .await
+                .unwrap();
             while line(&mut client).await.as_deref() != Some("PING") {}
             client.get_mut().write_all(b"PONG\r\n").await.unwrap();
             client
@@ -40,8 +44,8 @@ impl Session {
         Self { client: end, messages, _client: client }
     }
 
-    /// What the client makes of a message with this block; nothing where it is gone. It closes its socket only when it gives up
-    /// connecting again.
+    /// What the client makes of a message with this block; nothing where it is gone. It closes its socket
+    /// only when it gives up connecting again.
     async fn read(&mut self, block: &[u8]) -> Option<Message> {
         let sizes = format!("HMSG s 1 {0} {0}\r\n", block.len());
         self.client.get_mut().write_all(&[sizes.as_bytes(), block, b"\r\nPING\r\n"].concat()).await.unwrap();

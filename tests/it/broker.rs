@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep};
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, Proxy, RETRIES, Worker, eventually};
 
 async fn await_status(worker: &Worker, expected: u16) {
-    eventually(&format!("/readyz says {expected}"), async || worker.readyz().await.is_some_and(|(status, _)| status == expected)).await;
+    eventually(&format!("/readyz says {expected}"), async || {
+        worker.readyz().await.is_some_and(|(status, _)| status == expected)
+    })
+    .await;
 }
 
 #[tokio::test]

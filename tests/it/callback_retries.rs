@@ -1,4 +1,5 @@
-//! Callbacks that fail at first, or never succeed: they go round on their own, and the call they came from does not.
+//! Callbacks that fail at first, or never succeed: they go round on their own, and the call they came from
+//! does not.
 
 use std::time::Duration;
 
@@ -7,12 +8,15 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 
 use crate::support::{
-    Answer, Call, DEAD, End, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Stored, Worker, eventually, eventually_is,
+    Answer, Call, DEAD, End, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Stored, Worker, eventually,
+    eventually_is,
 };
 
 /// The dead letter with this cause.
 fn of_cause<'a>(dead: &'a [Stored], cause: &str) -> &'a Stored {
-    dead.iter().find(|dead| dead.header("Queue-Worker-Cause") == Some(cause)).unwrap_or_else(|| panic!("no {cause} in {dead:?}"))
+    dead.iter()
+        .find(|dead| dead.header("Queue-Worker-Cause") == Some(cause))
+        .unwrap_or_else(|| panic!("no {cause} in {dead:?}"))
 }
 
 /// What was counted as the results of callbacks: delivered, retried, failed, refused.
@@ -25,7 +29,8 @@ async fn results(worker: &Worker) -> [f64; 4] {
 #[tokio::test]
 async fn a_callback_that_fails_three_times_succeeds_at_the_fourth_and_the_function_is_called_once() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|_| Answer::status(201).header("Content-Type", "text/x").body("hello")).await;
+    let gateway =
+        Gateway::start(|_| Answer::status(201).header("Content-Type", "text/x").body("hello")).await;
     let answers = [500, 429, 408, 202];
     let receiver = Gateway::start(move |call| Answer::status(answers[call.nth - 1])).await;
     let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "50ms").start().await;
@@ -37,16 +42,22 @@ async fn a_callback_that_fails_three_times_succeeds_at_the_fourth_and_the_functi
     nats.await_counts([0, 0, 0]).await;
     assert_eq!((gateway.count(), receiver.count()), (1, 4));
     for call in &calls {
-        assert_eq!((&*call.request.start, &*call.request.body), ("POST /back?token=hidden HTTP/1.1", &b"hello"[..]));
+        assert_eq!(
+            (&*call.request.start, &*call.request.body),
+            ("POST /back?token=hidden HTTP/1.1", &b"hello"[..])
+        );
         assert_eq!(call.header("authorization"), Some("Basic dXNlcjpoaWRkZW4="));
-        for (name, value) in [("content-type", "text/x"), ("x-call-id", "a"), ("x-function-status", "201"), ("x-retry", "0")] {
+        for (name, value) in
+            [("content-type", "text/x"), ("x-call-id", "a"), ("x-function-status", "201"), ("x-retry", "0")]
+        {
             assert_eq!(call.header(name), Some(value), "{name}");
         }
         assert_eq!(call.header("x-duration-seconds"), calls[0].header("x-duration-seconds"));
         assert_eq!(call.header("x-body-truncated"), None);
     }
     for (n, parked) in (1..=3).zip(watch.take(3).await) {
-        let figures = ["Kind", "Attempts", "Hop", "Function"].map(|name| parked.expect(&format!("Queue-Worker-{name}")).to_owned());
+        let figures = ["Kind", "Attempts", "Hop", "Function"]
+            .map(|name| parked.expect(&format!("Queue-Worker-{name}")).to_owned());
         assert_eq!(figures, ["callback".to_owned(), n.to_string(), n.to_string(), "f.ns".to_owned()]);
         assert!(parked.subject.ends_with(&format!(".{n}")), "{}", parked.subject);
         assert!(parked.expect("Nats-Msg-Id").ends_with(&format!(".{n}")), "{parked:?}");
@@ -62,13 +73,23 @@ async fn a_callback_whose_attempts_are_used_up_is_a_dead_letter_with_all_that_it
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok().header("X-Own", "1").body(vec![0, 255, 10])).await;
     let receiver = Gateway::start(|_| Answer::status(503)).await;
-    let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("callback_attempts", 3).start().await;
+    let worker = Worker::of(&nats, &gateway)
+        .set("initial_retry_wait", "10ms")
+        .set("callback_attempts", 3)
+        .start()
+        .await;
     nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
     let dead = nats.dead_letter().await;
     assert_eq!((gateway.count(), receiver.count()), (1, 3));
     assert_eq!(dead.subject, format!("{DEAD}.f"));
-    let expected =
-        [("Cause", "callback"), ("Kind", "callback"), ("Attempts", "3"), ("Last-Status", "503"), ("Call-Id", "a"), ("Function", "f")];
+    let expected = [
+        ("Cause", "callback"),
+        ("Kind", "callback"),
+        ("Attempts", "3"),
+        ("Last-Status", "503"),
+        ("Call-Id", "a"),
+        ("Function", "f"),
+    ];
     for (name, value) in expected {
         assert_eq!(dead.expect(&format!("Queue-Worker-{name}")), value, "{name}");
     }
@@ -95,9 +116,15 @@ async fn an_answer_that_no_other_try_will_change_ends_a_callback_at_once() {
         let _worker = Worker::of(&nats, &gateway).start().await;
         nats.publish(&Invocation::of("f").call_id("a").callback(&format!("{}/back", receiver.url()))).await;
         let dead = nats.dead_letter().await;
-        assert_eq!((dead.expect("Queue-Worker-Cause"), dead.expect("Queue-Worker-Attempts")), ("callback", "1"));
+        assert_eq!(
+            (dead.expect("Queue-Worker-Cause"), dead.expect("Queue-Worker-Attempts")),
+            ("callback", "1")
+        );
         assert_eq!(dead.expect("Queue-Worker-Last-Status"), status.to_string());
-        assert_eq!((gateway.count(), receiver.calls().iter().map(Call::target).collect::<Vec<_>>()), (1, vec!["/back"]));
+        assert_eq!(
+            (gateway.count(), receiver.calls().iter().map(Call::target).collect::<Vec<_>>()),
+            (1, vec!["/back"])
+        );
     }
 }
 
@@ -158,10 +185,13 @@ async fn large_answers_that_have_to_be_parked_together_are_packed_one_after_the_
     let held = latch.clone();
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok().body(vec![b'x'; SIZE])).await;
-    let receiver = Gateway::start(move |call| Answer::status(if call.nth == 1 { 500 } else { 200 }).held_by(&held)).await;
+    let receiver =
+        Gateway::start(move |call| Answer::status(if call.nth == 1 { 500 } else { 200 }).held_by(&held))
+            .await;
     let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").start().await;
     let name = |n: usize| n.to_string();
-    nats.publish_all((0..CALLS).map(|n| Invocation::of("f").call_id(&name(n)).callback(&receiver.url()))).await;
+    nats.publish_all((0..CALLS).map(|n| Invocation::of("f").call_id(&name(n)).callback(&receiver.url())))
+        .await;
     receiver.await_calls(CALLS).await;
     latch.open();
     receiver.await_calls(2 * CALLS).await;
@@ -182,7 +212,10 @@ async fn an_invocation_without_success_may_leave_two_dead_letters_its_own_and_it
     nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
     let dead = nats.dead_letters(2).await;
     let (invocation, callback) = (of_cause(&dead, "exhausted"), of_cause(&dead, "callback"));
-    assert_eq!((invocation.header("Queue-Worker-Kind"), callback.header("Queue-Worker-Kind")), (None, Some("callback")));
+    assert_eq!(
+        (invocation.header("Queue-Worker-Kind"), callback.header("Queue-Worker-Kind")),
+        (None, Some("callback"))
+    );
     assert_eq!(invocation.expect("Queue-Worker-Original-Id"), callback.expect("Queue-Worker-Original-Id"));
     assert_eq!((gateway.count(), receiver.count()), (2, 2));
     assert_eq!(receiver.calls()[1].header("x-retry"), Some("1"));
@@ -196,7 +229,10 @@ async fn without_dead_letters_a_callback_that_fails_is_dropped_with_a_warning_an
     let worker = Worker::of(&nats, &gateway).set("dead_letters", "false").start().await;
     nats.publish(&Invocation::of("f").call_id("dropped-call").callback(&receiver.url())).await;
     nats.await_counts([0, 0, 0]).await;
-    eventually("the drop is counted", async || worker.metrics().await.value("queue_worker_dead_letters_dropped_total", &[]) == 1.0).await;
+    eventually("the drop is counted", async || {
+        worker.metrics().await.value("queue_worker_dead_letters_dropped_total", &[]) == 1.0
+    })
+    .await;
     worker.await_log(&["WARN", "dropped-call", "callback", "dead_letters is false"]).await;
     assert_eq!((gateway.count(), receiver.count()), (1, 1));
 }
@@ -217,7 +253,8 @@ async fn a_callback_longer_than_the_grace_is_parked_and_posted_again_and_the_cal
         assert_eq!(receiver.await_ended(n).await[n - 1].fate(), Some(End::Cut));
         nats.await_counts([0, 1, 0]).await;
         let parked = nats.messages(RETRIES).await.remove(0);
-        let figures = ["Kind", "Attempts", "Hop"].map(|name| parked.expect(&format!("Queue-Worker-{name}")).to_owned());
+        let figures =
+            ["Kind", "Attempts", "Hop"].map(|name| parked.expect(&format!("Queue-Worker-{name}")).to_owned());
         assert_eq!(figures, ["callback", "0", &n.to_string()], "what was cut off counts as nothing");
         assert_eq!(parked.header("Queue-Worker-Interruptions"), None);
     }
@@ -231,7 +268,8 @@ async fn a_callback_longer_than_the_grace_is_parked_and_posted_again_and_the_cal
 async fn a_parked_callback_whose_workers_die_is_posted_again_and_given_up_after_five() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let receiver = Gateway::start(|call| if call.nth == 1 { Answer::status(500) } else { Answer::silence() }).await;
+    let receiver =
+        Gateway::start(|call| if call.nth == 1 { Answer::status(500) } else { Answer::silence() }).await;
     let settings = Worker::of(&nats, &gateway).set("ack_wait", "2s").set("initial_retry_wait", "10ms");
     let mut worker = settings.start().await;
     nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
@@ -241,7 +279,8 @@ async fn a_parked_callback_whose_workers_die_is_posted_again_and_given_up_after_
         worker = settings.start().await;
     }
     let dead = nats.dead_letter().await;
-    let figures = ["Cause", "Interruptions", "Attempts"].map(|name| dead.expect(&format!("Queue-Worker-{name}")));
+    let figures =
+        ["Cause", "Interruptions", "Attempts"].map(|name| dead.expect(&format!("Queue-Worker-{name}")));
     assert_eq!(figures, ["callback", "5", "1"]);
     assert_eq!((gateway.count(), receiver.count()), (1, 6));
 }
@@ -261,7 +300,9 @@ async fn a_worker_that_dies_between_a_dead_letter_and_its_callback_leaves_the_ca
     let calls = receiver.await_calls(2).await;
     let dead = nats.dead_letter().await;
     assert_eq!(dead.expect("Queue-Worker-Cause"), "refused");
-    for (name, value) in [("x-function-status", "400"), ("x-retry", "0"), ("x-retry-max", "9"), ("x-body-truncated", "true")] {
+    for (name, value) in
+        [("x-function-status", "400"), ("x-retry", "0"), ("x-retry-max", "9"), ("x-body-truncated", "true")]
+    {
         assert_eq!(calls[1].header(name), Some(value), "{name}");
     }
     assert_eq!((&*calls[0].request.body, &*calls[1].request.body), (&b"no"[..], &b""[..]));
@@ -304,7 +345,11 @@ async fn a_callback_that_fails_while_the_broker_is_down_is_parked_when_it_is_bac
     let held = latch.clone();
     let mut nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let receiver = Gateway::start(move |call| if call.nth == 1 { Answer::status(500).held_by(&held) } else { Answer::ok() }).await;
+    let receiver =
+        Gateway::start(
+            move |call| if call.nth == 1 { Answer::status(500).held_by(&held) } else { Answer::ok() },
+        )
+        .await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").start().await;
     nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
     receiver.await_calls(1).await;
@@ -322,7 +367,8 @@ async fn a_parked_callback_that_fits_no_more_stays_where_it_is_and_is_posted_aga
     let latch = Latch::new();
     let held = latch.clone();
     let mut nats = Nats::start_with("max_payload: 64KiB").await;
-    let gateway = Gateway::start(|_| Answer::ok().body((0..30_000).map(|_| rand::random()).collect::<Vec<u8>>())).await;
+    let gateway =
+        Gateway::start(|_| Answer::ok().body((0..30_000).map(|_| rand::random()).collect::<Vec<u8>>())).await;
     let receiver = Gateway::start(move |call| match call.nth {
         1 => Answer::status(500),
         2 => Answer::status(500).held_by(&held),
@@ -349,9 +395,11 @@ async fn what_is_of_an_unknown_kind_or_no_callback_is_dead_lettered_whole() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
     let invocation = Invocation::of("f").call_id("a").to_bytes();
-    for (generation, kind, payload) in
-        [("1", "of-tomorrow", &invocation[..]), ("2", "of-next-week", &invocation), ("3", "callback", &invocation)]
-    {
+    for (generation, kind, payload) in [
+        ("1", "of-tomorrow", &invocation[..]),
+        ("2", "of-next-week", &invocation),
+        ("3", "callback", &invocation),
+    ] {
         let mut headers = HeaderMap::new();
         headers.insert("Queue-Worker-Kind", kind);
         headers.insert("Queue-Worker-Hop", generation);

@@ -12,9 +12,11 @@ async fn check(answer: fn(&Call) -> Answer, attempts: u32) -> Call {
     let nats = Nats::start().await;
     let gateway = Gateway::start(answer).await;
     let receiver = Gateway::start(|_| Answer::status(202)).await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("upstream_timeout", "500ms");
+    let settings =
+        Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("upstream_timeout", "500ms");
     let _worker = settings.set("max_retry_attempts", attempts).start().await;
-    nats.publish(&Invocation::of("f.ns").call_id("a").callback(&format!("{}/back?x=1", receiver.url()))).await;
+    nats.publish(&Invocation::of("f.ns").call_id("a").callback(&format!("{}/back?x=1", receiver.url())))
+        .await;
     receiver.await_calls(1).await;
     eventually("the invocation ends", async || nats.counts().await[..2] == [0, 0]).await;
     assert_eq!(receiver.count(), 1, "an invocation ends once, and only its end is told");
@@ -24,16 +26,22 @@ async fn check(answer: fn(&Call) -> Answer, attempts: u32) -> Call {
 #[tokio::test]
 async fn an_answer_is_passed_on_with_its_headers_and_ours() {
     let answer = |_: &Call| {
-        let answer = Answer::status(201).header("Content-Type", "text/x").header("X-Own", "1").header("X-Own", "2");
+        let answer =
+            Answer::status(201).header("Content-Type", "text/x").header("X-Own", "1").header("X-Own", "2");
         answer.header("Keep-Alive", "timeout=5").header("X-Duration-Seconds", "99").body("hello")
     };
     let call = check(answer, 3).await;
     assert_eq!((&*call.request.start, &*call.request.body), ("POST /back?x=1 HTTP/1.1", &b"hello"[..]));
-    let mut headers: Vec<_> = call.request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+    let mut headers: Vec<_> =
+        call.request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
     headers.retain(|(name, _)| !FRAMING.contains(&name.as_str()));
-    let duration = headers.iter().position(|(name, _)| name == "x-duration-seconds").expect("X-Duration-Seconds");
+    let duration =
+        headers.iter().position(|(name, _)| name == "x-duration-seconds").expect("X-Duration-Seconds");
     let (_, duration) = headers.remove(duration);
-    assert!(duration.split_once('.').is_some_and(|(_, digits)| digits.len() == 6), "not six decimals: {duration}");
+    assert!(
+        duration.split_once('.').is_some_and(|(_, digits)| digits.len() == 6),
+        "not six decimals: {duration}"
+    );
     assert!(duration.parse::<f64>().is_ok_and(|seconds| seconds < 60.0), "{duration}");
     headers.sort();
     let version = format!("queue-worker/{}", env!("CARGO_PKG_VERSION"));
@@ -99,14 +107,19 @@ async fn user_and_password_of_the_callback_are_recovered_from_the_header() {
     nats.publish(&Invocation::of("f").call_id("a").callback(&url)).await;
     let calls = receiver.await_calls(1).await;
     assert_eq!(calls[0].header("authorization"), Some("Basic dXNlcjpwdw=="));
-    assert_eq!(gateway.calls()[0].header("x-callback-url"), None, "the function must not see the callback's password");
+    assert_eq!(
+        gateway.calls()[0].header("x-callback-url"),
+        None,
+        "the function must not see the callback's password"
+    );
 }
 
 #[tokio::test]
 async fn a_callback_that_fails_does_not_repeat_the_call() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let receiver = Gateway::start(|call| if call.nth == 1 { Answer::status(500) } else { Answer::ok() }).await;
+    let receiver =
+        Gateway::start(|call| if call.nth == 1 { Answer::status(500) } else { Answer::ok() }).await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").start().await;
     nats.publish(&Invocation::of("f").call_id("a").callback(&receiver.url())).await;
     receiver.await_calls(1).await;

@@ -12,7 +12,8 @@ type Headers = Vec<(String, String)>;
 /// Headers of a message that stay behind.
 const LEFT: [&str; 5] = ["content-length", "expect", "host", "transfer-encoding", "x-callback-url"];
 
-/// A message captured from a real gateway, its callback led to the receiver, becomes a call of this target and body.
+/// A message captured from a real gateway, its callback led to the receiver, becomes a call of this target
+/// and body.
 async fn check(file: &str, target: &str, body: &[u8]) {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
@@ -29,7 +30,13 @@ async fn check(file: &str, target: &str, body: &[u8]) {
     let mut expected = Vec::new();
     for (name, values) in message["Header"].as_object().unwrap() {
         if !LEFT.contains(&name.to_lowercase().as_str()) {
-            expected.extend(values.as_array().unwrap().iter().map(|value| (name.to_lowercase(), value.as_str().unwrap().to_owned())));
+            expected.extend(
+                values
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|value| (name.to_lowercase(), value.as_str().unwrap().to_owned())),
+            );
         }
     }
     let (framing, passed) = split(&call);
@@ -40,15 +47,19 @@ async fn check(file: &str, target: &str, body: &[u8]) {
         ("x-retry", "0".to_owned()),
         ("x-retry-max", "7".to_owned()),
     ];
-    assert_eq!(framing, expected.map(|(name, value)| (name.to_owned(), value)), "{file}: what the worker adds");
+    assert_eq!(
+        framing,
+        expected.map(|(name, value)| (name.to_owned(), value)),
+        "{file}: what the worker adds"
+    );
     nats.await_counts([0, 0, 0]).await;
 }
 
 /// The headers that a worker adds, sorted, and the others in their order.
 fn split(call: &Call) -> (Headers, Headers) {
     let headers = call.request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone()));
-    let (mut added, passed): (Headers, Headers) =
-        headers.partition(|(name, _)| ["content-length", "host", "x-retry", "x-retry-max"].contains(&name.as_str()));
+    let (mut added, passed): (Headers, Headers) = headers
+        .partition(|(name, _)| ["content-length", "host", "x-retry", "x-retry-max"].contains(&name.as_str()));
     added.sort();
     (added, passed)
 }
@@ -98,7 +109,17 @@ async fn call_of(invocation: Invocation) -> Call {
 #[tokio::test]
 async fn headers_about_the_callers_connection_stay_behind_and_the_callers_own_pass() {
     let mut invocation = Invocation::of("f").call_id("a");
-    let left = ["Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "Host", "Expect"];
+    let left = [
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+        "Proxy-Authorization",
+        "Host",
+        "Expect",
+    ];
     for name in left {
         invocation = invocation.header(name, "left-behind");
     }
@@ -119,7 +140,8 @@ async fn headers_about_the_callers_connection_stay_behind_and_the_callers_own_pa
     let call = call_of(invocation.header("X-Broken", "a\r\nX-Smuggled: b").header("X-Nul", "a\0b")).await;
     let (_, seen) = split(&call);
     // Like Go, the builder writes the names in their order, so that the call id stands among the others.
-    let mut expected: Vec<_> = passed.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned())).collect();
+    let mut expected: Vec<_> =
+        passed.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned())).collect();
     expected.insert(5, ("x-call-id".to_owned(), "a".to_owned()));
     assert_eq!(seen, expected);
 }
@@ -136,7 +158,15 @@ async fn the_call_id_is_the_one_that_the_gateway_told_the_caller_everywhere() {
         nats.publish(&Invocation::of("f").call_id(empty).call_id(&id).callback(&receiver.url())).await;
         let call = receiver.await_ended(nth + 1).await.remove(nth);
         assert_eq!(call.id(), id);
-        assert_eq!(gateway.calls()[nth].request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-call-id")).count(), 1);
+        assert_eq!(
+            gateway.calls()[nth]
+                .request
+                .headers
+                .iter()
+                .filter(|(name, _)| name.eq_ignore_ascii_case("x-call-id"))
+                .count(),
+            1
+        );
         assert_eq!(gateway.calls()[nth].id(), id);
         let dead = nats.dead_letters(nth as u64 + 1).await;
         assert_eq!(dead[nth].expect("Queue-Worker-Call-Id"), id);
@@ -146,7 +176,8 @@ async fn the_call_id_is_the_one_that_the_gateway_told_the_caller_everywhere() {
 
 #[tokio::test]
 async fn a_path_and_a_query_cannot_break_the_request_line() {
-    let call = call_of(Invocation::of("f").path("/ä?b#c%2F d").field("QueryString", "a=b%20c&d=/?".into())).await;
+    let call =
+        call_of(Invocation::of("f").path("/ä?b#c%2F d").field("QueryString", "a=b%20c&d=/?".into())).await;
     assert_eq!(call.target(), "/function/f/%C3%A4%3Fb%23c%252F%20d?a=b%20c&d=/?");
 }
 

@@ -18,7 +18,8 @@ async fn every_invocation_ends_whatever_is_killed_meanwhile() {
     })
     .await;
     let settings = Worker::of(&nats, &gateway).set("ack_wait", "2s").set("initial_retry_wait", "200ms");
-    let settings = settings.set("max_retry_wait", "1s").set("max_retry_attempts", 1000).set("max_inflight", 5);
+    let settings =
+        settings.set("max_retry_wait", "1s").set("max_retry_attempts", 1000).set("max_inflight", 5);
     let behind_proxy = settings.clone().set("nats_url", format!("nats://127.0.0.1:{}", proxy.port()));
     let (mut first, second) = tokio::join!(settings.start(), behind_proxy.start());
     let name = |n: usize| format!("call-{n}");
@@ -40,7 +41,8 @@ async fn every_invocation_ends_whatever_is_killed_meanwhile() {
     }
 
     assert!(nats.dead_letters(0).await.is_empty());
-    let answered = gateway.calls().into_iter().filter(|call| call.nth >= 3 && call.fate() == Some(End::Answered));
+    let answered =
+        gateway.calls().into_iter().filter(|call| call.nth >= 3 && call.fate() == Some(End::Answered));
     let completed: HashSet<String> = answered.map(|call| call.id().to_owned()).collect();
     let lost: Vec<_> = (0..CALLS).map(name).filter(|id| !completed.contains(id)).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");

@@ -1,11 +1,14 @@
-//! The worker in the place of others: the environment and the arguments just as OpenFaaS's charts render them, with the
-//! addresses of this machine. Where a chart leaves a wait at 10 s, the message itself asks for a shorter one.
+//! The worker in the place of others: the environment and the arguments just as OpenFaaS's charts render
+//! them, with the addresses of this machine. Where a chart leaves a wait at 10 s, the message itself asks for
+//! a shorter one.
 
 use std::{fs, path::Path, process::Command};
 
 use async_nats::{ConnectOptions, HeaderMap};
 
-use crate::support::{Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, Settings, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, Settings, Worker, eventually, eventually_is,
+};
 
 /// What Kubernetes tells a container about the services beside it.
 const SERVICE_LINKS: &[(&str, &str)] = &[
@@ -53,18 +56,25 @@ fn with(settings: Settings, variables: &[(&str, &str)]) -> Settings {
 async fn serves(settings: &Settings, queue: &str, nats: &Nats, gateway: &Gateway) -> Worker {
     let before = gateway.count();
     let worker = settings.start().await;
-    let invocation = Invocation::of("f").call_id(&format!("{queue}-{before}")).retry_annotation("min_wait", "10ms");
+    let invocation =
+        Invocation::of("f").call_id(&format!("{queue}-{before}")).retry_annotation("min_wait", "10ms");
     nats.publish_raw(queue, HeaderMap::new(), invocation.to_bytes()).await;
     gateway.await_ended(before + 2).await;
-    eventually("settled", async || nats.count(queue).await + nats.count(&format!("{queue}-retries")).await == 0).await;
+    eventually("settled", async || {
+        nats.count(queue).await + nats.count(&format!("{queue}-retries")).await == 0
+    })
+    .await;
     worker
 }
 
 #[tokio::test]
 async fn in_the_community_chart() {
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
-    let settings = with(Worker::bare(), SERVICE_LINKS).set("faas_nats_address", "127.0.0.1").set("faas_nats_port", nats.port());
-    let settings = settings.set("faas_gateway_address", "127.0.0.1").set("faas_gateway_port", gateway.address().port());
+    let settings = with(Worker::bare(), SERVICE_LINKS)
+        .set("faas_nats_address", "127.0.0.1")
+        .set("faas_nats_port", nats.port());
+    let settings =
+        settings.set("faas_gateway_address", "127.0.0.1").set("faas_gateway_port", gateway.address().port());
     let chart = [
         ("faas_nats_cluster_name", "stan"),
         ("faas_nats_channel", "faas-request"),
@@ -82,8 +92,11 @@ async fn in_the_community_chart() {
 #[tokio::test]
 async fn in_the_first_pro_chart() {
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
-    let settings = with(Worker::bare(), SERVICE_LINKS).set("faas_nats_address", "127.0.0.1").set("faas_nats_port", nats.port());
-    let settings = settings.set("faas_gateway_address", "127.0.0.1").set("faas_gateway_port", gateway.address().port());
+    let settings = with(Worker::bare(), SERVICE_LINKS)
+        .set("faas_nats_address", "127.0.0.1")
+        .set("faas_nats_port", nats.port());
+    let settings =
+        settings.set("faas_gateway_address", "127.0.0.1").set("faas_gateway_port", gateway.address().port());
     let chart = [
         ("faas_nats_channel", "faas-request"),
         ("faas_nats_queue_group", "faas"),
@@ -100,7 +113,8 @@ async fn in_the_first_pro_chart() {
         ("secret_mount_path", "/var/secrets/gateway"),
         ("basic_auth", "true"),
     ];
-    let settings = with(settings, &chart).called("worker").argument("-license-file=/var/secrets/license/license");
+    let settings =
+        with(settings, &chart).called("worker").argument("-license-file=/var/secrets/license/license");
     let mut worker = serves(&settings, "faas-request", &nats, &gateway).await;
     assert_eq!(worker.drain().await, 0);
 }
@@ -108,8 +122,13 @@ async fn in_the_first_pro_chart() {
 #[tokio::test]
 async fn in_the_pro_chart() {
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
-    let settings = with(with(Worker::bare(), SERVICE_LINKS), PRO).set("nats_host", "127.0.0.1").set("nats_port", nats.port());
-    let settings = settings.set("gateway_url", gateway.url()).set("nats_stream", "faas-request").set("nats_durable", "faas-workers");
+    let settings = with(with(Worker::bare(), SERVICE_LINKS), PRO)
+        .set("nats_host", "127.0.0.1")
+        .set("nats_port", nats.port());
+    let settings = settings
+        .set("gateway_url", gateway.url())
+        .set("nats_stream", "faas-request")
+        .set("nats_durable", "faas-workers");
     let settings = settings.set("default_function_name", "openfaas-fn").called("jetstream-queue-worker");
     let settings = settings.argument("-license-file=/var/secrets/license/license").argument("-pprof=true");
     let mut worker = serves(&settings, "faas-request", &nats, &gateway).await;
@@ -128,8 +147,13 @@ async fn in_the_pro_chart_with_a_token() {
     let gateway = Gateway::start(answer).await;
     let secret = crate::support::Scratch::new();
     let token = secret.write("token", "s3cr3t\n");
-    let settings = with(with(Worker::bare(), SERVICE_LINKS), PRO).set("nats_host", "127.0.0.1").set("nats_port", nats.port());
-    let settings = settings.set("gateway_url", gateway.url()).set("nats_stream", "faas-request").called("jetstream-queue-worker");
+    let settings = with(with(Worker::bare(), SERVICE_LINKS), PRO)
+        .set("nats_host", "127.0.0.1")
+        .set("nats_port", nats.port());
+    let settings = settings
+        .set("gateway_url", gateway.url())
+        .set("nats_stream", "faas-request")
+        .called("jetstream-queue-worker");
     let settings = settings.argument("-license-file=/var/secrets/license/license");
     let settings = settings.argument(&format!("-nats-token-file={}", token.display()));
     let mut worker = serves(&settings, "faas-request", &nats, &gateway).await;
@@ -139,7 +163,9 @@ async fn in_the_pro_chart_with_a_token() {
 #[tokio::test]
 async fn in_the_chart_of_a_dedicated_queue() {
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
-    let settings = with(with(Worker::bare(), SERVICE_LINKS), PRO).set("nats_host", "127.0.0.1").set("nats_port", nats.port());
+    let settings = with(with(Worker::bare(), SERVICE_LINKS), PRO)
+        .set("nats_host", "127.0.0.1")
+        .set("nats_port", nats.port());
     let chart = [
         ("nats_durable", "custom-workers"),
         ("queue_partitions", "1"),
@@ -175,7 +201,9 @@ async fn two_replicas_show_the_same_depth() {
             let metrics = worker.metrics().await;
             let shown = metrics.value("queue_worker_pending_messages", &all);
             let submitted = metrics.value("queue_worker_messages_submitted_total", &[("queue_name", QUEUE)]);
-            (20..=28).contains(&pending) && shown.to_string() == pending.to_string() && submitted.to_string() == "30"
+            (20..=28).contains(&pending)
+                && shown.to_string() == pending.to_string()
+                && submitted.to_string() == "30"
         })
         .await;
     }
@@ -183,7 +211,8 @@ async fn two_replicas_show_the_same_depth() {
     nats.await_counts([0, 0, 0]).await;
 }
 
-/// Makes everything read-only for a program of no privileges in an empty folder, proves that nothing can be written, and starts it.
+/// Makes everything read-only for a program of no privileges in an empty folder, proves that nothing can be
+/// written, and starts it.
 const SEALED: &str = r#"
 set -e
 mount -t tmpfs none /mnt
@@ -207,9 +236,13 @@ fn written(id: u32) -> Vec<String> {
     let process = Path::new("/proc").join(id.to_string());
     let open = fs::read_dir(process.join("fd")).unwrap().flatten().filter(|entry| {
         let info = fs::read_to_string(process.join("fdinfo").join(entry.file_name())).unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        let flags = info
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
         // The lowest two bits: 0 is reading only.
-        flags.is_some_and(|flags| flags & 3 != 0) && fs::metadata(entry.path()).is_ok_and(|file| file.is_file())
+        flags.is_some_and(|flags| flags & 3 != 0)
+            && fs::metadata(entry.path()).is_ok_and(|file| file.is_file())
     });
     open.map(|entry| format!("{:?}", fs::read_link(entry.path()))).collect()
 }
@@ -218,12 +251,21 @@ fn written(id: u32) -> Vec<String> {
 async fn on_a_read_only_root_as_nobody_in_particular() {
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
     let settings = Worker::of(&nats, &gateway).set("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    // A namespace of its own takes privileges that not every machine gives. Where it gives none, what the worker opens is
-    // looked at instead.
+    // A namespace of its own takes privileges that not every machine gives. Where it gives none, what the
+    // worker opens is looked at instead.
     let sealed = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     let sealed = sealed.is_ok_and(|probe| probe.status.success());
     let settings = if sealed {
-        settings.through(&["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-c", SEALED, "sh"])
+        settings.through(&[
+            "/usr/bin/unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            SEALED,
+            "sh",
+        ])
     } else {
         eprintln!("no mount namespace can be had here: only the files that the worker opens are looked at");
         settings

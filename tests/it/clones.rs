@@ -8,10 +8,12 @@ use std::{
 use async_nats::{HeaderMap, jetstream::stream};
 use flate2::read::GzDecoder;
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Stored, Worker, base36};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Stored, Worker, base36,
+};
 
-/// What may be written on a clone. How many of the waits were delayed cannot be told from the attempts once there are
-/// immediate retries.
+/// What may be written on a clone. How many of the waits were delayed cannot be told from the attempts once
+/// there are immediate retries.
 const KNOWN: [&str; 10] = [
     "Queue-Worker-Attempts",
     "Queue-Worker-Call-Id",
@@ -52,7 +54,11 @@ async fn a_parked_retry_carries_its_identity_its_due_time_and_its_story() {
     let held = latch.clone();
     let nats = Nats::start().await;
     let gateway = Gateway::start(move |_| Answer::status(500).held_by(&held)).await;
-    let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10m").set("max_retry_wait", "10m").start().await;
+    let _worker = Worker::of(&nats, &gateway)
+        .set("initial_retry_wait", "10m")
+        .set("max_retry_wait", "10m")
+        .start()
+        .await;
     let invocation = Invocation::of("f.ns").call_id("a").body("hello");
     let sequence = nats.publish(&invocation).await;
     gateway.await_calls(1).await;
@@ -65,7 +71,10 @@ async fn a_parked_retry_carries_its_identity_its_due_time_and_its_story() {
     assert_eq!(clone.subject, format!("{RETRIES}.{}.f%2Ens.{id}.1", nats.place(Duration::from_secs(600))));
     assert_eq!(clone.payload, invocation.to_bytes());
     if nats.schedules() {
-        assert_eq!(clone.nats_headers(), ["Nats-Msg-Id", "Nats-Rollup", "Nats-Schedule", "Nats-Schedule-Target"]);
+        assert_eq!(
+            clone.nats_headers(),
+            ["Nats-Msg-Id", "Nats-Rollup", "Nats-Schedule", "Nats-Schedule-Target"]
+        );
         assert_eq!(clone.expect("Nats-Rollup"), "sub", "the broker's own mark on a schedule");
         assert_eq!(clone.expect("Nats-Schedule"), format!("@at {}", clone.expect("Queue-Worker-Due")));
         assert_eq!(clone.expect("Nats-Schedule-Target"), format!("{RETRIES}.due.f%2Ens.{id}.1"));
@@ -89,7 +98,10 @@ async fn a_parked_retry_carries_its_identity_its_due_time_and_its_story() {
     let apart = fresh.time.duration_since(first_seen).unwrap_or_else(|error| error.duration());
     assert!(apart < Duration::from_secs(1), "first seen {apart:?} away from {:?}", fresh.time);
     let parked_for = clone.time_in("Queue-Worker-Due").duration_since(clone.time).unwrap();
-    assert!(parked_for <= Duration::from_secs(601) && parked_for > Duration::from_secs(570), "{parked_for:?}");
+    assert!(
+        parked_for <= Duration::from_secs(601) && parked_for > Duration::from_secs(570),
+        "{parked_for:?}"
+    );
     let mut history = clone.expect("Queue-Worker-History").splitn(4, ':');
     assert_eq!((history.next(), history.next()), (Some("1"), Some("500")));
 }
@@ -122,7 +134,13 @@ async fn check_hostile(headers: &[(&str, &str)]) {
     // Schedules or roll-ups on the queue itself let a caller's `Nats-*` headers through to the worker.
     let (allow_message_schedules, allow_rollup) = (nats.schedules(), !nats.schedules());
     let retention = stream::RetentionPolicy::WorkQueue;
-    nats.make_stream(stream::Config { retention, allow_message_schedules, allow_rollup, ..Default::default() }).await;
+    nats.make_stream(stream::Config {
+        retention,
+        allow_message_schedules,
+        allow_rollup,
+        ..Default::default()
+    })
+    .await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "300ms").start().await;
     let mut watch = nats.watch_parked().await;
@@ -150,7 +168,11 @@ async fn check_hostile(headers: &[(&str, &str)]) {
     let calls = gateway.await_calls(2).await;
     assert_eq!((calls[0].retry(), calls[1].retry()), (0, 1));
     nats.await_counts([0, 1, 0]).await;
-    assert_eq!(nats.messages(RETRIES).await[0].subject, bystander(&nats), "somebody else's retry is still parked");
+    assert_eq!(
+        nats.messages(RETRIES).await[0].subject,
+        bystander(&nats),
+        "somebody else's retry is still parked"
+    );
 }
 
 #[tokio::test]
@@ -172,14 +194,22 @@ async fn headers_that_a_caller_put_on_a_fresh_message_change_nothing_and_stay_be
 #[tokio::test]
 async fn headers_that_would_wipe_a_stream_stay_behind() {
     check_hostile(&[("Nats-Rollup", "all")]).await;
-    check_hostile(&[("Nats-Scheduler", "faas-request-retries.at.bystander.1-a.1"), ("Nats-Schedule-Next", "purge")]).await;
+    check_hostile(&[
+        ("Nats-Scheduler", "faas-request-retries.at.bystander.1-a.1"),
+        ("Nats-Schedule-Next", "purge"),
+    ])
+    .await;
 }
 
 #[tokio::test]
 async fn what_the_broker_puts_on_a_fired_retry_is_not_copied_to_the_next() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::status(500)).await;
-    let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms").set("max_retry_attempts", 3).start().await;
+    let _worker = Worker::of(&nats, &gateway)
+        .set("initial_retry_wait", "100ms")
+        .set("max_retry_attempts", 3)
+        .start()
+        .await;
     let mut watch = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     for clone in watch.take(2).await {
@@ -210,7 +240,12 @@ async fn headers_of_a_later_version_are_carried_on() {
     ] {
         headers.insert(name, value);
     }
-    nats.publish_raw(&format!("{RETRIES}.due.f.7-abc.1"), headers, Invocation::of("f").call_id("a").to_bytes()).await;
+    nats.publish_raw(
+        &format!("{RETRIES}.due.f.7-abc.1"),
+        headers,
+        Invocation::of("f").call_id("a").to_bytes(),
+    )
+    .await;
     let clone = watch.next().await;
     assert_eq!(clone.subject, format!("{RETRIES}.{}.f.7-abc.2", nats.place(Duration::ZERO)));
     assert_eq!((clone.expect("Queue-Worker-Attempts"), clone.expect("Queue-Worker-Of-Tomorrow")), ("2", "x"));
@@ -259,5 +294,8 @@ async fn a_small_payload_is_not_compressed_however_well_it_would_be() {
     nats.publish(&invocation).await;
     nats.await_counts([0, 1, 0]).await;
     let clone = nats.messages(RETRIES).await.remove(0);
-    assert_eq!((clone.header("Queue-Worker-Encoding"), clone.payload.to_vec()), (None, invocation.to_bytes()));
+    assert_eq!(
+        (clone.header("Queue-Worker-Encoding"), clone.payload.to_vec()),
+        (None, invocation.to_bytes())
+    );
 }

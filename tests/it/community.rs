@@ -1,5 +1,5 @@
-//! Where this worker differs from the community edition's: those lines of the table in docs/migrating.md that no other
-//! scenario holds.
+//! Where this worker differs from the community edition's: those lines of the table in docs/migrating.md that
+//! no other scenario holds.
 
 use std::io::Write;
 
@@ -14,7 +14,8 @@ async fn a_compressed_answer_is_neither_asked_for_nor_unpacked() {
     let packed = encoder.finish().unwrap();
     let nats = Nats::start().await;
     let body = packed.clone();
-    let gateway = Gateway::start(move |_| Answer::ok().header("Content-Encoding", "gzip").body(body.clone())).await;
+    let gateway =
+        Gateway::start(move |_| Answer::ok().header("Content-Encoding", "gzip").body(body.clone())).await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
     nats.publish(&Invocation::of("f").callback(&receiver.url())).await;
@@ -34,11 +35,16 @@ async fn neither_calls_nor_look_ups_go_through_a_proxy() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let proxy = Gateway::start(|_| Answer::status(418)).await;
     let settings = Worker::of(&nats, &gateway).set("function_lookup", true);
-    let settings = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].into_iter().fold(settings, |settings, name| settings.set(name, proxy.url()));
+    let settings = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"]
+        .into_iter()
+        .fold(settings, |settings, name| settings.set(name, proxy.url()));
     let _worker = settings.start().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     let calls = gateway.await_calls(2).await;
-    assert_eq!(calls.iter().map(|call| call.target()).collect::<Vec<_>>(), ["/system/function/f", "/function/f"]);
+    assert_eq!(
+        calls.iter().map(|call| call.target()).collect::<Vec<_>>(),
+        ["/system/function/f", "/function/f"]
+    );
     nats.await_counts([0, 0, 0]).await;
     assert_eq!(proxy.count(), 0);
 }

@@ -1,4 +1,5 @@
-//! Nothing lies in a stream for nobody, parked retries leave in time, what waits is told: and where it is not so, `/metrics` says it.
+//! Nothing lies in a stream for nobody, parked retries leave in time, what waits is told: and where it is not
+//! so, `/metrics` says it.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,18 +10,26 @@ use async_nats::{
 
 use futures_util::StreamExt;
 
-use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is,
+};
 
 const ORPHANS: &str = "queue_worker_orphaned_messages";
 const OVERDUE: &str = "queue_worker_overdue_holders";
 const OLDEST: &str = "queue_worker_oldest_pending_age_seconds";
 
 async fn shows(worker: &Worker, metric: &str, expected: f64) {
-    eventually_is(metric, Some(expected), async || worker.metrics().await.get(metric, &[("queue_name", QUEUE)])).await;
+    eventually_is(metric, Some(expected), async || {
+        worker.metrics().await.get(metric, &[("queue_name", QUEUE)])
+    })
+    .await;
 }
 
 async fn grows(worker: &Worker) {
-    eventually("the oldest message grows older", async || worker.metrics().await.get(OLDEST, &[]).is_some_and(|age| age > 1.0)).await;
+    eventually("the oldest message grows older", async || {
+        worker.metrics().await.get(OLDEST, &[]).is_some_and(|age| age > 1.0)
+    })
+    .await;
 }
 
 fn due(at: SystemTime) -> HeaderMap {
@@ -45,7 +54,12 @@ async fn park(nats: &Nats, at: SystemTime, message: Invocation) {
 async fn wide() -> Nats {
     let nats = Nats::start().await;
     let subjects = [QUEUE, "faas-request.>"].map(str::to_owned).to_vec();
-    nats.make_stream(stream::Config { subjects, retention: stream::RetentionPolicy::WorkQueue, ..Default::default() }).await;
+    nats.make_stream(stream::Config {
+        subjects,
+        retention: stream::RetentionPolicy::WorkQueue,
+        ..Default::default()
+    })
+    .await;
     nats
 }
 
@@ -162,7 +176,8 @@ async fn a_retry_that_cannot_leave_is_overdue_until_it_can() {
     let settings = Worker::of(&nats, &gateway);
     // It makes the streams.
     assert_eq!(settings.start().await.drain().await, 0);
-    park(&nats, SystemTime::now() - Duration::from_secs(180), Invocation::of("f").body("x".repeat(2_000))).await;
+    park(&nats, SystemTime::now() - Duration::from_secs(180), Invocation::of("f").body("x".repeat(2_000)))
+        .await;
     let limited = async |on: bool| {
         let mut config = nats.stream(RETRIES).await.config;
         config.allow_message_schedules = nats.schedules();
@@ -189,7 +204,11 @@ async fn the_oldest_message_waits_fresh_or_due() {
     let latch = Latch::new();
     let held = latch.clone();
     let nats = Nats::start().await;
-    let gateway = Gateway::start(move |call| if call.function() == "held" { Answer::ok().held_by(&held) } else { Answer::ok() }).await;
+    let gateway =
+        Gateway::start(
+            move |call| if call.function() == "held" { Answer::ok().held_by(&held) } else { Answer::ok() },
+        )
+        .await;
     let worker = Worker::of(&nats, &gateway).set("max_inflight", 1).start().await;
     shows(&worker, OLDEST, 0.0).await;
     // One is called, one waits in the worker's hands, and one in the queue.
@@ -240,14 +259,16 @@ async fn what_is_not_known_without_a_broker_is_not_shown() {
     }
 }
 
-/// Waves of calls, a third of which fail at first, while somebody looks all the time; the queue's stream keeps what is
-/// settled, or not.
+/// Waves of calls, a third of which fail at first, while somebody looks all the time; the queue's stream
+/// keeps what is settled, or not.
 async fn stays_silent(retention: stream::RetentionPolicy) {
     const WAVES: usize = 24;
     let nats = Nats::start().await;
     nats.make_stream(stream::Config { retention, ..Default::default() }).await;
-    let gateway =
-        Gateway::start(|call| Answer::status(if call.nth == 1 && call.id().ends_with(['0', '3', '6']) { 500 } else { 200 })).await;
+    let gateway = Gateway::start(|call| {
+        Answer::status(if call.nth == 1 && call.id().ends_with(['0', '3', '6']) { 500 } else { 200 })
+    })
+    .await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "500ms").set("nats_deliver", "all");
     let (one, other) = (settings.start().await, settings.start().await);
     let load = async {
@@ -281,5 +302,8 @@ async fn stays_silent(retention: stream::RetentionPolicy) {
 
 #[tokio::test]
 async fn a_healthy_queue_shows_neither() {
-    tokio::join!(stays_silent(stream::RetentionPolicy::WorkQueue), stays_silent(stream::RetentionPolicy::Limits));
+    tokio::join!(
+        stays_silent(stream::RetentionPolicy::WorkQueue),
+        stays_silent(stream::RetentionPolicy::Limits)
+    );
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Answer, Call, End, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, Call, End, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Worker, eventually,
+    eventually_is,
+};
 
 #[tokio::test]
 async fn a_call_whose_worker_was_killed_is_made_again_as_the_same_attempt() {
@@ -26,8 +29,15 @@ async fn a_call_whose_worker_was_killed_is_made_again_as_the_same_attempt() {
 
     gateway.await_calls(2).await;
     let interrupted = nats.messages(RETRIES).await.remove(0);
-    assert_eq!((interrupted.expect("Queue-Worker-Interruptions"), interrupted.expect("Queue-Worker-Hop")), ("1", "1"));
-    assert_eq!(interrupted.header("Queue-Worker-Attempts").unwrap_or("0"), "0", "an interrupted call is no attempt");
+    assert_eq!(
+        (interrupted.expect("Queue-Worker-Interruptions"), interrupted.expect("Queue-Worker-Hop")),
+        ("1", "1")
+    );
+    assert_eq!(
+        interrupted.header("Queue-Worker-Attempts").unwrap_or("0"),
+        "0",
+        "an interrupted call is no attempt"
+    );
     latch.open();
     gateway.await_calls(3).await;
     nats.await_counts([0, 0, 0]).await;
@@ -47,7 +57,10 @@ async fn what_kills_five_workers_is_dead_lettered_after_five_calls() {
         worker = settings.start().await;
     }
     let dead = nats.dead_letter().await;
-    assert_eq!((dead.expect("Queue-Worker-Cause"), dead.expect("Queue-Worker-Interruptions")), ("interrupted", "5"));
+    assert_eq!(
+        (dead.expect("Queue-Worker-Cause"), dead.expect("Queue-Worker-Interruptions")),
+        ("interrupted", "5")
+    );
     assert_eq!(gateway.count(), 5);
 }
 
@@ -79,7 +92,8 @@ async fn a_worker_that_stalls_for_three_leases_gives_way_to_another() {
     stalled.resume();
     gateway.await_calls(2).await;
 
-    // The one that stalled hangs up without having been answered, and the other's call is the one that counts.
+    // The one that stalled hangs up without having been answered, and the other's call is the one that
+    // counts.
     gateway.await_ended(1).await;
     assert_eq!(gateway.calls()[0].fate(), Some(End::Cut));
     latch.open();
@@ -99,7 +113,8 @@ async fn a_lost_lease_is_told_with_the_call_whose_it_was_begun_or_not() {
     nats.publish(&Invocation::of("f").call_id("runs")).await;
     gateway.await_calls(1).await;
     nats.publish(&Invocation::of("g").call_id("waits")).await;
-    eventually_is("deliveries held", 2, async || nats.consumer(QUEUE, "faas-workers").await.num_ack_pending).await;
+    eventually_is("deliveries held", 2, async || nats.consumer(QUEUE, "faas-workers").await.num_ack_pending)
+        .await;
     nats.kill().await;
     for (call, function) in [("runs", "f"), ("waits", "g")] {
         worker.await_log(&["Lease lost", &format!("callId={call} "), &format!("function={function}")]).await;
@@ -142,7 +157,10 @@ async fn a_cut_connection_to_the_broker_does_not_disturb_a_running_call() {
     nats.publish(&Invocation::of("f").call_id("a")).await;
     gateway.await_calls(1).await;
     proxy.cut();
-    eventually("the worker connects again", async || worker.metrics().await.value("queue_worker_nats_reconnect_total", &[]) >= 1.0).await;
+    eventually("the worker connects again", async || {
+        worker.metrics().await.value("queue_worker_nats_reconnect_total", &[]) >= 1.0
+    })
+    .await;
     latch.open();
     nats.await_counts([0, 0, 0]).await;
     assert_eq!(gateway.count(), 1);

@@ -14,7 +14,8 @@ async fn a_dead_letter_tells_the_whole_story_and_keeps_the_payload() {
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 3);
     let _worker = settings.start().await;
     let before = SystemTime::now();
-    let invocation = Invocation::of("f").call_id("call/ü").header("Authorization", "Bearer secret").body([0, 255, 10]);
+    let invocation =
+        Invocation::of("f").call_id("call/ü").header("Authorization", "Bearer secret").body([0, 255, 10]);
     let sequence = nats.publish(&invocation).await;
 
     let dead = nats.dead_letter().await;
@@ -24,7 +25,13 @@ async fn a_dead_letter_tells_the_whole_story_and_keeps_the_payload() {
     let id = original.strip_prefix(&format!("{QUEUE}:{sequence}-")).unwrap_or_else(|| panic!("{original}"));
     assert!(u128::from_str_radix(id, 36).is_ok(), "no base-36 number: {id}");
     assert!(dead.header("Nats-Msg-Id").is_some(), "a repeated publish would be stored twice: {dead:?}");
-    let fixed = [("Attempts", "3"), ("Call-Id", "call/%C3%BC"), ("Function", "f"), ("Last-Status", "500"), ("Cause", "exhausted")];
+    let fixed = [
+        ("Attempts", "3"),
+        ("Call-Id", "call/%C3%BC"),
+        ("Function", "f"),
+        ("Last-Status", "500"),
+        ("Cause", "exhausted"),
+    ];
     for (name, value) in fixed {
         assert_eq!(dead.expect(&format!("Queue-Worker-{name}")), value, "{name}");
     }
@@ -37,7 +44,11 @@ async fn a_dead_letter_tells_the_whole_story_and_keeps_the_payload() {
     }
     assert!(dead.time_in("Queue-Worker-First-Seen") <= dead.time_in("Queue-Worker-Failed-At"));
     for name in ["Interruptions", "Redrives", "Kind", "Encoding"] {
-        assert_eq!(dead.header(&format!("Queue-Worker-{name}")), None, "{name} is absent when there is nothing to say");
+        assert_eq!(
+            dead.header(&format!("Queue-Worker-{name}")),
+            None,
+            "{name} is absent when there is nothing to say"
+        );
     }
     let error = dead.header("Queue-Worker-Last-Error").unwrap_or_default();
     assert!(error.len() <= 1024 && !error.contains("secret") && !error.contains("http://"), "{error}");
@@ -69,7 +80,8 @@ async fn each_time_that_a_dead_letter_is_sent_round_again_it_dies_a_death_of_its
         nats.publish_raw(&format!("{RETRIES}.due.f.again.{redrives}"), headers, dead.payload).await;
     }
     let dead = nats.dead_letters(4).await;
-    let ends: Vec<_> = dead.iter().map(|dead| dead.expect("Nats-Msg-Id").split_once(".dead").unwrap().1).collect();
+    let ends: Vec<_> =
+        dead.iter().map(|dead| dead.expect("Nats-Msg-Id").split_once(".dead").unwrap().1).collect();
     assert_eq!(ends, ["", ".1", ".2", ".3"]);
     assert_eq!(dead[3].expect("Queue-Worker-Redrives"), "3");
     nats.await_counts([0, 0, 4]).await;
@@ -104,7 +116,24 @@ async fn a_name_or_a_path_that_leads_elsewhere_is_not_called() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
-    let names = ["", ".", "..", "a..b", ".a", "a.", "../system/functions", "a/b", "a b", "a%2fb", "a?b", "a#b", "ä", "a\nb", "*", ">"];
+    let names = [
+        "",
+        ".",
+        "..",
+        "a..b",
+        ".a",
+        "a.",
+        "../system/functions",
+        "a/b",
+        "a b",
+        "a%2fb",
+        "a?b",
+        "a#b",
+        "ä",
+        "a\nb",
+        "*",
+        ">",
+    ];
     let paths = ["/..", "/../g", "/a/../b", "/.", "/./a", "/a/.."];
     for name in names {
         nats.publish(&Invocation::of(name)).await;
@@ -126,25 +155,42 @@ async fn what_no_request_can_carry_is_refused_with_its_measure_and_called_back()
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
-    let many = (0..20_001).fold(Invocation::of("f"), |invocation, n| invocation.header(&format!("X-{n}"), "y"));
+    let many =
+        (0..20_001).fold(Invocation::of("f"), |invocation, n| invocation.header(&format!("X-{n}"), "y"));
     // The most that is sent, and then one byte more.
     let room = 65_534 - gateway.url().len() - "/function/f".len();
     let fits = Invocation::of("f").call_id("fits").path(&format!("/{}", "a".repeat(room - 1)));
     nats.publish(&fits).await;
     assert_eq!(gateway.await_ended(1).await[0].id(), "fits");
     for (nth, (id, invocation, said)) in [
-        ("path", Invocation::of("f").path(&format!("/{}", "a".repeat(room))), "its URL has 65535 bytes, and 65534 are the most"),
-        ("query", Invocation::of("f").field("QueryString", "a".repeat(70_000).into()), "bytes, and 65534 are the most that can be sent"),
+        (
+            "path",
+            Invocation::of("f").path(&format!("/{}", "a".repeat(room))),
+            "its URL has 65535 bytes, and 65534 are the most",
+        ),
+        (
+            "query",
+            Invocation::of("f").field("QueryString", "a".repeat(70_000).into()),
+            "bytes, and 65534 are the most that can be sent",
+        ),
         ("headers", many, "it has 20003 headers, and 20000 are the most that can be sent"),
     ]
     .into_iter()
     .enumerate()
     {
         nats.publish(&invocation.call_id(id).callback(&receiver.url())).await;
-        let call = receiver.await_that(id, |calls| calls.iter().any(|call| call.id() == id && call.end.is_some())).await.pop().unwrap();
+        let call = receiver
+            .await_that(id, |calls| calls.iter().any(|call| call.id() == id && call.end.is_some()))
+            .await
+            .pop()
+            .unwrap();
         assert_eq!((call.header("x-function-status"), &*call.request.body), (Some("503"), &b""[..]), "{id}");
         let letter = nats.dead_letters(nth as u64 + 1).await.pop().unwrap();
-        assert_eq!((letter.expect("Queue-Worker-Cause"), letter.expect("Queue-Worker-Function")), ("refused", "f"), "{id}");
+        assert_eq!(
+            (letter.expect("Queue-Worker-Cause"), letter.expect("Queue-Worker-Function")),
+            ("refused", "f"),
+            "{id}"
+        );
         assert!(letter.expect("Queue-Worker-Last-Error").contains(said), "{letter:?}");
     }
     assert_eq!(gateway.count(), 1);
@@ -155,11 +201,21 @@ async fn a_message_with_fields_of_other_times_is_called() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
-    let old = Invocation::of("old").field("Path", json!("")).field("QueryString", json!("")).field("Body", json!(null));
-    nats.publish(&old.field("QueueName", json!("")).field("CallbackUrl", json!(null)).field("Header", json!(null))).await;
-    let new = Invocation::of("new").field("Labels", json!({"a": "b"})).field("Environment", json!({})).field("Later", json!([1]));
+    let old = Invocation::of("old")
+        .field("Path", json!(""))
+        .field("QueryString", json!(""))
+        .field("Body", json!(null));
+    nats.publish(
+        &old.field("QueueName", json!("")).field("CallbackUrl", json!(null)).field("Header", json!(null)),
+    )
+    .await;
+    let new = Invocation::of("new")
+        .field("Labels", json!({"a": "b"}))
+        .field("Environment", json!({}))
+        .field("Later", json!([1]));
     nats.publish(&new).await;
-    let mut called: Vec<_> = gateway.await_calls(2).await.iter().map(|call| call.target().to_owned()).collect();
+    let mut called: Vec<_> =
+        gateway.await_calls(2).await.iter().map(|call| call.target().to_owned()).collect();
     called.sort();
     assert_eq!(called, ["/function/new", "/function/old"]);
     nats.await_counts([0, 0, 0]).await;
@@ -173,7 +229,10 @@ async fn without_dead_letters_what_fails_is_dropped_with_a_warning_and_a_count()
     nats.publish(&Invocation::of("f").call_id("dropped-call")).await;
     nats.publish_raw(QUEUE, HeaderMap::new(), "garbage").await;
     nats.await_counts([0, 0, 0]).await;
-    eventually("two drops are counted", async || worker.metrics().await.value("queue_worker_dead_letters_dropped_total", &[]) == 2.0).await;
+    eventually("two drops are counted", async || {
+        worker.metrics().await.value("queue_worker_dead_letters_dropped_total", &[]) == 2.0
+    })
+    .await;
     worker.await_log(&["WARN", "dropped-call"]).await;
 }
 

@@ -1,11 +1,15 @@
-//! The doctor: what it finds in set-ups that are well or broken on purpose, and that it leaves them as they were.
+//! The doctor: what it finds in set-ups that are well or broken on purpose, and that it leaves them as they
+//! were.
 
 use async_nats::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{
     rights::{Right, restricted, rights, subject},
-    support::{Answer, Cluster, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually, free_port, stan::CLUSTER},
+    support::{
+        Answer, Cluster, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually,
+        free_port, stan::CLUSTER,
+    },
 };
 
 /// The doctor's report, as machines read it.
@@ -24,12 +28,16 @@ impl Report {
     /// What was looked at and is of this severity.
     fn with(&self, severity: &str) -> Vec<&str> {
         let findings = self.read["findings"].as_array().unwrap().iter();
-        findings.filter(|finding| finding["severity"] == severity).map(|finding| finding["what"].as_str().unwrap()).collect()
+        findings
+            .filter(|finding| finding["severity"] == severity)
+            .map(|finding| finding["what"].as_str().unwrap())
+            .collect()
     }
 
     /// The first finding about this.
     fn of_what(&self, what: &str) -> &Value {
-        let finding = self.read["findings"].as_array().unwrap().iter().find(|finding| finding["what"] == what);
+        let finding =
+            self.read["findings"].as_array().unwrap().iter().find(|finding| finding["what"] == what);
         finding.unwrap_or_else(|| panic!("nothing about {what}: {:#}", self.read))
     }
 
@@ -39,7 +47,11 @@ impl Report {
 
     /// Whether the invocations survive the event whose name contains this.
     fn survives(&self, event: &str) -> &str {
-        let line = self.read["guaranteed"].as_array().unwrap().iter().find(|line| line["event"].as_str().unwrap().contains(event));
+        let line = self.read["guaranteed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|line| line["event"].as_str().unwrap().contains(event));
         line.unwrap()["survives"].as_str().unwrap()
     }
 }
@@ -61,7 +73,10 @@ async fn books(nats: &Nats) -> Vec<Value> {
     for name in nats.streams().await {
         let info = api(nats, &format!("STREAM.INFO.{name}"), json!({})).await;
         books.push(json!([info["config"], info["state"]]));
-        for consumer in api(nats, &format!("CONSUMER.LIST.{name}"), json!({ "offset": 0 })).await["consumers"].as_array().unwrap() {
+        for consumer in api(nats, &format!("CONSUMER.LIST.{name}"), json!({ "offset": 0 })).await["consumers"]
+            .as_array()
+            .unwrap()
+        {
             books.push(json!([
                 consumer["config"],
                 consumer["num_pending"],
@@ -85,7 +100,8 @@ async fn gateway() -> Gateway {
     Gateway::start(|_| Answer::ok()).await
 }
 
-/// A broker in which a worker has made everything, and that worker's settings. Its server says that it writes at once.
+/// A broker in which a worker has made everything, and that worker's settings. Its server says that it writes
+/// at once.
 async fn made(nats: &Nats, gateway: &Gateway) -> Settings {
     let settings = Worker::of(nats, gateway).set("upstream_timeout", "20s");
     assert_eq!(settings.start().await.drain().await, 0);
@@ -96,17 +112,26 @@ async fn healthy(nats: &Nats) -> Report {
     let gateway = gateway().await;
     let settings = made(nats, &gateway).await;
     let _worker = settings.set("queue_name", "faas-request,slow").start().await;
-    let settings = Worker::of(nats, &gateway).set("upstream_timeout", "20s").set("queue_name", "faas-request,slow");
+    let settings =
+        Worker::of(nats, &gateway).set("upstream_timeout", "20s").set("queue_name", "faas-request,slow");
     let report = examine(nats, &settings, &[]).await;
     assert_eq!((report.code, report.read["well"].as_bool()), (0, Some(true)), "{:#}", report.read);
     assert_eq!(report.with("fail"), [""; 0]);
-    for what in ["stream slow", "stream faas-request-retries", "consumer due of slow-retries", "orphans in slow"] {
+    for what in
+        ["stream slow", "stream faas-request-retries", "consumer due of slow-retries", "orphans in slow"]
+    {
         assert_eq!(report.text(what, "severity"), "ok", "{:#}", report.read);
     }
-    assert_eq!((report.survives("a worker is killed"), report.survives("process"), report.survives("disk")), ("yes", "yes", "no"));
+    assert_eq!(
+        (report.survives("a worker is killed"), report.survives("process"), report.survives("disk")),
+        ("yes", "yes", "no")
+    );
     let (code, text) = settings.doctor(&[]).await;
     assert_eq!(code, 0);
-    assert!(text.contains("What is guaranteed here") && text.contains("The guarantee holds: 0 fail"), "{text}");
+    assert!(
+        text.contains("What is guaranteed here") && text.contains("The guarantee holds: 0 fail"),
+        "{text}"
+    );
     report
 }
 
@@ -135,7 +160,12 @@ async fn what_is_set_in_a_stream_against_the_promises_is_found() {
         (QUEUE, json!({ "subjects": ["other"] }), "fail", "--subjects=other,faas-request"),
         (QUEUE, json!({ "max_age": 3_600_000_000_000_u64 }), "fail", "--max-age=0"),
         (QUEUE, json!({ "max_msgs": 100 }), "fail", "--max-msgs=-1"),
-        (QUEUE, json!({ "max_msgs_per_subject": 100, "discard": "new" }), "fail", "--max-msgs-per-subject=-1"),
+        (
+            QUEUE,
+            json!({ "max_msgs_per_subject": 100, "discard": "new" }),
+            "fail",
+            "--max-msgs-per-subject=-1",
+        ),
         (QUEUE, json!({ "no_ack": true }), "fail", "--ack"),
         (RETRIES, json!({ "max_bytes": 1_000_000 }), "fail", "--max-bytes=-1"),
         (RETRIES, json!({ "duplicate_window": 1_000_000_000 }), "warn", "--dupe-window=10m"),
@@ -167,14 +197,18 @@ async fn what_is_set_in_a_consumer_against_the_promises_is_found() {
         (json!({ "ack_wait": 30_000_000_000_u64 }), "warn", "--wait=1m"),
         (json!({ "max_ack_pending": 10 }), "warn", "--max-pending=200"),
     ] {
-        let well = api(&nats, &format!("CONSUMER.INFO.{QUEUE}.faas-workers"), json!({})).await["config"].clone();
+        let well =
+            api(&nats, &format!("CONSUMER.INFO.{QUEUE}.faas-workers"), json!({})).await["config"].clone();
         let mut broken = well.clone();
         broken.as_object_mut().unwrap().extend(found.as_object().unwrap().clone());
         write(&nats, &call, json!({ "stream_name": QUEUE, "config": broken })).await;
         let report = examine(&nats, &settings, &[]).await;
         let what = format!("consumer faas-workers of {QUEUE}");
         assert_eq!(report.text(&what, "severity"), severity, "{found}: {:#}", report.read);
-        assert_eq!(report.text(&what, "mend"), format!("nats consumer edit {QUEUE} faas-workers {said} --force"));
+        assert_eq!(
+            report.text(&what, "mend"),
+            format!("nats consumer edit {QUEUE} faas-workers {said} --force")
+        );
         write(&nats, &call, json!({ "stream_name": QUEUE, "config": well })).await;
     }
     assert_eq!(examine(&nats, &settings, &[]).await.code, 0);
@@ -188,7 +222,12 @@ async fn what_cannot_be_changed_is_to_be_made_anew() {
     let stream = json!({ "name": QUEUE, "subjects": [QUEUE], "retention": "workqueue", "storage": "memory" });
     write(&nats, &format!("STREAM.CREATE.{QUEUE}"), stream).await;
     let consumer = json!({ "durable_name": "faas-workers", "ack_policy": "explicit", "deliver_policy": "all", "headers_only": true });
-    write(&nats, &format!("CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"), json!({ "stream_name": QUEUE, "config": consumer })).await;
+    write(
+        &nats,
+        &format!("CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"),
+        json!({ "stream_name": QUEUE, "config": consumer }),
+    )
+    .await;
     let report = examine(&nats, &settings, &[]).await;
     assert_eq!(report.with("fail"), [format!("stream {QUEUE}"), format!("consumer faas-workers of {QUEUE}")]);
     assert_eq!((report.survives("a worker is killed"), report.survives("process")), ("no", "no"));
@@ -204,8 +243,10 @@ async fn what_is_not_there_is_described_so_that_it_can_be_made() {
         assert_eq!(report.code, 1);
         for what in report.with("fail") {
             let mend = report.text(what, "mend");
-            let (call, question) =
-                mend.strip_prefix("nats req '$JS.API.").and_then(|rest| rest.split_once("' '")).unwrap_or_else(|| panic!("{mend}"));
+            let (call, question) = mend
+                .strip_prefix("nats req '$JS.API.")
+                .and_then(|rest| rest.split_once("' '"))
+                .unwrap_or_else(|| panic!("{mend}"));
             write(&nats, call, serde_json::from_str(question.trim_end_matches('\'')).unwrap()).await;
         }
     }
@@ -219,10 +260,16 @@ async fn what_is_not_there_is_described_so_that_it_can_be_made() {
 #[tokio::test]
 async fn what_nobody_gets_is_found() {
     let (nats, gateway) = (Nats::start().await, gateway().await);
-    let stream = json!({ "name": QUEUE, "subjects": [QUEUE, "other"], "retention": "workqueue", "storage": "file" });
+    let stream =
+        json!({ "name": QUEUE, "subjects": [QUEUE, "other"], "retention": "workqueue", "storage": "file" });
     write(&nats, &format!("STREAM.CREATE.{QUEUE}"), stream).await;
     let consumer = json!({ "durable_name": "faas-workers", "ack_policy": "explicit", "deliver_policy": "all", "filter_subject": "other" });
-    write(&nats, &format!("CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"), json!({ "stream_name": QUEUE, "config": consumer })).await;
+    write(
+        &nats,
+        &format!("CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"),
+        json!({ "stream_name": QUEUE, "config": consumer }),
+    )
+    .await;
     let settings = made(&nats, &gateway).await;
     assert_eq!(examine(&nats, &settings, &[]).await.text(&format!("orphans in {QUEUE}"), "severity"), "ok");
     nats.publish(&Invocation::of("f").call_id("a")).await;
@@ -244,10 +291,18 @@ async fn what_the_other_timer_left_is_told() {
     nats.replace().await;
     let report = examine(&nats, &settings, &[]).await;
     if nats.schedules() {
-        assert_eq!((report.code, report.text("timer of faas-request", "severity")), (0, "warn"), "schedules are not on yet");
+        assert_eq!(
+            (report.code, report.text("timer of faas-request", "severity")),
+            (0, "warn"),
+            "schedules are not on yet"
+        );
         assert_eq!(settings.start().await.drain().await, 0);
         let report = examine(&nats, &settings, &[]).await;
-        assert!(report.text("timer of faas-request", "seen").contains("1 retries lie in levels"), "{:#}", report.read);
+        assert!(
+            report.text("timer of faas-request", "seen").contains("1 retries lie in levels"),
+            "{:#}",
+            report.read
+        );
     }
 }
 
@@ -259,7 +314,8 @@ async fn a_broker_that_is_not_there_or_says_no_is_told() {
     assert_eq!(absent.read["guaranteed"][0]["survives"], "unknown");
 
     let nats = Nats::start_with("authorization { users = [ { user: observer, password: observer } ] }").await;
-    let settings = Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "guessed");
+    let settings =
+        Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "guessed");
     let refused = Report::of(&settings, &[]).await;
     assert_eq!((refused.code, refused.with("fail")), (1, vec!["NATS"]));
     assert!(refused.text("NATS", "seen").contains("refused the credentials"), "{:#}", refused.read);
@@ -285,28 +341,41 @@ async fn the_workers_rights_are_enough() {
     let all = rights(false);
     let nats = restricted(&all).await;
     let gateway = gateway().await;
-    let operator = Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
+    let operator =
+        Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
     assert_eq!(operator.start().await.drain().await, 0);
     let own = |nats: &Nats| {
-        let settings = Worker::of(nats, &gateway).set("nats_inbox_prefix", "_INBOX_worker").set("nats_manage", "false");
+        let settings =
+            Worker::of(nats, &gateway).set("nats_inbox_prefix", "_INBOX_worker").set("nats_manage", "false");
         settings.set("nats_user", "worker").file("nats_password_file", "secret")
     };
     let report = examine(&nats, &own(&nats), &[]).await;
     assert_eq!(report.code, 0, "{:#}", report.read);
-    assert!(report.text("account", "seen").contains("the right to publish to $JS.API.INFO is missing"), "{:#}", report.read);
+    assert!(
+        report.text("account", "seen").contains("the right to publish to $JS.API.INFO is missing"),
+        "{:#}",
+        report.read
+    );
 
-    for missing in
-        [Right::Publish("$JS.API.STREAM.INFO.*"), Right::Publish("$JS.API.CONSUMER.INFO.*.*"), Right::Subscribe("{nats_inbox_prefix}.>")]
-    {
+    for missing in [
+        Right::Publish("$JS.API.STREAM.INFO.*"),
+        Right::Publish("$JS.API.CONSUMER.INFO.*.*"),
+        Right::Subscribe("{nats_inbox_prefix}.>"),
+    ] {
         let rest: Vec<_> = all.iter().copied().filter(|right| subject(right) != subject(&missing)).collect();
         let nats = restricted(&rest).await;
-        let operator = Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
+        let operator =
+            Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
         assert_eq!(operator.start().await.drain().await, 0);
         let report = examine(&nats, &own(&nats), &[]).await;
         let named = subject(&missing);
         let named = named.trim_end_matches(['*', '>', '.']);
         assert_eq!(report.code, 1, "{named}");
-        let what = if named.starts_with("$JS.API.CONSUMER") { "consumer faas-workers of faas-request" } else { "stream faas-request" };
+        let what = if named.starts_with("$JS.API.CONSUMER") {
+            "consumer faas-workers of faas-request"
+        } else {
+            "stream faas-request"
+        };
         assert!(report.text(what, "mend").contains(named), "{named}: {:#}", report.read);
     }
 }
@@ -315,7 +384,9 @@ async fn the_workers_rights_are_enough() {
 async fn how_a_server_treats_its_disk_is_read_off_its_monitoring() {
     let gateway = gateway().await;
     let schedules = Nats::absent().schedules();
-    for (sync, survives) in [("", "partly"), ("sync_interval: always", "yes"), ("sync_interval: 7s", "partly")] {
+    for (sync, survives) in
+        [("", "partly"), ("sync_interval: always", "yes"), ("sync_interval: 7s", "partly")]
+    {
         // Old servers refuse to start with the setting.
         if !schedules && !sync.is_empty() {
             continue;
@@ -330,17 +401,24 @@ async fn how_a_server_treats_its_disk_is_read_off_its_monitoring() {
         let seen = report.text("disk of faas-request", "seen");
         assert_eq!(seen, if sync.is_empty() { "sync_interval: 2m" } else { sync });
         let unseen = examine(&nats, &settings, &[]).await;
-        assert!(unseen.text("disk of faas-request", "seen").contains("could not be seen"), "{:#}", unseen.read);
+        assert!(
+            unseen.text("disk of faas-request", "seen").contains("could not be seen"),
+            "{:#}",
+            unseen.read
+        );
     }
 }
 
 #[tokio::test]
 async fn a_gateway_has_to_answer_and_to_know_the_login() {
     let nats = Nats::start().await;
-    // A gateway without Prometheus: it hangs up on who asks for the list of all functions, and knows each by itself.
+    // A gateway without Prometheus: it hangs up on who asks for the list of all functions, and knows each by
+    // itself.
     let gateway = Gateway::start(|call| match (call.target(), call.request.header("authorization")) {
         ("/system/functions", _) => Answer::hang_up(),
-        (target, Some("Basic YWRtaW46aHVudGVyMg==")) if target.starts_with("/system/function/") => Answer::status(404),
+        (target, Some("Basic YWRtaW46aHVudGVyMg==")) if target.starts_with("/system/function/") => {
+            Answer::status(404)
+        }
         (target, _) if target.starts_with("/system/") => Answer::status(401),
         _ => Answer::ok(),
     })
@@ -375,19 +453,34 @@ async fn what_listens_where_the_worker_would_is_told() {
 async fn another_nats_streaming_server_is_found_and_the_bridge_is_not_taken_for_one() {
     let (nats, gateway) = (Nats::start().await, gateway().await);
     let settings = made(&nats, &gateway).await.set("stan_bridge", "true");
-    assert_eq!(examine(&nats, &settings, &[]).await.text("NATS Streaming", "severity"), "ok", "nobody answers");
+    assert_eq!(
+        examine(&nats, &settings, &[]).await.text("NATS Streaming", "severity"),
+        "ok",
+        "nobody answers"
+    );
     let worker = settings.start().await;
-    assert_eq!(examine(&nats, &settings, &[]).await.text("NATS Streaming", "severity"), "ok", "the bridge answers");
-    assert!(worker.log_with(" warn ").iter().all(|line| !line.contains("NATS Streaming")), "the bridge complains");
+    assert_eq!(
+        examine(&nats, &settings, &[]).await.text("NATS Streaming", "severity"),
+        "ok",
+        "the bridge answers"
+    );
+    assert!(
+        worker.log_with(" warn ").iter().all(|line| !line.contains("NATS Streaming")),
+        "the bridge complains"
+    );
 
-    // What a server of that kind says to one who names no place for heartbeats: an error, in field 5 of its answer.
+    // What a server of that kind says to one who names no place for heartbeats: an error, in field 5 of its
+    // answer.
     let mut requests = nats.client().subscribe(format!("_STAN.discover.{CLUSTER}")).await.unwrap();
     nats.client().flush().await.unwrap();
     let client = nats.client().clone();
     tokio::spawn(async move {
         while let Some(request) = futures_util::StreamExt::next(&mut requests).await {
             let error = b"\x2a\x20stan: invalid connection request";
-            client.publish_with_headers(request.reply.unwrap(), HeaderMap::new(), error.to_vec().into()).await.unwrap();
+            client
+                .publish_with_headers(request.reply.unwrap(), HeaderMap::new(), error.to_vec().into())
+                .await
+                .unwrap();
         }
     });
     let report = examine(&nats, &settings, &[]).await;
@@ -398,7 +491,8 @@ async fn another_nats_streaming_server_is_found_and_the_bridge_is_not_taken_for_
 async fn of_a_cluster_the_servers_that_are_away_are_told() {
     let mut cluster = Cluster::start().await;
     let (nowhere, gateway) = (Nats::absent(), gateway().await);
-    let settings = Worker::of(&nowhere, &gateway).set("nats_url", cluster.url()).set("nats_stream_replicas", 3);
+    let settings =
+        Worker::of(&nowhere, &gateway).set("nats_url", cluster.url()).set("nats_stream_replicas", 3);
     assert_eq!(settings.start().await.drain().await, 0);
     let mut report = Report::of(&settings, &[]).await;
     eventually("all replicas keep up", async || {

@@ -1,10 +1,13 @@
 //! What SIGTERM does to calls that run and to deliveries that wait.
 
-use crate::support::{Answer, End, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, End, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is,
+};
 
 /// Awaits that the worker has noticed its SIGTERM.
 async fn worker_drains(worker: &Worker) {
-    eventually("/readyz says no", async || worker.readyz().await.is_some_and(|(status, _)| status == 503)).await;
+    eventually("/readyz says no", async || worker.readyz().await.is_some_and(|(status, _)| status == 503))
+        .await;
 }
 
 #[tokio::test]
@@ -30,7 +33,10 @@ async fn a_call_longer_than_the_grace_is_handed_back_and_made_again_at_once() {
     let latch = Latch::new();
     let held = latch.clone();
     let nats = Nats::start().await;
-    let gateway = Gateway::start(move |call| if call.nth == 1 { Answer::silence() } else { Answer::ok().held_by(&held) }).await;
+    let gateway = Gateway::start(
+        move |call| if call.nth == 1 { Answer::silence() } else { Answer::ok().held_by(&held) },
+    )
+    .await;
     let settings = Worker::of(&nats, &gateway).set("shutdown_grace", "300ms").set("ack_wait", "10m");
     let mut worker = settings.start().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
@@ -60,7 +66,8 @@ async fn a_delivery_that_waits_for_a_permit_is_handed_back_untouched() {
     nats.publish(&Invocation::of("f").call_id("first")).await;
     gateway.await_calls(1).await;
     nats.publish(&Invocation::of("f").call_id("second")).await;
-    eventually_is("deliveries held", 2, async || nats.consumer(QUEUE, "faas-workers").await.num_ack_pending).await;
+    eventually_is("deliveries held", 2, async || nats.consumer(QUEUE, "faas-workers").await.num_ack_pending)
+        .await;
     worker.terminate();
     worker_drains(&worker).await;
     latch.open();
@@ -83,7 +90,10 @@ async fn a_second_sigterm_ends_the_grace_and_what_runs_is_handed_back() {
     let latch = Latch::new();
     let held = latch.clone();
     let nats = Nats::start().await;
-    let gateway = Gateway::start(move |call| if call.nth == 1 { Answer::silence() } else { Answer::ok().held_by(&held) }).await;
+    let gateway = Gateway::start(
+        move |call| if call.nth == 1 { Answer::silence() } else { Answer::ok().held_by(&held) },
+    )
+    .await;
     let settings = Worker::of(&nats, &gateway).set("shutdown_grace", "1h").set("ack_wait", "10m");
     let mut worker = settings.start().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;

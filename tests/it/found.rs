@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Source};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually_is};
+use crate::support::{
+    Answer, Call, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually_is,
+};
 
 fn answer(call: &Call) -> Answer {
     Answer::status(if call.nth == 1 { 500 } else { 200 })
@@ -66,7 +68,12 @@ async fn what_a_consumer_has_room_for_is_raised_and_never_lowered() {
     for (found, expected) in [(json!(-1), -1), (json!(79), 80), (json!(80), 80), (json!(20_000), 20_000)] {
         let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
         nats.make_queue().await;
-        make_consumer(&nats, "faas-workers", json!({ "max_ack_pending": found, "ack_wait": 5_000_000_000_u64 })).await;
+        make_consumer(
+            &nats,
+            "faas-workers",
+            json!({ "max_ack_pending": found, "ack_wait": 5_000_000_000_u64 }),
+        )
+        .await;
         let _worker = settings(&nats, &gateway).set("max_inflight", 20).start().await;
         let after = nats.consumer(QUEUE, "faas-workers").await.config;
         assert_eq!((after.max_ack_pending, after.ack_wait), (expected, Duration::from_secs(60)), "{found}");
@@ -86,7 +93,8 @@ async fn other_settings_of_a_consumer_are_used_as_found_with_a_warning() {
     ] {
         let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
         let subjects = vec![QUEUE.to_owned(), "other.>".to_owned()];
-        nats.make_stream(Config { subjects, retention: RetentionPolicy::WorkQueue, ..Default::default() }).await;
+        nats.make_stream(Config { subjects, retention: RetentionPolicy::WorkQueue, ..Default::default() })
+            .await;
         make_consumer(&nats, "faas-workers", found.clone()).await;
         let before = nats.consumer(QUEUE, "faas-workers").await.config;
         let worker = settings(&nats, &gateway).start().await;
@@ -94,11 +102,19 @@ async fn other_settings_of_a_consumer_are_used_as_found_with_a_warning() {
             worker.await_log(&["warn", "used as found", said]).await;
         }
         let after = nats.consumer(QUEUE, "faas-workers").await.config;
-        let expected =
-            async_nats::jetstream::consumer::Config { ack_wait: after.ack_wait, max_ack_pending: after.max_ack_pending, ..before };
+        let expected = async_nats::jetstream::consumer::Config {
+            ack_wait: after.ack_wait,
+            max_ack_pending: after.max_ack_pending,
+            ..before
+        };
         assert_eq!(after, expected);
         if said == "filter" {
-            nats.publish_raw("other.a", async_nats::HeaderMap::new(), Invocation::of("f").call_id("b").to_bytes()).await;
+            nats.publish_raw(
+                "other.a",
+                async_nats::HeaderMap::new(),
+                Invocation::of("f").call_id("b").to_bytes(),
+            )
+            .await;
             gateway.await_ended(2).await;
         } else {
             serves(&nats, &gateway, "a").await;
@@ -132,7 +148,11 @@ async fn a_consumer_that_cannot_do_is_refused_and_not_touched() {
     }
     make_consumer(&nats, "hasty-too", json!({ "ack_wait": 10_000_000_u64 })).await;
     let settings = Worker::of(&nats, &gateway);
-    assert_eq!(settings.clone().set("nats_durable", "hasty-too").start().await.drain().await, 0, "its ack_wait can be set");
+    assert_eq!(
+        settings.clone().set("nats_durable", "hasty-too").start().await.drain().await,
+        0,
+        "its ack_wait can be set"
+    );
     make_consumer(&nats, "faas-workers", json!({ "ack_wait": 10_000_000_u64 })).await;
     let mut bound = settings.set("nats_manage", "false").spawn();
     bound.await_log(&["error", "keep its lease"]).await;
@@ -147,7 +167,12 @@ async fn a_queue_may_be_fed_from_another_stream() {
         Config { sources: Some(vec![source()]), retention: RetentionPolicy::WorkQueue, ..Default::default() },
     ] {
         let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
-        nats.make_stream(Config { name: "origin".to_owned(), subjects: vec![QUEUE.to_owned()], ..Default::default() }).await;
+        nats.make_stream(Config {
+            name: "origin".to_owned(),
+            subjects: vec![QUEUE.to_owned()],
+            ..Default::default()
+        })
+        .await;
         nats.js().create_stream(Config { name: QUEUE.to_owned(), ..config }).await.unwrap();
         let before = nats.stream(QUEUE).await.config;
         let _worker = settings(&nats, &gateway).set("nats_deliver", "all").start().await;
@@ -172,11 +197,17 @@ async fn a_stream_that_takes_more_than_the_queue_gives_the_queues_messages_only(
 #[tokio::test]
 async fn a_stream_that_does_not_take_the_queues_subject_is_warned_about() {
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
-    nats.make_stream(Config { subjects: vec!["other".to_owned()], retention: RetentionPolicy::WorkQueue, ..Default::default() }).await;
+    nats.make_stream(Config {
+        subjects: vec!["other".to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        ..Default::default()
+    })
+    .await;
     make_consumer(&nats, "faas-workers", json!({ "filter_subject": "other" })).await;
     let worker = settings(&nats, &gateway).start().await;
     worker.await_log(&["warn", "does not take", QUEUE]).await;
-    nats.publish_raw("other", async_nats::HeaderMap::new(), Invocation::of("f").call_id("a").to_bytes()).await;
+    nats.publish_raw("other", async_nats::HeaderMap::new(), Invocation::of("f").call_id("a").to_bytes())
+        .await;
     gateway.await_ended(2).await;
     nats.await_counts([0, 0, 0]).await;
 }
@@ -201,13 +232,17 @@ async fn a_stream_that_may_lose_messages_is_warned_about() {
     }
     serves(&nats, &gateway, "a").await;
 
-    // A queue that refuses what it has no room for loses nothing, but a full subject makes room unless it is told not to.
+    // A queue that refuses what it has no room for loses nothing, but a full subject makes room unless it is
+    // told not to.
     let (nats, gateway) = (Nats::start().await, Gateway::start(answer).await);
     nats.make_stream(limited(QUEUE, QUEUE, DiscardPolicy::New)).await;
     let mut worker = settings(&nats, &gateway).start().await;
     worker.await_log(&["warn", "has a limit", "max_msgs_per_subject", "stream=faas-request "]).await;
     assert_eq!(worker.drain().await, 0);
-    nats.js().update_stream(Config { discard_new_per_subject: true, ..limited(QUEUE, QUEUE, DiscardPolicy::New) }).await.unwrap();
+    nats.js()
+        .update_stream(Config { discard_new_per_subject: true, ..limited(QUEUE, QUEUE, DiscardPolicy::New) })
+        .await
+        .unwrap();
     let mut worker = settings(&nats, &gateway).start().await;
     assert!(worker.log_with("has a limit").is_empty());
     serves(&nats, &gateway, "a").await;
@@ -232,7 +267,10 @@ async fn a_running_worker_goes_by_an_ack_wait_that_is_changed_meanwhile() {
     let mut config = nats.consumer(QUEUE, "faas-workers").await.config;
     config.ack_wait = Duration::from_secs(12);
     let question = json!({ "stream_name": QUEUE, "config": config });
-    let answer = nats.client().request(format!("$JS.API.CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"), question.to_string().into()).await;
+    let answer = nats
+        .client()
+        .request(format!("$JS.API.CONSUMER.DURABLE.CREATE.{QUEUE}.faas-workers"), question.to_string().into())
+        .await;
     assert!(!String::from_utf8_lossy(&answer.unwrap().payload).contains("error"));
     worker.await_log(&["warn", "the consumer was changed", "setting=ack_wait", "was=1m", "found=12s"]).await;
     gateway.await_ended(1).await;

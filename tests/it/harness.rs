@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::{Answer, Call, DEAD, End, Flow, Gateway, Hole, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Way, eventually_is};
+use crate::support::{
+    Answer, Call, DEAD, End, Flow, Gateway, Hole, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Way,
+    eventually_is,
+};
 
 #[tokio::test]
 async fn a_broker_keeps_its_messages_over_a_kill() {
@@ -45,7 +48,11 @@ async fn a_gateway_answers_by_script_and_records_every_byte_of_a_call() {
         (_, nth) => Answer::status(200 + u16::try_from(nth).unwrap()).header("A", "b").body("hello"),
     })
     .await;
-    let request = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: x\r\nX-Call-Id: a\r\nB: 2\r\nb: 1\r\nContent-Length: 2\r\n\r\nhi");
+    let request = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nX-Call-Id: a\r\nB: 2\r\nb: 1\r\nContent-Length: 2\r\n\r\nhi"
+        )
+    };
 
     let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
     let expected = "HTTP/1.1 201 Scripted\r\nA: b\r\nContent-Length: 5\r\n\r\nhello";
@@ -68,8 +75,12 @@ async fn a_gateway_answers_by_script_and_records_every_byte_of_a_call() {
     drop(gone);
     let calls = gateway.await_ended(4).await;
 
-    assert_eq!((calls[0].target(), calls[0].function(), &*calls[0].request.body), ("/function/f/a%20b?c", "f", &b"hi"[..]));
-    let names: Vec<_> = calls[0].request.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        (calls[0].target(), calls[0].function(), &*calls[0].request.body),
+        ("/function/f/a%20b?c", "f", &b"hi"[..])
+    );
+    let names: Vec<_> =
+        calls[0].request.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(names, ["host=x", "X-Call-Id=a", "B=2", "b=1", "Content-Length=2"]);
     let fates: Vec<_> = calls.iter().map(|call| call.fate().unwrap()).collect();
     assert_eq!(fates, [End::Answered, End::Answered, End::HungUp, End::Cut]);
@@ -150,7 +161,10 @@ async fn a_proxy_spoils_one_way_and_leaves_the_other() {
 async fn a_proxy_delays_pieces_beside_each_other_and_in_order() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let proxy = Proxy::start(gateway.address().port()).await;
-    proxy.flow(Way::ToServer, Flow { latency: Duration::from_millis(300), jitter: Duration::from_millis(100), ..Flow::default() });
+    proxy.flow(
+        Way::ToServer,
+        Flow { latency: Duration::from_millis(300), jitter: Duration::from_millis(100), ..Flow::default() },
+    );
     let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let start = Instant::now();

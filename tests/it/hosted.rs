@@ -1,5 +1,5 @@
-//! Accounts as hosting companies give them out: each stream needs a size, a consumer has little room, and there are only so many of
-//! each.
+//! Accounts as hosting companies give them out: each stream needs a size, a consumer has little room, and
+//! there are only so many of each.
 
 use std::sync::{
     Arc,
@@ -18,8 +18,11 @@ async fn hosted(limits: &str) -> Nats {
 }
 
 const LIMITS: &str = "max_bytes_required: true, max_ack_pending: 1000, max_file: 100MB";
-const SIZES: [(&str, u64); 3] =
-    [("nats_stream_max_bytes", 20_000_000), ("retries_max_bytes", 20_000_000), ("dead_letter_max_bytes", 10_000_000)];
+const SIZES: [(&str, u64); 3] = [
+    ("nats_stream_max_bytes", 20_000_000),
+    ("retries_max_bytes", 20_000_000),
+    ("dead_letter_max_bytes", 10_000_000),
+];
 
 fn settings(nats: &Nats, gateway: &Gateway) -> Settings {
     let settings = Worker::of(nats, gateway).set("initial_retry_wait", "1s");
@@ -66,16 +69,29 @@ async fn an_account_that_wants_sizes_and_grants_little_room_is_worked_in() {
     check_doctor(
         &settings,
         1,
-        &["max_bytes_required", "nats_stream_max_bytes=1GiB", "retries_max_bytes=1GiB", "dead_letter_max_bytes=1GiB"],
+        &[
+            "max_bytes_required",
+            "nats_stream_max_bytes=1GiB",
+            "retries_max_bytes=1GiB",
+            "dead_letter_max_bytes=1GiB",
+        ],
     )
     .await;
 
     // Half of what is needed, and then the rest of it: what was made is used.
-    check_refused(&settings.clone().set("nats_stream_max_bytes", 20_000_000), &["set retries_max_bytes", "dead_letter_max_bytes"]).await;
+    check_refused(
+        &settings.clone().set("nats_stream_max_bytes", 20_000_000),
+        &["set retries_max_bytes", "dead_letter_max_bytes"],
+    )
+    .await;
     assert_eq!(nats.streams().await, [QUEUE]);
     let settings = sized(settings);
     let mut worker = settings.start().await;
-    assert!(worker.log_with("max_inflight").iter().all(|line| !line.contains(" warn ")), "{:?}", worker.log_with(" warn "));
+    assert!(
+        worker.log_with("max_inflight").iter().all(|line| !line.contains(" warn ")),
+        "{:?}",
+        worker.log_with(" warn ")
+    );
     for (stream, (_, bytes)) in [QUEUE, RETRIES, DEAD].into_iter().zip(SIZES) {
         let made = nats.stream(stream).await.config;
         assert_eq!(made.max_bytes, i64::try_from(bytes).unwrap(), "{stream}");
@@ -83,7 +99,9 @@ async fn an_account_that_wants_sizes_and_grants_little_room_is_worked_in() {
         assert!(!made.allow_message_schedules, "{stream}");
     }
     let levels = (0..=16).map(|k| (RETRIES, format!("l{k}")));
-    for (stream, name) in [(QUEUE, "faas-workers".to_owned()), (RETRIES, "due".to_owned())].into_iter().chain(levels) {
+    for (stream, name) in
+        [(QUEUE, "faas-workers".to_owned()), (RETRIES, "due".to_owned())].into_iter().chain(levels)
+    {
         assert_eq!(nats.consumer(stream, &name).await.config.max_ack_pending, 1_000, "{name}");
     }
     for function in ["good", "flaky", "bad"] {
@@ -110,7 +128,12 @@ async fn less_room_than_the_calls_need_is_warned_about_with_what_would_do() {
         }
         assert_eq!(worker.drain().await, 0);
         assert_eq!(worker.log_with("set max_inflight to").is_empty(), !crowded);
-        check_doctor(&settings, 0, if crowded { &["max_ack_pending: 1000", "max_inflight=250"] } else { &["0 warn"][..0] }).await;
+        check_doctor(
+            &settings,
+            0,
+            if crowded { &["max_ack_pending: 1000", "max_inflight=250"] } else { &["0 warn"][..0] },
+        )
+        .await;
     }
 }
 
@@ -130,14 +153,25 @@ async fn room_that_was_granted_before_is_kept_when_the_account_grants_less() {
 #[tokio::test]
 async fn what_an_account_does_not_grant_is_named_and_made_when_it_does() {
     for (limits, set, words, granted) in [
-        ("max_streams: 2", &[][..], &["10027", "faas-request-dead cannot be created", "3 streams"][..], "max_streams: 3"),
+        (
+            "max_streams: 2",
+            &[][..],
+            &["10027", "faas-request-dead cannot be created", "3 streams"][..],
+            "max_streams: 3",
+        ),
         ("max_consumers: 1", &[("retry_timer", "levels")], &["10026", "19 with levels"], "max_consumers: 19"),
-        ("disk_max_stream_bytes: 10MB", &SIZED, &["10122", "nats_stream_max_bytes=20000000"], "disk_max_stream_bytes: 20MB"),
+        (
+            "disk_max_stream_bytes: 10MB",
+            &SIZED,
+            &["10122", "nats_stream_max_bytes=20000000"],
+            "disk_max_stream_bytes: 20MB",
+        ),
         ("max_file: 30MB", &SIZED, &["10047", "retries_max_bytes=20000000"], "max_file: 60MB"),
         ("max_mem: 1MB", &[("nats_stream_replicas", "3")], &["nats_stream_replicas=3"], ""),
     ] {
         let (mut nats, gateway) = (hosted(limits).await, gateway().await);
-        let settings = set.iter().fold(settings(&nats, &gateway), |settings, (name, value)| settings.set(name, value));
+        let settings =
+            set.iter().fold(settings(&nats, &gateway), |settings, (name, value)| settings.set(name, value));
         check_refused(&settings, words).await;
         check_doctor(&settings, 1, &["account"]).await;
         if granted.is_empty() {
@@ -150,7 +184,8 @@ async fn what_an_account_does_not_grant_is_named_and_made_when_it_does() {
 }
 
 /// The sizes above, as they are typed.
-const SIZED: [(&str, &str); 3] = [("nats_stream_max_bytes", "20000000"), ("retries_max_bytes", "20MB"), ("dead_letter_max_bytes", "10MB")];
+const SIZED: [(&str, &str); 3] =
+    [("nats_stream_max_bytes", "20000000"), ("retries_max_bytes", "20MB"), ("dead_letter_max_bytes", "10MB")];
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_loses_nothing() {
@@ -158,7 +193,14 @@ async fn a_full_queue_refuses_and_loses_nothing() {
     let settings = sized(settings(&nats, &gateway)).set("nats_stream_max_bytes", 4_000);
     assert_eq!(settings.start().await.drain().await, 0);
     let mut accepted = 0;
-    while nats.js().publish(QUEUE, Invocation::of("good").call_id(&accepted.to_string()).to_bytes().into()).await.unwrap().await.is_ok() {
+    while nats
+        .js()
+        .publish(QUEUE, Invocation::of("good").call_id(&accepted.to_string()).to_bytes().into())
+        .await
+        .unwrap()
+        .await
+        .is_ok()
+    {
         accepted += 1;
     }
     assert!(accepted > 0);
@@ -172,10 +214,13 @@ async fn a_stream_of_retries_that_was_full_empties_when_calls_succeed_again() {
     let well = Arc::new(AtomicBool::new(false));
     let state = well.clone();
     let nats = hosted(LIMITS).await;
-    let gateway = Gateway::start(move |_| Answer::status(if state.load(Ordering::Relaxed) { 200 } else { 500 })).await;
-    let settings = sized(settings(&nats, &gateway)).set("retries_max_bytes", 40_000).set("max_retry_attempts", 1_000);
+    let gateway =
+        Gateway::start(move |_| Answer::status(if state.load(Ordering::Relaxed) { 200 } else { 500 })).await;
+    let settings =
+        sized(settings(&nats, &gateway)).set("retries_max_bytes", 40_000).set("max_retry_attempts", 1_000);
     let _worker = settings.set("max_inflight", 100).set("max_retry_wait", "1s").start().await;
-    nats.publish_all((0..100).map(|n| Invocation::of("f").call_id(&n.to_string()).body("x".repeat(500)))).await;
+    nats.publish_all((0..100).map(|n| Invocation::of("f").call_id(&n.to_string()).body("x".repeat(500))))
+        .await;
     gateway.await_ended(100).await;
     eventually("no more is parked", async || nats.stream(RETRIES).await.state.bytes > 15_000).await;
     well.store(true, Ordering::Relaxed);

@@ -1,13 +1,17 @@
-//! Whoever answers the worker, or writes to it, may do what they like: it costs bounded memory, and the message ends as ever.
+//! Whoever answers the worker, or writes to it, may do what they like: it costs bounded memory, and the
+//! message ends as ever.
 
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use serde_json::json;
 
-use crate::support::{Answer, Flood, Flooder, Gateway, Invocation, Nats, QUEUE, Settings, Worker, eventually};
+use crate::support::{
+    Answer, Flood, Flooder, Gateway, Invocation, Nats, QUEUE, Settings, Worker, eventually,
+};
 
-/// A worker of functions behind this server, that gives up on a call after two seconds and on a message after one call.
+/// A worker of functions behind this server, that gives up on a call after two seconds and on a message after
+/// one call.
 fn impatient(nats: &Nats, functions: &Flooder) -> Settings {
     let settings = Worker::bare().set("nats_url", nats.url()).set("gateway_url", functions.url());
     settings.set("upstream_timeout", "2s").set("max_retry_attempts", 1)
@@ -48,10 +52,12 @@ async fn an_answer_of_a_byte_now_and_then_is_cut_off_in_time() {
 #[tokio::test]
 async fn an_answer_that_takes_its_time_is_read_to_its_end_and_not_kept() {
     let nats = Nats::start().await;
-    // A quarter of a gigabyte stands for the ten that a function might answer: what is not kept of one is not kept of the other.
+    // A quarter of a gigabyte stands for the ten that a function might answer: what is not kept of one is not
+    // kept of the other.
     let times = 4_096;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", times << 16);
-    let functions = Flooder::start(move |_| Flood::endless(head.clone(), vec![b'x'; 1 << 16]).times(times)).await;
+    let functions =
+        Flooder::start(move |_| Flood::endless(head.clone(), vec![b'x'; 1 << 16]).times(times)).await;
     let worker = impatient(&nats, &functions).set("upstream_timeout", "1m").start().await;
     let idle = worker.most_rss();
     nats.publish(&Invocation::of("f").call_id("a")).await;
@@ -63,7 +69,9 @@ async fn an_answer_that_takes_its_time_is_read_to_its_end_and_not_kept() {
 
 #[tokio::test]
 async fn headers_without_end_break_the_connection() {
-    let broken = async |first: &'static str, then: String| dies(Flood::endless(first, then), "broken connection").await;
+    let broken = async |first: &'static str, then: String| {
+        dies(Flood::endless(first, then), "broken connection").await
+    };
     broken("HTTP/1.1 200 OK\r\n", "X: y\r\n".repeat(4_096)).await;
     broken("HTTP/1.1 200 OK\r\nX: ", "y".repeat(1 << 16)).await;
     broken("HTTP/1.1 200 OK\r\n", format!("{}: y\r\n", "X".repeat(1 << 16))).await;
@@ -119,7 +127,8 @@ async fn called_back(flood: Flood, result: &str) {
     let settings = Worker::of(&nats, &gateway).set("callback_timeout", "2s").set("callback_attempts", 1);
     let worker = settings.start().await;
     let idle = worker.most_rss();
-    nats.publish_all((0..8).map(|n| Invocation::of("f").call_id(&n.to_string()).callback(&receiver.url()))).await;
+    nats.publish_all((0..8).map(|n| Invocation::of("f").call_id(&n.to_string()).callback(&receiver.url())))
+        .await;
     eventually(&format!("8 callbacks are {result}"), async || {
         worker.metrics().await.get("queue_worker_callbacks_total", &[("result", result)]) == Some(8.0)
     })
@@ -136,7 +145,8 @@ async fn whoever_is_called_back_may_answer_what_they_like() {
     called_back(Flood::endless("HTTP/1.1 200 OK\r\n", "X: y\r\n".repeat(4_096)), "failed").await;
     called_back(Flood::endless("HTTP/1.1 200 OK\r\nX: ", "y".repeat(1 << 16)), "failed").await;
     called_back(Flood::endless("", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1_024)), "failed").await;
-    called_back(Flood::endless("HTTP/1.1 200 OK\r\nX: ", "y").every(Duration::from_millis(100)), "failed").await;
+    called_back(Flood::endless("HTTP/1.1 200 OK\r\nX: ", "y").every(Duration::from_millis(100)), "failed")
+        .await;
 }
 
 #[tokio::test]
@@ -152,7 +162,8 @@ async fn a_look_up_may_be_answered_with_anything() {
         let nats = Nats::start().await;
         let functions = Flooder::start(move |request| match request.start.contains("/system/") {
             true => flood.clone(),
-            false => Flood::endless("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n", "x").times(1),
+            false => Flood::endless("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n", "x")
+                .times(1),
         })
         .await;
         let worker = impatient(&nats, &functions).set("function_lookup", true).start().await;

@@ -1,11 +1,15 @@
-//! How gateways lay a queue out: older ones publish on the queue's name, newer ones put the function's name behind it.
+//! How gateways lay a queue out: older ones publish on the queue's name, newer ones put the function's name
+//! behind it.
 
 use async_nats::{
     HeaderMap,
     jetstream::stream::{Config, RetentionPolicy},
 };
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Settings, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Settings, Worker, eventually,
+    eventually_is,
+};
 
 /// The stream of newer gateways.
 const STREAM: &str = "OF_faas-request";
@@ -18,14 +22,23 @@ fn newer(nats: &Nats, gateway: &Gateway) -> Settings {
 
 /// Publishes as newer gateways do. The message names a function, too.
 async fn publish(nats: &Nats, token: &str, function: &str) {
-    nats.publish_raw(&format!("{QUEUE}.{token}"), HeaderMap::new(), Invocation::of(function).to_bytes()).await;
+    nats.publish_raw(&format!("{QUEUE}.{token}"), HeaderMap::new(), Invocation::of(function).to_bytes())
+        .await;
 }
 
 /// The pending messages that a worker shows, by function.
 async fn pending(worker: &Worker) -> Vec<(&'static str, Option<f64>)> {
     let metrics = worker.metrics().await;
     ["echo.openfaas-fn", "resize.dev", "other", "all-functions"]
-        .map(|function| (function, metrics.get("queue_worker_pending_messages", &[("queue_name", QUEUE), ("function_name", function)])))
+        .map(|function| {
+            (
+                function,
+                metrics.get(
+                    "queue_worker_pending_messages",
+                    &[("queue_name", QUEUE), ("function_name", function)],
+                ),
+            )
+        })
         .into()
 }
 
@@ -33,7 +46,12 @@ async fn pending(worker: &Worker) -> Vec<(&'static str, Option<f64>)> {
 async fn a_stream_of_a_newer_gateway_is_used_as_it_is() {
     let nats = Nats::start().await;
     let subjects = vec![format!("{QUEUE}.>")];
-    let config = Config { name: STREAM.to_owned(), subjects, retention: RetentionPolicy::WorkQueue, ..Default::default() };
+    let config = Config {
+        name: STREAM.to_owned(),
+        subjects,
+        retention: RetentionPolicy::WorkQueue,
+        ..Default::default()
+    };
     let before = nats.make_stream(config).await.cached_info().config.clone();
     publish(&nats, "f", "f").await;
     let gateway = Gateway::start(|call| Answer::status(if call.function() == "f" { 200 } else { 400 })).await;
@@ -42,7 +60,8 @@ async fn a_stream_of_a_newer_gateway_is_used_as_it_is() {
     publish(&nats, "f", "g.dev").await;
     let calls = gateway.await_calls(2).await;
     assert_eq!((calls[0].function(), calls[1].function()), ("f", "g.dev"));
-    eventually_is("queued and dead", [0, 1], async || [nats.count(STREAM).await, nats.count(DEAD).await]).await;
+    eventually_is("queued and dead", [0, 1], async || [nats.count(STREAM).await, nats.count(DEAD).await])
+        .await;
     let letter = nats.messages(DEAD).await.remove(0);
     assert_eq!(letter.subject, "faas-request-dead.g%2Edev");
     assert_eq!(nats.stream(STREAM).await.config, before);
@@ -97,7 +116,12 @@ async fn every_worker_shows_the_same_backlog_of_each_function() {
     latch.open();
     for worker in [&workers.0, &workers.1] {
         eventually("no function has a backlog", async || {
-            pending(worker).await.into_iter().map(|(_, messages)| messages).eq([Some(0.0), Some(0.0), Some(0.0), None])
+            pending(worker).await.into_iter().map(|(_, messages)| messages).eq([
+                Some(0.0),
+                Some(0.0),
+                Some(0.0),
+                None,
+            ])
         })
         .await;
     }
@@ -106,14 +130,20 @@ async fn every_worker_shows_the_same_backlog_of_each_function() {
 #[tokio::test]
 async fn what_is_no_work_queue_shows_what_is_pending_of_all_functions() {
     let nats = Nats::start().await;
-    nats.make_stream(Config { name: STREAM.to_owned(), subjects: vec![format!("{QUEUE}.>")], ..Default::default() }).await;
+    nats.make_stream(Config {
+        name: STREAM.to_owned(),
+        subjects: vec![format!("{QUEUE}.>")],
+        ..Default::default()
+    })
+    .await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let worker = newer(&nats, &gateway).set("nats_deliver", "all").start().await;
     publish(&nats, "echo", "echo").await;
     gateway.await_calls(1).await;
     // The message stays in the stream when it is settled, so that what is stored says nothing.
     eventually("the figures are read", async || {
-        let submitted = worker.metrics().await.get("queue_worker_messages_submitted_total", &[("queue_name", QUEUE)]);
+        let submitted =
+            worker.metrics().await.get("queue_worker_messages_submitted_total", &[("queue_name", QUEUE)]);
         submitted == Some(1.0)
     })
     .await;

@@ -1,5 +1,5 @@
-//! The timer that needs nothing of the server: retries wait in levels and are moved by the workers. Each scenario asks for it
-//! by name, so that it runs on servers of every age.
+//! The timer that needs nothing of the server: retries wait in levels and are moved by the workers. Each
+//! scenario asks for it by name, so that it runs on servers of every age.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,10 @@ use async_nats::{
 };
 use futures_util::future::join_all;
 
-use crate::support::{Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Scratch, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, Call, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Scratch, Worker, eventually,
+    eventually_is,
+};
 
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
@@ -45,7 +48,11 @@ async fn held(nats: &Nats, level: &str) -> u64 {
 async fn a_retry_waits_in_the_level_of_its_delay_and_is_brought_when_it_is_due() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
-    let worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("initial_retry_wait", "2500ms").start().await;
+    let worker = Worker::of(&nats, &gateway)
+        .set("retry_timer", "levels")
+        .set("initial_retry_wait", "2500ms")
+        .start()
+        .await;
     worker.await_log(&["Ready", "timer=levels", "retry_timer=levels"]).await;
     assert!(!nats.stream(RETRIES).await.config.allow_message_schedules, "levels turn no schedules on");
     let mut due = nats.watch(&format!("{RETRIES}.due.>")).await;
@@ -59,7 +66,10 @@ async fn a_retry_waits_in_the_level_of_its_delay_and_is_brought_when_it_is_due()
     let moved = due.next().await;
     assert!(moved.time >= parked.time_in("Queue-Worker-Due"), "moved before it was due");
     assert_eq!(moved.subject, format!("{RETRIES}.due.f%2Ens.{id}.1"));
-    assert_eq!((moved.nats_headers(), moved.expect("Nats-Msg-Id")), (vec!["Nats-Msg-Id".to_owned()], &*format!("{id}.1.due")));
+    assert_eq!(
+        (moved.nats_headers(), moved.expect("Nats-Msg-Id")),
+        (vec!["Nats-Msg-Id".to_owned()], &*format!("{id}.1.due"))
+    );
     assert_eq!(moved.names_with("Queue-Worker-"), parked.names_with("Queue-Worker-"));
     assert_eq!(moved.payload, parked.payload);
     let calls = gateway.await_ended(2).await;
@@ -114,7 +124,11 @@ async fn more_retries_than_a_level_s_consumer_held_before_make_nobody_late() {
     assert_eq!(gateway.await_calls(1).await[0].id(), "call-1");
     worker.await_log(&["max_ack_pending", "consumer=l11", "from=10000"]).await;
     eventually_is("handed back", MORE, async || nats.consumer(RETRIES, "l11").await.num_ack_pending).await;
-    assert_eq!(nats.consumer(RETRIES, "l10").await.config.max_ack_pending, 10_000, "no other level is given room");
+    assert_eq!(
+        nats.consumer(RETRIES, "l10").await.config.max_ack_pending,
+        10_000,
+        "no other level is given room"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +141,8 @@ async fn a_full_level_gets_as_much_room_as_the_broker_grants_and_all_else_of_it_
     assert_eq!(settings.start().await.drain().await, 0);
     let stream = nats.js().get_stream(RETRIES).await.unwrap();
     let found = nats.consumer(RETRIES, "l11").await.config;
-    let narrow = || consumer::Config { max_ack_pending: 20, description: Some("mine".to_owned()), ..found.clone() };
+    let narrow =
+        || consumer::Config { max_ack_pending: 20, description: Some("mine".to_owned()), ..found.clone() };
     stream.create_consumer(narrow()).await.unwrap();
     let before = nats.consumer(RETRIES, "l11").await.config;
     // Parked before this worker, by one that made no room.
@@ -135,7 +150,10 @@ async fn a_full_level_gets_as_much_room_as_the_broker_grants_and_all_else_of_it_
     store(&nats, "l11", 1, "1-1.1", SystemTime::now()).await;
     let mut worker = settings.start().await;
     gateway.await_calls(1).await;
-    assert_eq!(nats.consumer(RETRIES, "l11").await.config, consumer::Config { max_ack_pending: 20_000, ..before });
+    assert_eq!(
+        nats.consumer(RETRIES, "l11").await.config,
+        consumer::Config { max_ack_pending: 20_000, ..before }
+    );
 
     // Where it may change nothing, it says what follows.
     assert_eq!(worker.drain().await, 0);
@@ -150,8 +168,10 @@ async fn retries_come_in_the_order_of_their_due_times_whatever_their_levels() {
     const EACH: usize = 16;
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let _worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("max_inflight", 1).start().await;
-    // All are stored before the first is due, and each level's promoter may be late by less than lies between two.
+    let _worker =
+        Worker::of(&nats, &gateway).set("retry_timer", "levels").set("max_inflight", 1).start().await;
+    // All are stored before the first is due, and each level's promoter may be late by less than lies between
+    // two.
     let start = SystemTime::now() + Duration::from_secs(3);
     // Seven is prime to sixteen: each is stored once, and the order of storing is not that of the due times.
     for n in (0..EACH).map(|n| n * 7 % EACH) {
@@ -164,13 +184,19 @@ async fn retries_come_in_the_order_of_their_due_times_whatever_their_levels() {
     assert_eq!(order, (0..EACH).map(|n| format!("call-{n}")).collect::<Vec<_>>());
 }
 
-/// A promoter died after it had brought a retry and before it could acknowledge it, and the copy still waits for its permit.
+/// A promoter died after it had brought a retry and before it could acknowledge it, and the copy still waits
+/// for its permit.
 async fn check_brought_twice(id_of_the_copy: &str) {
     let latch = Latch::new();
     let held_by = latch.clone();
     let nats = Nats::start().await;
-    let gateway = Gateway::start(move |call| if call.function() == "door" { Answer::ok().held_by(&held_by) } else { Answer::ok() }).await;
-    let _worker = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("max_inflight", 1).start().await;
+    let gateway =
+        Gateway::start(
+            move |call| if call.function() == "door" { Answer::ok().held_by(&held_by) } else { Answer::ok() },
+        )
+        .await;
+    let _worker =
+        Worker::of(&nats, &gateway).set("retry_timer", "levels").set("max_inflight", 1).start().await;
     nats.publish(&Invocation::of("door").call_id("door")).await;
     gateway.await_calls(1).await;
     let past = SystemTime::now() - Duration::from_secs(1);
@@ -213,7 +239,10 @@ async fn parked_retries_outlive_workers_that_are_killed_while_they_move_them() {
     const EACH: usize = 300;
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
-    let settings = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("initial_retry_wait", "2s").set("ack_wait", "2s");
+    let settings = Worker::of(&nats, &gateway)
+        .set("retry_timer", "levels")
+        .set("initial_retry_wait", "2s")
+        .set("ack_wait", "2s");
     let mut worker = settings.start().await;
     nats.publish_all((0..EACH).map(|n| Invocation::of("f").call_id(&format!("call-{n}")))).await;
     gateway.await_calls(EACH).await;
@@ -228,7 +257,10 @@ async fn parked_retries_outlive_workers_that_are_killed_while_they_move_them() {
     // A call that was cut off with the worker is made again; what was only being moved is called once.
     let cut = gateway.calls().iter().filter(|call| call.fate() == Some(crate::support::End::Cut)).count();
     let again = gateway.count() - 2 * EACH;
-    assert!(again <= cut + 50, "{again} were called once more, {cut} were cut off, and 50 may have been answered just then");
+    assert!(
+        again <= cut + 50,
+        "{again} were called once more, {cut} were cut off, and 50 may have been answered just then"
+    );
 }
 
 #[tokio::test]
@@ -236,7 +268,8 @@ async fn what_another_timer_parked_is_called_once_after_the_timer_was_changed_an
     const EACH: usize = 500;
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await;
-    let timers = if nats.schedules() { ["schedules", "levels", "schedules"] } else { ["levels", "auto", "levels"] };
+    let timers =
+        if nats.schedules() { ["schedules", "levels", "schedules"] } else { ["levels", "auto", "levels"] };
     for (round, timer) in timers.iter().enumerate() {
         let settings = Worker::of(&nats, &gateway).set("retry_timer", timer).set("initial_retry_wait", "10s");
         let mut worker = settings.start().await;

@@ -26,7 +26,8 @@ async fn a_call_that_succeeds_leaves_nothing_behind() {
 async fn each_wait_is_twice_the_last_up_to_the_maximum_and_never_cut_short() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| Answer::status(if call.nth < 6 { 500 } else { 200 })).await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "200ms").set("max_retry_wait", "700ms");
+    let settings =
+        Worker::of(&nats, &gateway).set("initial_retry_wait", "200ms").set("max_retry_wait", "700ms");
     let _worker = settings.start().await;
     let mut clones = nats.watch_parked().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
@@ -122,7 +123,8 @@ async fn one_attempt_or_none_means_no_retry() {
 async fn a_gateway_that_is_down_is_tried_again_until_it_is_up() {
     let nats = Nats::start().await;
     let mut gateway = Gateway::start(|_| Answer::ok()).await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms").set("max_retry_wait", "300ms");
+    let settings =
+        Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms").set("max_retry_wait", "300ms");
     let _worker = settings.set("max_retry_attempts", 1000).start().await;
     gateway.close().await;
     let mut clones = nats.watch_parked().await;

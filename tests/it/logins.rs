@@ -7,8 +7,8 @@ use nkeys::KeyPair;
 use tokio::time::Instant;
 
 use crate::support::{
-    Answer, Authority, Gateway, Identity, Invocation, Nats, Operator, Scratch, Settings, Worker, binary, eventually, free_port,
-    has_schedules, refuses_to_start,
+    Answer, Authority, Gateway, Identity, Invocation, Nats, Operator, Scratch, Settings, Worker, binary,
+    eventually, free_port, has_schedules, refuses_to_start,
 };
 
 const USERS: &str = "authorization { users = [ { user: observer, password: observer }, { user: worker, password: \"s3cr3t/@\" } ] }";
@@ -35,7 +35,10 @@ async fn refused(settings: Settings, said: &[&str], secrets: &[&str]) {
     let mut worker = settings.spawn();
     assert_eq!(worker.exit().await, 1);
     let errors = worker.log_with(" error ");
-    assert!(errors.iter().any(|line| said.iter().all(|text| line.contains(text))), "none says {said:?}: {errors:?}");
+    assert!(
+        errors.iter().any(|line| said.iter().all(|text| line.contains(text))),
+        "none says {said:?}: {errors:?}"
+    );
     for secret in secrets {
         assert!(worker.log_with(secret).is_empty(), "{secret} is in the log");
     }
@@ -46,14 +49,20 @@ async fn user_and_password_come_from_a_file_or_from_the_url() {
     let (nats, gateway) = (Nats::start_with(USERS).await, gateway().await);
     let settings = Worker::of(&nats, &gateway);
     let user = settings.clone().set("nats_user", "worker");
-    let url = |login: &str| settings.clone().set("nats_url", format!("nats://{login}@127.0.0.1:{}", nats.port()));
+    let url =
+        |login: &str| settings.clone().set("nats_url", format!("nats://{login}@127.0.0.1:{}", nats.port()));
 
     // With the line's end that editors leave, of either kind.
     works(&nats, &gateway, user.clone().file("nats_password_file", "s3cr3t/@\r\n")).await;
     works(&nats, &gateway, url("worker:s3cr3t%2F%40")).await;
 
     refused(settings.clone(), &["refused the credentials", "none is set"], &[]).await;
-    refused(user.clone().file("nats_password_file", "guessed\n"), &["refused the credentials", "nats_password_file"], &["guessed"]).await;
+    refused(
+        user.clone().file("nats_password_file", "guessed\n"),
+        &["refused the credentials", "nats_password_file"],
+        &["guessed"],
+    )
+    .await;
     refused(url("worker:guessed"), &["refused the credentials", "nats_url"], &["guessed"]).await;
     refused(user.set("nats_password_file", "/nonexistent/password"), &["/nonexistent/password"], &[]).await;
 }
@@ -70,7 +79,12 @@ async fn a_token_comes_from_a_file_or_from_the_url() {
     works(&nats, &gateway, url("s3cr3t")).await;
 
     refused(settings.clone(), &["refused the credentials", "none is set"], &[]).await;
-    refused(settings.clone().file("nats_token_file", "guessed"), &["refused the credentials", "nats_token_file"], &["guessed"]).await;
+    refused(
+        settings.clone().file("nats_token_file", "guessed"),
+        &["refused the credentials", "nats_token_file"],
+        &["guessed"],
+    )
+    .await;
     refused(url("guessed"), &["refused the credentials", "nats_url"], &["guessed"]).await;
 }
 
@@ -113,7 +127,8 @@ async fn credentials_come_from_a_file() {
     refused(with("no creds"), &["nats_creds_file"], &["no creds"]).await;
 }
 
-/// A broker with these lines in its TLS block, and what clients need: the authority's certificate and an identity.
+/// A broker with these lines in its TLS block, and what clients need: the authority's certificate and an
+/// identity.
 async fn encrypted(lines: &str, first: bool) -> (Nats, Authority, Identity) {
     encrypted_in(Scratch::new(), lines, first).await
 }
@@ -125,7 +140,8 @@ async fn encrypted_in(scratch: Scratch, lines: &str, first: bool) -> (Nats, Auth
     let file = |name: &str, text: &str| scratch.write(name, text).display().to_string();
     let ca = file("ca.pem", &authority.pem());
     let (cert, key) = (file("server.pem", &server.certificate), file("server.key", &server.key));
-    let (observer, observer_key) = (file("observer.pem", &client.certificate), file("observer.key", &client.key));
+    let (observer, observer_key) =
+        (file("observer.pem", &client.certificate), file("observer.key", &client.key));
     let block = format!("tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", {lines} }}");
     let login = move || {
         // The files live as long as the broker may start again.
@@ -168,7 +184,8 @@ async fn a_certificate_of_the_client_logs_it_in() {
 
     refused(settings.clone(), &["TLS", "ertificate"], &[]).await;
     let stranger = Authority::new().identity("worker");
-    // What is wrong with it the server says in an alert of TLS, whose kind depends on the Go that it was built with.
+    // What is wrong with it the server says in an alert of TLS, whose kind depends on the Go that it was
+    // built with.
     refused(with(&stranger), &["TLS", "received fatal alert"], &[&stranger.key]).await;
     refused(with(&client).file("nats_key_file", "no key"), &["nats_key_file"], &["no key"]).await;
 }
@@ -179,7 +196,9 @@ async fn a_certificate_may_say_which_user_the_client_is() {
     let (nats, authority, client) = encrypted(mapped, false).await;
     let gateway = gateway().await;
     let settings = Worker::of(&nats, &gateway).file("nats_ca_file", &authority.pem());
-    let with = |identity: &Identity| settings.clone().file("nats_cert_file", &identity.certificate).file("nats_key_file", &identity.key);
+    let with = |identity: &Identity| {
+        settings.clone().file("nats_cert_file", &identity.certificate).file("nats_key_file", &identity.key)
+    };
 
     works(&nats, &gateway, with(&client)).await;
 
@@ -193,12 +212,15 @@ async fn certificates_may_change_while_the_worker_runs() {
     let folder = scratch.path().to_owned();
     let (mut nats, authority, _) = encrypted_in(scratch, "verify: false", false).await;
     let gateway = gateway().await;
-    let settings = Worker::of(&nats, &gateway).file("nats_ca_file", &authority.pem()).set("initial_retry_wait", "10ms");
+    let settings =
+        Worker::of(&nats, &gateway).file("nats_ca_file", &authority.pem()).set("initial_retry_wait", "10ms");
     let worker = settings.start().await;
 
     let other = Authority::new();
     let server = other.identity("server");
-    for (name, text) in [("ca.pem", &other.pem()), ("server.pem", &server.certificate), ("server.key", &server.key)] {
+    for (name, text) in
+        [("ca.pem", &other.pem()), ("server.pem", &server.certificate), ("server.key", &server.key)]
+    {
         std::fs::write(folder.join(name), text).unwrap();
     }
     nats.restart().await;
@@ -247,7 +269,8 @@ async fn one_of_several_servers_is_enough() {
 #[tokio::test]
 async fn a_login_that_is_taken_away_ends_the_worker_after_a_while() {
     let (nats, gateway) = (Nats::start_with(USERS).await, gateway().await);
-    let settings = Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "s3cr3t/@");
+    let settings =
+        Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "s3cr3t/@");
     let mut worker = settings.start().await;
     let told = Instant::now();
     nats.reconfigure("user: worker", "user: another");
@@ -255,14 +278,20 @@ async fn a_login_that_is_taken_away_ends_the_worker_after_a_while() {
     eventually("not ready", async || worker.readyz().await.is_none_or(|(status, _)| status == 503)).await;
     assert_eq!(worker.exit().await, 1);
     assert!(told.elapsed() > Duration::from_secs(30), "ended already after {:?}", told.elapsed());
-    assert!(worker.log_with(" error ").iter().any(|line| line.contains("denies") && line.contains("authorization violation")));
+    assert!(
+        worker
+            .log_with(" error ")
+            .iter()
+            .any(|line| line.contains("denies") && line.contains("authorization violation"))
+    );
     assert!(worker.log_with("s3cr3t").is_empty());
 }
 
 #[tokio::test]
 async fn a_login_that_comes_back_goes_on() {
     let (nats, gateway) = (Nats::start_with(USERS).await, gateway().await);
-    let settings = Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "s3cr3t/@");
+    let settings =
+        Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", "s3cr3t/@");
     let mut worker = settings.set("initial_retry_wait", "10ms").start().await;
     nats.reconfigure("user: worker", "user: another");
     nats.reload().await;

@@ -1,4 +1,5 @@
-//! Where a message carries no annotations, the gateway is asked for the function's. Whatever it answers, calls go on.
+//! Where a message carries no annotations, the gateway is asked for the function's. Whatever it answers,
+//! calls go on.
 
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ fn is_question(call: &Call) -> bool {
 /// How the gateway tells that a function is tried so often.
 fn described(attempts: &str) -> Answer {
     let annotations = json!({"com.openfaas.retry.attempts": attempts, "com.openfaas.queue": "slow"});
-    description(&json!({"name": "f", "image": "x", "namespace": "openfaas-fn", "annotations": annotations, "labels": {}}))
+    description(
+        &json!({"name": "f", "image": "x", "namespace": "openfaas-fn", "annotations": annotations, "labels": {}}),
+    )
 }
 
 fn description(status: &Value) -> Answer {
@@ -40,7 +43,8 @@ async fn asking(nats: &Nats, gateway: &Gateway) -> Worker {
 
 /// The `X-Retry-Max` of the first call with this id, once it is there.
 async fn retry_max(gateway: &Gateway, id: &str) -> String {
-    let calls = gateway.await_that(&format!("a call {id}"), |calls| calls.iter().any(|call| call.id() == id)).await;
+    let calls =
+        gateway.await_that(&format!("a call {id}"), |calls| calls.iter().any(|call| call.id() == id)).await;
     let call = calls.into_iter().find(|call| call.id() == id).unwrap();
     call.header("x-retry-max").unwrap().to_owned()
 }
@@ -58,7 +62,10 @@ async fn check_useless(answer: fn(&Call) -> Answer, result: &str) {
     assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Attempts"), "3");
     // Also what is useless is remembered.
     assert_eq!(questions(&gateway).len(), 1, "{result}");
-    assert_eq!(worker.metrics().await.value("queue_worker_function_lookups_total", &[("result", result)]), 1.0);
+    assert_eq!(
+        worker.metrics().await.value("queue_worker_function_lookups_total", &[("result", result)]),
+        1.0
+    );
     let said = worker.log_with("Look-ups of functions fail").len();
     assert_eq!(said, usize::from(result == "failed"));
 }
@@ -74,12 +81,18 @@ async fn a_functions_annotations_hold_where_the_message_carries_none() {
         nats.publish(&Invocation::of("f").call_id("b").field(field, value)).await;
     }
     for dead in nats.dead_letters(3).await {
-        assert_eq!((dead.expect("Queue-Worker-Attempts"), dead.expect("Queue-Worker-Cause")), ("2", "exhausted"));
+        assert_eq!(
+            (dead.expect("Queue-Worker-Attempts"), dead.expect("Queue-Worker-Cause")),
+            ("2", "exhausted")
+        );
     }
     let questions = questions(&gateway);
     assert_eq!(questions.iter().map(|call| call.request.start.as_str()).collect::<Vec<_>>(), [ASKED]);
     assert_eq!(questions[0].header("authorization"), None);
-    assert_eq!(worker.metrics().await.value("queue_worker_function_lookups_total", &[("result", "found")]), 1.0);
+    assert_eq!(
+        worker.metrics().await.value("queue_worker_function_lookups_total", &[("result", "found")]),
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -90,7 +103,10 @@ async fn the_messages_own_annotations_win_and_nobody_is_asked() {
     nats.publish(&Invocation::of("f").call_id("a").retry_annotation("attempts", "4")).await;
     assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Attempts"), "4");
     // Whoever sends one annotation would have sent the others too.
-    nats.publish(&Invocation::of("f").call_id("b").field("Annotations", json!({"com.openfaas.queue": "slow"}))).await;
+    nats.publish(
+        &Invocation::of("f").call_id("b").field("Annotations", json!({"com.openfaas.queue": "slow"})),
+    )
+    .await;
     nats.dead_letters(2).await;
     assert_eq!((gateway.calls_of("b").len(), questions(&gateway).len()), (3, 0));
 }
@@ -100,12 +116,16 @@ async fn nobody_is_asked_unless_the_settings_speak_of_a_gateway_that_sends_no_an
     let nats = Nats::start().await;
     let gateway = failing(|_| described("1")).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 3);
-    for (n, (more, expected)) in
-        [(vec![], "2"), (vec![("faas_nats_cluster_name", "c")], "0"), (vec![("basic_auth", "true"), ("function_lookup", "false")], "2")]
-            .into_iter()
-            .enumerate()
+    for (n, (more, expected)) in [
+        (vec![], "2"),
+        (vec![("faas_nats_cluster_name", "c")], "0"),
+        (vec![("basic_auth", "true"), ("function_lookup", "false")], "2"),
+    ]
+    .into_iter()
+    .enumerate()
     {
-        let settings = more.iter().fold(settings.clone(), |settings, (name, value)| settings.set(name, value));
+        let settings =
+            more.iter().fold(settings.clone(), |settings, (name, value)| settings.set(name, value));
         let mut worker = settings.start().await;
         let id = format!("call-{n}");
         nats.publish(&Invocation::of("f").call_id(&id)).await;
@@ -123,7 +143,10 @@ async fn a_namespace_goes_into_the_question_and_the_login_too() {
         if allowed { described("1") } else { Answer::status(401) }
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).login("admin", "s3cret-pass\n").set("debug", true).set("RUST_LOG", "trace");
+    let settings = Worker::of(&nats, &gateway)
+        .login("admin", "s3cret-pass\n")
+        .set("debug", true)
+        .set("RUST_LOG", "trace");
     let worker = settings.start().await;
     nats.publish(&Invocation::of("a.b.dev").call_id("a")).await;
     assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Attempts"), "1");
@@ -140,7 +163,8 @@ async fn a_namespace_goes_into_the_question_and_the_login_too() {
 async fn a_login_that_cannot_be_read_is_warned_about_and_done_without() {
     let nats = Nats::start().await;
     let gateway = failing(|_| described("1")).await;
-    let settings = Worker::of(&nats, &gateway).set("basic_auth", true).set("secret_mount_path", "/nowhere/at-all");
+    let settings =
+        Worker::of(&nats, &gateway).set("basic_auth", true).set("secret_mount_path", "/nowhere/at-all");
     let worker = settings.start().await;
     worker.await_log(&["warn", "/nowhere/at-all", "without a login"]).await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
@@ -161,7 +185,11 @@ async fn an_answer_that_is_none_leaves_the_workers_policy() {
     check_useless(|_| Answer::ok().body("<html>"), "failed").await;
     check_useless(|_| Answer::hang_up(), "failed").await;
     check_useless(|_| described("1").broken_off(), "failed").await;
-    let huge = |_: &Call| description(&json!({"filler": "x".repeat(1 << 20), "annotations": {"com.openfaas.retry.attempts": "1"}}));
+    let huge = |_: &Call| {
+        description(
+            &json!({"filler": "x".repeat(1 << 20), "annotations": {"com.openfaas.retry.attempts": "1"}}),
+        )
+    };
     check_useless(huge, "failed").await;
 }
 
@@ -206,7 +234,10 @@ async fn what_is_learned_too_late_for_one_call_serves_the_next() {
     assert_eq!(retry_max(&gateway, "a").await, "2");
     answered.open();
     let learned = [("result", "found")];
-    eventually("it is learned", async || worker.metrics().await.get("queue_worker_function_lookups_total", &learned) == Some(1.0)).await;
+    eventually("it is learned", async || {
+        worker.metrics().await.get("queue_worker_function_lookups_total", &learned) == Some(1.0)
+    })
+    .await;
     nats.publish(&Invocation::of("f").call_id("b")).await;
     assert_eq!(retry_max(&gateway, "b").await, "0");
 }
@@ -215,7 +246,11 @@ async fn what_is_learned_too_late_for_one_call_serves_the_next() {
 async fn an_answer_that_is_too_old_is_asked_for_again() {
     let nats = Nats::start().await;
     let gateway = failing(|call| described(if call.nth == 1 { "1" } else { "7" })).await;
-    let _worker = Worker::of(&nats, &gateway).set("function_lookup", true).set("function_lookup_ttl", "200ms").start().await;
+    let _worker = Worker::of(&nats, &gateway)
+        .set("function_lookup", true)
+        .set("function_lookup_ttl", "200ms")
+        .start()
+        .await;
     let mut calls = 0;
     eventually("the new annotation holds", async || {
         calls += 1;
@@ -239,7 +274,8 @@ async fn an_answer_that_is_too_old_is_used_while_the_gateway_fails() {
         _ => described("9"),
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).set("function_lookup", true).set("function_lookup_ttl", "200ms");
+    let settings =
+        Worker::of(&nats, &gateway).set("function_lookup", true).set("function_lookup_ttl", "200ms");
     let worker = settings.set("initial_retry_wait", "1h").start().await;
     let mut seen = Vec::new();
     eventually("the new annotation holds", async || {

@@ -1,7 +1,7 @@
 //! The built worker against a real nats-server, a scripted gateway and a faulty network.
 //!
-//! Every test brings a broker, a gateway and workers of its own on ports of its own, so all of them run side by side.
-//! A test that fails prints what its programs logged last.
+//! Every test brings a broker, a gateway and workers of its own on ports of its own, so all of them run side
+//! by side. A test that fails prints what its programs logged last.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

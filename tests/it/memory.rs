@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::support::{Answer, Flood, Flooder, Gateway, Invocation, Nats, Worker, eventually};
 
-/// What the chart gives a worker, and what is to be left of it. The same calls took 343 to 364 MiB in four runs: how much of what was
-/// freed is used again depends on the order in which they end.
+/// What the chart gives a worker, and what is to be left of it. The same calls took 343 to 364 MiB in four
+/// runs: how much of what was freed is used again depends on the order in which they end.
 const LIMIT: u64 = 512 << 20;
 const SPARE: u64 = 64 << 20;
 
@@ -14,9 +14,13 @@ async fn large(told: bool) -> Flooder {
     let chunk = 1 << 16;
     let (head, piece) = match told {
         true => (format!("Content-Length: {}\r\n\r\n", 160 * chunk), vec![b'x'; chunk]),
-        false => ("Transfer-Encoding: chunked\r\n\r\n".to_owned(), format!("{chunk:x}\r\n{}\r\n", "x".repeat(chunk)).into_bytes()),
+        false => (
+            "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
+            format!("{chunk:x}\r\n{}\r\n", "x".repeat(chunk)).into_bytes(),
+        ),
     };
-    let (head, piece) = (Bytes::from(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}")), Bytes::from(piece));
+    let (head, piece) =
+        (Bytes::from(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}")), Bytes::from(piece));
     let end = if told { Bytes::new() } else { Bytes::from("0\r\n\r\n") };
     Flooder::start(move |_| Flood::endless(head.clone(), piece.clone()).times(160).and(end.clone())).await
 }
@@ -53,7 +57,8 @@ async fn answers_that_wait_for_each_other_come_through_and_none_is_called_again(
     let (gateway, receiver) = (large(false).await, receiver("200 OK").await);
     let settings = Worker::bare().set("nats_url", nats.url()).set("gateway_url", gateway.url());
     let worker = settings.set("callback_memory", "1MiB").set("max_inflight", 5).start().await;
-    nats.publish_all((0..10).map(|n| Invocation::of("f").call_id(&n.to_string()).callback(&receiver.url()))).await;
+    nats.publish_all((0..10).map(|n| Invocation::of("f").call_id(&n.to_string()).callback(&receiver.url())))
+        .await;
     eventually("10 callbacks are delivered", async || delivered(&worker).await == Some(10.0)).await;
     nats.await_counts([0, 0, 0]).await;
     assert!(worker.log_with("Retry scheduled").is_empty());
@@ -67,11 +72,15 @@ async fn callbacks_that_fail_together_are_packed_and_read_again_within_the_same_
     let settings = Worker::bare().set("nats_url", nats.url()).set("gateway_url", gateway.url());
     let worker = settings.set("initial_retry_wait", "10ms").set("callback_memory", "10MiB").start().await;
     let idle = worker.most_rss();
-    nats.publish_all((0..5).map(|n| Invocation::of("f").call_id(&n.to_string()).callback(&receiver.url()))).await;
+    nats.publish_all((0..5).map(|n| Invocation::of("f").call_id(&n.to_string()).callback(&receiver.url())))
+        .await;
     eventually("5 callbacks are delivered", async || delivered(&worker).await == Some(5.0)).await;
     nats.await_counts([0, 0, 0]).await;
-    let whole =
-        receiver.calls().iter().filter(|call| call.request.body.len() == 10 << 20 && call.header("x-body-truncated").is_none()).count();
+    let whole = receiver
+        .calls()
+        .iter()
+        .filter(|call| call.request.body.len() == 10 << 20 && call.header("x-body-truncated").is_none())
+        .count();
     assert_eq!(whole, 10, "what can be packed is posted whole each time");
     // Its 10 MiB and one answer beyond, what two are unpacked from, and what connections need.
     worker.took_at_most(idle, 100);

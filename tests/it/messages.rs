@@ -1,6 +1,8 @@
-//! Messages as gateways of all versions write them, and as none does: what a function sees is what contract and sender say.
+//! Messages as gateways of all versions write them, and as none does: what a function sees is what contract
+//! and sender say.
 //!
-//! The expectation is worked out here from the JSON of the message, and not with the worker's own reader of it.
+//! The expectation is worked out here from the JSON of the message, and not with the worker's own reader of
+//! it.
 
 use async_nats::HeaderMap;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -9,7 +11,8 @@ use uuid::Uuid;
 
 use crate::support::{Answer, Call, DEAD, Gateway, Nats, QUEUE, Worker};
 
-/// Headers of a message that never reach a function: those of the caller's connection, and the callback's URL.
+/// Headers of a message that never reach a function: those of the caller's connection, and the callback's
+/// URL.
 const LEFT: [&str; 15] = [
     "connection",
     "keep-alive",
@@ -28,12 +31,15 @@ const LEFT: [&str; 15] = [
     "x-retry-max",
 ];
 
-/// All fields that a message may have, filled. The function is named after the variant, so that its call is known.
+/// All fields that a message may have, filled. The function is named after the variant, so that its call is
+/// known.
 fn message() -> Map<String, Value> {
     let Value::Object(message) = json!({
         "Header": {
-            "Accept": ["*/*"], "Authorization": ["Bearer x"], "Content-Length": ["5"], "Content-Type": ["text/plain"],
-            "Cookie": ["a=b; c=d"], "Expect": ["100-continue"], "User-Agent": ["curl/7.88.1"], "X-Call-Id": ["the-caller-s"],
+            "Accept": ["*/*"], "Authorization": ["Bearer \
+                x"], "Content-Length": ["5"], "Content-Type": ["text/plain"],
+            "Cookie": ["a=b; \
+                c=d"], "Expect": ["100-continue"], "User-Agent": ["curl/7.88.1"], "X-Call-Id": ["the-caller-s"],
             "X-Start-Time": ["1795303291416000271", "1795303291416000272"], "X-Twice": ["2", "1", "2"],
         },
         "Host": "gateway.example:8080",
@@ -70,13 +76,19 @@ fn expected(message: &Map<String, Value>) -> (String, Vec<(String, String)>, Vec
     let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
     let path: String = text("Path").bytes().map(in_path).collect();
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
-    let query = if text("QueryString").is_empty() { String::new() } else { format!("?{}", text("QueryString")) };
+    let query =
+        if text("QueryString").is_empty() { String::new() } else { format!("?{}", text("QueryString")) };
     let start = format!("POST /function/{}{slash}{path}{query} HTTP/1.1", text("Function"));
     let headers = message.get("Header").and_then(Value::as_object).cloned().unwrap_or_default();
-    let headers = headers.into_iter().filter(|(name, _)| !LEFT.contains(&name.to_lowercase().as_str())).flat_map(|(name, values)| {
-        let values = values.as_array().cloned().unwrap_or_default();
-        values.into_iter().map(move |value| (name.to_lowercase(), value.as_str().unwrap_or_default().to_owned()))
-    });
+    let headers = headers
+        .into_iter()
+        .filter(|(name, _)| !LEFT.contains(&name.to_lowercase().as_str()))
+        .flat_map(|(name, values)| {
+            let values = values.as_array().cloned().unwrap_or_default();
+            values
+                .into_iter()
+                .map(move |value| (name.to_lowercase(), value.as_str().unwrap_or_default().to_owned()))
+        });
     (start, headers.collect(), BASE64_STANDARD.decode(text("Body")).unwrap())
 }
 
@@ -93,9 +105,12 @@ fn compare(variant: &str, message: &Map<String, Value>, call: &Call, gateway: &G
     assert!(call.request.body == body, "{variant}: the body, of {} bytes", body.len());
     let seen = call.request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone()));
     let framing = ["host", "content-length", "x-retry", "x-retry-max"];
-    let (mut framing, mut passed): (Vec<_>, Vec<_>) = seen.partition(|(name, _)| framing.contains(&name.as_str()));
+    let (mut framing, mut passed): (Vec<_>, Vec<_>) =
+        seen.partition(|(name, _)| framing.contains(&name.as_str()));
     framing.sort();
-    let attempts = message.get("Annotations").and_then(|annotations| annotations["com.openfaas.retry.attempts"].as_str());
+    let attempts = message
+        .get("Annotations")
+        .and_then(|annotations| annotations["com.openfaas.retry.attempts"].as_str());
     let retry_max = if attempts == Some("4") { "3" } else { "9" };
     let ours = [
         ("content-length", &*body.len().to_string()),
@@ -103,17 +118,24 @@ fn compare(variant: &str, message: &Map<String, Value>, call: &Call, gateway: &G
         ("x-retry", "0"),
         ("x-retry-max", retry_max),
     ];
-    assert_eq!(framing, ours.map(|(name, value)| (name.to_owned(), value.to_owned())), "{variant}: what the worker adds");
+    assert_eq!(
+        framing,
+        ours.map(|(name, value)| (name.to_owned(), value.to_owned())),
+        "{variant}: what the worker adds"
+    );
     if !headers.iter().any(|(name, value)| name == "x-call-id" && !value.is_empty()) {
-        let place = passed.iter().position(|(name, _)| name == "x-call-id").unwrap_or_else(|| panic!("{variant}: no X-Call-Id"));
+        let place = passed
+            .iter()
+            .position(|(name, _)| name == "x-call-id")
+            .unwrap_or_else(|| panic!("{variant}: no X-Call-Id"));
         let (_, made) = passed.remove(place);
         assert!(Uuid::parse_str(&made).is_ok_and(|id| id.get_version_num() == 5), "{variant}: {made}");
     }
     assert_eq!(passed, headers, "{variant}: the message's own headers, in order and number");
 }
 
-/// Sends each message through one worker and compares what becomes of it: a call, or an undecodable dead letter that keeps
-/// its payload.
+/// Sends each message through one worker and compares what becomes of it: a call, or an undecodable dead
+/// letter that keeps its payload.
 async fn check(callable: Vec<(String, Map<String, Value>)>, undecodable: Vec<(String, Map<String, Value>)>) {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
@@ -142,7 +164,10 @@ async fn check(callable: Vec<(String, Map<String, Value>)>, undecodable: Vec<(St
     let calls = gateway.calls();
     assert_eq!(calls.len(), callable.len());
     for (n, (variant, message)) in callable.iter().enumerate() {
-        let call = calls.iter().find(|call| call.function() == name(n)).unwrap_or_else(|| panic!("{variant} is not called"));
+        let call = calls
+            .iter()
+            .find(|call| call.function() == name(n))
+            .unwrap_or_else(|| panic!("{variant} is not called"));
         compare(variant, message, call, &gateway);
     }
 }
@@ -153,7 +178,8 @@ async fn each_field_may_be_absent_null_or_empty() {
     let mut undecodable = Vec::new();
     for (name, value) in message() {
         let empty = if value.is_object() { json!({}) } else { json!("") };
-        let variants = [("absent", without(&name)), ("null", with(&name, Value::Null)), ("empty", with(&name, empty))];
+        let variants =
+            [("absent", without(&name)), ("null", with(&name, Value::Null)), ("empty", with(&name, empty))];
         let list = if name == "Function" { &mut undecodable } else { &mut callable };
         list.extend(variants.map(|(how, message)| (format!("{name} {how}"), message)));
     }
@@ -244,8 +270,8 @@ async fn of_the_callers_headers_those_of_its_connection_stay_behind() {
 #[tokio::test]
 async fn a_body_may_be_as_large_as_a_gateway_takes_it() {
     let large: Vec<u8> = (0..780_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
-    let bodies =
-        [vec![], vec![0, 255, 10], large].map(|body| (format!("{} bytes", body.len()), with("Body", json!(BASE64_STANDARD.encode(body)))));
+    let bodies = [vec![], vec![0, 255, 10], large]
+        .map(|body| (format!("{} bytes", body.len()), with("Body", json!(BASE64_STANDARD.encode(body)))));
     check(bodies.into(), Vec::new()).await;
 }
 
@@ -255,10 +281,17 @@ async fn keys_in_any_case_and_keys_of_other_times_are_read_past() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
     let whole = with("Function", json!("f"));
-    let cased = |case: fn(&str) -> String| whole.iter().map(|(key, value)| (case(key), value.clone())).collect::<Map<_, _>>();
+    let cased = |case: fn(&str) -> String| {
+        whole.iter().map(|(key, value)| (case(key), value.clone())).collect::<Map<_, _>>()
+    };
     let mut later = whole.clone();
     later.insert("Deadline".to_owned(), json!({"deep": [1, null, {"x": "y"}]}));
-    for message in [cased(|key| key.to_lowercase()), cased(|key| key.to_uppercase()), later, with("Method", json!("PUT"))] {
+    for message in [
+        cased(|key| key.to_lowercase()),
+        cased(|key| key.to_uppercase()),
+        later,
+        with("Method", json!("PUT")),
+    ] {
         nats.publish_raw(QUEUE, HeaderMap::new(), serde_json::to_vec(&message).unwrap()).await;
     }
     let calls = gateway.await_calls(4).await;

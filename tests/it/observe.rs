@@ -58,7 +58,10 @@ async fn the_metrics_count_what_happened() {
 
     let queue = ("queue_name", QUEUE);
     let good = ("function_name", "good.openfaas-fn");
-    eventually_is("dead letters in the gauge", Some(2.0), async || worker.metrics().await.get("queue_worker_dead_letters", &[queue])).await;
+    eventually_is("dead letters in the gauge", Some(2.0), async || {
+        worker.metrics().await.get("queue_worker_dead_letters", &[queue])
+    })
+    .await;
     let metrics = worker.metrics().await;
     for (name, labels, expected) in [
         ("queue_worker_messages_submitted_total", &[queue][..], 5.0),
@@ -92,17 +95,26 @@ async fn the_metrics_count_what_happened() {
     assert!(strange.is_empty(), "not in the contract: {strange:?}");
     assert!(!metrics.labels().contains("call_id"));
 
-    // What is under way shows as well: one call holds the permit, one delivery waits for it, one is still in the queue.
+    // What is under way shows as well: one call holds the permit, one delivery waits for it, one is still in
+    // the queue.
     for _ in 0..3 {
         nats.publish(&Invocation::of("held")).await;
     }
-    gateway.await_that("a held call", |calls| calls.last().is_some_and(|call| call.function() == "held")).await;
-    let held = [queue, ("function_name", "held.openfaas-fn")];
-    eventually_is("calls in flight", Some(1.0), async || worker.metrics().await.get("queue_worker_function_invocation_inflight", &held))
+    gateway
+        .await_that("a held call", |calls| calls.last().is_some_and(|call| call.function() == "held"))
         .await;
+    let held = [queue, ("function_name", "held.openfaas-fn")];
+    eventually_is("calls in flight", Some(1.0), async || {
+        worker.metrics().await.get("queue_worker_function_invocation_inflight", &held)
+    })
+    .await;
     let all = [queue, ("function_name", "all-functions")];
     eventually("pending messages", async || {
-        worker.metrics().await.get("queue_worker_pending_messages", &all).is_some_and(|pending| pending >= 1.0)
+        worker
+            .metrics()
+            .await
+            .get("queue_worker_pending_messages", &all)
+            .is_some_and(|pending| pending >= 1.0)
     })
     .await;
     latch.open();
@@ -112,20 +124,29 @@ async fn the_metrics_count_what_happened() {
 #[tokio::test]
 async fn log_lines_keep_the_names_that_people_grep_for() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "f" && call.nth == 2 { 200 } else { 500 })).await;
+    let gateway = Gateway::start(|call| {
+        Answer::status(if call.function() == "f" && call.nth == 2 { 200 } else { 500 })
+    })
+    .await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 2);
     let worker = settings.set("log_encoding", "json").start().await;
-    let secret = Invocation::of("f").call_id("call-a").header("Authorization", "Bearer hunter2").body("hunter3");
+    let secret =
+        Invocation::of("f").call_id("call-a").header("Authorization", "Bearer hunter2").body("hunter3");
     let secret = secret.field("QueryString", "token=hunter4".into());
-    nats.publish(&secret.callback(&format!("http://user:hunter5@{}/back?token=hunter6", receiver.address()))).await;
+    nats.publish(&secret.callback(&format!("http://user:hunter5@{}/back?token=hunter6", receiver.address())))
+        .await;
     nats.publish(&Invocation::of("g").call_id("call-b")).await;
     nats.dead_letters(1).await;
 
     for (message, level, keys) in [
         ("Invoke", "INFO", &["callId", "function", "delivery", "bytes", "url"][..]),
         ("Invoked", "INFO", &["callId", "function", "delivery", "status", "duration"]),
-        ("Retry scheduled", "WARN", &["callId", "function", "delivery", "maxAttempts", "wait", "at", "status"]),
+        (
+            "Retry scheduled",
+            "WARN",
+            &["callId", "function", "delivery", "maxAttempts", "wait", "at", "status"],
+        ),
         ("Posted result", "INFO", &["callId", "function", "url", "status"]),
         ("Dead letter", "ERROR", &["callId", "function", "attempts", "cause", "status"]),
     ] {

@@ -1,4 +1,5 @@
-//! Answers that are odd and can be read: what curl and Go's client take for an answer is one, and not a broken connection.
+//! Answers that are odd and can be read: what curl and Go's client take for an answer is one, and not a
+//! broken connection.
 
 use crate::support::{Answer, Flood, Flooder, Gateway, Invocation, Nats, Worker};
 
@@ -10,7 +11,11 @@ const OK: &str = "ok";
 const ODD: &[Odd] = &[
     // A line that goes on in the next one.
     (b"HTTP/1.1 200 OK\r\nX-A: one\r\n two\r\nContent-Length: 2\r\n\r\nok", 200, Some("one two")),
-    (b"HTTP/1.1 200 OK\r\nX-A: one\r\n\ttwo\r\n   three\r\nContent-Length: 2\r\n\r\nok", 200, Some("one two three")),
+    (
+        b"HTTP/1.1 200 OK\r\nX-A: one\r\n\ttwo\r\n   three\r\nContent-Length: 2\r\n\r\nok",
+        200,
+        Some("one two three"),
+    ),
     (b"HTTP/1.1 200 OK\r\nX-A:\r\n two\r\nContent-Length: 2\r\n\r\nok", 200, Some("two")),
     (b"HTTP/1.1 200 OK\nX-A: one\n two\nContent-Length: 2\n\nok", 200, Some("one two")),
     (b"HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nok", 200, None),
@@ -19,7 +24,11 @@ const ODD: &[Odd] = &[
     (b"HTTP/1.1 200 OK\r\nX-A : one\r\nContent-Length: 2\r\n\r\nok", 200, Some("one")),
     (b"HTTP/1.1 200 OK\r\nX-A\t: one\r\nContent-Length : 2\r\n\r\nok", 200, Some("one")),
     (b"HTTP/1.1 200 OK\r\n: one\r\nX-A: two\r\nContent-Length: 2\r\n\r\nok", 200, Some("two")),
-    (b"HTTP/1.1 200 OK\r\nX(a): one\r\nX@b: 1\r\nX[c]: 1\r\nX-A: two\r\nContent-Length: 2\r\n\r\nok", 200, Some("two")),
+    (
+        b"HTTP/1.1 200 OK\r\nX(a): one\r\nX@b: 1\r\nX[c]: 1\r\nX-A: two\r\nContent-Length: 2\r\n\r\nok",
+        200,
+        Some("two"),
+    ),
     (b"HTTP/1.1 200 OK\r\nX-\xc3\xa9: one\r\nX-A: two\r\nContent-Length: 2\r\n\r\nok", 200, Some("two")),
     (b"HTTP/1.1 200 OK\r\nNonsense\r\nX-A: two\r\nContent-Length: 2\r\n\r\nok", 200, Some("two")),
     (b"HTTP/1.1 200 OK\r\nX B: 1\r\n 2\r\nX-A: two\r\nContent-Length: 2\r\n\r\nok", 200, Some("two")),
@@ -40,7 +49,11 @@ const ODD: &[Odd] = &[
     (b"HTTP/1.1 200 OK\r\n\r\nok", 200, None),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", 200, None),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", 200, None),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, None),
+    (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        200,
+        None,
+    ),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n002 ;a=\"b\"\r\nok\r\n000\r\n\r\n", 200, None),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n\r\n", 200, None),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX T: 1\r\n\r\n", 200, None),
@@ -55,7 +68,8 @@ const ODD: &[Odd] = &[
 /// Says to each request what stands at the number in its path.
 async fn servers() -> Flooder {
     Flooder::start(|request| {
-        let number = request.start.split(['/', ' ']).find_map(|part| part.strip_prefix('n')?.parse::<usize>().ok());
+        let number =
+            request.start.split(['/', ' ']).find_map(|part| part.strip_prefix('n')?.parse::<usize>().ok());
         Flood::endless(ODD[number.unwrap()].0, "").times(0)
     })
     .await
@@ -69,11 +83,17 @@ async fn what_other_clients_read_counts_as_an_answer() {
     let settings = Worker::bare().set("nats_url", nats.url()).set("gateway_url", functions.url());
     let _worker = settings.set("max_retry_attempts", 1).start().await;
     let numbered = (0..ODD.len()).map(|n| (n, format!("n{n}")));
-    nats.publish_all(numbered.map(|(_, name)| Invocation::of(&name).call_id(&name).callback(&receiver.url()))).await;
+    nats.publish_all(
+        numbered.map(|(_, name)| Invocation::of(&name).call_id(&name).callback(&receiver.url())),
+    )
+    .await;
     let calls = receiver.await_ended(ODD.len()).await;
     for (n, (said, status, header)) in ODD.iter().enumerate() {
         let said = String::from_utf8_lossy(said);
-        let call = calls.iter().find(|call| call.id() == format!("n{n}")).unwrap_or_else(|| panic!("{said:?} is not called back"));
+        let call = calls
+            .iter()
+            .find(|call| call.id() == format!("n{n}"))
+            .unwrap_or_else(|| panic!("{said:?} is not called back"));
         assert_eq!(call.header("x-function-status"), Some(&*status.to_string()), "{said:?}");
         assert_eq!(call.header("x-a"), *header, "{said:?}");
         let expected = if matches!(status, 204 | 304) { "" } else { OK };

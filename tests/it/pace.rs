@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 
-use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is,
+};
 
 #[tokio::test]
 async fn no_more_calls_run_at_once_than_permits_and_as_many_as_there_are() {
@@ -34,7 +36,8 @@ async fn fresh_and_due_work_share_a_single_permit() {
         _ => Answer::ok(),
     })
     .await;
-    let _worker = Worker::of(&nats, &gateway).set("max_inflight", 1).set("initial_retry_wait", "1s").start().await;
+    let _worker =
+        Worker::of(&nats, &gateway).set("max_inflight", 1).set("initial_retry_wait", "1s").start().await;
     for n in 0..10 {
         nats.publish(&Invocation::of("retried").call_id(&format!("retried-{n}"))).await;
     }
@@ -44,9 +47,12 @@ async fn fresh_and_due_work_share_a_single_permit() {
     for n in 0..40 {
         nats.publish(&Invocation::of("fresh").call_id(&format!("fresh-{n}"))).await;
     }
-    gateway.await_that("the call at the door", |calls| calls.iter().any(|call| call.function() == "door")).await;
+    gateway
+        .await_that("the call at the door", |calls| calls.iter().any(|call| call.function() == "door"))
+        .await;
     let before = gateway.count();
-    let made_already = gateway.calls().iter().filter(|call| call.function() == "retried" && call.nth == 2).count();
+    let made_already =
+        gateway.calls().iter().filter(|call| call.function() == "retried" && call.nth == 2).count();
     eventually("all retries are due", async || {
         let parked = nats.messages(RETRIES).await;
         parked.iter().all(|message| message.subject.starts_with(&format!("{RETRIES}.due.")))
@@ -73,14 +79,17 @@ async fn fresh_and_due_work_share_a_single_permit() {
 #[tokio::test]
 async fn parked_retries_take_no_permit_and_delay_no_fresh_call() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
-    let _worker = Worker::of(&nats, &gateway).set("max_inflight", 2).set("initial_retry_wait", "1h").start().await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
+    let _worker =
+        Worker::of(&nats, &gateway).set("max_inflight", 2).set("initial_retry_wait", "1h").start().await;
     for n in 0..50 {
         nats.publish(&Invocation::of("bad").call_id(&format!("bad-{n}"))).await;
     }
     nats.await_counts([0, 50, 0]).await;
     for (stream, consumer) in [(QUEUE, "faas-workers"), (RETRIES, "due")] {
-        eventually_is("pending acks", 0, async || nats.consumer(stream, consumer).await.num_ack_pending).await;
+        eventually_is("pending acks", 0, async || nats.consumer(stream, consumer).await.num_ack_pending)
+            .await;
     }
     nats.publish(&Invocation::of("good").call_id("good")).await;
     gateway.await_calls(51).await;
@@ -94,7 +103,10 @@ async fn two_workers_share_a_backlog_without_calling_twice() {
     for n in 0..100 {
         nats.publish(&Invocation::of("f").call_id(&format!("call-{n}"))).await;
     }
-    let gateway = Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 }).after(Duration::from_millis(10))).await;
+    let gateway = Gateway::start(|call| {
+        Answer::status(if call.nth == 1 { 500 } else { 200 }).after(Duration::from_millis(10))
+    })
+    .await;
     let settings = Worker::of(&nats, &gateway).set("max_inflight", 5).set("initial_retry_wait", "100ms");
     let _workers = tokio::join!(settings.start(), settings.start());
     gateway.await_ended(200).await;
@@ -110,7 +122,8 @@ async fn a_retry_whose_timer_was_lost_is_made_nevertheless() {
     let settings = Worker::of(&nats, &gateway);
     assert_eq!(settings.start().await.drain().await, 0);
 
-    // The schedule lies far ahead while the due time in the message has passed: nothing but the worker will move it.
+    // The schedule lies far ahead while the due time in the message has passed: nothing but the worker will
+    // move it.
     let stamp = |time: SystemTime| humantime::format_rfc3339_nanos(time).to_string();
     let due = stamp(SystemTime::now() - Duration::from_secs(90));
     let mut headers = HeaderMap::new();

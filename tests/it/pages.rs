@@ -52,7 +52,10 @@ async fn a_request_without_end_is_refused() {
         let mut stream = TcpStream::connect(("127.0.0.1", worker.port())).await.unwrap();
         stream.write_all(first.as_bytes()).await.unwrap();
         // It is over when the worker closes the connection, whatever it said before.
-        patiently("the connection is closed", async { while stream.write_all(then.as_bytes()).await.is_ok() {} }).await;
+        patiently("the connection is closed", async {
+            while stream.write_all(then.as_bytes()).await.is_ok() {}
+        })
+        .await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert_eq!(worker.readyz().await, Some((200, "ready".to_owned())));

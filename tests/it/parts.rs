@@ -1,4 +1,5 @@
-//! The parts that a worker lives on: each is ended in turn, and is mended or ends the worker. Nothing ends in silence.
+//! The parts that a worker lives on: each is ended in turn, and is mended or ends the worker. Nothing ends in
+//! silence.
 
 use queue_worker::tasks::supervisor::Part;
 
@@ -32,22 +33,30 @@ async fn is_mended(worker: &Worker, faults: &Faults, part: Part, fault: &str, pr
     await_readiness(worker, 200, "ready").await;
     assert_eq!(worker.metrics().await.value(RESTARTS, &[("part", part.name())]), before + 1.0, "{part}");
     let how = if fault.ends_with("panic") { "panicked" } else { "ended" };
-    worker.await_log(&["warn", "a part of the worker was lost", &format!("{part}"), how, "started again"]).await;
+    worker
+        .await_log(&["warn", "a part of the worker was lost", &format!("{part}"), how, "started again"])
+        .await;
 }
 
 #[tokio::test]
 async fn each_part_that_ends_or_panics_is_mended_and_the_worker_works_on() {
     let nats = Nats::start().await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 400 } else { 200 })).await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 400 } else { 200 })).await;
     let faults = Faults::new();
-    let settings = Worker::of(&nats, &gateway).set("retry_timer", "levels").set("stan_bridge", true).set("function_lookup", true);
+    let settings = Worker::of(&nats, &gateway)
+        .set("retry_timer", "levels")
+        .set("stan_bridge", true)
+        .set("function_lookup", true);
     let worker = settings.mortal(&faults).start().await;
     // A callback starts the thread that posts them.
     let calls = async |id: &str| {
         let invocation = Invocation::of("f").call_id(id).callback(&format!("{}/{id}", receiver.url()));
         nats.publish(&invocation).await;
-        receiver.await_that("the callback", |calls| calls.iter().any(|call| call.target() == format!("/{id}"))).await;
+        receiver
+            .await_that("the callback", |calls| calls.iter().any(|call| call.target() == format!("/{id}")))
+            .await;
     };
     calls("before").await;
     for (nth, part) in Part::ALL.iter().enumerate() {

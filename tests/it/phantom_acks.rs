@@ -2,7 +2,9 @@
 
 use std::{fs, time::Duration};
 
-use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is,
+};
 
 const GONE: usize = 20;
 
@@ -22,11 +24,16 @@ async fn what_is_gone_from_an_old_server_that_awaits_its_acknowledgement_holds_u
         _ => Answer::ok(),
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).set("ack_wait", "2s").set("initial_retry_wait", "3s").set("max_inflight", 2 * GONE);
+    let settings = Worker::of(&nats, &gateway)
+        .set("ack_wait", "2s")
+        .set("initial_retry_wait", "3s")
+        .set("max_inflight", 2 * GONE);
     let worker = settings.start().await;
-    // What is older and still there keeps the phantom acknowledgements alive: a call that lasts, and a retry that has long to wait.
+    // What is older and still there keeps the phantom acknowledgements alive: a call that lasts, and a retry
+    // that has long to wait.
     nats.publish(&Invocation::of("door").call_id("door")).await;
-    nats.publish_raw(&format!("{RETRIES}.l16.f.0-0.1"), parked_for_long(), Invocation::of("f").to_bytes()).await;
+    nats.publish_raw(&format!("{RETRIES}.l16.f.0-0.1"), parked_for_long(), Invocation::of("f").to_bytes())
+        .await;
     gateway.await_calls(1).await;
 
     // Both consumers note what they await, and their notes are kept until it was acknowledged.
@@ -46,10 +53,14 @@ async fn what_is_gone_from_an_old_server_that_awaits_its_acknowledgement_holds_u
 
     // A call that is new, and a retry: neither finds its way past the phantom acknowledgements.
     nats.publish_all(invocations("late", 2)).await;
-    let ended = |calls: &[crate::support::Call]| calls.iter().filter(|call| call.function() == "late" && call.nth == 2).count() == 2;
+    let ended = |calls: &[crate::support::Call]| {
+        calls.iter().filter(|call| call.function() == "late" && call.nth == 2).count() == 2
+    };
     gateway.await_that("the retries", ended).await;
-    eventually_is("only the one that waits long is parked", 1.0, async || worker.metrics().await.value("queue_worker_retries_parked", &[]))
-        .await;
+    eventually_is("only the one that waits long is parked", 1.0, async || {
+        worker.metrics().await.value("queue_worker_retries_parked", &[])
+    })
+    .await;
     door.open();
     eventually("nothing is awaited any more", async || nats.count(QUEUE).await == 0).await;
     let crowd = gateway.calls().iter().filter(|call| call.function() == "crowd").count();

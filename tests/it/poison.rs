@@ -1,5 +1,5 @@
-//! Messages that no client library writes and the worker's cannot read: each cuts the worker's connection, or ends its client. Each
-//! becomes a dead letter, and the others are called.
+//! Messages that no client library writes and the worker's cannot read: each cuts the worker's connection, or
+//! ends its client. Each becomes a dead letter, and the others are called.
 
 use std::io::Read;
 
@@ -9,7 +9,8 @@ use flate2::read::GzDecoder;
 
 use crate::rights::{restricted, rights};
 use crate::support::{
-    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Raw, Settings, Stored, Worker, eventually, stan::Peer,
+    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Raw, Settings, Stored, Worker,
+    eventually, stan::Peer,
 };
 
 /// Header blocks that cannot be read, and what is said about each.
@@ -58,11 +59,17 @@ async fn each_malformed_block_in_the_queue_is_a_dead_letter_and_the_next_message
         let letter = nats.dead_letters(nth as u64 + 1).await.remove(nth);
         is_of(&letter, block, &payload, said);
         assert!(letter.expect("Queue-Worker-Original-Id").starts_with(&format!("{QUEUE}:{sequence}-")));
-        assert_eq!((letter.expect("Queue-Worker-Function"), letter.expect("Queue-Worker-Call-Id")), ("f", "poison"));
+        assert_eq!(
+            (letter.expect("Queue-Worker-Function"), letter.expect("Queue-Worker-Call-Id")),
+            ("f", "poison")
+        );
     }
     assert_eq!(gateway.count(), BLOCKS.len());
     let metrics = worker.metrics().await;
-    assert_eq!(metrics.value("queue_worker_dead_letters_total", &[("cause", "undecodable")]), BLOCKS.len() as f64);
+    assert_eq!(
+        metrics.value("queue_worker_dead_letters_total", &[("cause", "undecodable")]),
+        BLOCKS.len() as f64
+    );
     assert_eq!(worker.readyz().await.unwrap().0, 200);
 }
 
@@ -120,10 +127,18 @@ async fn a_long_block_is_kept_compressed() {
     let nats = Nats::start().await;
     let (_gateway, settings) = ready(&nats).await;
     let _worker = settings.start().await;
-    let block = [b"NATS/1.0\r\n".as_slice(), &b"X: a long line of a long block\r\n".repeat(2_000), b"no colon\r\n\r\n"].concat();
+    let block = [
+        b"NATS/1.0\r\n".as_slice(),
+        &b"X: a long line of a long block\r\n".repeat(2_000),
+        b"no colon\r\n\r\n",
+    ]
+    .concat();
     Raw::connect(&nats).await.publish(QUEUE, &block, b"payload").await;
     let letter = nats.dead_letter().await;
-    assert_eq!((letter.expect("Queue-Worker-Raw-Headers-Encoding"), &letter.payload[..]), ("gzip", &b"payload"[..]));
+    assert_eq!(
+        (letter.expect("Queue-Worker-Raw-Headers-Encoding"), &letter.payload[..]),
+        ("gzip", &b"payload"[..])
+    );
     let packed = BASE64_STANDARD.decode(letter.expect("Queue-Worker-Raw-Headers")).unwrap();
     let mut kept = Vec::new();
     GzDecoder::new(packed.as_slice()).read_to_end(&mut kept).unwrap();
@@ -134,7 +149,10 @@ async fn a_long_block_is_kept_compressed() {
 async fn the_rights_of_any_worker_are_enough() {
     let nats = restricted(&rights(true)).await;
     let (gateway, settings) = ready(&nats).await;
-    let settings = settings.set("nats_inbox_prefix", "_INBOX_worker").set("nats_user", "worker").file("nats_password_file", "secret");
+    let settings = settings
+        .set("nats_inbox_prefix", "_INBOX_worker")
+        .set("nats_user", "worker")
+        .file("nats_password_file", "secret");
     let worker = settings.start().await;
     let mut raw = Raw::connect(&nats).await;
     for (nth, (block, _)) in BLOCKS.iter().enumerate() {
@@ -149,7 +167,12 @@ async fn the_rights_of_any_worker_are_enough() {
 async fn where_no_letter_is_stored_it_stays_and_holds_nobody_up() {
     let nats = Nats::start().await;
     let (gateway, settings) = ready(&nats).await;
-    let full = stream::Config { name: DEAD.to_owned(), subjects: vec![format!("{DEAD}.>")], max_messages: 1, ..Default::default() };
+    let full = stream::Config {
+        name: DEAD.to_owned(),
+        subjects: vec![format!("{DEAD}.>")],
+        max_messages: 1,
+        ..Default::default()
+    };
     nats.make_stream(stream::Config { discard: stream::DiscardPolicy::New, ..full }).await;
     nats.publish_raw("faas-request-dead.f", HeaderMap::new(), "full").await;
     let worker = settings.start().await;
@@ -172,7 +195,11 @@ async fn a_call_under_way_keeps_its_lease_when_the_client_ends() {
     let nats = Nats::start().await;
     let latch = Latch::new();
     let held = latch.clone();
-    let gateway = Gateway::start(move |call| if call.id() == "long" { Answer::ok().held_by(&held) } else { Answer::ok() }).await;
+    let gateway =
+        Gateway::start(
+            move |call| if call.id() == "long" { Answer::ok().held_by(&held) } else { Answer::ok() },
+        )
+        .await;
     let worker = Worker::of(&nats, &gateway).set("ack_wait", "2s").start().await;
     nats.publish(&Invocation::of("f").call_id("long")).await;
     gateway.await_calls(1).await;
@@ -193,7 +220,8 @@ async fn a_call_under_way_keeps_its_lease_when_the_client_ends() {
 async fn in_a_stream_that_keeps_its_messages_it_is_acknowledged_and_stays() {
     let nats = Nats::start().await;
     let (gateway, settings) = ready(&nats).await;
-    nats.make_stream(stream::Config { retention: stream::RetentionPolicy::Limits, ..Default::default() }).await;
+    nats.make_stream(stream::Config { retention: stream::RetentionPolicy::Limits, ..Default::default() })
+        .await;
     let mut worker = settings.set("nats_deliver", "all").start().await;
     let mut raw = Raw::connect(&nats).await;
     for (nth, (block, _)) in BLOCKS.iter().enumerate() {
@@ -224,7 +252,10 @@ async fn without_dead_letters_it_is_dropped_with_a_warning_and_a_count() {
         worker.metrics().await.value("queue_worker_dead_letters_dropped_total", &[]) == BLOCKS.len() as f64
     })
     .await;
-    eventually("all are told", async || worker.log_with("Dropped: dead_letters is false").len() == BLOCKS.len()).await;
+    eventually("all are told", async || {
+        worker.log_with("Dropped: dead_letters is false").len() == BLOCKS.len()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -237,7 +268,12 @@ async fn a_subject_that_the_client_cannot_read_is_no_obstacle_either() {
     raw.publish_on(&[RETRIES.as_bytes(), b".due.\xff.7-2.1"].concat(), b"").await;
     raw.publish(&format!("{RETRIES}.due.a\u{a0}b.7-3.1"), b"NATS/1.0\r\nX: a\r\n\r\n", b"").await;
     serves(&nats, &gateway, "next").await;
-    let mut said: Vec<_> = nats.dead_letters(3).await.iter().map(|letter| letter.expect("Queue-Worker-Last-Error").to_owned()).collect();
+    let mut said: Vec<_> = nats
+        .dead_letters(3)
+        .await
+        .iter()
+        .map(|letter| letter.expect("Queue-Worker-Last-Error").to_owned())
+        .collect();
     said.sort();
     assert_eq!(said[1..], ["the subject has blanks or is no UTF-8"; 2]);
 }
@@ -269,8 +305,10 @@ async fn the_bridge_listens_again_when_the_client_has_ended() {
     let mut raw = Raw::connect(&nats).await;
     for (nth, (block, _)) in BLOCKS.iter().enumerate() {
         raw.send_block(b"_STAN.discover.faas-cluster", block, b"").await;
-        eventually("connected again", async || worker.metrics().await.value("queue_worker_nats_reconnect_total", &[]) == nth as f64 + 1.0)
-            .await;
+        eventually("connected again", async || {
+            worker.metrics().await.value("queue_worker_nats_reconnect_total", &[]) == nth as f64 + 1.0
+        })
+        .await;
         let client = format!("client-{nth}");
         eventually("the bridge answers", async || Peer::try_connect(&nats, &client).await.is_ok()).await;
         let mut peer = Peer::connect(&nats).await;
@@ -289,7 +327,9 @@ async fn what_waits_for_its_time_with_a_malformed_block_is_a_dead_letter() {
     let held = |nth: u32| format!("{RETRIES}.at.f.7-{nth}.1");
     // The broker's own timer wakes the first one, and the janitor the other.
     for (nth, at) in [(1, "2020"), (2, "2120")] {
-        let schedule = format!("Nats-Schedule: @at {at}-01-01T00:00:00Z\r\nNats-Schedule-Target: {RETRIES}.due.f.7-{nth}.1\r\n");
+        let schedule = format!(
+            "Nats-Schedule: @at {at}-01-01T00:00:00Z\r\nNats-Schedule-Target: {RETRIES}.due.f.7-{nth}.1\r\n"
+        );
         raw.publish(&held(nth), format!("NATS/1.0\r\n{schedule}X: a\rb\r\n\r\n").as_bytes(), b"").await;
     }
     for letter in nats.dead_letters(2).await {

@@ -12,15 +12,21 @@ use crate::support::{Answer, Call, Gateway, Invocation, Nats, RETRIES, Worker};
 type Played = fn() -> Answer;
 
 fn served(status: u16) -> Answer {
-    Answer::status(status).header("X-Start-Time", "1795303291416000271").header("X-Served-By", "openfaas-ce/0.27.12")
+    Answer::status(status)
+        .header("X-Start-Time", "1795303291416000271")
+        .header("X-Served-By", "openfaas-ce/0.27.12")
 }
 
 fn internal(status: u16, by: &str, body: &str) -> Answer {
-    served(status).header("X-OpenFaaS-Internal", by).header("Content-Type", "text/plain").body(body.to_owned())
+    served(status)
+        .header("X-OpenFaaS-Internal", by)
+        .header("Content-Type", "text/plain")
+        .body(body.to_owned())
 }
 
 fn missing(status: u16) -> Answer {
-    let body = "error finding function f.openfaas-fn: Get \"http://127.0.0.1:8081/system/function/f\": connection refused";
+    let body = "error finding function f.openfaas-fn: Get \"http://127.0.0.1:8081/system/function/f\": \
+        connection refused";
     Answer::status(status).header("Content-Type", "text/plain; charset=utf-8").body(body)
 }
 
@@ -36,7 +42,8 @@ enum Fate {
 }
 use Fate::{Done, Refused, Retried};
 
-/// Each producer's first answer, what follows it by default, and what follows where its status is not among the codes.
+/// Each producer's first answer, what follows it by default, and what follows where its status is not among
+/// the codes.
 const PRODUCERS: &[(&str, Played, Fate, Fate)] = &[
     ("gateway-time-limit", || served(502), Retried, Refused),
     ("gateway-cannot-ask", || missing(404), Retried, Retried),
@@ -45,7 +52,12 @@ const PRODUCERS: &[(&str, Played, Fate, Fate)] = &[
     ("provider-no-endpoints", || internal(503, "proxy", "No endpoints available for: f."), Retried, Retried),
     ("provider-no-answer", || internal(500, "proxy", "Can't reach service for: f."), Retried, Retried),
     ("provider-no-address", || internal(500, "proxy", "Failed to resolve service: f."), Retried, Retried),
-    ("provider-bad-path", || internal(400, "proxy", "Provide function name in the request path"), Refused, Refused),
+    (
+        "provider-bad-path",
+        || internal(400, "proxy", "Provide function name in the request path"),
+        Refused,
+        Refused,
+    ),
     (
         "watchdog-full",
         || internal(429, "faas-middleware", "Concurrent request limit exceeded. Max concurrent requests: 1"),
@@ -74,17 +86,27 @@ async fn fates(codes: &str) -> BTreeMap<String, (usize, Option<String>)> {
         _ => Answer::ok(),
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("http_retry_codes", codes);
+    let settings =
+        Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("http_retry_codes", codes);
     let _worker = settings.start().await;
     nats.publish_all(PRODUCERS.iter().map(|(name, ..)| Invocation::of(name).call_id(name))).await;
-    gateway.await_that("a call of each", |calls| PRODUCERS.iter().all(|(name, ..)| calls.iter().any(|call| call.id() == *name))).await;
-    let refused = PRODUCERS.iter().filter(|(_, _, by_default, by_choice)| Refused == if codes == "418" { *by_choice } else { *by_default });
+    gateway
+        .await_that("a call of each", |calls| {
+            PRODUCERS.iter().all(|(name, ..)| calls.iter().any(|call| call.id() == *name))
+        })
+        .await;
+    let refused = PRODUCERS.iter().filter(|(_, _, by_default, by_choice)| {
+        Refused == if codes == "418" { *by_choice } else { *by_default }
+    });
     let dead = nats.dead_letters(refused.count() as u64).await;
     let cause = |name: &str| {
         let dead = dead.iter().find(|dead| dead.expect("Queue-Worker-Function") == name)?;
         Some(dead.expect("Queue-Worker-Cause").to_owned())
     };
-    PRODUCERS.iter().map(|(name, ..)| ((*name).to_owned(), (gateway.calls_of(name).len(), cause(name)))).collect()
+    PRODUCERS
+        .iter()
+        .map(|(name, ..)| ((*name).to_owned(), (gateway.calls_of(name).len(), cause(name))))
+        .collect()
 }
 
 fn expected(fate: Fate) -> (usize, Option<String>) {
@@ -116,7 +138,8 @@ async fn no_message_is_lost_to_a_provider_that_is_away_for_a_while() {
     const MESSAGES: usize = 20;
     const TRIES: usize = 4;
     let nats = Nats::start().await;
-    // It stays away until it was asked so often for every message, and while it is away the gateway says now this, now that.
+    // It stays away until it was asked so often for every message, and while it is away the gateway says now
+    // this, now that.
     let tries = std::sync::Mutex::new(BTreeMap::<String, usize>::new());
     let gateway = Gateway::start(move |call: &Call| {
         let mut tries = tries.lock().unwrap();
@@ -145,8 +168,8 @@ async fn no_message_is_lost_to_a_provider_that_is_away_for_a_while() {
     assert_eq!(metrics.value("queue_worker_attempts_total", &[("outcome", "success")]), 20.0);
 }
 
-/// What a worker does with a retry of long ago, of which five attempts were made, when the gateway does not find its function
-/// once, and then does.
+/// What a worker does with a retry of long ago, of which five attempts were made, when the gateway does not
+/// find its function once, and then does.
 async fn check_old(not_found: Option<(u32, Duration)>, calls: usize, cause: Option<&str>) {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| if call.nth == 1 { missing(404) } else { Answer::ok() }).await;
@@ -158,7 +181,12 @@ async fn check_old(not_found: Option<(u32, Duration)>, calls: usize, cause: Opti
     if let Some((attempts, since)) = not_found {
         headers.insert("Queue-Worker-Not-Found", format!("{attempts}:{}", ago(since)));
     }
-    nats.publish_raw(&format!("{RETRIES}.due.f.7-abc.5"), headers, Invocation::of("f").call_id("a").to_bytes()).await;
+    nats.publish_raw(
+        &format!("{RETRIES}.due.f.7-abc.5"),
+        headers,
+        Invocation::of("f").call_id("a").to_bytes(),
+    )
+    .await;
     gateway.await_calls(calls).await;
     let dead = nats.dead_letters(cause.iter().count() as u64).await;
     assert_eq!(dead.first().map(|dead| dead.expect("Queue-Worker-Cause")), cause, "{not_found:?}");

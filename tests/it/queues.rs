@@ -2,7 +2,9 @@
 
 use async_nats::HeaderMap;
 
-use crate::support::{Answer, DEAD, End, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, DEAD, End, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is,
+};
 
 /// Publishes to a queue.
 async fn publish(nats: &Nats, queue: &str, function: &str, id: &str) {
@@ -20,13 +22,16 @@ async fn await_readiness(worker: &Worker, status: u16, text: &str) {
 #[tokio::test]
 async fn each_queue_has_its_own_streams_and_figures() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
     let settings = Worker::of(&nats, &gateway).set("queue_name", "a, team.b").set("max_retry_attempts", 2);
     let worker = settings.set("initial_retry_wait", "10ms").start().await;
     assert_eq!(nats.streams().await, ["a", "a-dead", "a-retries", "team_b", "team_b-dead", "team_b-retries"]);
 
     publish(&nats, "a", "bad", "bad-a").await;
-    for (queue, function, id) in [("team.b", "bad", "bad-b1"), ("team.b", "bad", "bad-b2"), ("team.b", "good", "good-b")] {
+    for (queue, function, id) in
+        [("team.b", "bad", "bad-b1"), ("team.b", "bad", "bad-b2"), ("team.b", "good", "good-b")]
+    {
         publish(&nats, queue, function, id).await;
     }
     gateway.await_calls(7).await;
@@ -37,7 +42,10 @@ async fn each_queue_has_its_own_streams_and_figures() {
         assert_eq!(letters.len(), dead);
         for letter in letters {
             assert_eq!(letter.subject, format!("{queue}-dead.bad"));
-            assert!(letter.expect("Queue-Worker-Original-Id").starts_with(&format!("{stream}:")), "{letter:?}");
+            assert!(
+                letter.expect("Queue-Worker-Original-Id").starts_with(&format!("{stream}:")),
+                "{letter:?}"
+            );
         }
     }
 
@@ -67,8 +75,13 @@ async fn queues_share_a_single_permit() {
     let latch = Latch::new();
     let held = latch.clone();
     let nats = Nats::start().await;
-    let gateway = Gateway::start(move |call| if call.function() == "door" { Answer::ok().held_by(&held) } else { Answer::ok() }).await;
-    let _worker = Worker::of(&nats, &gateway).set("queue_name", "busy,quiet").set("max_inflight", 1).start().await;
+    let gateway =
+        Gateway::start(
+            move |call| if call.function() == "door" { Answer::ok().held_by(&held) } else { Answer::ok() },
+        )
+        .await;
+    let _worker =
+        Worker::of(&nats, &gateway).set("queue_name", "busy,quiet").set("max_inflight", 1).start().await;
     // One call keeps the permit until both queues have a backlog behind it.
     publish(&nats, "busy", "door", "door").await;
     gateway.await_calls(1).await;
@@ -96,7 +109,8 @@ async fn a_queue_that_is_late_is_waited_for_while_the_other_is_served() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let worker = Worker::of(&nats, &gateway).set("queue_name", "early,late").spawn();
     await_readiness(&worker, 503, "queue late: ").await;
-    eventually("the early queue is there", async || nats.streams().await.contains(&"early-dead".to_owned())).await;
+    eventually("the early queue is there", async || nats.streams().await.contains(&"early-dead".to_owned()))
+        .await;
     publish(&nats, "early", "f", "a").await;
     gateway.await_ended(1).await;
     eventually_is("queued", 0, async || nats.count("early").await).await;
@@ -129,7 +143,8 @@ async fn a_stream_that_vanishes_stops_its_own_queue_only() {
 
 /// A stream that no queue can be served from: it keeps what is settled, and nobody said where to begin in it.
 async fn make_unusable(nats: &Nats, stream: &str) {
-    nats.make_stream(async_nats::jetstream::stream::Config { name: stream.to_owned(), ..Default::default() }).await;
+    nats.make_stream(async_nats::jetstream::stream::Config { name: stream.to_owned(), ..Default::default() })
+        .await;
 }
 
 #[tokio::test]
@@ -158,7 +173,14 @@ async fn a_worker_that_can_serve_no_queue_at_all_ends() {
         make_unusable(&nats, stream).await;
     }
     let mut worker = Worker::of(&nats, &gateway).set("queue_name", "a,b").spawn();
-    worker.await_log(&["ERROR", "nothing can be served", "queue a: stream a is no work queue", "queue b: stream b is no"]).await;
+    worker
+        .await_log(&[
+            "ERROR",
+            "nothing can be served",
+            "queue a: stream a is no work queue",
+            "queue b: stream b is no",
+        ])
+        .await;
     assert_eq!(worker.exit().await, 1);
 }
 
@@ -170,10 +192,15 @@ async fn a_right_that_one_queue_lacks_stops_that_queue_only() {
     )
     .await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let settings = Worker::of(&nats, &gateway).set("queue_name", "a,b").set("nats_user", "worker").file("nats_password_file", "secret");
+    let settings = Worker::of(&nats, &gateway)
+        .set("queue_name", "a,b")
+        .set("nats_user", "worker")
+        .file("nats_password_file", "secret");
     let worker = settings.spawn();
     await_readiness(&worker, 503, "queue b: NATS denies").await;
-    let line = worker.await_log(&["ERROR", "Permissions Violation", "$JS.API.CONSUMER.MSG.NEXT.b.faas-workers"]).await;
+    let line = worker
+        .await_log(&["ERROR", "Permissions Violation", "$JS.API.CONSUMER.MSG.NEXT.b.faas-workers"])
+        .await;
     assert!(line.contains("queue=b"), "{line}");
     for id in ["1", "2"] {
         publish(&nats, "a", "f", id).await;
@@ -213,16 +240,25 @@ async fn a_drain_is_the_drain_of_all_queues() {
     let held = latch.clone();
     let nats = Nats::start().await;
     let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
-    let settings = Worker::of(&nats, &gateway).set("queue_name", "a,b").set("max_inflight", 2).set("ack_wait", "10m");
+    let settings =
+        Worker::of(&nats, &gateway).set("queue_name", "a,b").set("max_inflight", 2).set("ack_wait", "10m");
     let mut worker = settings.start().await;
-    let counts = async || [nats.count("a").await + nats.count("a-retries").await, nats.count("b").await + nats.count("b-retries").await];
+    let counts = async || {
+        [
+            nats.count("a").await + nats.count("a-retries").await,
+            nats.count("b").await + nats.count("b-retries").await,
+        ]
+    };
     for queue in ["a", "b"] {
         publish(&nats, queue, "f", &format!("{queue}-running")).await;
     }
     gateway.await_calls(2).await;
     for queue in ["a", "b"] {
         publish(&nats, queue, "f", &format!("{queue}-waiting")).await;
-        eventually_is("deliveries held", 2, async || nats.consumer(queue, "faas-workers").await.num_ack_pending).await;
+        eventually_is("deliveries held", 2, async || {
+            nats.consumer(queue, "faas-workers").await.num_ack_pending
+        })
+        .await;
     }
     worker.terminate();
     await_readiness(&worker, 503, "draining").await;

@@ -8,17 +8,24 @@ use rustls::{
 };
 use serde_json::Value;
 
-use crate::support::{Answer, Authority, Gateway, Invocation, Nats, Settings, Worker, eventually_is, free_port};
+use crate::support::{
+    Answer, Authority, Gateway, Invocation, Nats, Settings, Worker, eventually_is, free_port,
+};
 
 fn settings(nats: &Nats, gateway: &Gateway) -> Settings {
-    Worker::of(nats, gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 2).set("log_encoding", "json")
+    Worker::of(nats, gateway)
+        .set("initial_retry_wait", "10ms")
+        .set("max_retry_attempts", 2)
+        .set("log_encoding", "json")
 }
 
 /// The lines of a message, each with its level and the reason that it gives.
 fn told(worker: &Worker, message: &str) -> Vec<(String, Option<String>)> {
     let lines = worker.log_with(&format!(r#""message":"{message}""#));
     let parsed = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    parsed.map(|line| (line["level"].as_str().unwrap().to_owned(), line["reason"].as_str().map(str::to_owned))).collect()
+    parsed
+        .map(|line| (line["level"].as_str().unwrap().to_owned(), line["reason"].as_str().map(str::to_owned)))
+        .collect()
 }
 
 fn said(level: &str, reason: &str) -> (String, Option<String>) {
@@ -36,12 +43,19 @@ async fn a_gateway_that_cannot_be_reached_is_told_with_its_reason_and_once_as_a_
     let reason = "Connection refused";
     eventually_is("calls in the log", 4, async || told(&worker, "Invoked").len()).await;
     assert_eq!(told(&worker, "Invoked")[0], said("warn", reason));
-    assert_eq!(told(&worker, "Invoked")[1..], [said("info", reason), said("info", reason), said("info", reason)]);
+    assert_eq!(
+        told(&worker, "Invoked")[1..],
+        [said("info", reason), said("info", reason), said("info", reason)]
+    );
     assert_eq!(told(&worker, "Retry scheduled"), [said("warn", reason), said("warn", reason)]);
     let dead = format!("unreachable: {reason}");
-    eventually_is("dead letters in the log", vec![said("error", &dead), said("error", &dead)], async || told(&worker, "Dead letter")).await;
+    eventually_is("dead letters in the log", vec![said("error", &dead), said("error", &dead)], async || {
+        told(&worker, "Dead letter")
+    })
+    .await;
 
-    // When it was there in between, its absence is news again; and what a function answers needs no more words.
+    // When it was there in between, its absence is news again; and what a function answers needs no more
+    // words.
     gateway.open().await;
     nats.publish(&Invocation::of("f")).await;
     gateway.await_ended(1).await;
@@ -50,14 +64,18 @@ async fn a_gateway_that_cannot_be_reached_is_told_with_its_reason_and_once_as_a_
     nats.publish(&Invocation::of("f")).await;
     nats.dead_letters(3).await;
     eventually_is("calls in the log", 7, async || told(&worker, "Invoked").len()).await;
-    assert_eq!(told(&worker, "Invoked")[4..], [("info".to_owned(), None), said("warn", reason), said("info", reason)]);
+    assert_eq!(
+        told(&worker, "Invoked")[4..],
+        [("info".to_owned(), None), said("warn", reason), said("info", reason)]
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_nobody_knows_is_told() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let worker = settings(&nats, &gateway).set("gateway_url", "http://no-such-gateway.invalid:8080").start().await;
+    let worker =
+        settings(&nats, &gateway).set("gateway_url", "http://no-such-gateway.invalid:8080").start().await;
     nats.publish(&Invocation::of("f")).await;
     nats.dead_letter().await;
     let line = worker.await_log(&["Dead letter"]).await;
@@ -130,10 +148,15 @@ async fn a_callback_that_fails_is_told_with_its_reason_and_without_its_secrets()
     .enumerate()
     {
         nats.publish(&Invocation::of(&format!("f{n}")).call_id("a").callback(&receiver)).await;
-        for (message, level) in [("Posted result", "warn"), ("Callback retry scheduled", "warn"), ("Dead letter", "error")] {
+        for (message, level) in
+            [("Posted result", "warn"), ("Callback retry scheduled", "warn"), ("Dead letter", "error")]
+        {
             let function = format!(r#""function":"f{n}""#);
             let line = worker.await_log(&[&format!(r#""message":"{message}""#), &function]).await;
-            assert!(line.contains(&format!(r#""level":"{level}""#)) && line.contains(reason), "{reason}: {line}");
+            assert!(
+                line.contains(&format!(r#""level":"{level}""#)) && line.contains(reason),
+                "{reason}: {line}"
+            );
         }
     }
     assert_eq!(worker.log_with("hidden"), Vec::<String>::new());
@@ -143,16 +166,27 @@ async fn a_callback_that_fails_is_told_with_its_reason_and_without_its_secrets()
 async fn nothing_that_callers_choose_does_anything_to_a_line() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::status(400)).await;
-    let unruly = ['\u{80}', '\u{85}', '\u{9b}', '\u{7f}', '\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{200f}', '\u{feff}'];
+    let unruly = [
+        '\u{80}', '\u{85}', '\u{9b}', '\u{7f}', '\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{200f}',
+        '\u{feff}',
+    ];
     for (n, encoding) in ["json", "console"].into_iter().enumerate() {
         let mut worker = settings(&nats, &gateway).set("log_encoding", encoding).start().await;
         for (m, c) in unruly.iter().enumerate() {
-            nats.publish(&Invocation::of("f").call_id(&format!("a{c}b")).retry_annotation("attempts", &format!("{c}x"))).await;
+            nats.publish(
+                &Invocation::of("f")
+                    .call_id(&format!("a{c}b"))
+                    .retry_annotation("attempts", &format!("{c}x")),
+            )
+            .await;
             nats.dead_letters((n * unruly.len() + m + 1) as u64).await;
         }
         assert_eq!(worker.drain().await, 0);
         let lines = worker.log_with("");
-        assert!(lines.iter().filter(|line| line.contains("Dead letter")).count() == unruly.len(), "{lines:#?}");
+        assert!(
+            lines.iter().filter(|line| line.contains("Dead letter")).count() == unruly.len(),
+            "{lines:#?}"
+        );
         assert!(!lines.iter().any(|line| line.contains(unruly)), "{lines:#?}");
     }
 }

@@ -1,4 +1,5 @@
-//! A worker that died between storing what follows from a call and acknowledging the call: the next one must notice.
+//! A worker that died between storing what follows from a call and acknowledging the call: the next one must
+//! notice.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,8 +21,10 @@ async fn after_a_death(gateway: &Gateway, invocation: &Invocation) -> (Nats, Str
     // A first worker makes whatever else there is to make.
     assert_eq!(Worker::of(&nats, gateway).set("ack_wait", "1s").start().await.drain().await, 0);
     nats.publish(invocation).await;
-    // It waits: a request that takes what is there now is turned away while the first worker's last one still stands.
-    let mut taken = consumer.batch().max_messages(1).expires(Duration::from_secs(30)).messages().await.unwrap();
+    // It waits: a request that takes what is there now is turned away while the first worker's last one still
+    // stands.
+    let mut taken =
+        consumer.batch().max_messages(1).expires(Duration::from_secs(30)).messages().await.unwrap();
     patiently("the first delivery", taken.next()).await.unwrap().unwrap();
     let id = only_id(&nats).await;
     (nats, id)
@@ -58,7 +61,11 @@ async fn check_parked(generation: &str) {
     let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a")).await;
     let due = "2099-01-01T00:00:00Z";
     let target = format!("{RETRIES}.due.f.{id}.{generation}");
-    let more = [("Nats-Schedule", "@at 2099-01-01T00:00:00Z"), ("Nats-Schedule-Target", &target), ("Queue-Worker-Due", due)];
+    let more = [
+        ("Nats-Schedule", "@at 2099-01-01T00:00:00Z"),
+        ("Nats-Schedule-Target", &target),
+        ("Queue-Worker-Due", due),
+    ];
     store(&nats, &format!("{RETRIES}.at.f.{id}.{generation}"), &id, generation, &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     nats.await_counts([0, 1, 0]).await;
@@ -109,8 +116,13 @@ async fn a_message_without_a_successor_is_called() {
 #[tokio::test]
 async fn a_success_whose_callback_was_given_up_is_acknowledged_and_not_called() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a").callback("http://127.0.0.1:1/")).await;
-    let more = [("Queue-Worker-Cause", "callback"), ("Queue-Worker-Kind", "callback"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    let (nats, id) =
+        after_a_death(&gateway, &Invocation::of("f").call_id("a").callback("http://127.0.0.1:1/")).await;
+    let more = [
+        ("Queue-Worker-Cause", "callback"),
+        ("Queue-Worker-Kind", "callback"),
+        ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z"),
+    ];
     store(&nats, &format!("{DEAD}.f"), &id, "callback.dead", &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;
     nats.await_counts([0, 0, 1]).await;
@@ -130,10 +142,12 @@ async fn a_message_that_the_broker_forgot_to_have_delivered_is_not_called_by_a_w
     assert_eq!(gateway.count(), 0);
 }
 
-/// How many callbacks follow when the worker died between the dead letter of this cause and the acknowledgement.
+/// How many callbacks follow when the worker died between the dead letter of this cause and the
+/// acknowledgement.
 async fn check_owed(cause: &str, expected: usize) {
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let (nats, id) = after_a_death(&gateway, &Invocation::of("f").call_id("a").callback(&gateway.url())).await;
+    let (nats, id) =
+        after_a_death(&gateway, &Invocation::of("f").call_id("a").callback(&gateway.url())).await;
     let more = [("Queue-Worker-Cause", cause), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
     store(&nats, &format!("{DEAD}.f"), &id, "dead", &more).await;
     let _worker = Worker::of(&nats, &gateway).set("ack_wait", "1s").start().await;

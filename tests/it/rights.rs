@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, binary, eventually, free_port, has_schedules,
-    refuses_to_start,
+    Answer, Call, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, binary, eventually,
+    free_port, has_schedules, refuses_to_start,
 };
 
 use Right::{Publish, Subscribe};
@@ -23,7 +23,8 @@ pub enum Right {
     Subscribe(&'static str),
 }
 
-/// What a worker needs, what for, and whether it does so with `nats_manage=false`, too: the rows of the table in docs/operating.md.
+/// What a worker needs, what for, and whether it does so with `nats_manage=false`, too: the rows of the table
+/// in docs/operating.md.
 const RIGHTS: &[(Right, &str, bool)] = &[
     (Subscribe("{nats_inbox_prefix}.>"), "reading answers and deliveries", true),
     (Publish("$JS.API.STREAM.INFO.*"), "looking for the streams", true),
@@ -45,9 +46,13 @@ const RIGHTS: &[(Right, &str, bool)] = &[
 
 #[test]
 fn the_documentation_lists_the_rights() {
-    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
-    let rows =
-        document.lines().skip_while(|line| !line.starts_with("| to | the subject |")).skip(2).take_while(|line| line.starts_with('|'));
+    let document =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
+    let rows = document
+        .lines()
+        .skip_while(|line| !line.starts_with("| to | the subject |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
     let expected = RIGHTS.iter().map(|(right, what, always)| {
         let (verb, subject) = match right {
             Publish(subject) => ("publish", subject),
@@ -95,12 +100,13 @@ fn answer(call: &Call) -> Answer {
 }
 
 fn settings(nats: &Nats, gateway: &Gateway) -> Settings {
-    let settings = Worker::of(nats, gateway).set("initial_retry_wait", "1s").set("nats_inbox_prefix", "_INBOX_worker");
+    let settings =
+        Worker::of(nats, gateway).set("initial_retry_wait", "1s").set("nats_inbox_prefix", "_INBOX_worker");
     settings.set("nats_user", "worker").file("nats_password_file", "secret")
 }
 
-/// Leaves something to do for every right: a stream to make and one to change, a consumer to make, and a message that
-/// was delivered before.
+/// Leaves something to do for every right: a stream to make and one to change, a consumer to make, and a
+/// message that was delivered before.
 async fn half_made(nats: &Nats) {
     nats.make_stream(Config {
         name: RETRIES.to_owned(),
@@ -121,8 +127,8 @@ async fn delivered_before(nats: &Nats, consumer: &async_nats::jetstream::consume
     message.ack_with(AckKind::Nak(None)).await.unwrap();
 }
 
-/// Everything that a worker does in its life: fresh calls, a retry, a dead letter, a redelivery, a scrape, a drain, a new
-/// start, a restart of the broker.
+/// Everything that a worker does in its life: fresh calls, a retry, a dead letter, a redelivery, a scrape, a
+/// drain, a new start, a restart of the broker.
 async fn live(nats: &mut Nats, gateway: &Gateway, settings: &Settings) {
     let mut worker = settings.start().await;
     for function in ["good", "flaky", "bad"] {
@@ -141,7 +147,11 @@ async fn live(nats: &mut Nats, gateway: &Gateway, settings: &Settings) {
     nats.await_counts([0, 0, 1]).await;
     eventually("ready again", async || worker.readyz().await.is_some_and(|(status, _)| status == 200)).await;
     nats.publish(&Invocation::of("good").call_id("last")).await;
-    gateway.await_that("the last call", |calls| calls.iter().any(|call| call.id() == "last" && call.end.is_some())).await;
+    gateway
+        .await_that("the last call", |calls| {
+            calls.iter().any(|call| call.id() == "last" && call.end.is_some())
+        })
+        .await;
     nats.await_counts([0, 0, 1]).await;
     assert_eq!(worker.drain().await, 0);
     assert!(worker.log_with("iolation").is_empty());
@@ -160,7 +170,8 @@ async fn the_rights_are_enough_for_a_whole_life() {
 async fn fewer_rights_are_enough_where_an_operator_makes_the_streams() {
     let mut nats = restricted(&rights(false)).await;
     let gateway = Gateway::start(answer).await;
-    let operator = Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
+    let operator =
+        Worker::of(&nats, &gateway).set("nats_user", "observer").file("nats_password_file", "observer");
     assert_eq!(operator.start().await.drain().await, 0);
     let settings = settings(&nats, &gateway).set("nats_manage", "false");
     live(&mut nats, &gateway, &settings).await;
@@ -183,7 +194,10 @@ async fn each_right_is_needed_and_named_when_it_is_missing() {
         assert_eq!(worker.exit().await, 1, "without {missing}");
         let named = missing.trim_end_matches(['*', '>', '.']);
         let errors = worker.log_with(" error ");
-        assert!(errors.iter().any(|line| line.contains("Permissions Violation") && line.contains(named)), "{missing}: {errors:?}");
+        assert!(
+            errors.iter().any(|line| line.contains("Permissions Violation") && line.contains(named)),
+            "{missing}: {errors:?}"
+        );
     }
 }
 
@@ -199,7 +213,10 @@ async fn what_is_missing_is_described_so_that_an_operator_can_make_it() {
         consumers.extend((0..=16).map(|k| (RETRIES, format!("l{k}"))));
     }
     let consumers = consumers.iter().map(|(stream, consumer)| {
-        (format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"), format!("stream {stream} has no consumer {consumer},"))
+        (
+            format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}"),
+            format!("stream {stream} has no consumer {consumer},"),
+        )
     });
     for (call, said) in streams.into_iter().chain(consumers) {
         let before = nats.streams().await;
@@ -212,8 +229,13 @@ async fn what_is_missing_is_described_so_that_an_operator_can_make_it() {
         let told = line.split("create it as ").nth(1).unwrap();
         let config: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{told}: {error}"));
         let stream = call.split('.').rev().nth(1).unwrap();
-        let question = if call.starts_with("CONSUMER") { json!({ "stream_name": stream, "config": config }) } else { config };
-        let answer = nats.client().request(format!("$JS.API.{call}"), question.to_string().into()).await.unwrap();
+        let question = if call.starts_with("CONSUMER") {
+            json!({ "stream_name": stream, "config": config })
+        } else {
+            config
+        };
+        let answer =
+            nats.client().request(format!("$JS.API.{call}"), question.to_string().into()).await.unwrap();
         let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
         assert!(answer["error"].is_null(), "{answer}");
     }
@@ -228,18 +250,26 @@ async fn what_is_missing_is_described_so_that_an_operator_can_make_it() {
 /// A hub with JetStream, more lines in its configuration, and what makes a broker its leaf.
 async fn hub(extra: &str) -> (Nats, String) {
     let port = free_port();
-    let hub = Nats::start_in_domain("hub", &format!("leafnodes {{ listen: \"127.0.0.1:{port}\" }}\n{extra}")).await;
+    let hub =
+        Nats::start_in_domain("hub", &format!("leafnodes {{ listen: \"127.0.0.1:{port}\" }}\n{extra}")).await;
     (hub, format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{port}\" }} ] }}"))
 }
 
-/// A worker at the leaf calls what was published there, parks a retry and keeps a dead letter, all in the hub's domain.
+/// A worker at the leaf calls what was published there, parks a retry and keeps a dead letter, all in the
+/// hub's domain.
 async fn works_in_the_hub(hub: &mut Nats, leaf: &Nats) {
     let gateway = Gateway::start(answer).await;
-    let settings = Worker::of(leaf, &gateway).set("nats_js_domain", "hub").set("initial_retry_wait", "1s").set("ack_wait", "2s");
+    let settings = Worker::of(leaf, &gateway)
+        .set("nats_js_domain", "hub")
+        .set("initial_retry_wait", "1s")
+        .set("ack_wait", "2s");
     let mut worker = settings.start().await;
     assert_eq!(hub.streams().await, [QUEUE, DEAD, RETRIES]);
     for function in ["good", "flaky", "bad"] {
-        leaf.client().publish(QUEUE, Invocation::of(function).call_id(function).to_bytes().into()).await.unwrap();
+        leaf.client()
+            .publish(QUEUE, Invocation::of(function).call_id(function).to_bytes().into())
+            .await
+            .unwrap();
     }
     gateway.await_ended(4).await;
     assert_eq!(hub.dead_letter().await.expect("Queue-Worker-Function"), "bad");

@@ -28,7 +28,8 @@ async fn logs_in(nats: Nats, gateway: &Gateway, settings: Settings, secrets: &[S
     nats.dead_letter().await;
     nats.restart().await;
     eventually("connected again", async || {
-        worker.log_with("connected to NATS").len() >= 2 && worker.readyz().await.is_some_and(|(status, _)| status == 200)
+        worker.log_with("connected to NATS").len() >= 2
+            && worker.readyz().await.is_some_and(|(status, _)| status == 200)
     })
     .await;
     assert_silent(&worker, secrets).await;
@@ -40,7 +41,9 @@ async fn no_login_is_shown_however_much_is_logged() {
     let gateway = Gateway::start(|_| Answer::status(400)).await;
     let secret = "s3cr3t-of-the-broker".to_owned();
 
-    let users = format!("authorization {{ users = [ {{ user: observer, password: observer }}, {{ user: worker, password: {secret} }} ] }}");
+    let users = format!(
+        "authorization {{ users = [ {{ user: observer, password: observer }}, {{ user: worker, password: {secret} }} ] }}"
+    );
     let nats = Nats::start_with(&users).await;
     let settings = Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", &secret);
     logs_in(nats, &gateway, settings, std::slice::from_ref(&secret)).await;
@@ -69,7 +72,8 @@ async fn no_login_is_shown_however_much_is_logged() {
     let (config, creds) = (operator.config(), operator.creds());
     let nats = Nats::start_with_login(&config, move || operator.login()).await;
     let settings = Worker::of(&nats, &gateway).file("nats_creds_file", &creds);
-    let secrets: Vec<_> = creds.lines().filter(|line| !line.is_empty() && !line.starts_with('-')).map(str::to_owned).collect();
+    let secrets: Vec<_> =
+        creds.lines().filter(|line| !line.is_empty() && !line.starts_with('-')).map(str::to_owned).collect();
     assert_eq!(secrets.len(), 2);
     logs_in(nats, &gateway, settings, &secrets).await;
 }
@@ -89,8 +93,9 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
             "moves" => 302,
             _ => 500,
         });
-        let answer =
-            answer.header("Location", &format!("http://127.0.0.1:1/{}", hidden("location"))).header("Set-Cookie", &hidden("cookie"));
+        let answer = answer
+            .header("Location", &format!("http://127.0.0.1:1/{}", hidden("location")))
+            .header("Set-Cookie", &hidden("cookie"));
         match call.function() {
             "hangs-up" => Answer::hang_up(),
             "is-silent" => Answer::silence(),
@@ -100,7 +105,10 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
         }
     })
     .await;
-    let receiver = Gateway::start(|call| Answer::status(if call.nth % 2 == 1 { 503 } else { 200 }).body(hidden("receipt"))).await;
+    let receiver = Gateway::start(|call| {
+        Answer::status(if call.nth % 2 == 1 { 503 } else { 200 }).body(hidden("receipt"))
+    })
+    .await;
     let proxy = format!("http://{}:{}@127.0.0.1:1", hidden("proxy-user"), hidden("proxy-password"));
     let signing = BASE64_STANDARD.encode("the signing secret of the worker, which is long");
     let settings = Worker::of(&nats, &gateway)
@@ -118,13 +126,25 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
 
     let at = receiver.address();
     let callbacks = [
-        format!("http://{}:{}@{at}/{}?{}", hidden("cb-user"), hidden("cb-password"), hidden("cb-path"), hidden("cb-query")),
+        format!(
+            "http://{}:{}@{at}/{}?{}",
+            hidden("cb-user"),
+            hidden("cb-password"),
+            hidden("cb-path"),
+            hidden("cb-query")
+        ),
         // By the proxy, which nobody is; and to a host that is none.
-        format!("https://{}:{}@example.invalid/?{}", hidden("cb-user"), hidden("cb-password"), hidden("cb-query")),
+        format!(
+            "https://{}:{}@example.invalid/?{}",
+            hidden("cb-user"),
+            hidden("cb-password"),
+            hidden("cb-query")
+        ),
         format!("http://{}:{}@127.0.0.1:1/?{}", hidden("cb-user"), hidden("cb-password"), hidden("cb-query")),
         format!("ftp://{}@{at}/?{}", hidden("cb-user"), hidden("cb-query")),
     ];
-    let functions = ["completes", "refuses", "moves", "fails", "hangs-up", "is-silent", "breaks-off", "speaks-badly"];
+    let functions =
+        ["completes", "refuses", "moves", "fails", "hangs-up", "is-silent", "breaks-off", "speaks-badly"];
     let invocation = |function: &str| {
         Invocation::of(function)
             .header("Authorization", &format!("Bearer {}", hidden("authorization")))
@@ -134,7 +154,8 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
             .field("QueryString", hidden("query").into())
     };
     for (n, function) in functions.into_iter().enumerate() {
-        let call = invocation(function).call_id(&format!("call-{n}")).callback(&callbacks[n % callbacks.len()]);
+        let call =
+            invocation(function).call_id(&format!("call-{n}")).callback(&callbacks[n % callbacks.len()]);
         nats.publish(&call).await;
     }
     let mut headers = HeaderMap::new();
@@ -153,7 +174,9 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
     let letters = nats.messages("faas-request-dead").await;
     assert!(letters.len() >= 11, "{}", letters.len());
     for letter in &letters {
-        for (name, values) in letter.headers.iter().filter(|(name, _)| name.to_string().starts_with("Queue-Worker-")) {
+        for (name, values) in
+            letter.headers.iter().filter(|(name, _)| name.to_string().starts_with("Queue-Worker-"))
+        {
             // The password of a login is as good in base64.
             assert!(!values.iter().any(|value| value.as_str().contains("hidden")), "{name}: {values:?}");
         }
@@ -164,7 +187,8 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
     let called = format!("{}:{}", hidden("cb-user"), hidden("cb-password"));
     // The paths of callbacks are shown, so that people can tell them apart.
     let shown = worker.log_with("hidden-");
-    let leaks: Vec<_> = shown.iter().filter(|line| line.replace(&hidden("cb-path"), "").contains("hidden-")).collect();
+    let leaks: Vec<_> =
+        shown.iter().filter(|line| line.replace(&hidden("cb-path"), "").contains("hidden-")).collect();
     assert_eq!(leaks, Vec::<&String>::new());
     assert_silent(&worker, &[login, proxied, called, signing]).await;
     assert!(worker.metrics().await.value("queue_worker_callbacks_total", &[("result", "delivered")]) > 0.0);

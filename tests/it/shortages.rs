@@ -35,7 +35,10 @@ async fn no_more_calls_run_at_once_than_there_are_files_for() {
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let worker = limited(&nats, &gateway, 104, 104).set("max_inflight", 2_000).start().await;
     let line = worker.await_log(&["max_inflight", "limit=104"]).await;
-    assert!(line.contains("maxInflight=2000") && line.contains("calls=20") && line.contains("needed=4064"), "{line}");
+    assert!(
+        line.contains("maxInflight=2000") && line.contains("calls=20") && line.contains("needed=4064"),
+        "{line}"
+    );
     publish(&nats, 300).await;
     gateway.await_ended(300).await;
     nats.await_counts([0, 0, 0]).await;
@@ -53,7 +56,8 @@ async fn a_worker_without_files_for_a_single_call_says_so_and_ends() {
 
 /// Sets how many files a running process may have open.
 fn limit(process: u32, files: usize) {
-    let status = Command::new("prlimit").args(["--pid", &process.to_string(), &format!("--nofile={files}:")]).status();
+    let status =
+        Command::new("prlimit").args(["--pid", &process.to_string(), &format!("--nofile={files}:")]).status();
     assert!(status.unwrap().success());
 }
 
@@ -66,17 +70,22 @@ fn next_file(process: u32) -> usize {
 async fn not_made(worker: &Worker) -> f64 {
     let metrics = worker.metrics().await;
     let calls = metrics.get("queue_worker_attempts_total", &[("outcome", "short_of_files")]);
-    calls.unwrap_or_default() + metrics.get("queue_worker_callbacks_total", &[("result", "handed_back")]).unwrap_or_default()
+    calls.unwrap_or_default()
+        + metrics.get("queue_worker_callbacks_total", &[("result", "handed_back")]).unwrap_or_default()
 }
 
-/// Nothing of what is published to a worker whose files are used up counts as a failure, and its pages answer all the while.
+/// Nothing of what is published to a worker whose files are used up counts as a failure, and its pages answer
+/// all the while.
 async fn survives(gateway_host: &str, receiver: Option<&Gateway>) {
     const CALLS: usize = 100;
     const FREE: usize = 6;
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let url = format!("http://{gateway_host}:{}", gateway.address().port());
-    let settings = Worker::of(&nats, &gateway).set("gateway_url", url).set("max_retry_attempts", 1).set("callback_attempts", 1);
+    let settings = Worker::of(&nats, &gateway)
+        .set("gateway_url", url)
+        .set("max_retry_attempts", 1)
+        .set("callback_attempts", 1);
     let worker = settings.set("max_inflight", CALLS).start().await;
     limit(worker.id(), next_file(worker.id()) + FREE);
     nats.publish_all((0..CALLS).map(|n| {

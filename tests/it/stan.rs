@@ -1,4 +1,5 @@
-//! The STAN bridge: what a gateway that only speaks the NATS Streaming protocol publishes is stored and called like all else.
+//! The STAN bridge: what a gateway that only speaks the NATS Streaming protocol publishes is stored and
+//! called like all else.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -31,7 +32,8 @@ async fn what_a_gateway_publishes_is_stored_byte_for_byte_and_called() {
     let held = latch.clone();
     let nats = Nats::start().await;
     let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
-    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false).start().await;
+    let worker =
+        Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false).start().await;
     let mut peer = Peer::connect(&nats).await;
     let data = Invocation::of("f").call_id("a").body(b"\0\xff").to_bytes();
     let guid = peer.publish(QUEUE, data.clone()).await.unwrap();
@@ -51,7 +53,8 @@ async fn what_a_gateway_publishes_is_stored_byte_for_byte_and_called() {
 async fn a_message_that_is_published_again_is_acknowledged_and_stored_once() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false).start().await;
+    let worker =
+        Worker::of(&nats, &gateway).set("stan_bridge", true).set("function_lookup", false).start().await;
     let mut peer = Peer::connect(&nats).await;
     let message = peer.message(QUEUE, Invocation::of("f").call_id("a").to_bytes());
     for _ in 0..3 {
@@ -66,12 +69,16 @@ async fn a_message_that_is_published_again_is_acknowledged_and_stored_once() {
 async fn each_of_several_queues_is_a_channel() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let settings = Worker::of(&nats, &gateway).set("stan_bridge", true).set("queue_name", "faas-request,team.slow");
+    let settings =
+        Worker::of(&nats, &gateway).set("stan_bridge", true).set("queue_name", "faas-request,team.slow");
     let worker = settings.start().await;
     let mut peer = Peer::connect(&nats).await;
     for channel in [QUEUE, "team.slow"] {
         peer.publish(channel, Invocation::of("f").call_id(channel).to_bytes()).await.unwrap();
-        assert_eq!(worker.metrics().await.value(STORED, &[("queue_name", channel), ("result", "stored")]), 1.0);
+        assert_eq!(
+            worker.metrics().await.value(STORED, &[("queue_name", channel), ("result", "stored")]),
+            1.0
+        );
     }
     let error = peer.publish("team", "").await.unwrap_err();
     assert!(error.ends_with("served: faas-request, team.slow"), "{error}");
@@ -88,7 +95,9 @@ async fn retries_and_dead_letters_work_behind_the_bridge() {
         _ => Answer::ok(),
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).set("faas_nats_cluster_name", "faas-cluster").set("initial_retry_wait", "50ms");
+    let settings = Worker::of(&nats, &gateway)
+        .set("faas_nats_cluster_name", "faas-cluster")
+        .set("initial_retry_wait", "50ms");
     let _worker = settings.start().await;
     let mut peer = Peer::connect(&nats).await;
     for function in ["flaky", "bad"] {
@@ -112,7 +121,9 @@ async fn a_bridge_that_is_denied_its_subjects_is_opened_again_while_the_queue_is
     let worker = settings.spawn();
     eventually("/readyz says why", async || {
         worker.readyz().await.is_some_and(|(status, reason)| {
-            status == 503 && reason.contains("NATS Streaming: NATS denies") && reason.contains("_STAN.discover.faas-cluster")
+            status == 503
+                && reason.contains("NATS Streaming: NATS denies")
+                && reason.contains("_STAN.discover.faas-cluster")
         })
     })
     .await;
@@ -161,9 +172,18 @@ async fn a_message_to_anything_but_a_queue_is_refused_in_words() {
     let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).start().await;
     let mut peer = Peer::connect(&nats).await;
     let mut deletions = nats.watch("$JS.API.STREAM.DELETE.>").await;
-    for channel in ["other", "$JS.API.STREAM.DELETE.faas-request", "faas-request-dead.f", "faas-request-retries.due.f.1-1.1", ""] {
+    for channel in [
+        "other",
+        "$JS.API.STREAM.DELETE.faas-request",
+        "faas-request-dead.f",
+        "faas-request-retries.due.f.1-1.1",
+        "",
+    ] {
         let error = peer.publish(channel, "").await.unwrap_err();
-        assert!(error.contains(&format!("\"{channel}\"")) && error.ends_with("served: faas-request"), "{error}");
+        assert!(
+            error.contains(&format!("\"{channel}\"")) && error.ends_with("served: faas-request"),
+            "{error}"
+        );
     }
     assert_eq!(counted(&worker, "refused").await, 5.0);
     worker.await_log(&["warn", "NATS Streaming"]).await;
@@ -171,12 +191,19 @@ async fn a_message_to_anything_but_a_queue_is_refused_in_words() {
 
     // Nor is anything answered where an answer would be an order.
     let order = "$JS.API.STREAM.DELETE.faas-request".to_owned();
-    for subject in [peer.told.ping_requests.clone(), peer.told.close_requests.clone(), format!("{}.x", peer.told.pub_prefix)] {
+    for subject in [
+        peer.told.ping_requests.clone(),
+        peer.told.close_requests.clone(),
+        format!("{}.x", peer.told.pub_prefix),
+    ] {
         peer.client.publish_with_reply(subject, order.clone(), "".into()).await.unwrap();
     }
     let message = peer.message("other", "").encode_to_vec();
     let subject = format!("{}.x", peer.told.pub_prefix);
-    peer.client.publish_with_reply(subject.clone(), "faas-request-dead.f", message.clone().into()).await.unwrap();
+    peer.client
+        .publish_with_reply(subject.clone(), "faas-request-dead.f", message.clone().into())
+        .await
+        .unwrap();
     peer.client.publish(subject, message.into()).await.unwrap();
     // What is answered after them shows that they have been seen.
     peer.publish(QUEUE, Invocation::of("f").to_bytes()).await.unwrap();
@@ -200,19 +227,34 @@ async fn garbage_leaves_the_worker_serving() {
         bent[rand::random_range(0..bytes.len())] = rand::random();
         garbage.push(bent);
     }
-    // Lengths that nothing follows, groups without an end, wrong types of fields, and ids that cannot be headers.
+    // Lengths that nothing follows, groups without an end, wrong types of fields, and ids that cannot be
+    // headers.
     garbage.push(vec![0x2a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
     garbage.push(vec![0x2a, 0x80, 0x80, 0x80, 0x80, 0x10]);
     garbage.push(vec![0x0b; 10_000]);
     garbage.push(vec![0x08, 0x01, 0x10, 0x01, 0x18, 0x01]);
-    for guid in [String::new(), "a b".to_owned(), "a\r\nNats-Rollup: all".to_owned(), "g".repeat(100_000), "é".to_owned()] {
+    for guid in [
+        String::new(),
+        "a b".to_owned(),
+        "a\r\nNats-Rollup: all".to_owned(),
+        "g".repeat(100_000),
+        "é".to_owned(),
+    ] {
         garbage.push(Publish { guid, subject: QUEUE.to_owned(), ..whole.clone() }.encode_to_vec());
     }
-    garbage.push(Publish { client_id: String::new(), conn_id: Vec::new(), subject: QUEUE.to_owned(), ..whole }.encode_to_vec());
+    garbage.push(
+        Publish { client_id: String::new(), conn_id: Vec::new(), subject: QUEUE.to_owned(), ..whole }
+            .encode_to_vec(),
+    );
     let sent = garbage.len();
     for bytes in garbage {
-        for subject in [&peer.told.ping_requests, &peer.told.sub_requests, &"_STAN.discover.faas-cluster".to_owned()] {
-            peer.client.publish_with_reply(subject.clone(), peer.client.new_inbox(), bytes.clone().into()).await.unwrap();
+        for subject in
+            [&peer.told.ping_requests, &peer.told.sub_requests, &"_STAN.discover.faas-cluster".to_owned()]
+        {
+            peer.client
+                .publish_with_reply(subject.clone(), peer.client.new_inbox(), bytes.clone().into())
+                .await
+                .unwrap();
         }
         peer.send_raw(bytes).await;
     }
@@ -246,7 +288,10 @@ async fn what_the_broker_does_not_take_is_not_acknowledged_but_refused() {
     peer.publish(QUEUE, Invocation::of("f").to_bytes()).await.unwrap();
     let error = peer.publish(QUEUE, Invocation::of("f").to_bytes()).await.unwrap_err();
     assert!(error.contains("maximum messages exceeded"), "{error}");
-    assert_eq!((taken(&nats).await, counted(&worker, "refused").await, counted(&worker, "failed").await), (1, 1.0, 1.0));
+    assert_eq!(
+        (taken(&nats).await, counted(&worker, "refused").await, counted(&worker, "failed").await),
+        (1, 1.0, 1.0)
+    );
 }
 
 #[tokio::test]
@@ -254,9 +299,15 @@ async fn what_waits_is_bounded_and_the_rest_is_refused_aloud() {
     const SIZE: usize = 1_000_000;
     let nats = Nats::start().await;
     // It says no to all of them, and is asked again for a moment.
-    nats.make_stream(stream::Config { max_bytes: 1, discard: stream::DiscardPolicy::New, ..Default::default() }).await;
+    nats.make_stream(stream::Config {
+        max_bytes: 1,
+        discard: stream::DiscardPolicy::New,
+        ..Default::default()
+    })
+    .await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
-    let worker = Worker::of(&nats, &gateway).set("stan_bridge", true).set("nats_deliver", "all").start().await;
+    let worker =
+        Worker::of(&nats, &gateway).set("stan_bridge", true).set("nats_deliver", "all").start().await;
     let mut peer = Peer::connect(&nats).await;
     let message = peer.message(QUEUE, vec![b'x'; SIZE]);
     for n in 0..100 {
@@ -362,7 +413,8 @@ async fn a_drain_leaves_no_message_without_its_acknowledgement() {
         let (mut peer, held) = (Peer::connect(&nats).await, over.clone());
         peers.spawn(async move {
             let mut count = 0_u64;
-            // One at a time, like a caller who waits for the answer: one that was lost would never be acknowledged.
+            // One at a time, like a caller who waits for the answer: one that was lost would never be
+            // acknowledged.
             while patiently("either", async {
                 tokio::select! { biased; () = held.opened() => false, () = async {} => true }
             })
@@ -406,7 +458,8 @@ async fn what_was_acknowledged_before_the_broker_was_killed_is_there_afterwards(
         }
     })
     .await;
-    let mut stored: Vec<_> = nats.messages(QUEUE).await.iter().map(|message| message.expect("Nats-Msg-Id").to_owned()).collect();
+    let mut stored: Vec<_> =
+        nats.messages(QUEUE).await.iter().map(|message| message.expect("Nats-Msg-Id").to_owned()).collect();
     stored.sort();
     let mut expected: Vec<_> = acked.into_iter().collect();
     expected.sort();

@@ -25,7 +25,11 @@ async fn what_is_missing_is_made_as_promised() {
     let retries = nats.stream(RETRIES).await.config;
     assert_eq!((retries.retention, retries.storage), (RetentionPolicy::WorkQueue, StorageType::File));
     assert_eq!(retries.subjects, [format!("{RETRIES}.>")]);
-    assert_eq!((retries.max_messages, retries.max_bytes, retries.max_age), (-1, -1, Duration::ZERO), "no limits");
+    assert_eq!(
+        (retries.max_messages, retries.max_bytes, retries.max_age),
+        (-1, -1, Duration::ZERO),
+        "no limits"
+    );
     assert!(retries.duplicate_window >= 10 * MINUTE, "{:?}", retries.duplicate_window);
     assert_eq!(retries.allow_message_schedules, nats.schedules());
 
@@ -34,8 +38,10 @@ async fn what_is_missing_is_made_as_promised() {
     assert_eq!(dead.subjects, [format!("{DEAD}.>")]);
     assert_eq!((dead.max_age, dead.max_bytes), (336 * 60 * MINUTE, -1));
 
-    let mut consumers =
-        vec![(QUEUE, "faas-workers".to_owned(), QUEUE.to_owned(), 45), (RETRIES, "due".to_owned(), format!("{RETRIES}.due.>"), 45)];
+    let mut consumers = vec![
+        (QUEUE, "faas-workers".to_owned(), QUEUE.to_owned(), 45),
+        (RETRIES, "due".to_owned(), format!("{RETRIES}.due.>"), 45),
+    ];
     let levels = if nats.schedules() { 0..0 } else { 0..17 };
     assert_eq!(nats.stream(RETRIES).await.state.consumer_count, 1 + levels.len());
     // Nothing runs under a level's lease but a publish.
@@ -43,9 +49,16 @@ async fn what_is_missing_is_made_as_promised() {
     for (stream, name, filter, ack_wait) in &consumers {
         let consumer = nats.consumer(stream, name).await.config;
         assert_eq!((consumer.ack_policy, consumer.max_deliver), (AckPolicy::Explicit, -1), "{name}");
-        assert_eq!((consumer.max_ack_pending, consumer.ack_wait), (10_000, Duration::from_secs(*ack_wait)), "{name}");
+        assert_eq!(
+            (consumer.max_ack_pending, consumer.ack_wait),
+            (10_000, Duration::from_secs(*ack_wait)),
+            "{name}"
+        );
         // A work queue's only consumer of everything may say so by no filter at all.
-        assert!(consumer.filter_subject == *filter || (*stream == QUEUE && consumer.filter_subject.is_empty()), "{consumer:?}");
+        assert!(
+            consumer.filter_subject == *filter || (*stream == QUEUE && consumer.filter_subject.is_empty()),
+            "{consumer:?}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Traces: what a collector hears of a call, from its caller's span to the callback, and what it costs when it hears nothing.
+//! Traces: what a collector hears of a call, from its caller's span to the callback, and what it costs when
+//! it hears nothing.
 
 use std::time::Duration;
 
@@ -25,11 +26,21 @@ fn each(spans: &[&Span], attribute: &str) -> Vec<String> {
 fn check_waits(waits: &[&Span], deliveries: &[&Span], expected: &[u64]) {
     assert_eq!(waits.len(), deliveries.len());
     for (at, (wait, delivery)) in waits.iter().zip(deliveries).enumerate() {
-        assert!(wait.began() <= wait.ended() && wait.ended() <= delivery.began(), "wait {at}: {wait:?} {delivery:?}");
+        assert!(
+            wait.began() <= wait.ended() && wait.ended() <= delivery.began(),
+            "wait {at}: {wait:?} {delivery:?}"
+        );
         if let Some(before) = at.checked_sub(1) {
-            assert!(wait.began() >= deliveries[before].began(), "wait {at} began before the delivery that it follows");
-            let (took, expected) = (wait.ended().duration_since(wait.began()).unwrap(), Duration::from_millis(expected[before]));
-            assert!(took.abs_diff(expected) < Duration::from_millis(10), "wait {at} took {took:?}, not {expected:?}");
+            assert!(
+                wait.began() >= deliveries[before].began(),
+                "wait {at} began before the delivery that it follows"
+            );
+            let (took, expected) =
+                (wait.ended().duration_since(wait.began()).unwrap(), Duration::from_millis(expected[before]));
+            assert!(
+                took.abs_diff(expected) < Duration::from_millis(10),
+                "wait {at} took {took:?}, not {expected:?}"
+            );
         }
     }
 }
@@ -41,16 +52,27 @@ async fn a_call_is_one_trace_from_its_caller_to_the_callback() {
     let receiver = Gateway::start(|call| Answer::status(if call.nth < 2 { 500 } else { 200 })).await;
     let collector = Collector::start().await;
     let settings = collector.of(Worker::of(&nats, &gateway)).set("initial_retry_wait", "100ms");
-    let _worker = settings.set("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test%20bench").start().await;
-    let call = Invocation::of("f").call_id("a").header("Traceparent", &caller("01")).header("tracestate", "x=1").path("/p");
-    nats.publish(&call.field("QueryString", "token=hidden".into()).callback(&format!("{}/back?token=hidden", receiver.url()))).await;
+    let _worker =
+        settings.set("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test%20bench").start().await;
+    let call = Invocation::of("f")
+        .call_id("a")
+        .header("Traceparent", &caller("01"))
+        .header("tracestate", "x=1")
+        .path("/p");
+    nats.publish(
+        &call
+            .field("QueryString", "token=hidden".into())
+            .callback(&format!("{}/back?token=hidden", receiver.url())),
+    )
+    .await;
 
     // Four deliveries: three of the call and one of the parked callback, each with its wait; and five POSTs.
     let spans = collector.await_spans(13).await;
     nats.await_counts([0, 0, 0]).await;
     assert_eq!(spans.len(), 13, "{spans:#?}");
     assert!(spans.iter().all(|span| span.trace() == TRACE && span.span.trace_state == "x=1"));
-    let (waits, deliveries) = (named(&spans, &format!("wait {QUEUE}")), named(&spans, &format!("process {QUEUE}")));
+    let (waits, deliveries) =
+        (named(&spans, &format!("wait {QUEUE}")), named(&spans, &format!("process {QUEUE}")));
     for span in waits.iter().chain(&deliveries) {
         assert_eq!((span.parent().as_str(), span.get("faas.invoked_name").as_str()), (CALLER, "f"));
         assert_eq!(span.get("messaging.destination.name"), QUEUE);
@@ -76,9 +98,17 @@ async fn a_call_is_one_trace_from_its_caller_to_the_callback() {
     // Whoever is called finds the span of the POST in its headers, once, and nobody else's.
     let heard: Vec<_> = gateway.calls().into_iter().chain(receiver.calls()).collect();
     for (call, post) in heard.iter().zip(calls.iter().chain(&posts)) {
-        let told: Vec<_> = call.request.headers.iter().filter(|(name, _)| name.to_lowercase().starts_with("trace")).collect();
+        let told: Vec<_> = call
+            .request
+            .headers
+            .iter()
+            .filter(|(name, _)| name.to_lowercase().starts_with("trace"))
+            .collect();
         let told: Vec<_> = told.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
-        assert_eq!(told, [("traceparent".to_owned(), &*post.traceparent()), ("tracestate".to_owned(), "x=1")]);
+        assert_eq!(
+            told,
+            [("traceparent".to_owned(), &*post.traceparent()), ("tracestate".to_owned(), "x=1")]
+        );
     }
     assert_eq!(spans[0].of_resource("service.name"), "queue-worker");
     assert_eq!(spans[0].of_resource("deployment.environment"), "test bench");
@@ -106,7 +136,8 @@ async fn a_call_whose_caller_is_not_traced_is_one_trace_all_the_same() {
     assert_eq!(each(&deliveries, "queue_worker.fate"), ["parked", "completed"]);
     assert!(deliveries.iter().all(|span| span.parent() == root.id()));
     let calls = named(&spans, "POST /function/f");
-    let heard: Vec<_> = gateway.calls().iter().map(|call| call.header("traceparent").unwrap().to_owned()).collect();
+    let heard: Vec<_> =
+        gateway.calls().iter().map(|call| call.header("traceparent").unwrap().to_owned()).collect();
     assert_eq!(heard, calls.iter().map(|call| call.traceparent()).collect::<Vec<_>>());
 }
 
@@ -140,7 +171,10 @@ async fn the_last_span_of_a_dead_letter_says_why() {
     nats.publish(&Invocation::of("f").call_id("a").header("traceparent", &caller("01"))).await;
     let spans = collector.await_spans(3).await;
     let [delivery] = named(&spans, &format!("process {QUEUE}"))[..] else { panic!("{spans:#?}") };
-    assert_eq!((delivery.get("queue_worker.fate").as_str(), delivery.error()), ("dead_letter", Some("dead_letter")));
+    assert_eq!(
+        (delivery.get("queue_worker.fate").as_str(), delivery.error()),
+        ("dead_letter", Some("dead_letter"))
+    );
     assert_eq!((delivery.get("error.type"), delivery.trace()), ("refused".to_owned(), TRACE.to_owned()));
     assert!(delivery.ended() >= spans.iter().map(Span::ended).max().unwrap());
 }
@@ -152,15 +186,26 @@ async fn a_state_of_the_callers_that_no_header_can_hold_keeps_nothing_from_its_e
     let receiver = Gateway::start(|call| Answer::status(if call.nth < 2 { 500 } else { 200 })).await;
     let collector = Collector::start().await;
     let worker = collector.of(Worker::of(&nats, &gateway)).set("initial_retry_wait", "10ms").start().await;
-    for (n, state) in
-        ["a=1,b=2\n", "a=1,b=\r\nNats-Rollup: all", "a=1,\u{85}=\u{2028}", &format!("a=1,{}", "b=1,".repeat(9_000))].iter().enumerate()
+    for (n, state) in [
+        "a=1,b=2\n",
+        "a=1,b=\r\nNats-Rollup: all",
+        "a=1,\u{85}=\u{2028}",
+        &format!("a=1,{}", "b=1,".repeat(9_000)),
+    ]
+    .iter()
+    .enumerate()
     {
-        let call = Invocation::of("f").call_id(&n.to_string()).header("traceparent", &caller("01")).header("tracestate", state);
+        let call = Invocation::of("f")
+            .call_id(&n.to_string())
+            .header("traceparent", &caller("01"))
+            .header("tracestate", state);
         nats.publish(&call.callback(&receiver.url())).await;
     }
     let posts = receiver.await_ended(8).await;
     nats.await_counts([0, 0, 4]).await;
-    assert!(posts.iter().all(|call| call.header("tracestate").is_some_and(|state| state.starts_with("a=1") && state.len() <= 512)));
+    assert!(posts.iter().all(|call| {
+        call.header("tracestate").is_some_and(|state| state.starts_with("a=1") && state.len() <= 512)
+    }));
     assert_eq!(worker.log_with("Panic"), Vec::<String>::new());
 }
 
@@ -179,13 +224,17 @@ async fn what_the_caller_does_not_trace_is_not_traced_and_the_function_is_told()
     assert_eq!(collector.http.count(), 0);
     for call in gateway.calls() {
         let told = call.header("traceparent").unwrap();
-        assert!(told.starts_with(&format!("00-{TRACE}-")) && told.ends_with("-00") && !told.contains(CALLER), "{told}");
+        assert!(
+            told.starts_with(&format!("00-{TRACE}-")) && told.ends_with("-00") && !told.contains(CALLER),
+            "{told}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_sampler_that_asks_no_parent_decides_alone() {
-    for (sampler, argument, flags, expected) in [("always_on", "1", "00", 3), ("traceidratio", "0", "01", 0)] {
+    for (sampler, argument, flags, expected) in [("always_on", "1", "00", 3), ("traceidratio", "0", "01", 0)]
+    {
         let nats = Nats::start().await;
         let gateway = Gateway::start(|_| Answer::ok()).await;
         let collector = Collector::start().await;
@@ -201,7 +250,10 @@ async fn a_sampler_that_asks_no_parent_decides_alone() {
 
 #[tokio::test]
 async fn calls_and_the_drain_go_on_without_a_collector() {
-    for collector in [Collector::answering(|_| Answer::silence()).await, Collector::answering(|_| Answer::status(503)).await] {
+    for collector in [
+        Collector::answering(|_| Answer::silence()).await,
+        Collector::answering(|_| Answer::status(503)).await,
+    ] {
         let nats = Nats::start().await;
         let gateway = Gateway::start(|_| Answer::ok()).await;
         let mut worker = collector.of(Worker::of(&nats, &gateway)).start().await;
@@ -235,17 +287,28 @@ async fn lost_traces_are_told_once_and_not_each_time() {
 #[tokio::test]
 async fn neither_logs_nor_spans_hold_secrets() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "f" { 200 } else { 400 }).body("hunter1")).await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "f" { 200 } else { 400 }).body("hunter1"))
+            .await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
-    let collector = Collector::answering(|call| Answer::status(if call.nth < 2 { 401 } else { 200 }).body("hunter2")).await;
+    let collector =
+        Collector::answering(|call| Answer::status(if call.nth < 2 { 401 } else { 200 }).body("hunter2"))
+            .await;
     let settings = collector.of(Worker::of(&nats, &gateway)).set("debug", true);
-    let mut worker = settings.set("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter3,x-b=c").start().await;
+    let mut worker =
+        settings.set("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter3,x-b=c").start().await;
     for function in ["f", "g"] {
         let secret = Invocation::of(function).header("Authorization", "Bearer hunter4").body("hunter5");
         let secret = secret.field("QueryString", "token=hunter6".into());
-        nats.publish(&secret.callback(&format!("http://user:hunter7@{}/back?token=hunter8", receiver.address()))).await;
+        nats.publish(
+            &secret.callback(&format!("http://user:hunter7@{}/back?token=hunter8", receiver.address())),
+        )
+        .await;
         let calls = collector.http.await_calls(if function == "f" { 1 } else { 2 }).await;
-        assert!(calls.iter().all(|call| call.header("authorization") == Some("Bearer hunter3") && call.header("x-b") == Some("c")));
+        assert!(
+            calls.iter().all(|call| call.header("authorization") == Some("Bearer hunter3")
+                && call.header("x-b") == Some("c"))
+        );
     }
     receiver.await_ended(2).await;
     nats.await_counts([0, 0, 1]).await;
@@ -267,7 +330,10 @@ async fn nobody_who_did_not_ask_is_traced() {
         let mut worker = settings.start().await;
         let mut watch = nats.watch_parked().await;
         let parents = ["00-A", &caller("01")];
-        let call = Invocation::of("f").call_id(id).header("Traceparent", parents[0]).header("Traceparent", parents[1]);
+        let call = Invocation::of("f")
+            .call_id(id)
+            .header("Traceparent", parents[0])
+            .header("Traceparent", parents[1]);
         nats.publish(&call.header("tracestate", " ,odd")).await;
         assert_eq!(watch.next().await.header("Queue-Worker-Parked-At"), None);
         nats.await_counts([0, 0, 0]).await;

@@ -1,4 +1,5 @@
-//! What follows from a message and cannot be stored yet: its outcome stays known, and the others are called meanwhile.
+//! What follows from a message and cannot be stored yet: its outcome stays known, and the others are called
+//! meanwhile.
 
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use async_nats::{
     jetstream::{consumer::pull, stream},
 };
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker, eventually, eventually_is,
+};
 
 const UNSETTLED: &str = "queue_worker_unsettled";
 
@@ -19,7 +22,11 @@ async fn make_small(nats: &Nats, name: &str) -> stream::Config {
         max_messages: 1,
         discard: stream::DiscardPolicy::New,
         duplicate_window: Duration::from_secs(900),
-        retention: if name.ends_with("dead") { stream::RetentionPolicy::Limits } else { stream::RetentionPolicy::WorkQueue },
+        retention: if name.ends_with("dead") {
+            stream::RetentionPolicy::Limits
+        } else {
+            stream::RetentionPolicy::WorkQueue
+        },
         ..Default::default()
     };
     nats.make_stream(config.clone()).await;
@@ -39,7 +46,8 @@ async fn await_unsettled(worker: &Worker, queue: &str, n: usize) {
 async fn dead_letters_without_room_keep_no_permit_and_are_stored_when_there_is_room() {
     let nats = Nats::start().await;
     let small = make_small(&nats, DEAD).await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 400 } else { 200 })).await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 400 } else { 200 })).await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
     let worker = Worker::of(&nats, &gateway).set("max_inflight", 2).set("ack_wait", "2s").start().await;
     for n in 0..7 {
@@ -75,8 +83,12 @@ async fn dead_letters_without_room_keep_no_permit_and_are_stored_when_there_is_r
 async fn retries_without_room_keep_no_permit() {
     let nats = Nats::start().await;
     let small = make_small(&nats, RETRIES).await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
-    let worker = Worker::of(&nats, &gateway).set("max_inflight", 1).set("initial_retry_wait", "1h").set("max_retry_wait", "1h");
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
+    let worker = Worker::of(&nats, &gateway)
+        .set("max_inflight", 1)
+        .set("initial_retry_wait", "1h")
+        .set("max_retry_wait", "1h");
     let worker = worker.start().await;
     for n in 0..4 {
         nats.publish(&Invocation::of("bad").call_id(&format!("bad-{n}"))).await;
@@ -95,7 +107,11 @@ async fn retries_without_room_keep_no_permit() {
 async fn a_queue_that_can_settle_nothing_takes_no_more_says_so_and_leaves_the_others_alone() {
     let nats = Nats::start().await;
     let small = make_small(&nats, "a-dead").await;
-    let queue = stream::Config { name: "a".to_owned(), retention: stream::RetentionPolicy::WorkQueue, ..Default::default() };
+    let queue = stream::Config {
+        name: "a".to_owned(),
+        retention: stream::RetentionPolicy::WorkQueue,
+        ..Default::default()
+    };
     let consumer = pull::Config {
         durable_name: Some("faas-workers".to_owned()),
         filter_subject: "a".to_owned(),
@@ -104,7 +120,8 @@ async fn a_queue_that_can_settle_nothing_takes_no_more_says_so_and_leaves_the_ot
         ..Default::default()
     };
     nats.make_stream(queue).await.create_consumer(consumer).await.unwrap();
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 400 } else { 200 })).await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 400 } else { 200 })).await;
     let worker = Worker::of(&nats, &gateway).set("queue_name", "a,b").set("max_inflight", 2).start().await;
     let publish = async |queue: &str, function: &str, n: usize| {
         let invocation = Invocation::of(function).call_id(&format!("{function}-{n}"));
@@ -114,13 +131,20 @@ async fn a_queue_that_can_settle_nothing_takes_no_more_says_so_and_leaves_the_ot
         publish("a", "bad", n).await;
     }
     eventually("the worker is not ready", async || {
-        worker.readyz().await.is_some_and(|(status, reason)| status == 503 && reason.contains("queue a: NATS does not store"))
+        worker
+            .readyz()
+            .await
+            .is_some_and(|(status, reason)| status == 503 && reason.contains("queue a: NATS does not store"))
     })
     .await;
     for n in 0..5 {
         publish("b", "good", n).await;
     }
-    gateway.await_that("the other queue's calls", |calls| calls.iter().filter(|call| call.function() == "good").count() == 5).await;
+    gateway
+        .await_that("the other queue's calls", |calls| {
+            calls.iter().filter(|call| call.function() == "good").count() == 5
+        })
+        .await;
     let held = worker.metrics().await.value(UNSETTLED, &[("queue_name", "a")]);
     assert!((4.0..8.0).contains(&held), "{held}");
 

@@ -4,8 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use crate::support::{Answer, Call, DEAD, End, Gateway, Invocation, Nats, Worker, eventually};
 
-/// The first call of each function gets this answer and every later one a success; what became of it is returned.
-async fn check(first: fn(&Call) -> Answer, settings: &[(&str, &str)], invocation: Invocation) -> (usize, Option<String>) {
+/// The first call of each function gets this answer and every later one a success; what became of it is
+/// returned.
+async fn check(
+    first: fn(&Call) -> Answer,
+    settings: &[(&str, &str)],
+    invocation: Invocation,
+) -> (usize, Option<String>) {
     let nats = Nats::start().await;
     let gateway = Gateway::start(move |call| if call.nth == 1 { first(call) } else { Answer::ok() }).await;
     let worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms");
@@ -68,14 +73,18 @@ async fn the_gateways_own_404_is_retried_and_a_functions_is_not() {
 #[tokio::test]
 async fn a_broken_connection_and_a_broken_body_are_retried() {
     assert_eq!(check(|_| Answer::hang_up(), &[], Invocation::of("f")).await, retried());
-    assert_eq!(check(|_| Answer::ok().body("half of").broken_off(), &[], Invocation::of("f")).await, retried());
+    assert_eq!(
+        check(|_| Answer::ok().body("half of").broken_off(), &[], Invocation::of("f")).await,
+        retried()
+    );
 }
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_cut_off_and_retried() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|call| if call.nth == 1 { Answer::silence() } else { Answer::ok() }).await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("upstream_timeout", "300ms");
+    let settings =
+        Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("upstream_timeout", "300ms");
     let _worker = settings.start().await;
     nats.publish(&Invocation::of("f").call_id("a")).await;
     let calls = gateway.await_ended(2).await;
@@ -91,7 +100,8 @@ async fn a_readable_retry_after_sets_the_wait_within_its_bounds() {
     let gateway = Gateway::start(|call| match (call.nth, call.function()) {
         (1, "seconds") => Answer::status(429).header("Retry-After", "2"),
         // A date has whole seconds, so up to one of these three is lost.
-        (1, "date") => Answer::status(503).header("Retry-After", &httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3))),
+        (1, "date") => Answer::status(503)
+            .header("Retry-After", &httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3))),
         (1, "eternity") => Answer::status(429).header("Retry-After", "99999999"),
         (1, "at-once") => Answer::status(429).header("Retry-After", "0"),
         (1, "garbage") => Answer::status(429).header("Retry-After", "soon"),
@@ -99,9 +109,17 @@ async fn a_readable_retry_after_sets_the_wait_within_its_bounds() {
         _ => Answer::ok(),
     })
     .await;
-    let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "400ms").set("max_retry_after", "2500ms");
+    let settings =
+        Worker::of(&nats, &gateway).set("initial_retry_wait", "400ms").set("max_retry_after", "2500ms");
     let _worker = settings.start().await;
-    let cases = [("seconds", 2000), ("date", 1900), ("eternity", 2500), ("at-once", 400), ("garbage", 400), ("elsewhere", 400)];
+    let cases = [
+        ("seconds", 2000),
+        ("date", 1900),
+        ("eternity", 2500),
+        ("at-once", 400),
+        ("garbage", 400),
+        ("elsewhere", 400),
+    ];
     for (function, _) in cases {
         nats.publish(&Invocation::of(function).call_id(function)).await;
     }
@@ -127,7 +145,8 @@ async fn annotations_overrule_the_workers_settings() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::status(418)).await;
     let _worker = Worker::of(&nats, &gateway).set("initial_retry_wait", "1h").start().await;
-    let invocation = Invocation::of("f").call_id("a").retry_annotation("attempts", "4").retry_annotation("codes", "418");
+    let invocation =
+        Invocation::of("f").call_id("a").retry_annotation("attempts", "4").retry_annotation("codes", "418");
     let invocation = invocation.retry_annotation("min_wait", "300ms").retry_annotation("max_wait", "500ms");
     nats.publish(&invocation).await;
     assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Cause"), "exhausted");

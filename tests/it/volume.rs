@@ -9,7 +9,8 @@ async fn a_backlog_of_twenty_thousand_is_called_once_each_in_bounded_memory() {
     let nats = Nats::start().await;
     nats.make_queue().await;
     let name = |n: usize| format!("call-{n}");
-    nats.publish_all((0..BACKLOG).map(|n| Invocation::of("f").call_id(&name(n)).body(vec![b'x'; 1000]))).await;
+    nats.publish_all((0..BACKLOG).map(|n| Invocation::of("f").call_id(&name(n)).body(vec![b'x'; 1000])))
+        .await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let worker = Worker::of(&nats, &gateway).start().await;
     let idle = worker.rss();

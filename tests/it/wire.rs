@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::support::{Answer, Flow, Gateway, Hole, Invocation, Latch, Nats, Proxy, QUEUE, Settings, Way, Worker, eventually};
+use crate::support::{
+    Answer, Flow, Gateway, Hole, Invocation, Latch, Nats, Proxy, QUEUE, Settings, Way, Worker, eventually,
+};
 
 fn through(proxy: &Proxy, settings: Settings) -> Settings {
     settings.set("nats_url", format!("nats://127.0.0.1:{}", proxy.port()))
@@ -37,7 +39,10 @@ async fn a_delivery_that_is_lost_on_its_way_was_not_interrupted() {
     let worker = through(&proxy, Worker::of(&nats, &gateway)).set("ack_wait", "2s").start().await;
     proxy.flow(Way::ToClient, Flow { hole: Some(Hole::Swallows), ..Flow::default() });
     nats.publish(&Invocation::of("f").call_id("a")).await;
-    eventually("the broker has delivered it", async || nats.consumer(QUEUE, "faas-workers").await.delivered.consumer_sequence == 1).await;
+    eventually("the broker has delivered it", async || {
+        nats.consumer(QUEUE, "faas-workers").await.delivered.consumer_sequence == 1
+    })
+    .await;
     proxy.pass();
     proxy.cut();
     gateway.await_calls(1).await;
@@ -52,9 +57,15 @@ async fn what_waited_for_a_permit_until_its_lease_ended_was_not_interrupted_and_
     let held = latch.clone();
     let nats = Nats::start().await;
     let proxy = Proxy::start(nats.port()).await;
-    let gateway =
-        Gateway::start(move |call| if call.nth == 1 && call.id() == "runs" { Answer::ok().held_by(&held) } else { Answer::ok() }).await;
-    let worker = through(&proxy, Worker::of(&nats, &gateway)).set("ack_wait", "1s").set("max_inflight", 1).start().await;
+    let gateway = Gateway::start(move |call| {
+        if call.nth == 1 && call.id() == "runs" { Answer::ok().held_by(&held) } else { Answer::ok() }
+    })
+    .await;
+    let worker = through(&proxy, Worker::of(&nats, &gateway))
+        .set("ack_wait", "1s")
+        .set("max_inflight", 1)
+        .start()
+        .await;
     nats.publish(&Invocation::of("f").call_id("runs")).await;
     gateway.await_calls(1).await;
     let mut heartbeats = nats.watch(&format!("$JS.ACK.{QUEUE}.faas-workers.1.2.>")).await;

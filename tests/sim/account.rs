@@ -43,7 +43,8 @@ pub struct Callback {
 pub struct Account {
     pub script: Vec<Step>,
     pub calls: Vec<Call>,
-    /// When it came to a worker again though nothing that follows from it could be found: an outcome may be lost.
+    /// When it came to a worker again though nothing that follows from it could be found: an outcome may be
+    /// lost.
     pub lost: Vec<Instant>,
     /// How far the clock of a worker that parked or moved it was behind the broker's, and ahead of it.
     pub off: Vec<(Instant, Duration, Duration)>,
@@ -102,13 +103,24 @@ impl Account {
 
     /// Whether it may have ended after `attempts`, or later, without success.
     pub fn may_be_over(&self, attempts: u32, plan: &Plan) -> bool {
-        let last = |call: &Call| call.retry >= attempts && call.answer.is_some_and(|answer| plan.ends_with(answer, call.retry));
-        self.calls.iter().any(last) || self.redelivered >= 5 || self.script.is_empty() || plan.max_message_age.is_some()
+        let last = |call: &Call| {
+            call.retry >= attempts && call.answer.is_some_and(|answer| plan.ends_with(answer, call.retry))
+        };
+        self.calls.iter().any(last)
+            || self.redelivered >= 5
+            || self.script.is_empty()
+            || plan.max_message_age.is_some()
     }
 
-    /// Its message `generation` is let go after `attempts`. Unless it `ended` before it is dropped, and unless who asked for its callback
-    /// was `told` that is. Says whether it may be.
-    pub fn drops(&mut self, generation: u64, attempts: u32, (ended, told): (bool, bool), plan: &Plan) -> bool {
+    /// Its message `generation` is let go after `attempts`. Unless it `ended` before it is dropped, and
+    /// unless who asked for its callback was `told` that is. Says whether it may be.
+    pub fn drops(
+        &mut self,
+        generation: u64,
+        attempts: u32,
+        (ended, told): (bool, bool),
+        plan: &Plan,
+    ) -> bool {
         let over = self.may_be_over(attempts, plan);
         if !ended {
             self.drops.insert(generation);
@@ -155,10 +167,16 @@ impl Account {
         };
         let ends = self.ends();
         require(ends > 0, "ended nowhere".to_owned());
-        require(self.copied || ends <= 1 + self.lost.len(), format!("ended {ends} times, {} outcomes may be lost", self.lost.len()));
+        require(
+            self.copied || ends <= 1 + self.lost.len(),
+            format!("ended {ends} times, {} outcomes may be lost", self.lost.len()),
+        );
         for (attempts, cause) in &self.letters {
             let known = self.calls.iter().filter(|call| call.ended.is_some()).count();
-            require(*attempts as usize <= known || self.damaged, format!("died after {attempts} attempts but {known} calls"));
+            require(
+                *attempts as usize <= known || self.damaged,
+                format!("died after {attempts} attempts but {known} calls"),
+            );
             require(self.fits(*attempts, cause, plan), format!("died as {cause} after {attempts} attempts"));
         }
         if let Some(callback) = &self.callback {
@@ -169,11 +187,17 @@ impl Account {
         }
         if plan.is_calm() && plan.max_message_age.is_none() && !self.script.is_empty() {
             let scripted = plan.calls(&self.script);
-            require(self.calls.len() == scripted, format!("was called {} times instead of {scripted}", self.calls.len()));
+            require(
+                self.calls.len() == scripted,
+                format!("was called {} times instead of {scripted}", self.calls.len()),
+            );
             require(ends == 1, format!("ended {ends} times"));
             if let Some(callback) = &self.callback {
                 let scripted = plan.posts(&callback.script);
-                require(callback.posts == scripted, format!("was posted {} times instead of {scripted}", callback.posts));
+                require(
+                    callback.posts == scripted,
+                    format!("was posted {} times instead of {scripted}", callback.posts),
+                );
             }
         }
         wrong

@@ -1,5 +1,5 @@
-//! Bugs that were planted are found, each by the invariant that is there for it, and within a fraction of the seeds that
-//! always run.
+//! Bugs that were planted are found, each by the invariant that is there for it, and within a fraction of the
+//! seeds that always run.
 
 use crate::{
     plan::Plan,
@@ -9,7 +9,8 @@ use crate::{
 
 /// Some of the first seeds finds it, by breaking the invariant that says `what`.
 fn finds(bug: Bug, what: &str) {
-    let found = (0..500).find(|&seed| run(Plan::of(seed), Some(bug)).broken.iter().any(|broken| broken.contains(what)));
+    let found = (0..500)
+        .find(|&seed| run(Plan::of(seed), Some(bug)).broken.iter().any(|broken| broken.contains(what)));
     let seed = found.unwrap_or_else(|| panic!("no seed finds {bug:?} by \"{what}\""));
     assert!(run(Plan::of(seed), None).broken.is_empty(), "seed {seed} fails without {bug:?}");
     println!("seed {seed} finds {bug:?}: {what}");
@@ -26,8 +27,10 @@ macro_rules! planted {
 }
 
 planted! {
-    an_acknowledgement_before_its_consequence_is_found: AcknowledgesTooEarly, "acknowledged with nothing to follow";
-    an_acknowledgement_of_another_message_is_found: AcknowledgesAnother, "acknowledged with nothing to follow";
+    an_acknowledgement_before_its_consequence_is_found: AcknowledgesTooEarly, "acknowledged with nothing to \
+        follow";
+    an_acknowledgement_of_another_message_is_found: AcknowledgesAnother, "acknowledged with nothing to \
+        follow";
     a_publish_that_cannot_be_repeated_is_found: NewIds, "ended 2 times, 0 outcomes may be lost";
     attempts_that_are_not_counted_are_found: CountsNothing, "though its outcome was known";
     an_attempt_too_many_is_found: OneAttemptTooMany, "is called as retry";
@@ -50,7 +53,8 @@ planted! {
     a_janitor_that_moves_nothing_is_found: FiresNothing, "it comes to no end";
     a_drop_that_is_not_counted_is_found: DropsUncounted, "were dropped and";
     a_message_that_is_dropped_for_its_size_is_found: DropsTooLarge, "acknowledged with nothing to follow";
-    a_message_that_is_refused_though_it_fits_is_found: ThinksSmall, "is refused though what follows would fit";
+    a_message_that_is_refused_though_it_fits_is_found: ThinksSmall, "is refused though what follows would \
+        fit";
     a_stranger_who_is_believed_is_found: BelievesStrangers, "ended nowhere";
     a_header_of_the_brokers_that_goes_along_is_found: CopiesBrokers, "carries a header of the broker's";
 }

@@ -1,5 +1,6 @@
-//! What three of 40,000 seeds once broke, each by itself. The books were wrong each time: a broker that is killed forgets, and then
-//! there are things that no worker can know. What the books ask for now is as much as anybody can.
+//! What three of 40,000 seeds once broke, each by itself. The books were wrong each time: a broker that is
+//! killed forgets, and then there are things that no worker can know. What the books ask for now is as much
+//! as anybody can.
 
 use std::{
     collections::BTreeMap,
@@ -36,9 +37,10 @@ fn holds(plan: Plan) -> (impl Fn(&str) -> usize, String) {
     (move |what: &str| tally.get(what).copied().unwrap_or(0), story)
 }
 
-/// Seed 28850: the broker is killed while a call runs, and gives the message to a second worker, which completes it. Then the
-/// first one, whose lease lasts, parks the retry of its failed attempt: the window of two holders. Whoever gets that clone finds
-/// the dead letter of the callback and lets it go. The books missed a success of a later attempt.
+/// Seed 28850: the broker is killed while a call runs, and gives the message to a second worker, which
+/// completes it. Then the first one, whose lease lasts, parks the retry of its failed attempt: the window of
+/// two holders. Whoever gets that clone finds the dead letter of the callback and lets it go. The books
+/// missed a success of a later attempt.
 #[test]
 fn seed_28850_a_clone_that_was_parked_beside_a_success_is_let_go() {
     let mut plan = way("callback-refused");
@@ -51,10 +53,11 @@ fn seed_28850_a_clone_that_was_parked_beside_a_success_is_let_go() {
     assert!(story.contains("acknowledged m0 generation 1"), "{story}");
 }
 
-/// Seed 38408: a worker dies between storing the retry and letting go of the message. The retry is woken by its schedule, and so
-/// leaves its id behind; a kill of the broker takes that. The message comes again, and is looked for while the retry is stored
-/// still, but the question is lost. Until it is asked again the retry has come to its end: nothing tells of it any more, and the
-/// attempt is made again. The books asked at the delivery, not at the question.
+/// Seed 38408: a worker dies between storing the retry and letting go of the message. The retry is woken by
+/// its schedule, and so leaves its id behind; a kill of the broker takes that. The message comes again, and
+/// is looked for while the retry is stored still, but the question is lost. Until it is asked again the retry
+/// has come to its end: nothing tells of it any more, and the attempt is made again. The books asked at the
+/// delivery, not at the question.
 #[test]
 fn seed_38408_what_ended_after_the_broker_forgot_its_id_cannot_be_found() {
     let mut plan = way("retry");
@@ -64,18 +67,29 @@ fn seed_38408_what_ended_after_the_broker_forgot_its_id_cannot_be_found() {
     strikes(&mut plan, 0, "publish", Blow::CrashAfter);
     strikes(&mut plan, 1, "look for the last", Blow::Lost);
     let (figure, story) = holds(plan);
-    assert_eq!((figure("calls"), figure("outcomes that may be lost"), figure("given out twice")), (3, 1, 0), "{story}");
+    assert_eq!(
+        (figure("calls"), figure("outcomes that may be lost"), figure("given out twice")),
+        (3, 1, 0),
+        "{story}"
+    );
     assert!(story.contains("nothing is known any more of what followed from m0"), "{story}");
 }
 
-/// Seed 33714: an acknowledgement is lost, and what followed from the message comes to its end. The message comes again, but that
-/// delivery is lost; then a kill of the broker takes the id of what followed, and the message comes once more. The books took that
-/// for the first time, because the delivery before had not arrived.
+/// Seed 33714: an acknowledgement is lost, and what followed from the message comes to its end. The message
+/// comes again, but that delivery is lost; then a kill of the broker takes the id of what followed, and the
+/// message comes once more. The books took that for the first time, because the delivery before had not
+/// arrived.
 #[test]
 fn seed_33714_what_reached_a_worker_comes_again_though_a_delivery_in_between_was_lost() {
     let names = Names::new("q", "q");
     let consumer = &mut Consumer::of(0, &names, seconds(5.0), 1)[0];
-    let record = Record { stream: "q".into(), subject: "q".into(), id: String::new(), headers: HeaderMap::new(), payload: Bytes::new() };
+    let record = Record {
+        stream: "q".into(),
+        subject: "q".into(),
+        id: String::new(),
+        headers: HeaderMap::new(),
+        payload: Bytes::new(),
+    };
     let messages = BTreeMap::from([(1, Stored { record, stored: SystemTime::UNIX_EPOCH, fires: None })]);
     let began = Instant::now();
     for (at, arrives, again) in [(0.0, true, false), (6.0, false, true), (12.0, true, true)] {

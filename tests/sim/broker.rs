@@ -53,7 +53,12 @@ impl Broker for Line {
         self.request("look for the last", move |state| state.server.last(&stream, &filter)).await
     }
 
-    async fn taken_as(&self, stream: &str, _subject: &str, ids: &[String]) -> Result<Vec<Option<u64>>, BrokerError> {
+    async fn taken_as(
+        &self,
+        stream: &str,
+        _subject: &str,
+        ids: &[String],
+    ) -> Result<Vec<Option<u64>>, BrokerError> {
         let (stream, ids, asked) = (stream.to_owned(), ids.to_vec(), Instant::now());
         let effect = move |state: &mut State| {
             let taken = state.look(&stream, &ids);
@@ -83,7 +88,8 @@ impl Broker for Line {
 }
 
 impl Line {
-    /// A due time is only as good as the clock that it was made with, and one that has come as the clock that says so.
+    /// A due time is only as good as the clock that it was made with, and one that has come as the clock that
+    /// says so.
     pub fn note_clock(&self, record: &Record) {
         let state = &mut *self.shared.state();
         let wall = state.server.wall(Instant::now());

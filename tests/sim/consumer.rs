@@ -91,7 +91,10 @@ impl Consumer {
             consumer(Role::Fresh, &names.stream, names.queue.clone(), ack_wait),
             consumer(Role::Due, &names.retries, names.due_subjects(), ack_wait),
         ];
-        all.extend((0..LEVELS).map(|k| consumer(Role::Level, &names.retries, names.level_subjects(k), levels::ACK_WAIT)));
+        all.extend(
+            (0..LEVELS)
+                .map(|k| consumer(Role::Level, &names.retries, names.level_subjects(k), levels::ACK_WAIT)),
+        );
         all
     }
 
@@ -106,7 +109,8 @@ impl Consumer {
 
     /// Tells those who wait for it to look again, if what was stored concerns it.
     pub fn hear_of(&self, stream: &str, stored: &Stored) {
-        let concerned = covers(&self.filter, &stored.record.subject) || self.role == Role::Due && stored.fires.is_some();
+        let concerned =
+            covers(&self.filter, &stored.record.subject) || self.role == Role::Due && stored.fires.is_some();
         if self.stream == stream && concerned {
             self.changed.notify_waiters();
         }
@@ -114,7 +118,8 @@ impl Consumer {
 
     /// Gives a level that fills more room, as a worker does that looks at it.
     pub fn make_room(&mut self, messages: &BTreeMap<u64, Stored>) {
-        let held = messages.values().filter(|message| covers(&self.filter, &message.record.subject)).count() as u64;
+        let held =
+            messages.values().filter(|message| covers(&self.filter, &message.record.subject)).count() as u64;
         if let Some(room) = room::wanted(Some(self.room), held) {
             self.room = room;
             self.changed.notify_waiters();
@@ -126,11 +131,22 @@ impl Consumer {
         self.pending.values().map(|pending| pending.until).filter(|until| *until > now).min()
     }
 
-    /// Delivers the next of `messages`; what is not acknowledged is delivered again `late` after the ack wait.
-    pub fn take(&mut self, messages: &BTreeMap<u64, Stored>, holder: usize, heard: bool, late: Duration, now: Instant) -> Option<Taken> {
+    /// Delivers the next of `messages`; what is not acknowledged is delivered again `late` after the ack
+    /// wait.
+    pub fn take(
+        &mut self,
+        messages: &BTreeMap<u64, Stored>,
+        holder: usize,
+        heard: bool,
+        late: Duration,
+        now: Instant,
+    ) -> Option<Taken> {
         self.advance(now);
-        let again = std::iter::from_fn(|| self.again.pop_front()).find(|sequence| messages.contains_key(sequence));
-        let mut fresh = messages.range(self.cursor + 1..).filter(|(_, message)| covers(&self.filter, &message.record.subject));
+        let again =
+            std::iter::from_fn(|| self.again.pop_front()).find(|sequence| messages.contains_key(sequence));
+        let mut fresh = messages
+            .range(self.cursor + 1..)
+            .filter(|(_, message)| covers(&self.filter, &message.record.subject));
         let full = self.pending.len() as u64 >= self.room;
         let sequence = again.or_else(|| fresh.next().filter(|_| !full).map(|(sequence, _)| *sequence))?;
         let waiting = fresh.count() as u64;
@@ -138,7 +154,13 @@ impl Consumer {
             self.cursor = sequence;
         }
         let before = self.pending.get(&sequence).is_some_and(|before| before.ever_heard);
-        let pending = Pending { until: now + self.ack_wait + late, holder, heard, ever_heard: heard || before, since: now };
+        let pending = Pending {
+            until: now + self.ack_wait + late,
+            holder,
+            heard,
+            ever_heard: heard || before,
+            since: now,
+        };
         self.pending.insert(sequence, pending);
         let count = self.counts.entry(sequence).or_insert(0);
         *count += 1;
@@ -169,7 +191,8 @@ impl Consumer {
         }
     }
 
-    /// Has a message again whose acknowledgement is forgotten, after `count` deliveries or, as far as it knows, none.
+    /// Has a message again whose acknowledgement is forgotten, after `count` deliveries or, as far as it
+    /// knows, none.
     pub fn comes_back(&mut self, sequence: u64, count: Option<u64>) {
         self.again.push_back(sequence);
         self.forgotten.insert(sequence);
@@ -178,9 +201,13 @@ impl Consumer {
         }
     }
 
-    /// Forgets the deliveries since `moment`: those messages are delivered to somebody else, as if for the first time.
+    /// Forgets the deliveries since `moment`: those messages are delivered to somebody else, as if for the
+    /// first time.
     pub fn forget_deliveries(&mut self, moment: Instant) -> Vec<u64> {
-        let young = self.pending.iter().filter(|(sequence, pending)| pending.since >= moment && self.counts[sequence] == 1);
+        let young = self
+            .pending
+            .iter()
+            .filter(|(sequence, pending)| pending.since >= moment && self.counts[sequence] == 1);
         let young: Vec<u64> = young.map(|(sequence, _)| *sequence).collect();
         for sequence in &young {
             self.pending.remove(sequence);

@@ -15,7 +15,14 @@ fn crowd(level_room: u64, level_held: u64) -> Plan {
     let retried = |at: u64, wait| {
         let step = |answer| Step { answer, takes: Duration::from_millis(10) };
         let script = vec![step(Answer::PushedBack(503, wait)), step(Answer::Status(200))];
-        Message { at: Duration::from_millis(at), queue: 0, script, callback: None, headers: Headers::None, room: None }
+        Message {
+            at: Duration::from_millis(at),
+            queue: 0,
+            script,
+            callback: None,
+            headers: Headers::None,
+            room: None,
+        }
     };
     let mut plan = ways::all().into_iter().find(|way| way.name == "retry-by-levels").unwrap().plan;
     plan.messages = (0..9).map(|n| retried(100 * n, if n < 6 { 31 } else { 17 })).collect();
@@ -27,7 +34,11 @@ fn a_crowded_level_makes_nobody_late() {
     for level_room in 1..=9 {
         // Movers rest now and then in a level that holds many.
         for level_held in [0, 100_000] {
-            assert_eq!(run(crowd(level_room, level_held), None).broken, [""; 0], "{level_room} places, {level_held} held");
+            assert_eq!(
+                run(crowd(level_room, level_held), None).broken,
+                [""; 0],
+                "{level_room} places, {level_held} held"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The gateway, and the receiver of callbacks: each message's calls and POSTs go as its scripts say, while it lives.
+//! The gateway, and the receiver of callbacks: each message's calls and POSTs go as its scripts say, while it
+//! lives.
 
 use futures_util::future::{BoxFuture, FutureExt};
 use queue_worker::{

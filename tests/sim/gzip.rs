@@ -10,7 +10,8 @@ pub fn is(payload: &[u8]) -> bool {
     payload.starts_with(&[0x1f, 0x8b])
 }
 
-/// The payload as it was before. One whose headers are damaged may be compressed once more, because nobody sees that it is.
+/// The payload as it was before. One whose headers are damaged may be compressed once more, because nobody
+/// sees that it is.
 pub fn unpacked(payload: &Bytes) -> Bytes {
     let mut payload = payload.clone();
     while is(&payload) {

@@ -68,22 +68,30 @@ impl Headers {
         match self {
             Self::None => {}
             Self::Lies => LIES.iter().for_each(|(name, value)| headers.append(*name, *value)),
-            Self::Many(number) => (0..number).for_each(|n| headers.append(format!("X-{n:04}"), "v".repeat(54))),
+            Self::Many(number) => {
+                (0..number).for_each(|n| headers.append(format!("X-{n:04}"), "v".repeat(54)))
+            }
         }
         headers
     }
 }
 
-/// The payload of a message, with `pad` bytes more than it needs: of a body in base64, or of noise where it is no invocation.
+/// The payload of a message, with `pad` bytes more than it needs: of a body in base64, or of noise where it
+/// is no invocation.
 pub fn payload(key: &str, message: &Message, function: &str, pad: usize) -> Bytes {
     let mut noise = vec![0; pad + 8];
     Dice::seed_from_u64(message.at.as_millis() as u64).fill_bytes(&mut noise);
     if message.script.is_empty() {
         return [format!("{key} is no invocation").as_bytes(), &noise[..pad]].concat().into();
     }
-    let url = if message.callback.is_some() { r#","CallbackUrl":{"Scheme":"http","Host":"h","Path":"/"}"# } else { "" };
+    let url = if message.callback.is_some() {
+        r#","CallbackUrl":{"Scheme":"http","Host":"h","Path":"/"}"#
+    } else {
+        ""
+    };
     // As long as what four characters each make of it.
-    let body = if pad == 0 { "aGVsbG8=".to_owned() } else { BASE64_STANDARD.encode(&noise[..(pad + 8) / 4 * 3]) };
+    let body =
+        if pad == 0 { "aGVsbG8=".to_owned() } else { BASE64_STANDARD.encode(&noise[..(pad + 8) / 4 * 3]) };
     format!(r#"{{"Header":{{"X-Call-Id":["{key}"]}},"Function":"{function}","Body":"{body}"{url}}}"#).into()
 }
 

@@ -30,8 +30,8 @@ const LEARNS: Duration = Duration::from_secs(15);
 /// A worker's idea of the broker's time is ahead of it by one journey at most.
 const AHEAD: Duration = Duration::from_millis(250);
 
-/// A retry leaves its level within this time after it is due, where nothing is in its way: who has no place there gets one at
-/// the next look.
+/// A retry leaves its level within this time after it is due, where nothing is in its way: who has no place
+/// there gets one at the next look.
 const MOVED: Duration = Duration::from_secs(levels::LOOK.as_secs() + 1);
 
 /// What is stored.
@@ -123,18 +123,35 @@ impl Ledger {
         let plain = gzip::unpacked(&record.payload);
         let told = || record.headers.get(names::CALL_ID).map(|id| id.as_str().to_owned());
         // A callback whose headers had no room for it says it in its payload.
-        let written = || Some(serde_json::from_slice::<serde_json::Value>(&plain).ok()?.get("callId")?.as_str()?.to_owned());
-        self.keys.get(&plain).cloned().or_else(told).or_else(written).unwrap_or_else(|| panic!("whose is {record:?}, {plain:?}?"))
+        let written = || {
+            Some(
+                serde_json::from_slice::<serde_json::Value>(&plain).ok()?.get("callId")?.as_str()?.to_owned(),
+            )
+        };
+        self.keys
+            .get(&plain)
+            .cloned()
+            .or_else(told)
+            .or_else(written)
+            .unwrap_or_else(|| panic!("whose is {record:?}, {plain:?}?"))
     }
 
     pub fn stored(&mut self, stored: &Stored, sequence: u64) {
         let (key, generation, record) = (self.key(&stored.record), stored.generation(), &stored.record);
-        self.note(|| format!("stored {key} generation {generation} on {} as {sequence}, attempts {}", record.subject, stored.attempts()));
+        self.note(|| {
+            format!(
+                "stored {key} generation {generation} on {} as {sequence}, attempts {}",
+                record.subject,
+                stored.attempts()
+            )
+        });
         let cause = stored.told(names::CAUSE);
         if stored.record.stream.contains('-') {
             self.compressed += usize::from(gzip::is(&record.payload));
             let strange = stored.strange_header();
-            self.require(strange.is_none(), || format!("{key} generation {generation} carries a header of the broker's: {strange:?}"));
+            self.require(strange.is_none(), || {
+                format!("{key} generation {generation} carries a header of the broker's: {strange:?}")
+            });
         }
         let what = match (stored.is_callback(), cause) {
             (false, None) => What::Call,
@@ -142,9 +159,10 @@ impl Ledger {
             (false, Some(_)) => What::DeadLetter,
             (true, Some(_)) => What::DeadCallback,
         };
-        let before = self.stored.insert((key.clone(), generation, what, stored.place().to_owned()), Instant::now());
-        // What a janitor brought while there were no schedules, and did not come to delete, is fired later: by then somebody may have
-        // set the clock back by more than ids are remembered.
+        let before =
+            self.stored.insert((key.clone(), generation, what, stored.place().to_owned()), Instant::now());
+        // What a janitor brought while there were no schedules, and did not come to delete, is fired later:
+        // by then somebody may have set the clock back by more than ids are remembered.
         let outlived = |before: Instant| self.plan.is_downgraded() && before.elapsed() >= WINDOW;
         if before.is_some_and(|before| self.forgetful || outlived(before)) {
             self.account(&key).copied = true;
@@ -158,7 +176,10 @@ impl Ledger {
             (_, Some(cause)) => self.account(&key).letters.push((stored.attempts(), cause.to_owned())),
             (_, None) => {}
         }
-        let due = stored.told(names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let due = stored
+            .told(names::DUE)
+            .and_then(|due| humantime::parse_rfc3339(due).ok())
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         let wait = due.duration_since(stored.stored).unwrap_or_default();
         let late = stored.stored.duration_since(due).unwrap_or_default();
         let in_time = late <= MOVED || !record.id.ends_with(".due") || !self.plan.is_calm();
@@ -177,7 +198,8 @@ impl Ledger {
         let how = if heard { "" } else { ", which does not arrive" };
         self.note(|| {
             format!(
-                "delivered {key} generation {generation} ({role:?}) to worker {to}, delivery {}{how}, settled {}",
+                "delivered {key} generation {generation} ({role:?}) to worker {to}, delivery {}{how}, \
+                    settled {}",
                 taken.count, successor.found
             )
         });
@@ -185,7 +207,8 @@ impl Ledger {
             return;
         }
         let account = self.account(&key);
-        if let Some(callback) = account.callback.as_mut().filter(|callback| taken.again && callback.posts > 0) {
+        if let Some(callback) = account.callback.as_mut().filter(|callback| taken.again && callback.posts > 0)
+        {
             callback.again = true;
         }
         if taken.message.is_callback() {
@@ -199,8 +222,9 @@ impl Ledger {
         }
     }
 
-    /// A worker looked for what follows from a message that came again, and found nothing. It was there when the message was
-    /// delivered: since then it has come to its end, and a broker that was killed in between had forgotten its id.
+    /// A worker looked for what follows from a message that came again, and found nothing. It was there when
+    /// the message was delivered: since then it has come to its end, and a broker that was killed in between
+    /// had forgotten its id.
     pub fn looked_in_vain(&mut self, successor: &str) {
         if let Some(key) = self.doubted.get(successor).cloned() {
             self.note(|| format!("nothing is known any more of what followed from {key}"));
@@ -213,32 +237,44 @@ impl Ledger {
         let (key, generation) = (self.key(&stored.record), stored.generation());
         self.note(|| format!("acknowledged {key} generation {generation} ({role:?})"));
         let stands = |generation: u64, what, places: &[&str]| {
-            places.iter().any(|place| self.stored.contains_key(&(key.clone(), generation, what, (*place).to_owned())))
+            places
+                .iter()
+                .any(|place| self.stored.contains_key(&(key.clone(), generation, what, (*place).to_owned())))
         };
         let kind = if stored.is_callback() { What::Callback } else { What::Call };
         if role == Role::Level {
             let moved = stands(generation, kind, &["due"]);
-            return self.require(moved, || format!("{key} generation {generation} left its level and came nowhere"));
+            return self
+                .require(moved, || format!("{key} generation {generation} left its level and came nowhere"));
         }
         let anywhere = ["at", "due", "l0", "l1", "l2", "l3", "l4"];
         let next = generation.saturating_add(1);
         let (called, parked) = (stands(next, What::Call, &anywhere), stands(next, What::Callback, &anywhere));
         let (attempts, plan) = (stored.attempts(), self.plan.clone());
         let account = self.account(&key);
-        // There is one dead letter an invocation and one a callback, and a late one may be of an earlier generation.
-        let told = parked || account.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
+        // There is one dead letter an invocation and one a callback, and a late one may be of an earlier
+        // generation.
+        let told =
+            parked || account.callback.as_ref().is_none_or(|callback| callback.taken + callback.letters > 0);
         // Of two holders of one message one may have completed it while the other parks the next attempt.
-        let done = account.calls.iter().any(|call| call.succeeded() && (call.retry >= attempts || account.copied));
+        let done =
+            account.calls.iter().any(|call| call.succeeded() && (call.retry >= attempts || account.copied));
         let ended = done || !account.letters.is_empty() || stored.is_callback();
         let follows = called || ended && told;
         if follows || plan.dead_letters {
             // A damaged clone may say another generation than its parent made it.
             let follows = follows || account.damaged;
-            return self.require(follows, || format!("{key} generation {generation} was acknowledged with nothing to follow"));
+            return self.require(follows, || {
+                format!("{key} generation {generation} was acknowledged with nothing to follow")
+            });
         }
         let may_be = account.drops(generation, attempts, (ended, told), &plan);
-        self.require(may_be, || format!("{key} generation {generation} was acknowledged with nothing to follow"));
-        let dropped = self.accounts.values().filter(|account| !account.damaged).map(Account::all_drops).sum::<usize>() as u64;
+        self.require(may_be, || {
+            format!("{key} generation {generation} was acknowledged with nothing to follow")
+        });
+        let dropped =
+            self.accounts.values().filter(|account| !account.damaged).map(Account::all_drops).sum::<usize>()
+                as u64;
         let counted = self.drops_counted();
         self.require(counted >= dropped, || format!("{dropped} were dropped and {counted} counted"));
     }
@@ -249,7 +285,8 @@ impl Ledger {
         let plan = self.plan.clone();
         let account = self.account(key);
         // Where nothing is stored of an end without success, it is only known when the message is let go.
-        let ended = account.ends() > 0 || account.damaged || !plan.dead_letters && account.may_be_over(0, &plan);
+        let ended =
+            account.ends() > 0 || account.damaged || !plan.dead_letters && account.may_be_over(0, &plan);
         let callback = account.callback.as_mut().unwrap();
         let step = step(&callback.script, callback.posts);
         callback.posts += 1;
@@ -279,7 +316,9 @@ impl Ledger {
         *most = at_once.max(*most);
         let (attempts, inflight) = (plan.max_attempts, plan.max_inflight);
         self.require(!running, || format!("{key} is called twice at once"));
-        self.require(!known, || format!("{key} is called again as retry {retry} though its outcome was known"));
+        self.require(!known, || {
+            format!("{key} is called again as retry {retry} though its outcome was known")
+        });
         self.require(at_once <= inflight, || format!("worker {worker} makes {at_once} calls at once"));
         self.require(retry < attempts || damaged, || format!("{key} is called as retry {retry}"));
         let early = followed.map(|(ended, wait)| {
@@ -287,7 +326,9 @@ impl Ledger {
             (ended + wait).saturating_duration_since(now).saturating_sub(allowed)
         });
         let early = early.unwrap_or(if retry == 0 { Duration::ZERO } else { Duration::MAX });
-        self.require(early.is_zero() || damaged, || format!("{key}, retry {retry}, is called too early, by {early:?}"));
+        self.require(early.is_zero() || damaged, || {
+            format!("{key}, retry {retry}, is called too early, by {early:?}")
+        });
         (nth, step)
     }
 
@@ -303,7 +344,11 @@ impl Ledger {
     }
 
     fn running(&self, worker: usize) -> usize {
-        self.accounts.values().flat_map(|account| &account.calls).filter(|call| call.worker == worker && call.runs()).count()
+        self.accounts
+            .values()
+            .flat_map(|account| &account.calls)
+            .filter(|call| call.worker == worker && call.runs())
+            .count()
     }
 
     /// The most calls that a worker made at once since this was asked.
@@ -334,18 +379,24 @@ impl Ledger {
         self.steps.iter().filter(|(at, way, _)| *at >= moment && *way == forward).map(|(_, _, by)| *by).sum()
     }
 
-    /// How far a worker's idea of the broker's time is behind it, or ahead of it, when it parks or moves a retry.
+    /// How far a worker's idea of the broker's time is behind it, or ahead of it, when it parks or moves a
+    /// retry.
     pub fn clock_is_off(&mut self, worker: usize, record: &Record, behind: Duration, ahead: Duration) {
         let key = self.key(record);
         self.account(&key).off.push((Instant::now(), behind, ahead));
         let lately = self.steps.iter().any(|(at, ..)| at.elapsed() < LEARNS);
         // Where the broker is away or does not answer, or all stand still, it learns nothing.
         let deaf = |event: &plan::Event| {
-            matches!(event, plan::Event::Outage { .. } | plan::Event::ErrorBackoff { .. } | plan::Event::Downgrade { .. })
+            matches!(
+                event,
+                plan::Event::Outage { .. } | plan::Event::ErrorBackoff { .. } | plan::Event::Downgrade { .. }
+            )
         };
         let learns = self.plan.faults.is_none() && !self.plan.events.iter().any(|(_, event)| deaf(event));
         let off = behind.max(ahead);
-        self.require(off.is_zero() || lately || !learns, || format!("worker {worker}'s clock is {off:?} off the broker's"));
+        self.require(off.is_zero() || lately || !learns, || {
+            format!("worker {worker}'s clock is {off:?} off the broker's")
+        });
     }
 
     /// How much of what can happen did happen.
@@ -364,7 +415,9 @@ impl Ledger {
         let wrong: Vec<String> = self
             .accounts
             .iter()
-            .flat_map(|(key, account)| account.wrong(&plan).into_iter().map(move |what| format!("{key} {what}")))
+            .flat_map(|(key, account)| {
+                account.wrong(&plan).into_iter().map(move |what| format!("{key} {what}"))
+            })
             .collect();
         for what in wrong {
             self.require(false, || what);

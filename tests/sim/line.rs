@@ -80,7 +80,13 @@ impl Line {
             let steps = state.steps.entry(self.worker).or_default();
             steps.push(what);
             let at = steps.len() - 1;
-            let blow = self.shared.plan.strikes.iter().find(|strike| (strike.worker, strike.at) == (self.worker, at))?.blow;
+            let blow = self
+                .shared
+                .plan
+                .strikes
+                .iter()
+                .find(|strike| (strike.worker, strike.at) == (self.worker, at))?
+                .blow;
             state.ledger.note(|| format!("{blow:?} strikes worker {} at its step {at}, {what}", self.worker));
             if blow.grace().is_none() && blow != Blow::GatewayDies {
                 state.blemished.insert(self.worker);
@@ -136,7 +142,11 @@ impl Line {
     }
 
     /// Carries a request out, as its fate will have it.
-    pub async fn request<T>(&self, what: &'static str, effect: impl FnOnce(&mut State) -> T + Send + 'static) -> Result<T, BrokerError> {
+    pub async fn request<T>(
+        &self,
+        what: &'static str,
+        effect: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
         let blow = self.step(what).await;
         let (latency, fate) = self.fate(blow);
         self.pause(latency).await;

@@ -1,6 +1,7 @@
 //! The real loop on a broker and a gateway in memory, in virtual time.
 //!
-//! * `seeds`: under weather that a seed decides. `SIM_SEEDS=<number>` runs more of them, `SIM_SEED=<seed>` one alone, with its story.
+//! * `seeds`: under weather that a seed decides. `SIM_SEEDS=<number>` runs more of them, `SIM_SEED=<seed>`
+//!   one alone, with its story.
 //! * `points`: small plans, one for each way that a message can go, struck at each single step of a worker.
 //!   `SIM_STRIKE=<plan>:<strike>` runs one alone, with its story.
 //! * `bites`: bugs that were planted are found, each by the invariant that is there for it.

@@ -26,9 +26,15 @@ impl Sum {
 
     /// Tells the figures in one line, which tests that pass would keep to themselves if it were printed.
     pub fn report(&self, test: &str, what: &str) {
-        let figures: Vec<String> = self.tally.iter().map(|(what, number)| format!("{number} {what}")).collect();
+        let figures: Vec<String> =
+            self.tally.iter().map(|(what, number)| format!("{number} {what}")).collect();
         let failed = self.failed.len();
-        let _ = writeln!(stderr(), "simulation, {test}: {} {what}, {failed} failed; {}", self.runs, figures.join(", "));
+        let _ = writeln!(
+            stderr(),
+            "simulation, {test}: {} {what}, {failed} failed; {}",
+            self.runs,
+            figures.join(", ")
+        );
     }
 }
 

@@ -34,7 +34,8 @@ impl Parked for Line {
 
     async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
         let (stream, filter) = (names.retries.clone(), names.holder_subjects());
-        let found = self.request("look for a holder", move |state| state.server.next(&stream, &filter, from)).await?;
+        let found =
+            self.request("look for a holder", move |state| state.server.next(&stream, &filter, from)).await?;
         Ok(found.map(|(sequence, stored)| holder(sequence, stored)))
     }
 
@@ -75,5 +76,13 @@ fn holder(sequence: u64, stored: Stored) -> Holder {
     let wakes = schedule.and_then(|at| humantime::parse_rfc3339(at.strip_prefix("@at ")?).ok());
     let scheduled = schedule.is_some();
     let headers = stored.own_headers();
-    Holder { subject: stored.record.subject, sequence, headers, payload: stored.record.payload, scheduled, wakes, unreadable: false }
+    Holder {
+        subject: stored.record.subject,
+        sequence,
+        headers,
+        payload: stored.record.payload,
+        scheduled,
+        wakes,
+        unreadable: false,
+    }
 }

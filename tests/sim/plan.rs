@@ -11,7 +11,8 @@ pub type Dice = SmallRng;
 
 /// What the brokers of most people take.
 pub const USUAL_PAYLOAD: usize = 1 << 20;
-/// Where a broker takes so much, what follows from an invocation that it took fits, too, compressed if need be.
+/// Where a broker takes so much, what follows from an invocation that it took fits, too, compressed if need
+/// be.
 pub const ROOMY: usize = 8 << 10;
 /// So little that what follows from a message does not always fit.
 pub const TIGHT: usize = 2 << 10;
@@ -43,7 +44,8 @@ pub struct Step {
     pub takes: Duration,
 }
 
-/// An invocation: when it is queued and where, how its calls go, and how its callback does if it asks for one.
+/// An invocation: when it is queued and where, how its calls go, and how its callback does if it asks for
+/// one.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub at: Duration,
@@ -153,8 +155,16 @@ impl Timers {
 impl Plan {
     /// Whether nothing goes wrong.
     pub fn is_calm(&self) -> bool {
-        let poison = self.messages.iter().flat_map(|message| &message.script).any(|step| step.answer == Answer::Poison);
-        self.events.is_empty() && self.faults.is_none() && self.strikes.is_empty() && !poison && self.max_payload >= ROOMY
+        let poison = self
+            .messages
+            .iter()
+            .flat_map(|message| &message.script)
+            .any(|step| step.answer == Answer::Poison);
+        self.events.is_empty()
+            && self.faults.is_none()
+            && self.strikes.is_empty()
+            && !poison
+            && self.max_payload >= ROOMY
     }
 
     /// Whether an attempt (from 0) with this answer is the last.
@@ -162,11 +172,14 @@ impl Plan {
         matches!(answer, Answer::Status(200 | 400)) || retry + 1 >= self.max_attempts
     }
 
-    /// The least wait that the contract (§4, §5) gives after the attempt `retry` (from 0); `None` where there is no other.
+    /// The least wait that the contract (§4, §5) gives after the attempt `retry` (from 0); `None` where there
+    /// is no other.
     pub fn wait_after(&self, answer: Answer, retry: u32) -> Option<Duration> {
         let backoff = || self.max_wait.min(self.initial_wait * 2_u32.pow(retry));
         let wait = match answer {
-            Answer::PushedBack(_, seconds) => Duration::from_secs(seconds).min(self.max_retry_after).max(self.initial_wait),
+            Answer::PushedBack(_, seconds) => {
+                Duration::from_secs(seconds).min(self.max_retry_after).max(self.initial_wait)
+            }
             // It may be one that is made in place, or one before that was.
             _ if self.immediate_retries > 0 => Duration::ZERO,
             _ => backoff(),
@@ -182,7 +195,9 @@ impl Plan {
     /// How many POSTs the script of a callback makes where nothing goes wrong.
     pub fn posts(&self, script: &[Step]) -> usize {
         let ends = |n: &usize| matches!(step(script, *n).answer, Answer::Status(200 | 400));
-        (0..self.callback_attempts as usize).find(ends).map_or(self.callback_attempts as usize, |last| last + 1)
+        (0..self.callback_attempts as usize)
+            .find(ends)
+            .map_or(self.callback_attempts as usize, |last| last + 1)
     }
 
     /// Whether some worker parks retries in levels.

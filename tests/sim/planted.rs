@@ -119,7 +119,9 @@ impl Broker for Planted {
         if self.has(Bug::WaitsForNothing) && record.headers.get("Nats-Schedule").is_some() {
             record.headers.insert("Nats-Schedule", "@at 2020-01-01T00:00:00Z");
         }
-        if is_clone && (self.has(Bug::LosesClones) || self.has(Bug::DropsAtCut) && self.running.cut.is_cancelled()) {
+        if is_clone
+            && (self.has(Bug::LosesClones) || self.has(Bug::DropsAtCut) && self.running.cut.is_cancelled())
+        {
             return Ok(());
         }
         if self.has(Bug::AcknowledgesTooEarly) {
@@ -138,7 +140,8 @@ impl Broker for Planted {
     }
 
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
-        let swallowed = self.has(Bug::NoHeartbeats) && ack == Ack::InProgress || self.has(Bug::NeverAcknowledges) && ack == Ack::Done;
+        let swallowed = self.has(Bug::NoHeartbeats) && ack == Ack::InProgress
+            || self.has(Bug::NeverAcknowledges) && ack == Ack::Done;
         if swallowed {
             return Ok(());
         }
@@ -156,9 +159,19 @@ impl Broker for Planted {
         if self.has(Bug::LooksForNothing) { Ok(None) } else { self.line.last(stream, filter).await }
     }
 
-    async fn taken_as(&self, stream: &str, subject: &str, ids: &[String]) -> Result<Vec<Option<u64>>, BrokerError> {
-        let forgets = if ids.iter().all(|id| id.ends_with(".due")) { Bug::ForgetsMoves } else { Bug::LooksForNothing };
-        if self.has(forgets) { Ok(vec![None; ids.len()]) } else { self.line.taken_as(stream, subject, ids).await }
+    async fn taken_as(
+        &self,
+        stream: &str,
+        subject: &str,
+        ids: &[String],
+    ) -> Result<Vec<Option<u64>>, BrokerError> {
+        let forgets =
+            if ids.iter().all(|id| id.ends_with(".due")) { Bug::ForgetsMoves } else { Bug::LooksForNothing };
+        if self.has(forgets) {
+            Ok(vec![None; ids.len()])
+        } else {
+            self.line.taken_as(stream, subject, ids).await
+        }
     }
 
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {

@@ -46,13 +46,15 @@ impl Process {
     pub fn start(shared: &Shared, number: usize, metrics: &[Metrics], bug: Option<Bug>) -> Self {
         let (running, crashed) = (Running::default(), CancellationToken::new());
         // Where the broker has no schedules it can only take the other one.
-        let timer = if shared.state().server.schedules { shared.plan.timers.of(number) } else { Timer::Levels };
+        let timer =
+            if shared.state().server.schedules { shared.plan.timers.of(number) } else { Timer::Levels };
         let clock = Arc::new(BrokerClock::default());
         let line = Line { shared: shared.clone(), worker: number, crashed: crashed.clone(), clock, timer };
         // What the set-up of the streams tells.
         let now = tokio::time::Instant::now();
         line.clock.learn(shared.state().server.wall(now), now);
-        let permits = Permits::new(shared.plan.max_inflight + usize::from(bug == Some(Bug::OnePermitTooMany)));
+        let permits =
+            Permits::new(shared.plan.max_inflight + usize::from(bug == Some(Bug::OnePermitTooMany)));
         if bug == Some(Bug::LeaksPermit) {
             permits.lanes(1).iter().flat_map(|lane| lane.take_free(1)).for_each(std::mem::forget);
         }
@@ -61,25 +63,34 @@ impl Process {
         for (queue, metrics) in metrics.iter().enumerate() {
             let worker = worker(&broker, queue, metrics, &gate);
             let consumers = shared.state().server.consumers_of(queue);
-            for (lane, (consumer, parked)) in permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)]) {
+            for (lane, (consumer, parked)) in
+                permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)])
+            {
                 let (worker, mut source) = (worker.clone(), Tap::new(line.clone(), consumer));
                 source.drops = bug == Some(Bug::DropsAtDrain);
                 let parked = parked || bug == Some(Bug::BelievesStrangers);
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
-                running.pulling.spawn(Pull { worker, lane, source, parked, tasks, stop, unbegun: Arc::default() }.run());
+                running
+                    .pulling
+                    .spawn(Pull { worker, lane, source, parked, tasks, stop, unbegun: Arc::default() }.run());
             }
             let levels = consumers.start + 2..consumers.end;
             for level in levels.clone().filter(|_| shared.plan.uses_levels()) {
                 let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
-                running.pulling.spawn(Promoter { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }.run());
+                running.pulling.spawn(
+                    Promoter { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }
+                        .run(),
+                );
             }
             if shared.plan.uses_levels() && bug != Some(Bug::MakesNoRoom) {
                 tokio::spawn(look_after(line.clone(), levels));
             }
             let (broker, names, metrics) = (broker.clone(), shared.queues[queue].clone(), metrics.clone());
             let (timer, crashed) = (line.timer, crashed.clone());
-            tokio::spawn(async move { crashed.run_until_cancelled(janitor::run(&broker, &names, timer, &metrics)).await });
+            tokio::spawn(async move {
+                crashed.run_until_cancelled(janitor::run(&broker, &names, timer, &metrics)).await
+            });
         }
         Self { number, running, crashed }
     }
@@ -92,11 +103,14 @@ impl Process {
         crashed.cancel();
         let state = &mut *shared.state();
         let (held, clean) = (state.server.held_by(number), !state.blemished.contains(&number));
-        state.ledger.require(!clean || held == 0, || format!("worker {number} left {held} deliveries behind"));
+        state
+            .ledger
+            .require(!clean || held == 0, || format!("worker {number} left {held} deliveries behind"));
     }
 }
 
-/// Looks at the levels now and then, as far as the broker is there. A look that is lost is one that comes later.
+/// Looks at the levels now and then, as far as the broker is there. A look that is lost is one that comes
+/// later.
 async fn look_after(line: Line, levels: Range<usize>) {
     loop {
         {
@@ -120,7 +134,11 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
             confirm_acks: plan.confirm_acks,
             dead_letters: plan.dead_letters,
             metrics: if bug == Some(Bug::DropsUncounted) { uncounted() } else { metrics.clone() },
-            standby: Standby::new(&line.shared.queues[queue].queue, metrics.clone(), line.shared.queues.len()),
+            standby: Standby::new(
+                &line.shared.queues[queue].queue,
+                metrics.clone(),
+                line.shared.queues.len(),
+            ),
         },
         gateway: line.clone(),
         policy: RetryPolicy {
@@ -133,11 +151,17 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
                 jitter: Jitter::None,
             },
             immediate_retries: plan.immediate_retries,
-            max_retry_after: plan.max_retry_after + Duration::from_secs(u64::from(bug == Some(Bug::HeedsTooLong))),
+            max_retry_after: plan.max_retry_after
+                + Duration::from_secs(u64::from(bug == Some(Bug::HeedsTooLong))),
             max_message_age: plan.max_message_age,
         },
         lookup: Lookup::Off,
-        callbacks: Callbacks { post: Arc::new(line.clone()), attempts: plan.callback_attempts, max_body: 0, room: Room::of(1 << 30) },
+        callbacks: Callbacks {
+            post: Arc::new(line.clone()),
+            attempts: plan.callback_attempts,
+            max_body: 0,
+            room: Room::of(1 << 30),
+        },
         gate: gate.clone(),
         news: News::default(),
         tracer: Tracer::default(),

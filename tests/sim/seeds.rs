@@ -18,7 +18,8 @@ fn number(name: &str) -> Option<u64> {
 /// Runs the seed that is asked for, else the first so many; the test's name says how to run one again.
 fn check(test: &str, plan: fn(u64) -> Plan, usual: u64) -> Sum {
     let alone = number("SIM_SEED");
-    let seeds: Vec<u64> = alone.map_or_else(|| (0..number("SIM_SEEDS").unwrap_or(usual)).collect(), |seed| vec![seed]);
+    let seeds: Vec<u64> =
+        alone.map_or_else(|| (0..number("SIM_SEEDS").unwrap_or(usual)).collect(), |seed| vec![seed]);
     let sum = each(&seeds, |&seed, sum| {
         let plan = plan(seed);
         for (_, event) in &plan.events {
@@ -39,7 +40,13 @@ fn check(test: &str, plan: fn(u64) -> Plan, usual: u64) -> Sum {
         println!("{:#?}\n{}", plan(seed), tell(plan(seed), None).trace.join("\n"));
     }
     let failed = &sum.failed;
-    assert!(failed.is_empty(), "{} of {} seeds break an invariant:\n{}", failed.len(), sum.runs, failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds break an invariant:\n{}",
+        failed.len(),
+        sum.runs,
+        failed.join("\n")
+    );
     sum
 }
 
@@ -77,7 +84,8 @@ fn every_message_comes_to_one_end_whatever_the_weather() {
             "compressed",
             "damaged",
         ];
-        let never: Vec<_> = all.into_iter().filter(|what| sum.tally.get(what).is_none_or(|number| *number == 0)).collect();
+        let never: Vec<_> =
+            all.into_iter().filter(|what| sum.tally.get(what).is_none_or(|number| *number == 0)).collect();
         assert!(never.is_empty(), "{never:?} never happened");
     }
 }

@@ -1,5 +1,5 @@
-//! JetStream in memory, as far as a queue can tell: streams, ids within a window, schedules, and pull consumers with
-//! acknowledgements. Time is an argument, and nothing here waits.
+//! JetStream in memory, as far as a queue can tell: streams, ids within a window, schedules, and pull
+//! consumers with acknowledgements. Time is an argument, and nothing here waits.
 
 use std::{
     collections::BTreeMap,
@@ -73,7 +73,10 @@ impl Server {
         let streams = queues.iter().flat_map(|names| [&names.stream, &names.retries, &names.dead]);
         Self {
             streams: streams.map(|name| (name.clone(), Stream::default())).collect(),
-            consumers: (0..).zip(queues).flat_map(|(queue, names)| Consumer::of(queue, names, ack_wait, level_room)).collect(),
+            consumers: (0..)
+                .zip(queues)
+                .flat_map(|(queue, names)| Consumer::of(queue, names, ack_wait, level_room))
+                .collect(),
             clock: (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             acknowledged: Vec::new(),
             schedules: true,
@@ -97,15 +100,25 @@ impl Server {
         self.clock = (now, if forward { wall + by } else { wall - by });
     }
 
-    /// Stores a record unless its id was taken; returns what was stored. A schedule fires up to `late` after its time, or never.
-    pub fn publish(&mut self, record: &Record, late: Option<Duration>, now: Instant) -> Result<Option<(u64, Stored)>, BrokerError> {
+    /// Stores a record unless its id was taken; returns what was stored. A schedule fires up to `late` after
+    /// its time, or never.
+    pub fn publish(
+        &mut self,
+        record: &Record,
+        late: Option<Duration>,
+        now: Instant,
+    ) -> Result<Option<(u64, Stored)>, BrokerError> {
         self.advance(now);
         if size(record) > self.max_payload {
             return Err(BrokerError::TooLarge);
         }
         let wall = self.wall(now);
-        let schedule = record.headers.get("Nats-Schedule").filter(|_| self.schedules && record.stream.ends_with("-retries"));
-        let schedule = schedule.and_then(|at| humantime::parse_rfc3339(at.as_str().strip_prefix("@at ")?).ok());
+        let schedule = record
+            .headers
+            .get("Nats-Schedule")
+            .filter(|_| self.schedules && record.stream.ends_with("-retries"));
+        let schedule =
+            schedule.and_then(|at| humantime::parse_rfc3339(at.as_str().strip_prefix("@at ")?).ok());
         let stream = self.streams.get_mut(&record.stream).unwrap();
         if stream.ids.get(&record.id).is_some_and(|(taken, _)| now < *taken + WINDOW) {
             return Ok(None);
@@ -125,12 +138,22 @@ impl Server {
 
     /// The same, unless a message lies on the record's subject.
     pub fn place(&mut self, record: &Record, now: Instant) -> Result<Option<(u64, Stored)>, BrokerError> {
-        let lies = self.streams[&record.stream].messages.values().any(|other| other.record.subject == record.subject);
+        let lies = self.streams[&record.stream]
+            .messages
+            .values()
+            .any(|other| other.record.subject == record.subject);
         if lies { Ok(None) } else { self.publish(record, None, now) }
     }
 
-    /// Stores a record in the place of the message `sequence`, if that is the last one on the subject `holder`.
-    pub fn fire(&mut self, record: &Record, holder: &str, sequence: u64, now: Instant) -> Result<Option<(u64, Stored)>, BrokerError> {
+    /// Stores a record in the place of the message `sequence`, if that is the last one on the subject
+    /// `holder`.
+    pub fn fire(
+        &mut self,
+        record: &Record,
+        holder: &str,
+        sequence: u64,
+        now: Instant,
+    ) -> Result<Option<(u64, Stored)>, BrokerError> {
         self.advance(now);
         let mut messages = self.streams[&record.stream].messages.iter().rev();
         let last = messages.find(|(_, other)| other.record.subject == holder);
@@ -138,14 +161,20 @@ impl Server {
             return Ok(None);
         }
         let stored = self.publish(record, None, now)?;
-        self.streams.get_mut(&record.stream).unwrap().messages.retain(|_, other| other.record.subject != holder);
+        self.streams
+            .get_mut(&record.stream)
+            .unwrap()
+            .messages
+            .retain(|_, other| other.record.subject != holder);
         Ok(stored)
     }
 
     /// The first message from `sequence` on whose subject `filter` covers.
     pub fn next(&self, stream: &str, filter: &str, from: u64) -> Option<(u64, Stored)> {
         let mut messages = self.streams[stream].messages.range(from..);
-        messages.find(|(_, message)| covers(filter, &message.record.subject)).map(|(sequence, message)| (*sequence, message.clone()))
+        messages
+            .find(|(_, message)| covers(filter, &message.record.subject))
+            .map(|(sequence, message)| (*sequence, message.clone()))
     }
 
     pub fn delete(&mut self, stream: &str, sequence: u64) -> Option<Stored> {
@@ -157,10 +186,14 @@ impl Server {
         self.streams[stream].messages.len() as u64
     }
 
-    /// An older version takes its place, which fires nothing, or a newer one, which has nothing to fire but what comes.
+    /// An older version takes its place, which fires nothing, or a newer one, which has nothing to fire but
+    /// what comes.
     pub fn becomes(&mut self, schedules: bool) {
         self.schedules = schedules;
-        self.streams.values_mut().flat_map(|stream| stream.messages.values_mut()).for_each(|message| message.fires = None);
+        self.streams
+            .values_mut()
+            .flat_map(|stream| stream.messages.values_mut())
+            .for_each(|message| message.fires = None);
     }
 
     /// Fires what is due.
@@ -168,7 +201,12 @@ impl Server {
         let wall = self.wall(now);
         for stream in self.streams.values_mut() {
             let due = |message: &Stored| message.fires.is_some_and(|at| at <= wall);
-            let due: Vec<u64> = stream.messages.iter().filter(|(_, message)| due(message)).map(|(sequence, _)| *sequence).collect();
+            let due: Vec<u64> = stream
+                .messages
+                .iter()
+                .filter(|(_, message)| due(message))
+                .map(|(sequence, _)| *sequence)
+                .collect();
             for sequence in due {
                 let holder = stream.messages.remove(&sequence).unwrap();
                 stream.push(holder.fired(wall));
@@ -185,7 +223,14 @@ impl Server {
         consumer.next_event(now).into_iter().chain(fires).min()
     }
 
-    pub fn take(&mut self, consumer: usize, holder: usize, heard: bool, late: Duration, now: Instant) -> Option<Taken> {
+    pub fn take(
+        &mut self,
+        consumer: usize,
+        holder: usize,
+        heard: bool,
+        late: Duration,
+        now: Instant,
+    ) -> Option<Taken> {
         self.advance(now);
         let consumer = &mut self.consumers[consumer];
         consumer.take(&self.streams[&consumer.stream].messages, holder, heard, late, now)
@@ -208,28 +253,41 @@ impl Server {
         }
         let count = consumer.settle(sequence);
         let message = self.streams.get_mut(&consumer.stream).unwrap().messages.remove(&sequence)?;
-        self.acknowledged.push(Acknowledged { at: now, consumer: number, sequence, message: message.clone(), count });
+        self.acknowledged.push(Acknowledged {
+            at: now,
+            consumer: number,
+            sequence,
+            message: message.clone(),
+            count,
+        });
         Some(message)
     }
 
     pub fn last(&self, stream: &str, filter: &str) -> Option<String> {
-        let mut subjects = self.streams[stream].messages.values().rev().map(|message| &message.record.subject);
+        let mut subjects =
+            self.streams[stream].messages.values().rev().map(|message| &message.record.subject);
         subjects.find(|subject| covers(filter, subject)).cloned()
     }
 
     pub fn taken_as(&self, stream: &str, id: &str, now: Instant) -> Option<u64> {
-        self.streams[stream].ids.get(id).filter(|(taken, _)| now < *taken + WINDOW).map(|(_, sequence)| *sequence)
+        self.streams[stream]
+            .ids
+            .get(id)
+            .filter(|(taken, _)| now < *taken + WINDOW)
+            .map(|(_, sequence)| *sequence)
     }
 
     pub fn headers(&self, stream: &str, sequence: u64) -> Option<HeaderMap> {
         Some(self.streams[stream].messages.get(&sequence)?.record.headers.clone())
     }
 
-    /// What a SIGKILL takes: the last acknowledgements (some messages come back as never delivered, which `as_new` says), the
-    /// last deliveries, and the ids of what is stored no more. Returns what is delivered a second time for it.
+    /// What a SIGKILL takes: the last acknowledgements (some messages come back as never delivered, which
+    /// `as_new` says), the last deliveries, and the ids of what is stored no more. Returns what is delivered
+    /// a second time for it.
     pub fn killed(&mut self, mut as_new: impl FnMut() -> bool, now: Instant) -> Vec<Stored> {
         let moment = now - FORGOTTEN;
-        for Acknowledged { at, consumer, sequence, message, count } in std::mem::take(&mut self.acknowledged) {
+        for Acknowledged { at, consumer, sequence, message, count } in std::mem::take(&mut self.acknowledged)
+        {
             if at < moment {
                 continue;
             }
@@ -240,7 +298,12 @@ impl Server {
         let mut twice = Vec::new();
         for consumer in &mut self.consumers {
             let messages = &self.streams[&consumer.stream].messages;
-            twice.extend(consumer.forget_deliveries(moment).into_iter().filter_map(|sequence| messages.get(&sequence).cloned()));
+            twice.extend(
+                consumer
+                    .forget_deliveries(moment)
+                    .into_iter()
+                    .filter_map(|sequence| messages.get(&sequence).cloned()),
+            );
         }
         for stream in self.streams.values_mut() {
             let messages = &stream.messages;
@@ -261,20 +324,32 @@ impl Server {
             let is_suspect = |sequence: &u64| messages.get(sequence).is_some_and(Stored::is_suspect);
             consumer.held(holder).filter(|sequence| !is_suspect(sequence)).count()
         };
-        self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| kept(&consumer)).sum()
+        self.consumers
+            .iter()
+            .filter(|consumer| consumer.role != Role::Level)
+            .map(|consumer| kept(&consumer))
+            .sum()
     }
 
     /// How many deliveries that arrived at `holder` are not acknowledged, those of the promoters aside.
     pub fn held_by(&self, holder: usize) -> usize {
-        self.consumers.iter().filter(|consumer| consumer.role != Role::Level).map(|consumer| consumer.held(holder).count()).sum()
+        self.consumers
+            .iter()
+            .filter(|consumer| consumer.role != Role::Level)
+            .map(|consumer| consumer.held(holder).count())
+            .sum()
     }
 }
 
 /// The bytes of a message as the server counts them.
 pub fn size(record: &Record) -> usize {
     let (frame, each) = FRAME;
-    let headers = record.headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value)));
+    let headers = record
+        .headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value)));
     let headers: usize = headers.map(|(name, value)| name.len() + value.as_str().len() + each).sum();
-    let own = "Nats-Msg-Id".len() + record.id.len() + "Nats-Expected-Stream".len() + record.stream.len() + 2 * each;
+    let own =
+        "Nats-Msg-Id".len() + record.id.len() + "Nats-Expected-Stream".len() + record.stream.len() + 2 * each;
     frame + headers + own + record.payload.len()
 }

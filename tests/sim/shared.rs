@@ -66,8 +66,13 @@ pub struct State {
 }
 
 impl Shared {
-    pub fn new(plan: Plan, exposition: Exposition, verbose: bool) -> (Self, mpsc::UnboundedReceiver<(usize, Blow)>) {
-        let queues: Arc<[Names]> = (0..plan.queues).map(|n| format!("q{n}")).map(|name| Names::new(&name, &name)).collect();
+    pub fn new(
+        plan: Plan,
+        exposition: Exposition,
+        verbose: bool,
+    ) -> (Self, mpsc::UnboundedReceiver<(usize, Blow)>) {
+        let queues: Arc<[Names]> =
+            (0..plan.queues).map(|n| format!("q{n}")).map(|name| Names::new(&name, &name)).collect();
         let plan = Arc::new(plan);
         let state = State {
             server: Server::new(&queues, plan.ack_wait, plan.level_room, plan.max_payload),
@@ -96,7 +101,13 @@ impl Shared {
     pub fn queue(&self, key: &str, message: Message) {
         let names = &self.queues[message.queue];
         let (stream, subject) = (names.stream.clone(), names.queue.clone());
-        let mut record = Record { stream, subject, id: key.to_owned(), headers: message.headers.map(), payload: Bytes::new() };
+        let mut record = Record {
+            stream,
+            subject,
+            id: key.to_owned(),
+            headers: message.headers.map(),
+            payload: Bytes::new(),
+        };
         record.payload = payload(key, &message, self.plan.function, 0);
         if let Some(room) = message.room {
             let pad = self.plan.max_payload.saturating_sub(room + size(&record));
@@ -138,7 +149,9 @@ impl State {
         let late = any(&mut self.dice, Duration::from_millis(250));
         let fires = self.plan.unfired == 0 || !self.spare_dice.random_ratio(self.plan.unfired, 1000);
         let damaged = hostile::damaged(record, self.faults.damaged, &mut self.spare_dice);
-        if let Some((sequence, stored)) = self.server.publish(damaged.as_ref().unwrap_or(record), fires.then_some(late), Instant::now())? {
+        if let Some((sequence, stored)) =
+            self.server.publish(damaged.as_ref().unwrap_or(record), fires.then_some(late), Instant::now())?
+        {
             if damaged.is_some() {
                 self.ledger.damaged(record);
             }
@@ -166,7 +179,11 @@ impl State {
     /// A worker leaves a message where it is, to look at it again later.
     pub fn refused(&mut self, consumer: usize, sequence: u64) {
         let Consumer { role, stream, .. } = &self.server.consumers[consumer];
-        if let Some((_, stored)) = self.server.next(stream, ">", sequence).filter(|(found, _)| *found == sequence && *role != Role::Level) {
+        if let Some((_, stored)) = self
+            .server
+            .next(stream, ">", sequence)
+            .filter(|(found, _)| *found == sequence && *role != Role::Level)
+        {
             self.ledger.refused(&stored, self.late, self.server.max_payload);
         }
     }
@@ -182,7 +199,8 @@ impl State {
         if role != Role::Level {
             let (held, most) = (self.server.kept_by(holder), self.plan.most_held());
             let clean = !self.blemished.contains(&holder);
-            self.ledger.require(!clean || held <= most, || format!("worker {holder} holds {held} deliveries"));
+            self.ledger
+                .require(!clean || held <= most, || format!("worker {holder} holds {held} deliveries"));
         }
         Some((taken, heard))
     }
@@ -201,12 +219,18 @@ impl State {
     /// What follows from a message, and whether it can be found.
     fn successor(&self, Taken { message, sequence, .. }: &Taken, queue: usize) -> Successor {
         let (names, now, generation) = (&self.queues[queue], Instant::now(), message.generation());
-        let known = message.told(queue_worker::message::names::ORIGINAL_ID).and_then(|id| id.rsplit_once(':')).map(|(_, id)| id.to_owned());
+        let known = message
+            .told(queue_worker::message::names::ORIGINAL_ID)
+            .and_then(|id| id.rsplit_once(':'))
+            .map(|(_, id)| id.to_owned());
         let id = known.unwrap_or_else(|| Id::new(*sequence, message.stored).to_string());
         let last = self.server.last(&names.retries, &format!("{}-retries.*.*.{id}.*", names.queue));
-        let ends: &[&str] = if message.is_callback() { &[".callback.dead"] } else { &[".dead", ".callback.dead"] };
+        let ends: &[&str] =
+            if message.is_callback() { &[".callback.dead"] } else { &[".dead", ".callback.dead"] };
         let successor = format!("{id}.{}", generation.saturating_add(1));
-        let found = last.and_then(|subject| Names::generation_of(&subject)).is_some_and(|last| last > generation)
+        let found = last
+            .and_then(|subject| Names::generation_of(&subject))
+            .is_some_and(|last| last > generation)
             || self.server.taken_as(&names.retries, &successor, now).is_some()
             || ends.iter().any(|end| self.server.taken_as(&names.dead, &format!("{id}{end}"), now).is_some());
         Successor { id: successor, found }

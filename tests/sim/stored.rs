@@ -31,7 +31,8 @@ impl Stored {
     /// How many clones lie between it and the first arrival.
     pub fn generation(&self) -> u64 {
         // As a worker reads it: its subject says it, too.
-        let by_subject = names::Names::generation_of(&self.record.subject).filter(|_| self.record.stream.ends_with("-retries"));
+        let by_subject = names::Names::generation_of(&self.record.subject)
+            .filter(|_| self.record.stream.ends_with("-retries"));
         self.number(names::HOP).max(by_subject.unwrap_or(0))
     }
 
@@ -68,9 +69,14 @@ impl Stored {
 
     /// A header of the broker's that no worker may write on it.
     pub fn strange_header(&self) -> Option<String> {
-        let parks = |name: &str| ["Nats-Schedule", "Nats-Schedule-Target"].contains(&name) && self.place() == "at";
+        let parks =
+            |name: &str| ["Nats-Schedule", "Nats-Schedule-Target"].contains(&name) && self.place() == "at";
         let fired = self.place() == "due" && self.header("Nats-Scheduler").is_some();
-        let fires = |name: &str| fired && (name.starts_with("Nats-Schedule") || name.starts_with("Nats-Expected-Last-Subject-Sequence"));
+        let fires = |name: &str| {
+            fired
+                && (name.starts_with("Nats-Schedule")
+                    || name.starts_with("Nats-Expected-Last-Subject-Sequence"))
+        };
         let mut names = self.record.headers.iter().map(|(name, _)| name.to_string());
         names.find(|name| names::is_brokers(name) && !parks(name) && !fires(name))
     }
@@ -78,7 +84,8 @@ impl Stored {
     /// Its headers, less the broker's own.
     pub fn own_headers(&self) -> HeaderMap {
         let mut kept = HeaderMap::new();
-        for (name, values) in self.record.headers.iter().filter(|(name, _)| !names::is_brokers(name.as_ref())) {
+        for (name, values) in self.record.headers.iter().filter(|(name, _)| !names::is_brokers(name.as_ref()))
+        {
             values.iter().for_each(|value| kept.append(name.clone(), value.clone()));
         }
         kept

@@ -1,6 +1,6 @@
-//! Blows that strike a worker at one step of its own. Its steps are the calls over the seams: whatever else it does between two
-//! of them nobody sees, so that a crash at any await is, for all the world, a crash before one of these calls took effect or
-//! after it did.
+//! Blows that strike a worker at one step of its own. Its steps are the calls over the seams: whatever else
+//! it does between two of them nobody sees, so that a crash at any await is, for all the world, a crash
+//! before one of these calls took effect or after it did.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -78,7 +78,8 @@ impl FromStr for Strike {
         let mut parts = text.split('.');
         let mut number = || parts.next().and_then(|part| part.parse().ok());
         let (worker, at) = (number().ok_or("no worker")?, number().ok_or("no step")?);
-        let blow = parts.next().and_then(|name| Blow::ALL.into_iter().find(|blow| format!("{blow:?}") == name));
+        let blow =
+            parts.next().and_then(|name| Blow::ALL.into_iter().find(|blow| format!("{blow:?}") == name));
         Ok(Self { worker, at, blow: blow.ok_or("no blow")? })
     }
 }

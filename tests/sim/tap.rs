@@ -137,7 +137,8 @@ impl Source for Tap {
                 self.line.stepped(blow).await;
                 return Ok(self.inbox.pop_front().map(|(_, arrival)| arrival));
             }
-            let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires) else {
+            let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires)
+            else {
                 self.open = 0;
                 return Ok(None);
             };

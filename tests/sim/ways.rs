@@ -1,4 +1,5 @@
-//! Small plans, one for each way that a message can go. Nothing goes wrong in them but what strikes a worker at one of its steps.
+//! Small plans, one for each way that a message can go. Nothing goes wrong in them but what strikes a worker
+//! at one of its steps.
 
 use std::time::Duration;
 
@@ -25,11 +26,13 @@ pub fn all() -> Vec<Way> {
     let mut ways = vec![
         way("success", &[OK], None, (1, 0, 0)),
         way("confirmed-success", &[OK], None, (1, 0, 0)).with(|plan| plan.confirm_acks = true),
-        way("slow-success", &[OK], None, (1, 0, 0)).with(|plan| plan.messages[0].script[0].takes = plan.ack_wait * 2),
+        way("slow-success", &[OK], None, (1, 0, 0))
+            .with(|plan| plan.messages[0].script[0].takes = plan.ack_wait * 2),
         way("immediate-retry", &[BAD, OK], None, (2, 0, 0)).with(|plan| plan.immediate_retries = 1),
         way("refusal", &[NO], None, (1, 0, 1)),
         way("exhaustion-at-once", &[BAD], None, (1, 0, 1)).with(|plan| plan.max_attempts = 1),
-        way("expiry", &[BAD, OK], None, (1, 0, 1)).with(|plan| plan.max_message_age = Some(Duration::from_secs(1))),
+        way("expiry", &[BAD, OK], None, (1, 0, 1))
+            .with(|plan| plan.max_message_age = Some(Duration::from_secs(1))),
         way("no-invocation", &[], None, (0, 0, 1)),
         way("callback", &[OK], Some(&[OK]), (1, 1, 0)),
         way("callback-of-a-refusal", &[NO], Some(&[OK]), (1, 1, 1)),
@@ -45,7 +48,8 @@ pub fn all() -> Vec<Way> {
             plan.messages[0].room = Some(820);
         }),
         way("downgrade", &[BAD, OK], None, (2, 0, 0)).with(|plan| {
-            plan.events = vec![(Duration::from_millis(300), Event::Downgrade { lasts: Duration::from_secs(20) })];
+            plan.events =
+                vec![(Duration::from_millis(300), Event::Downgrade { lasts: Duration::from_secs(20) })];
         }),
         way("beside-others", &[BAD, OK], None, (6, 0, 0)).with(|plan| {
             plan.max_inflight = 2;
@@ -61,7 +65,12 @@ pub fn all() -> Vec<Way> {
         ways.extend(
             [
                 way(name("retry", "retry-by-levels"), &[BAD, OK], None, (2, 0, 0)),
-                way(name("retry-after", "retry-after-by-levels"), &[Answer::PushedBack(429, 2), OK], None, (2, 0, 0)),
+                way(
+                    name("retry-after", "retry-after-by-levels"),
+                    &[Answer::PushedBack(429, 2), OK],
+                    None,
+                    (2, 0, 0),
+                ),
                 way(name("exhaustion", "exhaustion-by-levels"), &[BAD], None, (3, 0, 1)),
                 way(name("callback-parked", "callback-parked-by-levels"), &[OK], Some(&[BAD, OK]), (1, 2, 0)),
                 way(name("callback-dead", "callback-dead-by-levels"), &[BAD], Some(&[BAD]), (3, 2, 2)),
@@ -76,7 +85,10 @@ pub fn all() -> Vec<Way> {
 pub fn poison() -> Way {
     way("poison", &[Answer::Poison], None, (9, 0, 1)).with(|plan| {
         plan.max_inflight = 2;
-        plan.messages.push(Message { script: vec![Step { answer: OK, takes: Duration::from_millis(300) }], ..plan.messages[0].clone() });
+        plan.messages.push(Message {
+            script: vec![Step { answer: OK, takes: Duration::from_millis(300) }],
+            ..plan.messages[0].clone()
+        });
     })
 }
 
@@ -93,8 +105,15 @@ impl Way {
     }
 }
 
-fn way(name: &'static str, script: &[Answer], callback: Option<&[Answer]>, counts: (usize, usize, usize)) -> Way {
-    let steps = |answers: &[Answer]| answers.iter().map(|&answer| Step { answer, takes: Duration::from_millis(100) }).collect();
+fn way(
+    name: &'static str,
+    script: &[Answer],
+    callback: Option<&[Answer]>,
+    counts: (usize, usize, usize),
+) -> Way {
+    let steps = |answers: &[Answer]| {
+        answers.iter().map(|&answer| Step { answer, takes: Duration::from_millis(100) }).collect()
+    };
     let message = Message {
         at: Duration::from_millis(10),
         queue: 0,

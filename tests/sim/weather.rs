@@ -6,7 +6,10 @@ use rand::{RngExt, SeedableRng};
 
 use crate::{
     hostile::Headers,
-    plan::{Answer, Dice, Event, Faults, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD, any, one_of},
+    plan::{
+        Answer, Dice, Event, Faults, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD,
+        any, one_of,
+    },
 };
 
 /// Messages come, and things go wrong, within this time.
@@ -30,7 +33,11 @@ impl Plan {
                 let event = event(dice, trouble, plan.ack_wait);
                 // Half of it strikes while a message is worked on, where it hurts.
                 let queued = plan.messages[dice.random_range(0..plan.messages.len())].at;
-                let at = if dice.random() { queued + any(dice, Duration::from_millis(400)) } else { any(dice, STORM) };
+                let at = if dice.random() {
+                    queued + any(dice, Duration::from_millis(400))
+                } else {
+                    any(dice, STORM)
+                };
                 plan.events.push((at, event));
             }
         }
@@ -68,7 +75,8 @@ impl Plan {
         if dice.random_ratio(1, 5) {
             let many = if self.max_payload == TIGHT { 4 } else { 90 };
             for message in &mut self.messages {
-                message.headers = one_of(dice, &[Headers::Lies, Headers::Lies, Headers::None, Headers::Many(many)]);
+                message.headers =
+                    one_of(dice, &[Headers::Lies, Headers::Lies, Headers::None, Headers::Many(many)]);
             }
         }
         self.faults.damaged = if dice.random_ratio(1, 10) { 100 } else { 0 };
@@ -140,7 +148,16 @@ fn event(dice: &mut Dice, trouble: usize, ack_wait: Duration) -> Event {
 
 fn script(dice: &mut Dice, ack_wait: Duration) -> Vec<Step> {
     use Answer::{Broken, PushedBack, Status, TimedOut, Unreachable};
-    let bad = [Status(500), Status(502), Broken, TimedOut, Unreachable, PushedBack(503, 2), PushedBack(429, 60), PushedBack(429, 0)];
+    let bad = [
+        Status(500),
+        Status(502),
+        Broken,
+        TimedOut,
+        Unreachable,
+        PushedBack(503, 2),
+        PushedBack(429, 60),
+        PushedBack(429, 0),
+    ];
     let takes = |dice: &mut Dice| {
         let quick = Duration::from_millis(dice.random_range(1..200));
         if dice.random_bool(0.2) { any(dice, ack_wait * 3) } else { quick }
@@ -149,7 +166,10 @@ fn script(dice: &mut Dice, ack_wait: Duration) -> Vec<Step> {
     for _ in 0..dice.random_range(0..=3) {
         steps.push(Step { answer: one_of(dice, &bad), takes: takes(dice) });
     }
-    steps.push(Step { answer: one_of(dice, &[Status(200), Status(200), Status(200), Status(500), Status(400)]), takes: takes(dice) });
+    steps.push(Step {
+        answer: one_of(dice, &[Status(200), Status(200), Status(200), Status(500), Status(400)]),
+        takes: takes(dice),
+    });
     steps
 }
 

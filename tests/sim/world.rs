@@ -53,7 +53,8 @@ pub fn tell(plan: Plan, bug: Option<Bug>) -> Report {
 }
 
 fn live(plan: Plan, bug: Option<Bug>, verbose: bool) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let exposition = Exposition::new("ns").unwrap();
         let (shared, blows) = Shared::new(plan, exposition.clone(), verbose);
@@ -61,7 +62,12 @@ fn live(plan: Plan, bug: Option<Bug>, verbose: bool) -> Report {
         let mut world = World { shared, metrics, bug, blows, next: 0, alive: Vec::new() };
         let (tally, steps) = world.live().await;
         let ledger = &mut world.shared.state().ledger;
-        Report { broken: std::mem::take(&mut ledger.broken), trace: std::mem::take(&mut ledger.trace), tally, steps }
+        Report {
+            broken: std::mem::take(&mut ledger.broken),
+            trace: std::mem::take(&mut ledger.trace),
+            tally,
+            steps,
+        }
     })
 }
 
@@ -96,8 +102,11 @@ impl World {
             let state = &mut *self.shared.state();
             (state.faults, state.server.max_payload) = (Faults::default(), USUAL_PAYLOAD);
         }
-        let stepped: Duration =
-            plan.events.iter().map(|(_, event)| if let Event::Clock { by, .. } = event { *by } else { Duration::ZERO }).sum();
+        let stepped: Duration = plan
+            .events
+            .iter()
+            .map(|(_, event)| if let Event::Clock { by, .. } = event { *by } else { Duration::ZERO })
+            .sum();
         let quiet = self.quiet(Instant::now() + QUIET + stepped).await;
         let steps = self.shared.state().steps.clone();
         let tally = self.shared.state().ledger.tally();
@@ -267,12 +276,21 @@ impl World {
             let script = vec![Step { answer: Answer::Status(200), takes: plan.ack_wait * 2 }];
             self.shared.queue(
                 &format!("probe{probe}"),
-                Message { at: Duration::ZERO, queue: 0, script, callback: None, headers: Headers::None, room: None },
+                Message {
+                    at: Duration::ZERO,
+                    queue: 0,
+                    script,
+                    callback: None,
+                    headers: Headers::None,
+                    room: None,
+                },
             );
         }
         let quiet = self.quiet(Instant::now() + QUIET).await;
         let ledger = &mut self.shared.state().ledger;
         let most = ledger.most_at_once(number);
-        ledger.require(quiet && most == plan.max_inflight, || format!("of {} permits only {most} are left", plan.max_inflight));
+        ledger.require(quiet && most == plan.max_inflight, || {
+            format!("of {} permits only {most} are left", plan.max_inflight)
+        });
     }
 }

@@ -1,5 +1,10 @@
 //! What the project promises about itself, read off its own files.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a file that cannot be read is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a file that cannot be read is a failed test"
+)]
 
 use std::{
     ffi::OsString,
@@ -12,7 +17,10 @@ use bytes::Bytes;
 use prost::Message as _;
 use queue_worker::{
     config,
-    message::{answer::Answer, arrival::Arrival, decode::decode, envelope::Envelope, header, record::Record, successor::Message},
+    message::{
+        answer::Answer, arrival::Arrival, decode::decode, envelope::Envelope, header, record::Record,
+        successor::Message,
+    },
     observe::{metrics, trace::Trace},
     outbound::invoke::Call,
     retry::judge::Outcome,
@@ -24,7 +32,8 @@ mod documents;
 mod rooms;
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Every Rust file below `folder`.
@@ -48,9 +57,16 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 /// The rows of the table in that document whose header row begins so: their cells.
 fn table(document: &str, header: &str) -> Vec<Vec<String>> {
     let text = read(document);
-    let rows: Vec<_> = text.lines().skip_while(|line| !line.starts_with(header)).skip(2).take_while(|line| line.starts_with('|')).collect();
+    let rows: Vec<_> = text
+        .lines()
+        .skip_while(|line| !line.starts_with(header))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
     assert!(!rows.is_empty(), "{document} has no table {header}");
-    rows.iter().map(|row| row.trim_matches('|').split(" |").map(|cell| cell.trim().replace('`', "")).collect()).collect()
+    rows.iter()
+        .map(|row| row.trim_matches('|').split(" |").map(|cell| cell.trim().replace('`', "")).collect())
+        .collect()
 }
 
 #[test]
@@ -59,7 +75,12 @@ fn the_documentation_lists_every_setting_with_its_default() {
     let expected: Vec<Vec<String>> = config::settings()
         .iter()
         .map(|setting| {
-            vec![setting.name.to_owned(), setting.aliases.join(", "), setting.default_text().to_owned(), setting.help.to_owned()]
+            vec![
+                setting.name.to_owned(),
+                setting.aliases.join(", "),
+                setting.default_text().to_owned(),
+                setting.help.to_owned(),
+            ]
         })
         .collect();
     assert_eq!(written, expected);
@@ -67,21 +88,34 @@ fn the_documentation_lists_every_setting_with_its_default() {
 
 #[test]
 fn the_documentation_lists_every_metric() {
-    let written: Vec<String> = table("docs/metrics.md", "| metric | labels").into_iter().map(|row| row[0].clone()).collect();
+    let written: Vec<String> =
+        table("docs/metrics.md", "| metric | labels").into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(written, metrics::names());
 }
 
 #[test]
 fn the_worker_understands_all_that_the_compose_file_sets() {
     let compose = read("compose.yaml");
-    let worker = compose.lines().skip_while(|line| *line != "  worker:").skip(1).take_while(|line| line.starts_with("    "));
-    let environment = worker.skip_while(|line| *line != "    environment:").skip(1).take_while(|line| line.starts_with("      "));
-    let set: Vec<_> = environment.map(str::trim).filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": ")).collect();
+    let worker = compose
+        .lines()
+        .skip_while(|line| *line != "  worker:")
+        .skip(1)
+        .take_while(|line| line.starts_with("    "));
+    let environment = worker
+        .skip_while(|line| *line != "    environment:")
+        .skip(1)
+        .take_while(|line| line.starts_with("      "));
+    let set: Vec<_> = environment
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(": "))
+        .collect();
     assert!(!set.is_empty());
     for (name, _) in &set {
         assert!(config::settings().iter().any(|setting| setting.name == *name), "{name} is no setting");
     }
-    let loaded = config::load([], set.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    let loaded =
+        config::load([], set.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
     assert_eq!(loaded.unwrap().notes, Vec::<String>::new());
 }
 
@@ -94,9 +128,17 @@ fn the_image_is_built_with_the_rust_that_the_crate_asks_for() {
 #[test]
 fn only_settle_the_lease_the_promoters_and_those_who_bury_or_free_of_phantoms_acknowledge() {
     for (path, source) in sources("src") {
-        let allowed = ["settle.rs", "lease.rs", "promoter.rs", "phantom_acks.rs", "burial.rs", "seam.rs", "jetstream.rs"]
-            .iter()
-            .any(|file| path.ends_with(file));
+        let allowed = [
+            "settle.rs",
+            "lease.rs",
+            "promoter.rs",
+            "phantom_acks.rs",
+            "burial.rs",
+            "seam.rs",
+            "jetstream.rs",
+        ]
+        .iter()
+        .any(|file| path.ends_with(file));
         assert!(allowed || !source.contains(".acknowledge(&"), "{path} acknowledges by itself");
     }
 }
@@ -104,7 +146,12 @@ fn only_settle_the_lease_the_promoters_and_those_who_bury_or_free_of_phantoms_ac
 /// Where tasks and threads are begun that nobody keeps running, how often, and why nobody has to.
 const UNKEPT: &[(&str, usize, &str)] = &[
     ("admin/connections.rs", 1, "one connection of a client; its end ends that conversation"),
-    ("tasks/offload.rs", 2, "one conversation, of whose end its beginner hears, and a helper that ends at once and leaves its thread"),
+    (
+        "tasks/offload.rs",
+        2,
+        "one conversation, of whose end its beginner hears, and a helper that ends at once and leaves its \
+            thread",
+    ),
     ("outbound/callback/sign.rs", 1, "reads a file; whoever asked hears of its end"),
     ("broker/connect.rs", 1, "reads a file; whoever asked hears of its end"),
     ("tasks/heavy.rs", 1, "packs or unpacks one payload; whoever asked hears of its end"),
@@ -124,12 +171,18 @@ const UNKEPT: &[(&str, usize, &str)] = &[
 
 #[test]
 fn nothing_that_lives_long_is_begun_without_somebody_who_keeps_it_running() {
-    let begins = |line: &&str| !line.trim_start().starts_with("//") && (line.contains("spawn(") || line.contains("spawn_blocking("));
+    let begins = |line: &&str| {
+        !line.trim_start().starts_with("//") && (line.contains("spawn(") || line.contains("spawn_blocking("))
+    };
     let mut unlisted = Vec::new();
     for (path, source) in sources("src") {
         let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
         let begun = code.lines().filter(begins).count();
-        let listed = UNKEPT.iter().filter(|(file, ..)| path.ends_with(&format!("src/{file}"))).map(|(_, begun, _)| *begun).sum::<usize>();
+        let listed = UNKEPT
+            .iter()
+            .filter(|(file, ..)| path.ends_with(&format!("src/{file}")))
+            .map(|(_, begun, _)| *begun)
+            .sum::<usize>();
         if begun != listed {
             unlisted.push(format!("{path} begins {begun}, and {listed} are listed"));
         }
@@ -140,7 +193,8 @@ fn nothing_that_lives_long_is_begun_without_somebody_who_keeps_it_running() {
 
 #[test]
 fn the_documentation_lists_the_parts_of_a_worker() {
-    let written: Vec<String> = table("docs/operating.md", "| part |").into_iter().map(|row| row[0].clone()).collect();
+    let written: Vec<String> =
+        table("docs/operating.md", "| part |").into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(written, Part::ALL.iter().map(|part| part.name()).collect::<Vec<_>>());
 }
 
@@ -152,8 +206,13 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
     let mut headers = async_nats::HeaderMap::new();
     header::put(&mut headers, "Authorization", "hidden");
     let (subject, stream, payload) = ("q".to_owned(), "q".to_owned(), Bytes::from_static(b"hidden"));
-    let record =
-        Record { stream: stream.clone(), subject: subject.clone(), id: "1".to_owned(), headers: headers.clone(), payload: payload.clone() };
+    let record = Record {
+        stream: stream.clone(),
+        subject: subject.clone(),
+        id: "1".to_owned(),
+        headers: headers.clone(),
+        payload: payload.clone(),
+    };
     let arrival = Arrival {
         subject,
         headers,
@@ -171,12 +230,20 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
     let answer = Answer {
         outcome: Outcome::TimedOut,
         took: Duration::ZERO,
-        headers: http::HeaderMap::from_iter([(http::header::SET_COOKIE, http::HeaderValue::from_static("hidden"))]),
+        headers: http::HeaderMap::from_iter([(
+            http::header::SET_COOKIE,
+            http::HeaderValue::from_static("hidden"),
+        )]),
         body: payload.clone(),
         truncated: false,
     };
-    let publication =
-        PubMsg { client_id: "c".to_owned(), guid: "g".to_owned(), subject: "q".to_owned(), data: payload, conn_id: Bytes::new() };
+    let publication = PubMsg {
+        client_id: "c".to_owned(),
+        guid: "g".to_owned(),
+        subject: "q".to_owned(),
+        data: payload,
+        conn_id: Bytes::new(),
+    };
     let channel = Channel { subject: "q".to_owned(), stream: "q".to_owned() };
     let span = Trace::default().call("f", 1, "u");
     let call = Call { invocation: &invocation, call_id: "a", retry: 0, retry_max: 0, keep: 0, span: &span };
@@ -201,8 +268,10 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
 fn nothing_is_unsafe() {
     for folder in ["src", "tests", "examples", "fuzz/src", "fuzz/targets"] {
         for (path, source) in sources(folder) {
-            let written =
-                source.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(concat!("un", "safe ")));
+            let written = source
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .any(|line| line.contains(concat!("un", "safe ")));
             assert!(!written, "{path}");
         }
     }

@@ -37,11 +37,17 @@ const ROOMS: &[Room] = &[
     room("worker", &["text", "tasks", "retry", "message", "observe", "broker", "flow", "outbound"]),
     room(
         "run",
-        &["text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep", "admin", "stan", "worker"],
+        &[
+            "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep",
+            "admin", "stan", "worker",
+        ],
     ),
     room(
         "operate",
-        &["text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep", "admin", "stan", "run"],
+        &[
+            "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep",
+            "admin", "stan", "run",
+        ],
     ),
 ];
 
@@ -90,7 +96,11 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
         &["tokio::", "async fn", ".await", "Instant::now"],
         "its lease follows tokio's clock and its consumer's `ack_wait`",
     ),
-    ("message/posting", &["tracing::"], "a header that cannot be passed on is said to the operator where it is found"),
+    (
+        "message/posting",
+        &["tracing::"],
+        "a header that cannot be passed on is said to the operator where it is found",
+    ),
     ("upkeep/orphans/tally", &["tokio::"], "it is given moments of tokio's clock"),
 ];
 
@@ -144,7 +154,11 @@ fn faults(path: &str, of: &Room, source: &str) -> Vec<String> {
         }
     }
     if of.pure || PURE_FILES.iter().any(|file| path.contains(&format!("/src/{file}"))) {
-        let excused = |word: &str| EXCEPTIONS.iter().any(|(file, what, _)| path.contains(&format!("/src/{file}")) && what.contains(&word));
+        let excused = |word: &str| {
+            EXCEPTIONS
+                .iter()
+                .any(|(file, what, _)| path.contains(&format!("/src/{file}")) && what.contains(&word))
+        };
         let impure = IMPURE.iter().filter(|word| code.contains(**word) && !excused(word));
         faults.extend(impure.map(|word| format!("{path} is to be pure and has {word}")));
     }
@@ -166,26 +180,41 @@ fn files() -> Vec<(String, &'static Room, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
     let inside = |path: String| path.strip_prefix(root).map(|inside| format!("/src/{inside}"));
     let files = sources("src").into_iter().filter_map(|(path, source)| Some((inside(path)?, source)));
-    files.filter(|(path, _)| !is_test(path)).filter_map(|(path, source)| Some((path.clone(), room_of(&path)?, source))).collect()
+    files
+        .filter(|(path, _)| !is_test(path))
+        .filter_map(|(path, source)| Some((path.clone(), room_of(&path)?, source)))
+        .collect()
 }
 
 #[test]
 fn the_folders_of_src_are_the_rooms_in_the_order_of_the_library() {
-    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<_> = folders.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> =
+        folders.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     found.sort();
-    let mut expected: Vec<_> = ROOMS.iter().map(|room| room.name.to_owned()).chain(["lib.rs".to_owned(), "main.rs".to_owned()]).collect();
+    let mut expected: Vec<_> = ROOMS
+        .iter()
+        .map(|room| room.name.to_owned())
+        .chain(["lib.rs".to_owned(), "main.rs".to_owned()])
+        .collect();
     expected.sort();
     assert_eq!(found, expected);
     let library = read("src/lib.rs");
-    let modules: Vec<_> = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let modules: Vec<_> =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     assert_eq!(modules, ROOMS.iter().map(|room| room.name).collect::<Vec<_>>());
 }
 
 #[test]
 fn the_architecture_lists_the_rooms_in_the_same_order() {
     let text = read("docs/architecture.md");
-    let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(room, _)| room).collect();
+    let written: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(room, _)| room)
+        .collect();
     assert_eq!(written, ROOMS.iter().map(|room| room.name).collect::<Vec<_>>());
 }
 
@@ -233,7 +262,10 @@ fn a_planted_import_of_every_forbidden_pair_is_found() {
             for planted in [
                 format!("use crate::{name}::x;"),
                 format!("use crate::{{{}::a, {name}::{{x, y}}}};", of.name),
-                format!("use crate::{{\n    {}::{{\n        a,\n        b::{{c, d}},\n    }},\n    {name}::x,\n}};", of.name),
+                format!(
+                    "use crate::{{\n    {}::{{\n        a,\n        b::{{c, d}},\n    }},\n    {name}::x,\n}};",
+                    of.name
+                ),
                 format!("fn f() {{ crate::{name}::x() }}"),
                 format!("pub use crate::{name}::{{self as z}};"),
             ] {
@@ -241,7 +273,14 @@ fn a_planted_import_of_every_forbidden_pair_is_found() {
                 let is_allowed = of.calls.contains(&name);
                 assert_eq!(found.is_empty(), is_allowed, "{} to {name} by {planted}: {found:?}", of.name);
             }
-            assert!(faults(&path, of, &format!("// crate::{name}::x\n#[cfg(test)]\nmod tests {{ use crate::{name}::x; }}")).is_empty());
+            assert!(
+                faults(
+                    &path,
+                    of,
+                    &format!("// crate::{name}::x\n#[cfg(test)]\nmod tests {{ use crate::{name}::x; }}")
+                )
+                .is_empty()
+            );
         }
     }
 }
@@ -251,7 +290,12 @@ fn a_planted_impurity_is_found() {
     let pure = ROOMS.iter().filter(|room| room.pure);
     for room in pure {
         for word in IMPURE {
-            assert_eq!(faults(&format!("/src/{}/planted.rs", room.name), room, &format!("fn f() {{ {word} }}")).len(), 1, "{word}");
+            assert_eq!(
+                faults(&format!("/src/{}/planted.rs", room.name), room, &format!("fn f() {{ {word} }}"))
+                    .len(),
+                1,
+                "{word}"
+            );
         }
     }
 }

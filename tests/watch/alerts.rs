@@ -1,5 +1,5 @@
-//! Each alert fires when it should, alive; and none does while all is well. The rules are the real ones with shorter times:
-//! what the real times do, promtool says (rules.rs).
+//! Each alert fires when it should, alive; and none does while all is well. The rules are the real ones with
+//! shorter times: what the real times do, promtool says (rules.rs).
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::{
     prometheus::{Labels, Prometheus},
     read,
     support::{
-        Answer, Call, DEAD, Faults, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Settings, Worker, eventually, patiently,
-        stan::Peer,
+        Answer, Call, DEAD, Faults, Gateway, Invocation, Latch, Nats, Proxy, QUEUE, RETRIES, Settings,
+        Worker, eventually, patiently, stan::Peer,
     },
 };
 
@@ -42,14 +42,18 @@ fn replace(rules: &str, old: &str, new: &str) -> String {
     rules.replace(old, new)
 }
 
-/// Awaits that the alert fires, with these labels among others and where they are any with its namespace, and returns what it says.
+/// Awaits that the alert fires, with these labels among others and where they are any with its namespace, and
+/// returns what it says.
 async fn fires(prometheus: &Prometheus, alert: &str, wanted: &[(&str, &str)]) -> Labels {
     let mut said = None;
     eventually(&format!("{alert} fires with {wanted:?}"), async || {
         let firing = prometheus.firing().await;
         let mut matching = firing.into_iter().filter(|(name, labels, _)| {
-            let in_namespace = wanted.is_empty() || labels.get("namespace").is_some_and(|namespace| namespace == "openfaas");
-            in_namespace && name == alert && wanted.iter().all(|(name, value)| labels.get(*name).is_some_and(|label| label == value))
+            let in_namespace =
+                wanted.is_empty() || labels.get("namespace").is_some_and(|namespace| namespace == "openfaas");
+            in_namespace
+                && name == alert
+                && wanted.iter().all(|(name, value)| labels.get(*name).is_some_and(|label| label == value))
         });
         said = matching.next().map(|(.., annotations)| annotations);
         said.is_some()
@@ -58,13 +62,23 @@ async fn fires(prometheus: &Prometheus, alert: &str, wanted: &[(&str, &str)]) ->
     let said = said.unwrap();
     println!("{alert}: {}: {}", said["summary"], said["description"]);
     for text in said.values() {
-        assert!(!text.is_empty() && !["<error", "<no value>", "%!", "NaN", "  "].iter().any(|flaw| text.contains(flaw)), "{text}");
+        assert!(
+            !text.is_empty()
+                && !["<error", "<no value>", "%!", "NaN", "  "].iter().any(|flaw| text.contains(flaw)),
+            "{text}"
+        );
     }
     said
 }
 
 /// The alert fires while such messages arrive, ten a second.
-async fn fires_under(nats: &Nats, message: &Invocation, prometheus: &Prometheus, alert: &str, wanted: &[(&str, &str)]) {
+async fn fires_under(
+    nats: &Nats,
+    message: &Invocation,
+    prometheus: &Prometheus,
+    alert: &str,
+    wanted: &[(&str, &str)],
+) {
     let arriving = async {
         let mut ticks = interval(Duration::from_millis(100));
         loop {
@@ -96,7 +110,8 @@ async fn watched(settings: Settings, rules: &str) -> (Worker, Prometheus) {
 #[tokio::test]
 async fn nothing_fires_while_all_is_well() {
     // One call in ten fails once, as calls do.
-    let (nats, gateway) = parts(|call| Answer::status(if call.nth == 1 && call.id().ends_with('0') { 500 } else { 200 })).await;
+    let (nats, gateway) =
+        parts(|call| Answer::status(if call.nth == 1 && call.id().ends_with('0') { 500 } else { 200 })).await;
     let receiver = Gateway::start(|_| Answer::ok()).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "200ms");
     let (one, other) = (settings.start().await, settings.start().await);
@@ -193,7 +208,8 @@ async fn the_first_dead_letter_is_told() {
 #[tokio::test]
 async fn a_dead_letter_that_is_dropped_is_told() {
     let (nats, gateway) = parts(|_| Answer::status(400)).await;
-    let (_worker, prometheus) = watched(Worker::of(&nats, &gateway).set("dead_letters", false), &hurried()).await;
+    let (_worker, prometheus) =
+        watched(Worker::of(&nats, &gateway).set("dead_letters", false), &hurried()).await;
     nats.publish(&Invocation::of("f")).await;
     fires(&prometheus, "QueueWorkerDeadLettersDropped", &[JOB]).await;
 }
@@ -201,7 +217,8 @@ async fn a_dead_letter_that_is_dropped_is_told() {
 #[tokio::test]
 async fn what_fits_nowhere_is_told() {
     let (nats, gateway) = parts(|_| Answer::status(500)).await;
-    let (_worker, prometheus) = watched(Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms"), &hurried()).await;
+    let (_worker, prometheus) =
+        watched(Worker::of(&nats, &gateway).set("initial_retry_wait", "100ms"), &hurried()).await;
     let mut config = nats.stream(RETRIES).await.config;
     config.max_message_size = 500;
     config.allow_message_schedules = true;
@@ -219,7 +236,11 @@ async fn retries_that_find_no_permit_are_late() {
         _ => Answer::ok().held_by(&held),
     })
     .await;
-    let rules = replace(&hurried(), "retry_lateness_seconds_bucket[8s]))) > 30", "retry_lateness_seconds_bucket[8s]))) > 0.5");
+    let rules = replace(
+        &hurried(),
+        "retry_lateness_seconds_bucket[8s]))) > 30",
+        "retry_lateness_seconds_bucket[8s]))) > 0.5",
+    );
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "500ms").set("max_inflight", 1);
     let (_worker, prometheus) = watched(settings, &rules).await;
     nats.publish(&Invocation::of("fails")).await;
@@ -242,7 +263,12 @@ async fn a_parked_retry_that_cannot_leave_is_told() {
     headers.insert("Queue-Worker-Due", "2026-01-01T00:00:00Z");
     headers.insert("Nats-Schedule", "@at 2099-01-01T00:00:00Z");
     headers.insert("Nats-Schedule-Target", format!("{RETRIES}.due.f.0-0.1"));
-    nats.publish_raw(&format!("{RETRIES}.at.f.0-0.1"), headers, Invocation::of("f").body("x".repeat(2_000)).to_bytes()).await;
+    nats.publish_raw(
+        &format!("{RETRIES}.at.f.0-0.1"),
+        headers,
+        Invocation::of("f").body("x".repeat(2_000)).to_bytes(),
+    )
+    .await;
     let mut config = nats.stream(RETRIES).await.config;
     config.max_message_size = 500;
     config.allow_message_schedules = true;
@@ -275,7 +301,12 @@ async fn a_dead_letter_that_has_no_room_is_told() {
 async fn a_message_that_no_consumer_takes_is_told() {
     let (nats, gateway) = parts(|_| Answer::ok()).await;
     let subjects = vec![QUEUE.to_owned(), format!("{QUEUE}.>")];
-    nats.make_stream(stream::Config { subjects, retention: stream::RetentionPolicy::WorkQueue, ..Default::default() }).await;
+    nats.make_stream(stream::Config {
+        subjects,
+        retention: stream::RetentionPolicy::WorkQueue,
+        ..Default::default()
+    })
+    .await;
     let (_worker, prometheus) = watched(Worker::of(&nats, &gateway), &hurried()).await;
     nats.publish_raw(&format!("{QUEUE}.strange"), HeaderMap::new(), "x").await;
     fires(&prometheus, "QueueWorkerOrphans", &[FAAS_REQUEST]).await;
@@ -336,7 +367,8 @@ async fn callbacks_that_fail_are_told() {
 #[tokio::test]
 async fn a_message_that_the_bridge_does_not_take_is_told() {
     let (nats, gateway) = parts(|_| Answer::ok()).await;
-    let (_worker, prometheus) = watched(Worker::of(&nats, &gateway).set("stan_bridge", true), &hurried()).await;
+    let (_worker, prometheus) =
+        watched(Worker::of(&nats, &gateway).set("stan_bridge", true), &hurried()).await;
     Peer::connect(&nats).await.publish("other", "").await.unwrap_err();
     fires(&prometheus, "QueueWorkerBridgeRefuses", &[("result", "refused")]).await;
 }

@@ -16,12 +16,17 @@ const DASHBOARD: &str = "chart/queue-worker/files/dashboard.json";
 
 /// The names in a text that begin like the program's metrics; the parts of a histogram count as it.
 fn metrics_in(text: &str) -> BTreeSet<String> {
-    let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("queue_worker_"));
+    let names = text
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("queue_worker_"));
     let known = metrics::names();
     names
         .map(|name| {
             let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
-            histogram.filter(|histogram| known.iter().any(|known| known == histogram)).unwrap_or(name).to_owned()
+            histogram
+                .filter(|histogram| known.iter().any(|known| known == histogram))
+                .unwrap_or(name)
+                .to_owned()
         })
         .collect()
 }
@@ -52,9 +57,11 @@ fn queries() -> Vec<(String, String, String)> {
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
-            let [title, query, legend] =
-                [&panel["title"], &target["expr"], &target["legendFormat"]].map(|text| text.as_str().unwrap().to_owned());
-            let query = ["$namespace", "$job", "$queue_name", "$function_name"].iter().fold(query, |query, name| query.replace(name, ".*"));
+            let [title, query, legend] = [&panel["title"], &target["expr"], &target["legendFormat"]]
+                .map(|text| text.as_str().unwrap().to_owned());
+            let query = ["$namespace", "$job", "$queue_name", "$function_name"]
+                .iter()
+                .fold(query, |query, name| query.replace(name, ".*"));
             let query = query.replace("$__rate_interval", "30s").replace("$__range", "30s");
             assert!(!query.contains('$'), "{title}: {query}");
             queries.push((title, query, legend));
@@ -66,7 +73,11 @@ fn queries() -> Vec<(String, String, String)> {
 
 #[test]
 fn the_dashboard_is_what_its_script_makes() {
-    let made = Command::new("python3").arg("chart/dashboard.py").current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("no python3");
+    let made = Command::new("python3")
+        .arg("chart/dashboard.py")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("no python3");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     assert!(made.stdout == read(DASHBOARD).as_bytes(), "run chart/dashboard.py > {DASHBOARD}");
 }
@@ -82,8 +93,10 @@ fn the_dashboard_shows_every_metric_and_neither_it_nor_an_alert_any_other() {
 #[tokio::test]
 async fn every_panel_shows_something_and_every_label_exists() {
     let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
-    let receiver = Gateway::start(|call| Answer::status(if call.target() == "/bad" { 400 } else { 202 })).await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "bad" { 500 } else { 200 })).await;
+    let receiver =
+        Gateway::start(|call| Answer::status(if call.target() == "/bad" { 400 } else { 202 })).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 2);
     let settings = settings.set("stan_bridge", true).set("function_lookup_ttl", "1s");
     let worker = settings.start().await;
@@ -123,7 +136,10 @@ async fn every_panel_shows_something_and_every_label_exists() {
         assert!(unknown.is_empty(), "{title}: {query} has {unknown:?}, there are {known:?}");
         let series = prometheus.query(&query).await;
         for label in labels_of(&legend) {
-            assert!(series.iter().all(|(labels, _)| labels.contains_key(label)), "{title}: no {label} in {series:?}");
+            assert!(
+                series.iter().all(|(labels, _)| labels.contains_key(label)),
+                "{title}: no {label} in {series:?}"
+            );
         }
     }
 }

@@ -27,8 +27,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// One that evaluates these rules and has scraped all these workers. They carry labels as in Kubernetes. The rules come
-    /// after the first scrape: before it every worker is absent.
+    /// One that evaluates these rules and has scraped all these workers. They carry labels as in Kubernetes.
+    /// The rules come after the first scrape: before it every worker is absent.
     pub async fn watching(workers: &[&Worker], rules: &str) -> Self {
         let (scratch, port) = (Scratch::new(), free_port());
         let file = scratch.write("rules.yml", "");
@@ -37,7 +37,11 @@ impl Prometheus {
             .to_owned();
         for (n, worker) in workers.iter().enumerate() {
             let address = format!("127.0.0.1:{}", worker.port());
-            writeln!(config, "  - {{targets: [\"{address}\"], labels: {{namespace: openfaas, pod: queue-worker-{n}}}}}").unwrap();
+            writeln!(
+                config,
+                "  - {{targets: [\"{address}\"], labels: {{namespace: openfaas, pod: queue-worker-{n}}}}}"
+            )
+            .unwrap();
         }
         let mut command = Command::new(binary());
         command.arg("--config.file").arg(scratch.write("prometheus.yml", &config));
@@ -58,9 +62,13 @@ impl Prometheus {
 
     /// What a query yields now: of each series its labels and its value.
     pub async fn query(&self, query: &str) -> Vec<(Labels, f64)> {
-        let data = self.ask("query", &[("query", query)]).await.unwrap_or_else(|| panic!("no answer to {query}"));
+        let data =
+            self.ask("query", &[("query", query)]).await.unwrap_or_else(|| panic!("no answer to {query}"));
         let series = data["result"].as_array().unwrap_or_else(|| panic!("{query}: {data}"));
-        series.iter().map(|one| (labels(&one["metric"]), one["value"][1].as_str().unwrap().parse().unwrap())).collect()
+        series
+            .iter()
+            .map(|one| (labels(&one["metric"]), one["value"][1].as_str().unwrap().parse().unwrap()))
+            .collect()
     }
 
     /// The names of the labels that the series of a metric carry.
@@ -74,7 +82,9 @@ impl Prometheus {
         let data = self.ask("rules", &[]).await.unwrap();
         let groups = data["groups"].as_array().unwrap().iter();
         let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
-        rules.map(|rule| [&rule["name"], &rule["query"]].map(|text| text.as_str().unwrap().to_owned()).into()).collect()
+        rules
+            .map(|rule| [&rule["name"], &rule["query"]].map(|text| text.as_str().unwrap().to_owned()).into())
+            .collect()
     }
 
     /// The alerts that fire now: name, labels and annotations.
@@ -103,7 +113,12 @@ impl Prometheus {
 }
 
 fn labels(object: &Value) -> Labels {
-    object.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+    object
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+        .collect()
 }
 
 /// `PROMETHEUS`, else what the repository's own script provides.
@@ -119,10 +134,16 @@ fn binary() -> &'static Path {
     })
 }
 
-/// `promtool`, which stands beside it, with these arguments in the repository's folder; panics with what it prints when it fails.
+/// `promtool`, which stands beside it, with these arguments in the repository's folder; panics with what it
+/// prints when it fails.
 pub fn promtool(arguments: &[&str]) {
     let tool = binary().with_file_name("promtool");
-    let output = Program::new(tool).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("no promtool");
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let output = Program::new(tool)
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("no promtool");
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "promtool {arguments:?}: {said}");
 }

@@ -1,8 +1,9 @@
 //! Replaces a client that ended by itself.
 //!
-//! The client library works in a task of its own, and a message that it did not reckon with can end that task. Nothing tells: the
-//! client's state stays "connected", and whatever is asked of it fails. But the task holds the other ends of its subscriptions, so a
-//! subscription that nobody writes to ends with the task and no sooner.
+//! The client library works in a task of its own, and a message that it did not reckon with can end that
+//! task. Nothing tells: the client's state stays "connected", and whatever is asked of it fails. But the task
+//! holds the other ends of its subscriptions, so a subscription that nobody writes to ends with the task and
+//! no sooner.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -56,7 +57,10 @@ impl Keeper {
             // Its last events come too late to say anything about the connection.
             self.place.send_replace(None);
             self.notes.ended();
-            tracing::error!("the NATS client ended by itself, most likely at a message that it cannot read; another one takes its place");
+            tracing::error!(
+                "the NATS client ended by itself, most likely at a message that it cannot read; another one \
+                    takes its place"
+            );
             if began.elapsed() < LIVED {
                 soon.rest().await;
             } else {

@@ -8,7 +8,8 @@ use std::{
 use async_nats::{Event, ServerError, ServerInfo};
 use tokio::{sync::watch, time::Instant};
 
-/// Credentials that are refused for so long after the connection broke were taken away; a restart reads their files again.
+/// Credentials that are refused for so long after the connection broke were taken away; a restart reads their
+/// files again.
 pub(super) const REFUSED: Duration = Duration::from_secs(30);
 /// So many servers are told apart.
 const SERVERS: usize = 64;
@@ -22,8 +23,8 @@ pub struct Link {
     pub up: bool,
     /// Since when it stands, or does not.
     pub since: Instant,
-    /// How often it was made again although no server's restart explains that it broke. Something that came over it may have
-    /// ended it: the client gives up on a message that it cannot read, and does not say so.
+    /// How often it was made again although no server's restart explains that it broke. Something that came
+    /// over it may have ended it: the client gives up on a message that it cannot read, and does not say so.
     pub cuts: u64,
     /// How often it led to another server than before.
     pub moves: u64,
@@ -36,8 +37,8 @@ impl Default for Link {
 }
 
 impl Link {
-    /// The state after a connection was made. `moved`: to another server than before. `explained`: a restart of the server is why it
-    /// was not there.
+    /// The state after a connection was made. `moved`: to another server than before. `explained`: a restart
+    /// of the server is why it was not there.
     fn connected(self, moved: bool, explained: bool) -> Self {
         let again = self.made > 0;
         Self {
@@ -87,12 +88,18 @@ impl Notes {
     /// Notes an event of the client, which is connected to `server` or was last.
     pub(super) fn note(&self, event: &Event, server: Option<ServerInfo>) {
         // While a broker is away the same is said several times a second.
-        let again = self.said.lock().unwrap_or_else(PoisonError::into_inner).replace(event.clone()).is_some_and(|before| before == *event);
+        let again = self
+            .said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(event.clone())
+            .is_some_and(|before| before == *event);
         match event {
             Event::Connected => {
                 let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-                let (moved, explained) =
-                    server.map_or((true, false), |server| servers.connected(&server.server_id, server.cluster.is_some()));
+                let (moved, explained) = server.map_or((true, false), |server| {
+                    servers.connected(&server.server_id, server.cluster.is_some())
+                });
                 self.link.send_modify(|link| *link = link.connected(moved, explained));
                 tracing::info!("connected to NATS");
             }
@@ -100,7 +107,9 @@ impl Notes {
                 self.link.send_modify(|link| *link = link.broken());
                 tracing::warn!("lost the connection to NATS");
             }
-            Event::ServerError(ServerError::Other(text)) if text.to_lowercase().contains("permissions violation") => {
+            Event::ServerError(ServerError::Other(text))
+                if text.to_lowercase().contains("permissions violation") =>
+            {
                 self.deny(text.clone());
             }
             other => {
@@ -109,7 +118,10 @@ impl Notes {
                     tracing::warn!(event = text, "NATS");
                 }
                 let state = *self.link.borrow();
-                if text.to_lowercase().contains("authorization violation") && !state.up && state.since.elapsed() > REFUSED {
+                if text.to_lowercase().contains("authorization violation")
+                    && !state.up
+                    && state.since.elapsed() > REFUSED
+                {
                     self.deny(text);
                 }
             }
@@ -127,8 +139,9 @@ struct Servers {
 }
 
 impl Servers {
-    /// Notes a connection. Returns whether it leads to another server than the last one, and whether a restart explains that the
-    /// last one broke: then the server has an id that was not seen before, and is no other member of a cluster.
+    /// Notes a connection. Returns whether it leads to another server than the last one, and whether a
+    /// restart explains that the last one broke: then the server has an id that was not seen before, and is
+    /// no other member of a cluster.
     fn connected(&mut self, id: &str, clustered: bool) -> (bool, bool) {
         let known = self.seen.iter().any(|seen| seen == id);
         if !known {

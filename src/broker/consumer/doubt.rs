@@ -1,9 +1,10 @@
 //! Which deliveries may have been settled before, though the broker delivers them as if for the first time.
 //!
-//! A broker that is killed forgets the acknowledgements of its last moments, and of some messages that it ever delivered
-//! them. Neither who saw it die nor when they come tells them: the worker that settled them may be gone too, and behind a
-//! backlog they take minutes. But a broker delivers for the first time in the order of the stream. So what it forgot is
-//! among the first messages that come over a new connection, however many workers share them.
+//! A broker that is killed forgets the acknowledgements of its last moments, and of some messages that it
+//! ever delivered them. Neither who saw it die nor when they come tells them: the worker that settled them
+//! may be gone too, and behind a backlog they take minutes. But a broker delivers for the first time in the
+//! order of the stream. So what it forgot is among the first messages that come over a new connection,
+//! however many workers share them.
 
 /// So many are doubted. A broker that was busy with nothing else was seen to forget 970.
 const FORGOTTEN: u32 = 2_000;
@@ -18,14 +19,16 @@ pub struct Doubt {
 }
 
 impl Doubt {
-    /// Notes the connection on which the next request is sent. It may be to a broker that was killed meanwhile.
+    /// Notes the connection on which the next request is sent. It may be to a broker that was killed
+    /// meanwhile.
     pub fn connected(&mut self, made: u64) {
         if made > self.made {
             *self = Self { made, left: FORGOTTEN };
         }
     }
 
-    /// Notes a message that came for the `delivered`th time, and says whether it may have been settled before.
+    /// Notes a message that came for the `delivered`th time, and says whether it may have been settled
+    /// before.
     pub fn delivered(&mut self, delivered: u64) -> bool {
         // What the broker knows to have delivered before keeps to no order.
         if delivered > 1 {

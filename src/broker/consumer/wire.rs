@@ -1,15 +1,17 @@
 //! How much the open requests of a process may bring at once.
 //!
-//! A server cuts a connection off as a slow consumer when more than 64 MiB (`max_pending`, by default) wait there to be
-//! written to it, and what was on its way is lost. All lanes and promoters of a process share one connection. So each request
-//! that asks for several messages has a share of what is left, and at least room for one message of any size.
+//! A server cuts a connection off as a slow consumer when more than 64 MiB (`max_pending`, by default) wait
+//! there to be written to it, and what was on its way is lost. All lanes and promoters of a process share one
+//! connection. So each request that asks for several messages has a share of what is left, and at least room
+//! for one message of any size.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Half of what a server keeps: the other half is for answers, and for what a request that was given up still brings.
+/// Half of what a server keeps: the other half is for answers, and for what a request that was given up still
+/// brings.
 const MOST: usize = 32 << 20;
 /// What a delivery has besides headers and payload: its subject, and where it is acknowledged.
 const SUBJECTS: usize = 4 << 10;
@@ -27,19 +29,25 @@ pub(super) struct Share {
 }
 
 impl Wire {
-    /// A share for so many messages, of up to `max_payload` bytes each: half of what is left, or less if that is enough.
+    /// A share for so many messages, of up to `max_payload` bytes each: half of what is left, or less if that
+    /// is enough.
     pub(super) fn share(&self, messages: usize, max_payload: usize) -> Share {
         let largest = max_payload.saturating_add(SUBJECTS);
-        let bytes = |taken: usize| messages.saturating_mul(largest).min((MOST.saturating_sub(taken) / 2).max(largest));
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_add(bytes(taken))));
+        let bytes = |taken: usize| {
+            messages.saturating_mul(largest).min((MOST.saturating_sub(taken) / 2).max(largest))
+        };
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+            Some(taken.saturating_add(bytes(taken)))
+        });
         // It never fails.
         Share { wire: self.clone(), largest, bytes: bytes(taken.unwrap_or_default()) }
     }
 }
 
 impl Share {
-    /// How many messages may be asked for, and how many bytes of them where their number does not say it. Where the server takes
-    /// `most` of them, or none, and that is less than one message may have, it is told a number only.
+    /// How many messages may be asked for, and how many bytes of them where their number does not say it.
+    /// Where the server takes `most` of them, or none, and that is less than one message may have, it is told
+    /// a number only.
     pub(super) fn limits(&self, messages: usize, most: Option<usize>) -> (usize, Option<usize>) {
         if messages.saturating_mul(self.largest) <= self.bytes {
             return (messages, None);

@@ -1,6 +1,6 @@
-//! Room that is left in a stream of retries with a size. What comes due is stored anew before it goes: in a stream that is full to
-//! its end nothing could ever come due again. So what has to wait is not parked any more when only the reserve is left; what is due is
-//! stored to the end.
+//! Room that is left in a stream of retries with a size. What comes due is stored anew before it goes: in a
+//! stream that is full to its end nothing could ever come due again. So what has to wait is not parked any
+//! more when only the reserve is left; what is due is stored to the end.
 
 use std::{
     sync::{
@@ -52,15 +52,20 @@ pub struct Parking<'a> {
 impl JetStream {
     /// The same connection, which leaves the reserve of this stream of retries alone.
     pub fn sparing(&self, retries: &str) -> Self {
-        let reserve = Reserve { stream: retries.to_owned(), seen: Mutex::default(), parking: AtomicU64::new(0) };
+        let reserve =
+            Reserve { stream: retries.to_owned(), seen: Mutex::default(), parking: AtomicU64::new(0) };
         Self { reserve: Some(Arc::new(reserve)), ..self.clone() }
     }
 }
 
 impl Reserve {
-    /// Whether a record may be stored now; it counts as being stored while the answer is held. Where the stream does not tell, the
-    /// broker is left to decide.
-    pub async fn admit(&self, jetstream: &JetStream, record: &Record) -> Result<Option<Parking<'_>>, BrokerError> {
+    /// Whether a record may be stored now; it counts as being stored while the answer is held. Where the
+    /// stream does not tell, the broker is left to decide.
+    pub async fn admit(
+        &self,
+        jetstream: &JetStream,
+        record: &Record,
+    ) -> Result<Option<Parking<'_>>, BrokerError> {
         if record.stream != self.stream || !waits(&record.subject) {
             return Ok(None);
         }
@@ -69,7 +74,8 @@ impl Reserve {
         if seen.at.is_none_or(|at| at.elapsed() >= FRESH) {
             let (at, parking) = (Some(Instant::now()), self.parking.load(Ordering::Relaxed));
             let Ok(info) = jetstream.stream(&self.stream).await else { return Ok(None) };
-            *seen = Seen { at, most: size(&info), bytes: number(&info, "/state/bytes").saturating_add(parking) };
+            *seen =
+                Seen { at, most: size(&info), bytes: number(&info, "/state/bytes").saturating_add(parking) };
         }
         if seen.most == 0 {
             return Ok(None);
@@ -78,7 +84,9 @@ impl Reserve {
         let room = seen.most.saturating_sub(reserve(seen.most, jetstream.client().max_payload()));
         if seen.bytes.saturating_add(takes) > room {
             let Seen { bytes, most, .. } = *seen;
-            return Err(BrokerError::Refused(format!("the stream of retries is full but for a reserve: {bytes} of {most} bytes")));
+            return Err(BrokerError::Refused(format!(
+                "the stream of retries is full but for a reserve: {bytes} of {most} bytes"
+            )));
         }
         seen.bytes = seen.bytes.saturating_add(takes);
         self.parking.fetch_add(takes, Ordering::Relaxed);
@@ -92,7 +100,8 @@ impl Drop for Parking<'_> {
     }
 }
 
-/// Whether a clone waits in a level: `….l3.<function>.<id>.<generation>`. What is due at once takes the place of what it came from.
+/// Whether a clone waits in a level: `….l3.<function>.<id>.<generation>`. What is due at once takes the place
+/// of what it came from.
 fn waits(subject: &str) -> bool {
     subject.rsplit('.').nth(3).and_then(Names::level_of).is_some()
 }

@@ -1,7 +1,8 @@
-//! The room of a level: how many of its messages may be handed back at once. What is handed back keeps its place in the consumer until
-//! it is due, and once all places are taken nobody reads what comes behind, however soon it is due. So a level that fills gets more
-//! places before they are all taken. Not from the start: each message that a consumer holds costs the broker memory and time,
-//! and most levels never hold many.
+//! The room of a level: how many of its messages may be handed back at once. What is handed back keeps its
+//! place in the consumer until it is due, and once all places are taken nobody reads what comes behind,
+//! however soon it is due. So a level that fills gets more places before they are all taken. Not from the
+//! start: each message that a consumer holds costs the broker memory and time, and most levels never hold
+//! many.
 
 use serde_json::{Value, json};
 
@@ -14,11 +15,12 @@ use crate::{
     message::names::Names,
 };
 
-/// The places of a level that has filled. More than this many would cost the broker more than somebody's lateness.
+/// The places of a level that has filled. More than this many would cost the broker more than somebody's
+/// lateness.
 pub const MOST: u64 = 1_000_000;
 
-/// How many places a level needs that has `room` of them (`None`: no bound) and holds so many messages, read or not; `None` where
-/// it has enough.
+/// How many places a level needs that has `room` of them (`None`: no bound) and holds so many messages, read
+/// or not; `None` where it has enough.
 pub fn wanted(room: Option<u64>, held: u64) -> Option<u64> {
     room.filter(|room| *room < MOST && held > room / 2).map(|_| MOST)
 }
@@ -50,7 +52,14 @@ pub async fn make(jetstream: &JetStream, names: &Names, level: &Level) -> Result
         wanted = limits::granted(&refused, &wanted).filter(|granted| room(granted) > found).ok_or(refused)?;
         jetstream.put_consumer(stream, &consumer, &wanted).await?;
     }
-    tracing::info!(stream, consumer, held = level.held, from = found, to = room(&wanted), "raised a full level's max_ack_pending");
+    tracing::info!(
+        stream,
+        consumer,
+        held = level.held,
+        from = found,
+        to = room(&wanted),
+        "raised a full level's max_ack_pending"
+    );
     Ok(())
 }
 
@@ -82,7 +91,11 @@ mod tests {
             (json!({ "max_ack_pending": -1 }), 11, false),
             (json!({}), 11, false),
         ] {
-            assert_eq!(is_crowded(&Level { k: 3, held, floor: 0, settings: Some(settings.clone()) }), expected, "{settings} {held}");
+            assert_eq!(
+                is_crowded(&Level { k: 3, held, floor: 0, settings: Some(settings.clone()) }),
+                expected,
+                "{settings} {held}"
+            );
         }
         assert!(!is_crowded(&Level { k: 3, held: 11, floor: 0, settings: None }));
     }

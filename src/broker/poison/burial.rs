@@ -1,4 +1,5 @@
-//! The end of a message that the client library cannot read: its dead letter is stored, then it is taken out of its queue.
+//! The end of a message that the client library cannot read: its dead letter is stored, then it is taken out
+//! of its queue.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +24,8 @@ use crate::{
     retry::judge::Cause,
 };
 
-/// What fits into no letter comes again after this long, and cuts the connection then. What could not be buried for now does not
-/// come before.
+/// What fits into no letter comes again after this long, and cuts the connection then. What could not be
+/// buried for now does not come before.
 const LATER: Duration = Duration::from_secs(300);
 
 /// Buries what cannot be read of one queue.
@@ -39,24 +40,37 @@ pub struct Burial {
 }
 
 impl Burial {
-    /// Buries what lies in the consumer's stream and awaits its acknowledgement. `delivered` is the number of a delivery of the
-    /// consumer's.
-    pub async fn bury(&self, jetstream: &JetStream, bound: &Bound, stored: &Stored, flaw: Flaw, delivered: u64) -> Result<(), BrokerError> {
+    /// Buries what lies in the consumer's stream and awaits its acknowledgement. `delivered` is the number of
+    /// a delivery of the consumer's.
+    pub async fn bury(
+        &self,
+        jetstream: &JetStream,
+        bound: &Bound,
+        stored: &Stored,
+        flaw: Flaw,
+        delivered: u64,
+    ) -> Result<(), BrokerError> {
         let message = self.message(bound, stored, flaw);
         tracing::error!(
             stream = bound.stream,
             sequence = stored.sequence,
             reason = %flaw,
-            "Unreadable: the NATS client gives its connection up at this message; it is taken out of the queue"
+            "Unreadable: the NATS client gives its connection up at this message; it is taken out of the \
+                queue"
         );
         if !self.dead_letters {
             self.take_out(jetstream, bound, stored.sequence).await?;
             self.dropped(&message);
             return Ok(());
         }
-        let Some(letter) = self.letter(&message, &stored.block, jetstream.now(), jetstream.max_payload()) else {
+        let Some(letter) = self.letter(&message, &stored.block, jetstream.now(), jetstream.max_payload())
+        else {
             self.metrics.unstorable();
-            tracing::error!(stream = bound.stream, sequence = stored.sequence, "Unstorable: its dead letter fits into no message");
+            tracing::error!(
+                stream = bound.stream,
+                sequence = stored.sequence,
+                "Unstorable: its dead letter fits into no message"
+            );
             return postpone(jetstream, bound, stored.sequence, delivered).await;
         };
         match jetstream.deposit(&letter).await {
@@ -73,9 +87,14 @@ impl Burial {
         }
     }
 
-    /// Acknowledges in the name of whoever it was given to. By the number of no delivery: where it is settled already, that
-    /// moves no floor of the consumer's.
-    pub async fn take_out(&self, jetstream: &JetStream, bound: &Bound, sequence: u64) -> Result<(), BrokerError> {
+    /// Acknowledges in the name of whoever it was given to. By the number of no delivery: where it is settled
+    /// already, that moves no floor of the consumer's.
+    pub async fn take_out(
+        &self,
+        jetstream: &JetStream,
+        bound: &Bound,
+        sequence: u64,
+    ) -> Result<(), BrokerError> {
         jetstream.acknowledge(&reply(bound, sequence, 0), Ack::Done, true).await
     }
 
@@ -97,7 +116,9 @@ impl Burial {
         };
         let mut message = Message::new(&arrival, bound.stream == self.names.retries);
         // For people who look. What cannot be read is called by nobody's name, whatever its payload says.
-        if let Ok(invocation) = message.payload().map_err(drop).and_then(|payload| decode::decode(&payload).map_err(drop)) {
+        if let Ok(invocation) =
+            message.payload().map_err(drop).and_then(|payload| decode::decode(&payload).map_err(drop))
+        {
             message.function_name = Some(invocation.function.as_str().to_owned());
             message.call_id = invocation.call_id().map(str::to_owned);
         }
@@ -112,7 +133,8 @@ impl Burial {
 
     fn dead(&self, message: &Message) {
         let Message { envelope, call_id, function_name: function, .. } = message;
-        let (call_id, status) = (call_id.as_deref().unwrap_or_default(), envelope.last_status.as_deref().unwrap_or_default());
+        let (call_id, status) =
+            (call_id.as_deref().unwrap_or_default(), envelope.last_status.as_deref().unwrap_or_default());
         let cause = Cause::Undecodable.as_str();
         let (function, reason) = (function.as_deref(), envelope.last_error.as_deref());
         log::dead_letter(call_id, function.unwrap_or_default(), envelope.attempts, cause, status, reason);
@@ -121,7 +143,11 @@ impl Burial {
     }
 
     fn dropped(&self, message: &Message) {
-        log::dropped(message.call_id.as_deref(), message.function_name.as_deref(), Cause::Undecodable.as_str());
+        log::dropped(
+            message.call_id.as_deref(),
+            message.function_name.as_deref(),
+            Cause::Undecodable.as_str(),
+        );
         self.metrics.dead_letter_dropped();
         self.metrics.settled();
     }
@@ -133,6 +159,11 @@ fn reply(bound: &Bound, sequence: u64, delivery: u64) -> String {
 }
 
 /// Leaves a message where it is for a while.
-async fn postpone(jetstream: &JetStream, bound: &Bound, sequence: u64, delivery: u64) -> Result<(), BrokerError> {
+async fn postpone(
+    jetstream: &JetStream,
+    bound: &Bound,
+    sequence: u64,
+    delivery: u64,
+) -> Result<(), BrokerError> {
     jetstream.acknowledge(&reply(bound, sequence, delivery), Ack::Later(LATER), true).await
 }

@@ -1,4 +1,5 @@
-//! The consumers of a queue: made when they are missing; of one that is there only its lease and its room are set.
+//! The consumers of a queue: made when they are missing; of one that is there only its lease and its room are
+//! set.
 
 use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ impl Setup<'_> {
             Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => {
                 let Some(settings) = wanted.settings(self.config) else {
                     return Err(SetupError::Never(format!(
-                        "stream {stream} is no work queue and has no consumer {consumer} yet: set nats_deliver to new (only what arrives from now on) or all (everything stored)"
+                        "stream {stream} is no work queue and has no consumer {consumer} yet: set \
+                            nats_deliver to new (only what arrives from now on) or all (everything stored)"
                     )));
                 };
                 if !self.config.nats.manage {
@@ -25,11 +27,15 @@ impl Setup<'_> {
                 }
                 self.write_consumer(stream, consumer, &settings).await?
             }
-            other => other.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream}")))?,
+            other => {
+                other.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream}")))?
+            }
         };
         let settings = found.get("config").cloned().unwrap_or_default();
         if let Some(reason) = rules::unusable(&settings) {
-            return Err(SetupError::Never(format!("consumer {consumer} of stream {stream} {reason}; set nats_durable to another name")));
+            return Err(SetupError::Never(format!(
+                "consumer {consumer} of stream {stream} {reason}; set nats_durable to another name"
+            )));
         }
         complain(stream, Some(consumer), rules::consumer(&settings, &wanted.filter, of));
         let settings = self.adapt(stream, consumer, settings).await?;
@@ -54,13 +60,18 @@ impl Setup<'_> {
             return Ok(found);
         }
         if !self.config.nats.manage {
-            tracing::warn!(stream, consumer, "the consumer's ack_wait or max_ack_pending differ from the settings; it is used as found");
+            tracing::warn!(
+                stream,
+                consumer,
+                "the consumer's ack_wait or max_ack_pending differ from the settings; it is used as found"
+            );
             return Ok(found);
         }
         let updated = match self.jetstream.put_consumer(stream, consumer, &wanted).await {
             // What it has was granted once, is more than would be granted now, and is never lowered.
             Err(refused) if limits::lowers(&refused, &wanted, &found) => {
-                tracing::warn!(stream, consumer, reason = %refused, "the consumer is used as found: the account would grant it less room now");
+                tracing::warn!(stream, consumer, reason = %refused, "the consumer is used as found: the \
+                    account would grant it less room now");
                 return Ok(found);
             }
             Err(refused) => self.less_room(stream, consumer, &wanted, refused).await?,
@@ -70,18 +81,31 @@ impl Setup<'_> {
         Ok(updated.get("config").cloned().unwrap_or(found))
     }
 
-    async fn write_consumer(&self, stream: &str, consumer: &str, wanted: &Value) -> Result<Value, SetupError> {
+    async fn write_consumer(
+        &self,
+        stream: &str,
+        consumer: &str,
+        wanted: &Value,
+    ) -> Result<Value, SetupError> {
         match self.jetstream.put_consumer(stream, consumer, wanted).await {
             Ok(written) => Ok(written),
             Err(refused) => self.less_room(stream, consumer, wanted, refused).await,
         }
     }
 
-    /// Writes what was refused with as much room as the account grants, if its room is what it was refused for.
-    async fn less_room(&self, stream: &str, consumer: &str, wanted: &Value, refused: ApiError) -> Result<Value, SetupError> {
+    /// Writes what was refused with as much room as the account grants, if its room is what it was refused
+    /// for.
+    async fn less_room(
+        &self,
+        stream: &str,
+        consumer: &str,
+        wanted: &Value,
+        refused: ApiError,
+    ) -> Result<Value, SetupError> {
         let written = match limits::granted(&refused, wanted) {
             Some(smaller) => {
-                tracing::info!(stream, consumer, reason = %refused, "the consumer is written with the room that the account grants");
+                tracing::info!(stream, consumer, reason = %refused, "the consumer is written with the room \
+                    that the account grants");
                 self.jetstream.put_consumer(stream, consumer, &smaller).await
             }
             None => Err(refused),
@@ -95,15 +119,22 @@ impl Setup<'_> {
         let stream = &self.names.retries;
         let found = levels::look(self.jetstream, self.names).await;
         let found = found.map_err(|error| explain(&error, &format!("the consumers of stream {stream}")))?;
-        let mut missing = levels::absent(&found).map(|k| (Names::level_consumer(k), desired::level(self.names, k)));
+        let mut missing =
+            levels::absent(&found).map(|k| (Names::level_consumer(k), desired::level(self.names, k)));
         if !self.config.nats.manage {
-            return missing.next().map_or(Ok(()), |(consumer, settings)| Err(no_consumer(stream, &consumer, &settings)));
+            return missing
+                .next()
+                .map_or(Ok(()), |(consumer, settings)| Err(no_consumer(stream, &consumer, &settings)));
         }
-        let made = missing.map(|(consumer, settings)| async move { self.write_consumer(stream, &consumer, &settings).await.map(|_| ()) });
+        let made = missing.map(|(consumer, settings)| async move {
+            self.write_consumer(stream, &consumer, &settings).await.map(|_| ())
+        });
         made.collect::<FuturesUnordered<_>>().try_collect().await
     }
 }
 
 fn no_consumer(stream: &str, consumer: &str, wanted: &Value) -> SetupError {
-    SetupError::Never(format!("stream {stream} has no consumer {consumer}, and nats_manage=false: create it as {wanted}"))
+    SetupError::Never(format!(
+        "stream {stream} has no consumer {consumer}, and nats_manage=false: create it as {wanted}"
+    ))
 }

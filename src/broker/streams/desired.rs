@@ -30,7 +30,8 @@ fn sized(mut wanted: Value, max_bytes: u64) -> Value {
     wanted
 }
 
-/// Whether a stream of retries is to have message schedules: see [`timer_choice::wants_schedules`]. One with a size cannot.
+/// Whether a stream of retries is to have message schedules: see [`timer_choice::wants_schedules`]. One with
+/// a size cannot.
 ///
 /// # Errors
 /// Where the operator asks for schedules and the server has none.
@@ -83,12 +84,22 @@ impl Consumer {
             Deliver::All => "all",
         });
         let deliver = if text(stream, "retention") == "workqueue" { Some("all") } else { told };
-        Self { stream: queue.stream.clone(), name: queue.durable.clone(), filter: queue.filter_subject.clone(), deliver }
+        Self {
+            stream: queue.stream.clone(),
+            name: queue.durable.clone(),
+            filter: queue.filter_subject.clone(),
+            deliver,
+        }
     }
 
     /// The consumer of due retries.
     pub fn due(names: &Names) -> Self {
-        Self { stream: names.retries.clone(), name: "due".to_owned(), filter: names.due_subjects(), deliver: Some("all") }
+        Self {
+            stream: names.retries.clone(),
+            name: "due".to_owned(),
+            filter: names.due_subjects(),
+            deliver: Some("all"),
+        }
     }
 
     /// Its settings, if it is known where it starts.

@@ -1,5 +1,6 @@
-//! What the limits of an account ask of the settings. Hosted accounts want a size for each stream, and grant a consumer fewer
-//! unacknowledged deliveries than are asked for. Pure: a refusal goes in, what to set comes out.
+//! What the limits of an account ask of the settings. Hosted accounts want a size for each stream, and grant
+//! a consumer fewer unacknowledged deliveries than are asked for. Pure: a refusal goes in, what to set comes
+//! out.
 
 use serde_json::{Value, json};
 
@@ -51,7 +52,8 @@ pub fn streams(config: &Config, names: &Names) -> Vec<Sized> {
     streams
 }
 
-/// What to set where the account did not grant a stream or a consumer of `stream`; nothing where the refusal is about something else.
+/// What to set where the account did not grant a stream or a consumer of `stream`; nothing where the refusal
+/// is about something else.
 pub fn hint(error: &ApiError, stream: &str, config: &Config, names: &Names) -> Option<String> {
     let ApiError::Refused { code, .. } = error else { return None };
     let all = streams(config, names);
@@ -61,22 +63,37 @@ pub fn hint(error: &ApiError, stream: &str, config: &Config, names: &Names) -> O
         code::SIZE_REQUIRED => size_required(&all, own),
         code::SIZE_TOO_LARGE => {
             let (setting, bytes) = own.map_or(("max_bytes", 0), |own| (own.setting, own.bytes));
-            format!("this account grants a stream less than {setting}={bytes}: set a smaller one; queue-worker doctor shows what it grants")
+            format!(
+                "this account grants a stream less than {setting}={bytes}: set a smaller one; queue-worker \
+                    doctor shows what it grants"
+            )
         }
         code if code::NO_ROOM.contains(&code) => format!(
-            "there is no room for it: NATS sets aside {}, times nats_stream_replicas={replicas}; set smaller sizes, or have the account's storage \
+            "there is no room for it: NATS sets aside {}, times nats_stream_replicas={replicas}; set smaller \
+                sizes, or have the account's storage \
              raised",
-            all.iter().map(|Sized { setting, bytes, .. }| format!("{setting}={bytes}")).collect::<Vec<_>>().join(", ")
+            all.iter()
+                .map(|Sized { setting, bytes, .. }| format!("{setting}={bytes}"))
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
         code::STREAMS => {
-            format!("each queue has {} streams: have the account's limit of streams raised, or serve fewer queues", all.len())
+            format!(
+                "each queue has {} streams: have the account's limit of streams raised, or serve fewer \
+                    queues",
+                all.len()
+            )
         }
         code::CONSUMERS => format!(
-            "each queue has 2 consumers, and {} with levels: have the limit of consumers raised, or serve fewer queues",
+            "each queue has 2 consumers, and {} with levels: have the limit of consumers raised, or serve \
+                fewer queues",
             HIGHEST + 3
         ),
         code if code::REPLICAS.contains(&code) => {
-            format!("nats_stream_replicas={replicas} is more than there are servers for, or than this account grants: set a smaller number")
+            format!(
+                "nats_stream_replicas={replicas} is more than there are servers for, or than this account \
+                    grants: set a smaller number"
+            )
         }
         _ => return None,
     })
@@ -84,21 +101,24 @@ pub fn hint(error: &ApiError, stream: &str, config: &Config, names: &Names) -> O
 
 /// All sizes that are missing are named at once. Where none is, the stream was there before, without a size.
 fn size_required(all: &[Sized], own: Option<&Sized>) -> String {
-    let missing: Vec<_> = all.iter().filter(|sized| sized.bytes == 0).map(|sized| format!("{}=1GiB", sized.setting)).collect();
+    let missing: Vec<_> =
+        all.iter().filter(|sized| sized.bytes == 0).map(|sized| format!("{}=1GiB", sized.setting)).collect();
     match own.filter(|own| own.bytes > 0) {
         Some(own) => format!(
-            "this account wants a size for each stream, and {0} was made without one: nats stream edit {0} --max-bytes={1}",
+            "this account wants a size for each stream, and {0} was made without one: nats stream edit {0} \
+                --max-bytes={1}",
             own.stream, own.bytes
         ),
         None => format!(
-            "this account wants a size for each stream: set {}, or other sizes; what was made already is used then",
+            "this account wants a size for each stream: set {}, or other sizes; what was made already is \
+                used then",
             missing.join(" and ")
         ),
     }
 }
 
-/// The same consumer with as much room as the account grants, where its room is what was refused. A broker that names no number
-/// is left to choose it.
+/// The same consumer with as much room as the account grants, where its room is what was refused. A broker
+/// that names no number is left to choose it.
 pub fn granted(error: &ApiError, wanted: &Value) -> Option<Value> {
     let ApiError::Refused { code: code::ACK_PENDING, description } = error else { return None };
     let granted = description.split_whitespace().next_back().and_then(|word| word.parse::<u64>().ok());
@@ -123,7 +143,8 @@ pub fn crowded(consumer: &Value, config: &Config) -> Option<String> {
     let least = least_pending(config.max_inflight);
     (room < least).then(|| {
         format!(
-            "consumer {} may have {room} unacknowledged deliveries (max_ack_pending), and 4 × max_inflight={} are {least}: one worker can take \
+            "consumer {} may have {room} unacknowledged deliveries (max_ack_pending), and 4 × \
+                max_inflight={} are {least}: one worker can take \
              all of its room; set max_inflight to {} or have the account's max_ack_pending raised",
             text(consumer, "durable_name"),
             config.max_inflight,
@@ -157,11 +178,26 @@ mod tests {
 
     #[test]
     fn what_an_account_does_not_grant_is_told_with_the_setting() {
-        check(&[], 10113, "q", &["nats_stream_max_bytes=1GiB and retries_max_bytes=1GiB and dead_letter_max_bytes=1GiB"]);
-        check(&[("nats_stream_max_bytes", "1"), ("dead_letters", "false")], 10113, "q-retries", &["set retries_max_bytes=1GiB,"]);
+        check(
+            &[],
+            10113,
+            "q",
+            &["nats_stream_max_bytes=1GiB and retries_max_bytes=1GiB and dead_letter_max_bytes=1GiB"],
+        );
+        check(
+            &[("nats_stream_max_bytes", "1"), ("dead_letters", "false")],
+            10113,
+            "q-retries",
+            &["set retries_max_bytes=1GiB,"],
+        );
         check(&[("nats_stream_max_bytes", "7")], 10113, "q", &["nats stream edit q --max-bytes=7"]);
         check(&[("retries_max_bytes", "5MB")], 10122, "q-retries", &["retries_max_bytes=5000000"]);
-        check(&[("retries_max_bytes", "5")], 10047, "q-dead", &["retries_max_bytes=5", "nats_stream_replicas=1"]);
+        check(
+            &[("retries_max_bytes", "5")],
+            10047,
+            "q-dead",
+            &["retries_max_bytes=5", "nats_stream_replicas=1"],
+        );
         check(&[("dead_letters", "false")], 10027, "q", &["2 streams"]);
         check(&[], 10026, "q-retries", &["2 consumers, and 19 with levels"]);
         check(&[("nats_stream_replicas", "3")], 10074, "q", &["nats_stream_replicas=3"]);
@@ -191,9 +227,18 @@ mod tests {
     fn less_room_than_workers_need_is_told_with_what_would_do() {
         let consumer = |room: i64| json!({ "durable_name": "d", "max_ack_pending": room });
         for (room, crowds) in [(-1, false), (0, false), (1_000, false), (999, true)] {
-            assert_eq!(crowded(&consumer(room), &config(&[("max_inflight", "250")])).is_some(), crowds, "{room}");
+            assert_eq!(
+                crowded(&consumer(room), &config(&[("max_inflight", "250")])).is_some(),
+                crowds,
+                "{room}"
+            );
         }
         let said = crowded(&consumer(1_000), &config(&[("max_inflight", "500")])).unwrap();
-        assert!(said.contains("max_inflight=500") && said.contains("1000") && said.contains("set max_inflight to 250"), "{said}");
+        assert!(
+            said.contains("max_inflight=500")
+                && said.contains("1000")
+                && said.contains("set max_inflight to 250"),
+            "{said}"
+        );
     }
 }

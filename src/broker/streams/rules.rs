@@ -1,5 +1,6 @@
-//! What the streams and consumers of a queue have to be like, and what becomes of the promises where one is not. Pure: the
-//! settings that were found go in, complaints come out. The worker logs them at its start, the doctor prints them.
+//! What the streams and consumers of a queue have to be like, and what becomes of the promises where one is
+//! not. Pure: the settings that were found go in, complaints come out. The worker logs them at its start, the
+//! doctor prints them.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -45,7 +46,8 @@ pub fn possible_window(window: Duration, max_age: Duration) -> Duration {
     if max_age.is_zero() { window } else { window.min(max_age) }
 }
 
-/// How many unacknowledged deliveries a consumer needs at least, so that no worker of this size starves the others.
+/// How many unacknowledged deliveries a consumer needs at least, so that no worker of this size starves the
+/// others.
 pub fn least_pending(max_inflight: usize) -> u64 {
     u64::try_from(max_inflight).unwrap_or(u64::MAX / 4).saturating_mul(4)
 }
@@ -61,13 +63,22 @@ pub fn lease(consumer: &Value) -> Duration {
 /// Why no call could keep its lease.
 pub fn hasty(consumer: &Value) -> Option<String> {
     let lease = lease(consumer);
-    let text = || format!("delivers again after {lease:?}: no call could keep its lease; at least {LEAST_ACK_WAIT:?} is needed");
+    let text = || {
+        format!(
+            "delivers again after {lease:?}: no call could keep its lease; at least {LEAST_ACK_WAIT:?} is \
+                needed"
+        )
+    };
     (lease < LEAST_ACK_WAIT).then(text)
 }
 
 /// The settings that differ: name, value before, value now.
 pub fn changes(before: &Value, now: &Value) -> Vec<(String, String, String)> {
-    let names = [before, now].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect::<BTreeSet<_>>();
+    let names = [before, now]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flat_map(serde_json::Map::keys)
+        .collect::<BTreeSet<_>>();
     // Servers write notes of their own into the metadata.
     let changed = names.into_iter().filter(|name| *name != "metadata" && before.get(name) != now.get(name));
     changed.map(|name| (name.clone(), value(before, name), value(now, name))).collect()
@@ -77,7 +88,8 @@ pub fn changes(before: &Value, now: &Value) -> Vec<(String, String, String)> {
 pub fn queue(stream: &Value, subject: &str) -> Vec<Complaint> {
     let mut complaints = any(stream);
     let mut list = Complaints { found: stream, list: &mut complaints };
-    let fed = list.found.get("mirror").is_some_and(Value::is_object) || items(stream, "sources").next().is_some();
+    let fed =
+        list.found.get("mirror").is_some_and(Value::is_object) || items(stream, "sources").next().is_some();
     if !subjects(stream).any(|taken| covers(taken, subject)) {
         let severity = if fed { Note } else { Fail };
         list.add(severity, "subjects", "it does not take what is published on the queue's subject");
@@ -85,7 +97,11 @@ pub fn queue(stream: &Value, subject: &str) -> Vec<Complaint> {
     match text(stream, "retention") {
         "workqueue" => {}
         "interest" => list.add(Warn, "retention", "what arrives while it has no consumer is dropped"),
-        _ => list.add(Note, "retention", "it keeps what is settled until a limit removes it, and a limit removes the rest as well"),
+        _ => list.add(
+            Note,
+            "retention",
+            "it keeps what is settled until a limit removes it, and a limit removes the rest as well",
+        ),
     }
     list.limits();
     complaints
@@ -97,7 +113,11 @@ pub fn retries(stream: &Value) -> Vec<Complaint> {
     let mut list = Complaints { found: stream, list: &mut complaints };
     match text(stream, "retention") {
         "workqueue" => {}
-        "interest" => list.add(Fail, "retention", "it drops what no consumer waits for, and none waits for a parked retry"),
+        "interest" => list.add(
+            Fail,
+            "retention",
+            "it drops what no consumer waits for, and none waits for a parked retry",
+        ),
         _ => list.add(Warn, "retention", "it keeps what is settled, and grows"),
     }
     list.limits();
@@ -115,18 +135,27 @@ pub fn dead(stream: &Value) -> Vec<Complaint> {
         _ => list.add(Warn, "retention", "reading a dead letter removes it"),
     }
     if text(stream, "discard") == "new" && LIMITS.iter().any(|limit| number(stream, limit) > 0) {
-        list.add(Warn, "discard", "once it is full, what should become a dead letter waits in its worker until there is room; with 1,000 waiting the worker takes no more");
+        list.add(
+            Warn,
+            "discard",
+            "once it is full, what should become a dead letter waits in its worker \
+            until there is room; with 1,000 waiting the worker takes no more",
+        );
     }
     list.small();
     complaints
 }
 
-/// Why a stream is not the one that takes `subjects`: another queue's streams may have the same names, `a.b` and `a_b` make the
-/// same.
+/// Why a stream is not the one that takes `subjects`: another queue's streams may have the same names, `a.b`
+/// and `a_b` make the same.
 pub fn stranger(name: &str, stream: &Value, subjects: &str) -> Option<String> {
     let taken: Vec<_> = self::subjects(stream).collect();
-    let reason =
-        || format!("stream {name} takes {} and not {subjects}: it is another queue's; choose another queue_name", taken.join(", "));
+    let reason = || {
+        format!(
+            "stream {name} takes {} and not {subjects}: it is another queue's; choose another queue_name",
+            taken.join(", ")
+        )
+    };
     (!taken.contains(&subjects)).then(reason)
 }
 
@@ -138,7 +167,11 @@ fn any(stream: &Value) -> Vec<Complaint> {
         list.add(Fail, "storage", "it lies in memory: what it holds is lost when its server stops");
     }
     if text(stream, "persist_mode") == "async" {
-        list.add(Fail, "persist_mode", "it confirms messages before they are written: they are lost when its server is killed");
+        list.add(
+            Fail,
+            "persist_mode",
+            "it confirms messages before they are written: they are lost when its server is killed",
+        );
     }
     if is(stream, "no_ack") {
         list.add(Fail, "no_ack", "it confirms nothing: nobody learns whether a message is stored");
@@ -171,13 +204,25 @@ pub fn consumer(consumer: &Value, filter: &str, stream: &Value) -> Vec<Complaint
     let everything = found.is_empty() && items(consumer, "filter_subjects").next().is_none();
     if found != filter && !(everything && subjects(stream).all(|taken| covers(filter, taken))) {
         let severity = if everything || covers(found, filter) { Warn } else { Fail };
-        list.add(severity, "filter_subject", "it has another filter: what does not match it is called by nobody");
+        list.add(
+            severity,
+            "filter_subject",
+            "it has another filter: what does not match it is called by nobody",
+        );
     }
     if number(consumer, "max_deliver") > 0 {
-        list.add(Fail, "max_deliver", "it gives a message up after so many deliveries, and nobody gets it then");
+        list.add(
+            Fail,
+            "max_deliver",
+            "it gives a message up after so many deliveries, and nobody gets it then",
+        );
     }
     if is(consumer, "mem_storage") {
-        list.add(Note, "mem_storage", "it forgets what was acknowledged when its server stops: calls are made again");
+        list.add(
+            Note,
+            "mem_storage",
+            "it forgets what was acknowledged when its server stops: calls are made again",
+        );
     }
     if number(consumer, "inactive_threshold") > 0 {
         list.add(Note, "inactive_threshold", "it is removed when no worker pulls for so long");
@@ -185,7 +230,8 @@ pub fn consumer(consumer: &Value, filter: &str, stream: &Value) -> Vec<Complaint
     complaints
 }
 
-/// The settings of a consumer that the worker brings up to its own: how soon another takes over, and the room for deliveries.
+/// The settings of a consumer that the worker brings up to its own: how soon another takes over, and the room
+/// for deliveries.
 pub fn adaptations(consumer: &Value, config: &Config) -> Vec<(&'static str, u64)> {
     let mut wanted = Vec::new();
     if items(consumer, "backoff").next().is_none() && duration(consumer, "ack_wait") != config.ack_wait {
@@ -211,8 +257,8 @@ impl Complaints<'_> {
         self.list.push(Complaint { severity, setting, found: value(self.found, setting), text });
     }
 
-    /// Which limits lose messages. What a stream does not take at all, its publisher hears of; but age knows no publisher, and
-    /// a full subject makes room unless the stream is told otherwise.
+    /// Which limits lose messages. What a stream does not take at all, its publisher hears of; but age knows
+    /// no publisher, and a full subject makes room unless the stream is told otherwise.
     fn limits(&mut self) {
         let new = text(self.found, "discard") == "new";
         for limit in LIMITS {
@@ -230,7 +276,11 @@ impl Complaints<'_> {
     /// What is parked has more headers than what it came from.
     fn small(&mut self) {
         if number(self.found, "max_msg_size") > 0 {
-            self.add(Warn, "max_msg_size", "what is larger with its headers cannot be parked, and is called again and again");
+            self.add(
+                Warn,
+                "max_msg_size",
+                "what is larger with its headers cannot be parked, and is called again and again",
+            );
         }
     }
 }
@@ -285,18 +335,23 @@ mod tests {
     use super::*;
 
     /// A setting that was found besides those that are as they should be, and what is complained of.
-    fn check(rule: impl Fn(&Value) -> Vec<Complaint>, well: &Value, found: Value, expected: &[(&str, Severity)]) {
+    fn check(
+        rule: impl Fn(&Value) -> Vec<Complaint>,
+        well: &Value,
+        found: Value,
+        expected: &[(&str, Severity)],
+    ) {
         let mut settings = well.clone();
         settings.as_object_mut().unwrap().extend(found.as_object().unwrap().clone());
         let complaints = rule(&settings);
-        let seen: Vec<_> = complaints.iter().map(|complaint| (complaint.setting, complaint.severity)).collect();
+        let seen: Vec<_> =
+            complaints.iter().map(|complaint| (complaint.setting, complaint.severity)).collect();
         assert_eq!(seen, expected, "{found}");
     }
 
     #[test]
     fn a_queue_s_stream_keeps_what_it_took() {
-        let well =
-            json!({ "subjects": ["q"], "retention": "workqueue", "storage": "file", "discard": "old", "max_age": 0, "max_msgs": -1 });
+        let well = json!({ "subjects": ["q"], "retention": "workqueue", "storage": "file", "discard": "old", "max_age": 0, "max_msgs": -1 });
         let rule = |found: &Value| queue(found, "q");
         for (found, expected) in [
             (json!({}), [].as_slice()),
@@ -309,7 +364,10 @@ mod tests {
             (json!({ "no_ack": true, "sealed": true }), &[("no_ack", Fail), ("sealed", Fail)]),
             (json!({ "retention": "limits" }), &[("retention", Note)]),
             (json!({ "retention": "interest" }), &[("retention", Warn)]),
-            (json!({ "max_age": 1, "max_msgs": 1, "max_bytes": 1 }), &[("max_age", Fail), ("max_msgs", Fail), ("max_bytes", Fail)]),
+            (
+                json!({ "max_age": 1, "max_msgs": 1, "max_bytes": 1 }),
+                &[("max_age", Fail), ("max_msgs", Fail), ("max_bytes", Fail)],
+            ),
             (json!({ "max_age": 1, "max_msgs": 1, "max_bytes": 1, "discard": "new" }), &[("max_age", Fail)]),
             (json!({ "max_msgs_per_subject": 1, "discard": "new" }), &[("max_msgs_per_subject", Fail)]),
             (json!({ "max_msgs_per_subject": 1, "discard": "new", "discard_new_per_subject": true }), &[]),
@@ -355,7 +413,10 @@ mod tests {
             (json!({ "filter_subject": ">" }), &[("filter_subject", Warn)]),
             (json!({ "filter_subject": "other" }), &[("filter_subject", Fail)]),
             (json!({ "max_deliver": 7, "backoff": [1] }), &[("backoff", Warn), ("max_deliver", Fail)]),
-            (json!({ "mem_storage": true, "inactive_threshold": 1 }), &[("mem_storage", Note), ("inactive_threshold", Note)]),
+            (
+                json!({ "mem_storage": true, "inactive_threshold": 1 }),
+                &[("mem_storage", Note), ("inactive_threshold", Note)],
+            ),
         ] {
             check(rule, &well, found, expected);
         }

@@ -38,10 +38,14 @@ const CHART: &[&str] = &[
 fn what_the_chart_renders_is_understood() {
     let Loaded { config, notes, .. } = load_words(CHART).unwrap();
     assert_eq!(config.nats.servers, ["nats://nats.openfaas.svc.cluster.local:4222"]);
-    assert_eq!((config.queues[0].name.as_str(), config.queues[0].stream.as_str()), ("faas-request", "faas-request"));
+    assert_eq!(
+        (config.queues[0].name.as_str(), config.queues[0].stream.as_str()),
+        ("faas-request", "faas-request")
+    );
     assert_eq!(config.gateway_url.as_str(), "http://gateway.openfaas.svc.cluster.local:8080/");
     assert_eq!((config.retry.max_attempts, config.retry.backoff.jitter), (100, Jitter::None));
-    let ignored: Vec<_> = notes.iter().filter_map(|note| note.split_once(' ')).map(|(name, _)| name).collect();
+    let ignored: Vec<_> =
+        notes.iter().filter_map(|note| note.split_once(' ')).map(|(name, _)| name).collect();
     assert_eq!(ignored, ["consumer_inactive_threshold", "limiter_enabled", "scaling_mode"]);
 }
 
@@ -52,7 +56,10 @@ fn what_the_chart_of_a_queue_renders_is_understood() {
     words.extend(more);
     words.push("nats_stream=custom-request");
     let Loaded { config, notes, .. } = load_words(&words).unwrap();
-    assert_eq!((config.queues[0].name.as_str(), config.queues[0].stream.as_str()), ("custom-request", "custom-request"));
+    assert_eq!(
+        (config.queues[0].name.as_str(), config.queues[0].stream.as_str()),
+        ("custom-request", "custom-request")
+    );
     assert_eq!(notes.len(), 5);
 }
 
@@ -125,9 +132,13 @@ fn the_bridge_publishes_on_the_names_of_queues() {
     let words = ["stan_bridge=true", "nats_filter_subject=faas-request.*"];
     check_fault(
         &words,
-        "nats_filter_subject=faas-request.*: expected a filter that faas-request matches, which is what the bridge publishes on",
+        "nats_filter_subject=faas-request.*: expected a filter that faas-request matches, which is what the \
+            bridge publishes on",
     );
-    assert!(load_words(&["stan_bridge=true", "nats_filter_subject=faas-request,>", "queue_name=faas-request,b"]).is_ok());
+    assert!(
+        load_words(&["stan_bridge=true", "nats_filter_subject=faas-request,>", "queue_name=faas-request,b"])
+            .is_ok()
+    );
 }
 
 #[test]
@@ -149,7 +160,8 @@ fn functions_are_looked_up_where_the_gateway_sends_no_annotations() {
 
 #[test]
 fn every_setting_of_another_worker_is_ignored_with_one_line_if_it_is_set() {
-    for name in "max_reconnect reconnect_delay faas_max_reconnect faas_reconnect_delay faas_queue_group faas_print_body \
+    for name in "max_reconnect reconnect_delay faas_max_reconnect faas_reconnect_delay faas_queue_group \
+        faas_print_body \
         write_debug print_request_body print_response_body gateway_invoke faas_function_suffix \
         max_waiting scaling_mode inactive_threshold consumer_inactive_threshold \
         consumer_pull_max_messages limiter_enabled queue_partitions filter_partition"

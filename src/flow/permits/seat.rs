@@ -1,5 +1,5 @@
-//! A delivery's seat among the calls that run at once. It is given up while the broker keeps the delivery waiting, so that
-//! others are called meanwhile, and taken again before anything is begun.
+//! A delivery's seat among the calls that run at once. It is given up while the broker keeps the delivery
+//! waiting, so that others are called meanwhile, and taken again before anything is begun.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -21,7 +21,11 @@ pub struct Seat {
 impl Seat {
     /// A seat that is taken.
     pub fn new(permit: Permit) -> Self {
-        Self { of: Some((permit.permits.clone(), permit.lane)), held: Mutex::new((Some(permit), None)), begun: AtomicBool::new(false) }
+        Self {
+            of: Some((permit.permits.clone(), permit.lane)),
+            held: Mutex::new((Some(permit), None)),
+            begun: AtomicBool::new(false),
+        }
     }
 
     /// Keeps the gate's pass for as long as the permit.
@@ -29,7 +33,8 @@ impl Seat {
         self.held().1 = Some(pass);
     }
 
-    /// Gives the permit back, and the pass: what waits for the broker runs nothing that could kill the worker.
+    /// Gives the permit back, and the pass: what waits for the broker runs nothing that could kill the
+    /// worker.
     pub(crate) fn leave(&self) {
         let held = std::mem::take(&mut *self.held());
         drop(held);

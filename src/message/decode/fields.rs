@@ -23,7 +23,9 @@ pub(super) fn lower_case_key<'de, A: MapAccess<'de>>(object: &mut A) -> Result<O
 }
 
 /// The value of a key, where null is the same as empty.
-pub(super) fn value<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(object: &mut A) -> Result<T, A::Error> {
+pub(super) fn value<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(
+    object: &mut A,
+) -> Result<T, A::Error> {
     object.next_value::<Option<T>>().map(Option::unwrap_or_default)
 }
 
@@ -62,7 +64,10 @@ impl<'de> Deserialize<'de> for Headers {
                 let mut headers: Vec<(String, Vec<String>)> = Vec::new();
                 let mut places = HashMap::new();
                 while let Some(name) = object.next_key::<String>()? {
-                    let values = value::<_, Vec<Option<String>>>(&mut object)?.into_iter().map(Option::unwrap_or_default).collect();
+                    let values = value::<_, Vec<Option<String>>>(&mut object)?
+                        .into_iter()
+                        .map(Option::unwrap_or_default)
+                        .collect();
                     let place = *places.entry(name.clone()).or_insert(headers.len());
                     match headers.get_mut(place) {
                         Some(earlier) => earlier.1 = values,
@@ -81,7 +86,8 @@ impl<'de> Deserialize<'de> for Headers {
 #[derive(Default)]
 pub(super) struct Body(pub(super) Bytes);
 
-const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
 
 impl<'de> Deserialize<'de> for Body {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -95,8 +101,11 @@ impl<'de> Deserialize<'de> for Body {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Body, E> {
-                let decoded =
-                    if text.contains(['\r', '\n']) { LENIENT.decode(text.replace(['\r', '\n'], "")) } else { LENIENT.decode(text) };
+                let decoded = if text.contains(['\r', '\n']) {
+                    LENIENT.decode(text.replace(['\r', '\n'], ""))
+                } else {
+                    LENIENT.decode(text)
+                };
                 decoded.map(|bytes| Body(bytes.into())).map_err(|_| E::custom("no standard base64"))
             }
         }

@@ -1,7 +1,7 @@
 //! Reads the JSON of a message.
 //!
-//! Keys match as Go's decoder matches them, in any case; of two that are the same, the last wins. Null is the same as
-//! absent wherever it stands.
+//! Keys match as Go's decoder matches them, in any case; of two that are the same, the last wins. Null is the
+//! same as absent wherever it stands.
 
 use std::fmt;
 
@@ -64,7 +64,8 @@ pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
     let Err(error) = fill(&mut wire, payload, None, &mut reading) else {
         return Ok(wire);
     };
-    // A message is worth telling apart even when it cannot be used, so each of these two is looked for on its own.
+    // A message is worth telling apart even when it cannot be used, so each of these two is looked for on its
+    // own.
     let mut known = Wire::default();
     for key in ["function", "header"] {
         let _ = fill(&mut known, payload, Some(key), &mut String::new());

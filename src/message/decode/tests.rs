@@ -46,7 +46,19 @@ fn a_captured_message_has_all_that_the_caller_sent() {
     assert_eq!(invocation.call_id(), Some("187949a7-075a-40d4-bb22-740966194126"));
     assert_eq!(first(&invocation, "x-dup"), Some("1"));
     let names: Vec<&str> = invocation.headers.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["Accept", "Content-Length", "Content-Type", "User-Agent", "X-Call-Id", "X-Callback-Url", "X-Dup", "X-Start-Time"]);
+    assert_eq!(
+        names,
+        [
+            "Accept",
+            "Content-Length",
+            "Content-Type",
+            "User-Agent",
+            "X-Call-Id",
+            "X-Callback-Url",
+            "X-Dup",
+            "X-Start-Time"
+        ]
+    );
     assert_eq!(invocation.headers[6].1, ["1", "2"]);
     let url = invocation.callback_url().unwrap().unwrap();
     assert_eq!(url.as_str(), "http://user:pw@127.0.0.1:9000/cb/path?z=1#frag");
@@ -58,7 +70,10 @@ fn captured_bodies_paths_and_names_are_read() {
     let namespaced = decode(CAPTURED[2]).unwrap();
     assert_eq!((namespaced.function.name(), namespaced.function.namespace()), ("echo", Some("openfaas-fn")));
     assert_eq!((namespaced.target_path().as_str(), namespaced.body.len()), ("/", 0));
-    assert_eq!(decode(CAPTURED[3]).unwrap().callback_url().unwrap().unwrap().as_str(), "http://127.0.0.1:9000/cb7");
+    assert_eq!(
+        decode(CAPTURED[3]).unwrap().callback_url().unwrap().unwrap().as_str(),
+        "http://127.0.0.1:9000/cb7"
+    );
     assert_eq!(decode(CAPTURED[0]).unwrap().callback_url(), None);
 }
 
@@ -75,7 +90,8 @@ fn the_form_before_2023_is_read() {
 #[test]
 fn absent_null_and_empty_are_the_same() {
     let bare = decoded(r#"{"Function":"echo"}"#);
-    let check = |field: &str| assert_eq!(decoded(&format!(r#"{{{field},"Function":"echo"}}"#)), bare, "{field}");
+    let check =
+        |field: &str| assert_eq!(decoded(&format!(r#"{{{field},"Function":"echo"}}"#)), bare, "{field}");
     for key in ["Path", "QueryString", "Body", "Method", "Host", "QueueName", "CallbackUrl"] {
         check(&format!(r#""{key}":null"#));
         check(&format!(r#""{key}":"""#));
@@ -85,7 +101,8 @@ fn absent_null_and_empty_are_the_same() {
         check(&format!(r#""{key}":{{}}"#));
     }
     check(r#""CallbackUrl":{"Scheme":"","User":null,"Host":null,"OmitHost":false,"ForceQuery":null}"#);
-    let lists = [r#"null"#, r#"[]"#].map(|list| decoded(&format!(r#"{{"Header":{{"A":{list}}},"Function":"echo"}}"#)));
+    let lists = [r#"null"#, r#"[]"#]
+        .map(|list| decoded(&format!(r#"{{"Header":{{"A":{list}}},"Function":"echo"}}"#)));
     assert_eq!(lists[0], lists[1]);
     assert_eq!(first(&lists[0], "A"), None);
     assert_eq!(first(&decoded(r#"{"Header":{"A":[null]},"Function":"echo"}"#), "A"), Some(""));
@@ -99,7 +116,10 @@ fn keys_match_in_any_case_and_unknown_ones_are_ignored() {
             "header":{"x-call-id":["7"]},"callbackURL":{"scheme":"http","HOST":"h","rawQuery":"z","Other":1},
             "annotations":{"A":"b"},"labels":{"c":"d"},"ENVIRONMENT":{"e":"f"},"HoSt":"here","method":"PUT"}"#,
     );
-    assert_eq!((invocation.path.as_str(), invocation.query.as_str(), &invocation.body[..]), ("/x", "q", &b"x"[..]));
+    assert_eq!(
+        (invocation.path.as_str(), invocation.query.as_str(), &invocation.body[..]),
+        ("/x", "q", &b"x"[..])
+    );
     assert_eq!((invocation.call_id(), invocation.queue_name.as_str()), (Some("7"), "slow"));
     assert_eq!(invocation.callback_url().unwrap().unwrap().as_str(), "http://h/?z");
     assert_eq!((&invocation.annotations["A"], &invocation.labels["c"]), (&"b".to_owned(), &"d".to_owned()));
@@ -111,7 +131,8 @@ fn keys_match_in_any_case_and_unknown_ones_are_ignored() {
 fn of_two_keys_the_last_wins() {
     assert_eq!(decoded(r#"{"Function":"a","Path":"/1","function":"b","Path":"/2"}"#).function.as_str(), "b");
     let invocation = decoded(r#"{"Header":{"A":["1"],"B":["2"],"A":["3"],"a":["4"]},"Function":"echo"}"#);
-    let expected = [("A", "3"), ("B", "2"), ("a", "4")].map(|(name, value)| (name.to_owned(), vec![value.to_owned()]));
+    let expected =
+        [("A", "3"), ("B", "2"), ("a", "4")].map(|(name, value)| (name.to_owned(), vec![value.to_owned()]));
     assert_eq!(invocation.headers, expected);
 }
 
@@ -148,7 +169,8 @@ fn a_path_is_encoded_again() {
 
 #[test]
 fn headers_are_found_in_any_case_and_an_empty_call_id_is_none() {
-    let invocation = decoded(r#"{"Header":{"X-Empty":[],"x-empty":["late"],"X-CALL-ID":[""]},"Function":"echo"}"#);
+    let invocation =
+        decoded(r#"{"Header":{"X-Empty":[],"x-empty":["late"],"X-CALL-ID":[""]},"Function":"echo"}"#);
     assert_eq!(first(&invocation, "X-EMPTY"), Some("late"));
     assert_eq!((first(&invocation, "X-Call-Id"), invocation.call_id()), (Some(""), None));
     assert_eq!(first(&invocation, "X-Other"), None);
@@ -157,7 +179,11 @@ fn headers_are_found_in_any_case_and_an_empty_call_id_is_none() {
 #[test]
 fn the_call_id_is_the_first_that_can_be_sent_and_says_something() {
     let check = |lists: &str, expected| {
-        assert_eq!(decoded(&format!(r#"{{"Header":{{{lists}}},"Function":"f"}}"#)).call_id(), expected, "{lists}");
+        assert_eq!(
+            decoded(&format!(r#"{{"Header":{{{lists}}},"Function":"f"}}"#)).call_id(),
+            expected,
+            "{lists}"
+        );
     };
     check(r#""X-Call-Id":["","of-the-gateway"]"#, Some("of-the-gateway"));
     check(r#""X-Call-Id":[" \t","of-the-gateway","later"]"#, Some("of-the-gateway"));
@@ -166,7 +192,8 @@ fn the_call_id_is_the_first_that_can_be_sent_and_says_something() {
     check(r#""X-Call-Id":["mine","of-the-gateway"]"#, Some("mine"));
     check(r#""X-Call-Id":[" mine "]"#, Some("mine"));
     check(r#""X-Call-Id":[""," ","\r\n"]"#, None);
-    let undecodable = decode(br#"{"Header":{"X-Call-Id":["","of-the-gateway"]},"Function":"a b"}"#).unwrap_err();
+    let undecodable =
+        decode(br#"{"Header":{"X-Call-Id":["","of-the-gateway"]},"Function":"a b"}"#).unwrap_err();
     assert_eq!(undecodable.call_id.as_deref(), Some("of-the-gateway"));
 }
 
@@ -174,7 +201,8 @@ fn the_call_id_is_the_first_that_can_be_sent_and_says_something() {
 fn the_callbacks_login_is_that_of_whichever_header_names_its_place() {
     let callback = r#""CallbackUrl":{"Scheme":"http","User":{},"Host":"h","Path":"/p"}"#;
     for list in [r#""","http://u:p@h/p""#, r#"" ","http://x:y@elsewhere/p","http://u:p@h/p""#] {
-        let invocation = decoded(&format!(r#"{{"Header":{{"X-Callback-Url":[{list}]}},{callback},"Function":"f"}}"#));
+        let invocation =
+            decoded(&format!(r#"{{"Header":{{"X-Callback-Url":[{list}]}},{callback},"Function":"f"}}"#));
         assert_eq!(invocation.callback_url().unwrap().unwrap().as_str(), "http://u:p@h/p", "{list}");
     }
 }

@@ -16,7 +16,8 @@ pub struct CallbackUrl {
     pub scheme: String,
     /// What follows the scheme of a URL without `//`.
     pub opaque: String,
-    /// Whether there was a user. Go's type for it has no public fields, so that neither name nor password are left.
+    /// Whether there was a user. Go's type for it has no public fields, so that neither name nor password are
+    /// left.
     #[serde(serialize_with = "user")]
     pub user: bool,
     /// The host, and the port where there is one.
@@ -40,7 +41,10 @@ pub struct CallbackUrl {
 impl fmt::Debug for CallbackUrl {
     /// Without path and query, which may be a password as good as any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallbackUrl").field("scheme", &self.scheme).field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("CallbackUrl")
+            .field("scheme", &self.scheme)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,18 +54,23 @@ fn user<S: Serializer>(present: &bool, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 impl CallbackUrl {
-    /// Puts the URL together again. It was parsed from one of the `originals`: the first that is the same place gives the user
-    /// and password back.
-    pub(super) fn rebuild<'o>(&self, mut originals: impl Iterator<Item = &'o str>) -> Result<Url, &'static str> {
+    /// Puts the URL together again. It was parsed from one of the `originals`: the first that is the same
+    /// place gives the user and password back.
+    pub(super) fn rebuild<'o>(
+        &self,
+        mut originals: impl Iterator<Item = &'o str>,
+    ) -> Result<Url, &'static str> {
         if !["http", "https"].iter().any(|scheme| self.scheme.eq_ignore_ascii_case(scheme)) {
             return Err("the callback URL is neither http nor https");
         }
-        // A character that ends a host would turn the rest of it into something else, or the path into the host.
+        // A character that ends a host would turn the rest of it into something else, or the path into the
+        // host.
         let ends = |c: char| "/\\?#@".contains(c) || c.is_whitespace() || c.is_control();
         if self.host.is_empty() || self.host.contains(ends) {
             return Err("the callback URL has no valid host");
         }
-        let mut url = Url::parse(&format!("{}://{}", self.scheme, self.host)).map_err(|_| "the callback URL has no valid host")?;
+        let mut url = Url::parse(&format!("{}://{}", self.scheme, self.host))
+            .map_err(|_| "the callback URL has no valid host")?;
         url.set_path(&self.escaped_path());
         if self.force_query || !self.raw_query.is_empty() {
             url.set_query(Some(&self.raw_query));
@@ -70,7 +79,9 @@ impl CallbackUrl {
         url.set_fragment((!fragment.is_empty()).then_some(fragment));
         if self.user {
             // Without the original the user stays unknown, and no made-up one is sent.
-            if let Some(original) = originals.find_map(|text| Url::parse(text).ok().filter(|original| same_place(original, &url))) {
+            if let Some(original) =
+                originals.find_map(|text| Url::parse(text).ok().filter(|original| same_place(original, &url)))
+            {
                 // These fail only for URLs that cannot have a user, and http ones with a host can.
                 let _ = url.set_username(original.username());
                 let _ = url.set_password(original.password());
@@ -109,7 +120,9 @@ mod tests {
 
     #[test]
     fn the_fields_make_the_url_again() {
-        let check = |callback: CallbackUrl, expected| assert_eq!(callback.rebuild(std::iter::empty()).unwrap().as_str(), expected);
+        let check = |callback: CallbackUrl, expected| {
+            assert_eq!(callback.rebuild(std::iter::empty()).unwrap().as_str(), expected)
+        };
         check(parts("http", "host", ""), "http://host/");
         check(parts("https", "host:8443", "/a/b c?d#e%"), "https://host:8443/a/b%20c%3Fd%23e%25");
         check(parts("HTTP", "Host:80", "/"), "http://host/");
@@ -135,7 +148,9 @@ mod tests {
         for scheme in ["", "ftp", "file", "javascript", "http:", "httpx"] {
             check(parts(scheme, "host", "/"));
         }
-        for host in ["", ":80", "a/b", "a\\b", "a?b", "a#b", "good@evil", "a b", "a\n", "a:port", "a:99999", "[::1"] {
+        for host in
+            ["", ":80", "a/b", "a\\b", "a?b", "a#b", "good@evil", "a b", "a\n", "a:port", "a:99999", "[::1"]
+        {
             check(parts("http", host, "/path"));
         }
         check(CallbackUrl { scheme: "http".into(), opaque: "host/path".into(), ..CallbackUrl::default() });
@@ -145,8 +160,13 @@ mod tests {
     #[test]
     fn user_and_password_are_recovered_from_the_original_text() {
         let check = |original: &str, expected| {
-            let callback = CallbackUrl { user: true, raw_query: "z=1".into(), ..parts("http", "host:9000", "/a|b") };
-            assert_eq!(callback.rebuild(["", original].into_iter()).unwrap().as_str(), expected, "{original}");
+            let callback =
+                CallbackUrl { user: true, raw_query: "z=1".into(), ..parts("http", "host:9000", "/a|b") };
+            assert_eq!(
+                callback.rebuild(["", original].into_iter()).unwrap().as_str(),
+                expected,
+                "{original}"
+            );
         };
         check("http://u:p@host:9000/a|b?z=1", "http://u:p@host:9000/a%7Cb?z=1");
         check("http://u@HOST:9000/a%7cb", "http://u@host:9000/a%7Cb?z=1");

@@ -43,7 +43,11 @@ fn text<M: SerializeMap>(object: &mut M, key: &str, text: &str) -> Result<(), M:
     if text.is_empty() { Ok(()) } else { object.serialize_entry(key, text) }
 }
 
-fn texts<M: SerializeMap>(object: &mut M, key: &str, texts: &BTreeMap<String, String>) -> Result<(), M::Error> {
+fn texts<M: SerializeMap>(
+    object: &mut M,
+    key: &str,
+    texts: &BTreeMap<String, String>,
+) -> Result<(), M::Error> {
     if texts.is_empty() { Ok(()) } else { object.serialize_entry(key, texts) }
 }
 

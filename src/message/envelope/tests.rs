@@ -18,7 +18,13 @@ fn headers(of: &[(&str, &str)]) -> HeaderMap {
 fn what_a_clone_says_reads_back_as_it_was() {
     let mut envelope = Envelope::fresh(&arrival(headers(&[("traceparent", "00-a")])));
     for status in [500, 503] {
-        envelope.record(Some(status), &status.to_string(), Some("why".into()), Duration::from_millis(12), "w");
+        envelope.record(
+            Some(status),
+            &status.to_string(),
+            Some("why".into()),
+            Duration::from_millis(12),
+            "w",
+        );
     }
     envelope.delayed = 1;
     envelope.interruptions = 2;
@@ -55,7 +61,10 @@ fn a_callback_begins_its_own_attempts_where_the_invocation_ended() {
 fn of_a_past_no_more_is_kept_than_would_be_written() {
     let entries: Vec<_> = (0..30_000).map(|n| n.to_string()).collect();
     let origin = format!("{}:7-10", "s".repeat(257));
-    let parked = Envelope::parked(&arrival(headers(&[(names::HISTORY, &entries.join(", ")), (names::ORIGINAL_ID, &origin)])));
+    let parked = Envelope::parked(&arrival(headers(&[
+        (names::HISTORY, &entries.join(", ")),
+        (names::ORIGINAL_ID, &origin),
+    ])));
     assert_eq!((parked.history.len(), parked.history.first().unwrap().as_str()), (20, "29980"));
     assert_eq!(parked.origin, "q");
 }
@@ -70,9 +79,17 @@ fn headers_of_ours_on_a_fresh_message_say_nothing() {
 
 #[test]
 fn headers_of_the_broker_are_never_copied_and_unknown_ones_of_ours_are() {
-    let mixed = headers(&[("Nats-Rollup", "all"), ("nats-scheduler", "x"), ("Queue-Worker-Of-Tomorrow", "2"), ("X-Other", "1")]);
+    let mixed = headers(&[
+        ("Nats-Rollup", "all"),
+        ("nats-scheduler", "x"),
+        ("Queue-Worker-Of-Tomorrow", "2"),
+        ("X-Other", "1"),
+    ]);
     let copied = Envelope::parked(&arrival(mixed)).next().headers(None, None, false);
-    assert!(copied.iter().all(|(name, _)| !name.to_string().to_lowercase().starts_with("nats-")), "{copied:?}");
+    assert!(
+        copied.iter().all(|(name, _)| !name.to_string().to_lowercase().starts_with("nats-")),
+        "{copied:?}"
+    );
     assert_eq!(copied.get("Queue-Worker-Of-Tomorrow").unwrap().as_str(), "2");
     assert_eq!(copied.get("X-Other").unwrap().as_str(), "1");
 }
@@ -148,7 +165,11 @@ fn a_row_of_attempts_without_a_function_counts_from_its_first_and_ends_with_anot
         let written = headers(&[(names::ATTEMPTS, attempts), (names::NOT_FOUND, "5:1970-01-01T00:00:01Z")]);
         Envelope::parked(&arrival(written)).not_found.map(|row| row.attempts)
     };
-    assert_eq!((after("5"), after("4"), after("0")), (Some(5), None, None), "what is sent round again begins anew");
+    assert_eq!(
+        (after("5"), after("4"), after("0")),
+        (Some(5), None, None),
+        "what is sent round again begins anew"
+    );
 }
 
 #[test]
@@ -158,6 +179,11 @@ fn the_history_keeps_the_last_attempts_within_its_bounds() {
         envelope.record(None, "timeout", None, Duration::from_secs(60), &"w".repeat(63));
     }
     let history = envelope.history.join(",");
-    assert!(history.len() <= 1024 && envelope.history.len() <= 20, "{} in {} entries", history.len(), envelope.history.len());
+    assert!(
+        history.len() <= 1024 && envelope.history.len() <= 20,
+        "{} in {} entries",
+        history.len(),
+        envelope.history.len()
+    );
     assert!(history.ends_with(&format!("50:timeout:60000:{}", "w".repeat(63))));
 }

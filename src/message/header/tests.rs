@@ -34,17 +34,28 @@ fn a_value_stays_on_its_line() {
     for value in ["a\r\nNats-Rollup: all", "a\nb", "\r", "\0\u{7f}\u{85}é"] {
         put(&mut headers, "X", value);
         let written = headers.get("X").unwrap().as_str();
-        assert!(!written.contains(char::is_control) && written.chars().count() == value.chars().count(), "{written:?}");
+        assert!(
+            !written.contains(char::is_control) && written.chars().count() == value.chars().count(),
+            "{written:?}"
+        );
     }
 }
 
 #[test]
 fn the_first_value_that_says_something_is_read_in_any_case_of_the_name() {
     let mut headers = HeaderMap::new();
-    for (name, value) in [("Queue-Worker-Hop", ""), ("Queue-Worker-Hop", " \t"), ("Queue-Worker-Hop", " 3 "), ("queue-worker-kind", "x")] {
+    for (name, value) in [
+        ("Queue-Worker-Hop", ""),
+        ("Queue-Worker-Hop", " \t"),
+        ("Queue-Worker-Hop", " 3 "),
+        ("queue-worker-kind", "x"),
+    ] {
         headers.append(name, value);
     }
-    assert_eq!((said(&headers, "Queue-Worker-Hop"), said(&headers, "Queue-Worker-Kind")), (Some("3"), Some("x")));
+    assert_eq!(
+        (said(&headers, "Queue-Worker-Hop"), said(&headers, "Queue-Worker-Kind")),
+        (Some("3"), Some("x"))
+    );
     assert_eq!(said(&headers, "Queue-Worker-Due"), None);
 }
 
@@ -85,8 +96,16 @@ fn hostile() -> impl Strategy<Value = String> {
 
 /// A name that means something here, in any case, or any text at all.
 fn name() -> impl Strategy<Value = String> {
-    let known =
-        ["traceparent", "TraceState", "X-Call-Id", "x-callback-url", "Connection", "Retry-After", "Queue-Worker-Redrives", "Nats-Rollup"];
+    let known = [
+        "traceparent",
+        "TraceState",
+        "X-Call-Id",
+        "x-callback-url",
+        "Connection",
+        "Retry-After",
+        "Queue-Worker-Redrives",
+        "Nats-Rollup",
+    ];
     prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), hostile()]
 }
 
@@ -102,7 +121,10 @@ static TRACING: LazyLock<(Runtime, Tracer)> = LazyLock::new(|| {
 fn tracer() -> Tracer {
     let sampler = config::Sampler { follows_parent: true, share: 1.0 };
     let endpoint = Url::parse("http://127.0.0.1:9/").unwrap();
-    Tracer::new(Some(&config::Tracing { endpoint, headers: Vec::new(), resource: Vec::new(), sampler }), "test")
+    Tracer::new(
+        Some(&config::Tracing { endpoint, headers: Vec::new(), resource: Vec::new(), sampler }),
+        "test",
+    )
 }
 
 /// What follows from a message, as it would be stored.
@@ -115,7 +137,17 @@ fn followers(message: &Message) -> [Record; 2] {
 
 fn ending<'a>(invocation: &'a Invocation, call_id: &'a str, answer: &'a Answer) -> Ending<'a> {
     let (annotations, took) = (&invocation.annotations, Duration::ZERO);
-    Ending { invocation, call_id, annotations, answer: Some(answer), status: 200, took, answer_lost: false, retry: 0, retry_max: 9 }
+    Ending {
+        invocation,
+        call_id,
+        annotations,
+        answer: Some(answer),
+        status: 200,
+        took,
+        answer_lost: false,
+        retry: 0,
+        retry_max: 9,
+    }
 }
 
 proptest! {

@@ -1,7 +1,8 @@
 //! Log lines on their way out: a bounded buffer that one thread empties.
 //!
-//! A write to a pipe whose reader is stalled blocks, and on a single-threaded runtime it would hold every heartbeat and
-//! every acknowledgement with it. So the program only ever appends here, and what does not fit is dropped and counted.
+//! A write to a pipe whose reader is stalled blocks, and on a single-threaded runtime it would hold every
+//! heartbeat and every acknowledgement with it. So the program only ever appends here, and what does not fit
+//! is dropped and counted.
 
 use std::{
     io::{self, Write},
@@ -43,9 +44,9 @@ impl Buffer {
         Self { capacity, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Writes what arrives to `out` until the buffer is closed and empty; the work of the one thread. `dropped` words the
-    /// line that says how many lines did not fit; it stands where they are missing. What a thread before this one had taken
-    /// and not written when it ended is missing, too.
+    /// Writes what arrives to `out` until the buffer is closed and empty; the work of the one thread.
+    /// `dropped` words the line that says how many lines did not fit; it stands where they are missing. What
+    /// a thread before this one had taken and not written when it ended is missing, too.
     pub(super) fn drain(&self, mut out: impl Write, dropped: impl Fn(u64) -> String) {
         let mut chunk = Vec::new();
         {
@@ -68,7 +69,8 @@ impl Buffer {
             state.writing = chunk.len();
             state.writing_lines = chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
             drop(state);
-            // An error here is one that nobody could be told of: the place to tell it is the one that is broken.
+            // An error here is one that nobody could be told of: the place to tell it is the one that is
+            // broken.
             let _ = out.write_all(&chunk).and_then(|()| out.flush());
             chunk.clear();
             let mut state = self.lock();
@@ -78,7 +80,8 @@ impl Buffer {
         }
     }
 
-    /// Waits until everything is written, but no longer than `patience`: a stalled reader may never read again.
+    /// Waits until everything is written, but no longer than `patience`: a stalled reader may never read
+    /// again.
     pub(super) fn flush(&self, patience: Duration) {
         let mut state = self.lock();
         state.hurry = true;
@@ -98,13 +101,18 @@ impl Buffer {
         self.lock().closed
     }
 
-    /// A thread that panicked while it held the lock left whole lines behind, because every change is one call.
+    /// A thread that panicked while it held the lock left whole lines behind, because every change is one
+    /// call.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn wait_while<'a>(changed: &Condvar, state: MutexGuard<'a, State>, condition: impl FnMut(&mut State) -> bool) -> MutexGuard<'a, State> {
+fn wait_while<'a>(
+    changed: &Condvar,
+    state: MutexGuard<'a, State>,
+    condition: impl FnMut(&mut State) -> bool,
+) -> MutexGuard<'a, State> {
     changed.wait_while(state, condition).unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -232,7 +240,9 @@ mod tests {
         let buffer = Buffer::new(100);
         (&buffer).write_all(b"one\n").unwrap();
         (&buffer).write_all(b"two\n").unwrap();
-        let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.drain(Broken, |n| format!("{n} dropped\n"))));
+        let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            buffer.drain(Broken, |n| format!("{n} dropped\n"))
+        }));
         assert!(lost.is_err());
         (&buffer).write_all(b"three\n").unwrap();
         buffer.lock().closed = true;

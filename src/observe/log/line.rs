@@ -20,7 +20,8 @@ use crate::config::Encoding;
 /// Longest text of one field in bytes. Callers choose call ids, and one caller must not fill the log of all.
 const LONGEST: usize = 4096;
 
-/// The form of every line: time, level, message, then the fields in their order, as text or as one flat JSON object.
+/// The form of every line: time, level, message, then the fields in their order, as text or as one flat JSON
+/// object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
     pub(super) encoding: Encoding,
@@ -29,7 +30,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A warning with one number, for the writer itself, which cannot send an event through the buffer that it empties.
+    /// A warning with one number, for the writer itself, which cannot send an event through the buffer that
+    /// it empties.
     pub(super) fn warning(self, message: &str, name: &str, number: u64) -> String {
         let mut line = String::new();
         let mut fields = self.begin(&mut line, Level::WARN);
@@ -84,14 +86,17 @@ impl Fields<'_> {
     fn text(&mut self, name: &str, value: &str) {
         let value = &*shortened(value);
         match self.encoding {
-            // A caller's text must not begin a line of its own, move a terminal's cursor or turn the line's direction, in whatever
-            // shows or splits the log: hence the escapes.
-            Encoding::Json => {
-                self.plain(name, escaped(&serde_json::Value::from(value).to_string(), |c| format!("\\u{:04x}", u32::from(c))))
-            }
+            // A caller's text must not begin a line of its own, move a terminal's cursor or turn the line's
+            // direction, in whatever shows or splits the log: hence the escapes.
+            Encoding::Json => self.plain(
+                name,
+                escaped(&serde_json::Value::from(value).to_string(), |c| format!("\\u{:04x}", u32::from(c))),
+            ),
             Encoding::Console if name != "message" && is_word(value) => self.plain(name, value),
             Encoding::Console if name != "message" => self.plain(name, format_args!("{value:?}")),
-            Encoding::Console => self.add(format_args!(" {}", escaped(value, |c| c.escape_debug().to_string()))),
+            Encoding::Console => {
+                self.add(format_args!(" {}", escaped(value, |c| c.escape_debug().to_string())))
+            }
         }
     }
 
@@ -142,10 +147,11 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Whether a character does something to the text around it instead of being seen: controls, separators of lines, and what
-/// turns the direction of writing (Unicode's `Bidi_Control`).
+/// Whether a character does something to the text around it instead of being seen: controls, separators of
+/// lines, and what turns the direction of writing (Unicode's `Bidi_Control`).
 fn is_unruly(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
@@ -194,7 +200,10 @@ pub(super) mod tests {
 
     pub(in super::super) fn logged(encoding: Encoding, log: impl FnOnce()) -> String {
         let page = Arc::new(Page::default());
-        let subscriber = tracing_subscriber::fmt().with_writer(Arc::clone(&page)).event_format(Line { encoding, colour: false }).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(Arc::clone(&page))
+            .event_format(Line { encoding, colour: false })
+            .finish();
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
     }

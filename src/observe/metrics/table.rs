@@ -3,14 +3,17 @@
 //! Those that OpenFaaS's workers have too keep their names, because its autoscaler and dashboards read them.
 
 use prometheus::{
-    Error, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 
 /// Seconds of one call.
-const CALLS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const CALLS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// Seconds from an arrival, with all retries.
-const WAITS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
+const WAITS: &[f64] =
+    &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
 
 /// Seconds that a due retry is late.
 const LATENESS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -23,8 +26,8 @@ macro_rules! families {
         pub(super) struct $scope { $(pub(super) $field: $kind),* }
 
         impl $scope {
-            /// Makes every metric of the table and registers it. The label `queue_name` is the same for all events of a
-            /// queue, so that it is fixed here and costs nothing later.
+            /// Makes every metric of the table and registers it. The label `queue_name` is the same for all
+            /// events of a queue, so that it is fixed here and costs nothing later.
             pub(super) fn register(registry: &Registry, queue_name: Option<&str>) -> Result<Self, Error> {
                 Ok(Self { $($field: {
                     let buckets: &[f64] = &[];
@@ -43,11 +46,13 @@ families! {
     /// The metrics of one queue: all carry `queue_name` besides the labels that stand here.
     OfQueue, OF_QUEUE:
     pending: IntGaugeVec ["function_name"],
-        "queue_worker_pending_messages", "Messages of the queue that no worker has taken yet; by function, where subjects carry it: those that are not settled yet.";
+        "queue_worker_pending_messages", "Messages of the queue that no worker has taken yet; by function, \
+            where subjects carry it: those that are not settled yet.";
     processed: IntCounter [],
         "queue_worker_messages_processed_total", "Messages that were settled.";
     submitted: IntGauge [],
-        "queue_worker_messages_submitted_total", "Messages that ever arrived: the last sequence of the queue's stream.";
+        "queue_worker_messages_submitted_total", "Messages that ever arrived: the last sequence of the \
+            queue's stream.";
     inflight: IntGaugeVec ["function_name"],
         "queue_worker_function_invocation_inflight", "Calls that are running in this process.";
     attempts: IntCounterVec ["function_name", "outcome"],
@@ -71,15 +76,20 @@ families! {
     callbacks: IntCounterVec ["result"],
         "queue_worker_callbacks_total", "POSTs of callbacks: delivered, retried, failed or refused.";
     oldest_pending: GaugeVec [],
-        "queue_worker_oldest_pending_age_seconds", "Age of the oldest message, fresh or due, that no worker has taken yet; 0 when there is none.";
+        "queue_worker_oldest_pending_age_seconds", "Age of the oldest message, fresh or due, that no worker \
+            has taken yet; 0 when there is none.";
     orphaned: IntGaugeVec [],
-        "queue_worker_orphaned_messages", "Messages that are stored and that nobody will be given: neither pending, nor awaiting an ack, nor parked.";
+        "queue_worker_orphaned_messages", "Messages that are stored and that nobody will be given: neither \
+            pending, nor awaiting an ack, nor parked.";
     overdue: IntGaugeVec [],
-        "queue_worker_overdue_holders", "Parked retries that were found a minute or more past their due time; of very many, not all are looked at.";
+        "queue_worker_overdue_holders", "Parked retries that were found a minute or more past their due \
+            time; of very many, not all are looked at.";
     unsettled: IntGauge [],
-        "queue_worker_unsettled", "Messages in this process's hands that have waited for the broker for a second or more, most of them to be settled.";
+        "queue_worker_unsettled", "Messages in this process's hands that have waited for the broker for a \
+            second or more, most of them to be settled.";
     unsettled_oldest: Gauge [],
-        "queue_worker_unsettled_oldest_seconds", "How long the oldest of those has waited; 0 when there is none.";
+        "queue_worker_unsettled_oldest_seconds", "How long the oldest of those has waited; 0 when there is \
+            none.";
 }
 
 families! {
@@ -92,15 +102,18 @@ families! {
     lookups: IntCounterVec ["result"],
         "queue_worker_function_lookups_total", "Functions whose annotations were asked for at the gateway.";
     dead_letters_dropped: IntCounter [],
-        "queue_worker_dead_letters_dropped_total", "Invocations that ended without success and were not kept, as the settings ask.";
+        "queue_worker_dead_letters_dropped_total", "Invocations that ended without success and were not \
+            kept, as the settings ask.";
     stan: IntCounterVec ["queue_name", "result"],
         "queue_worker_stan_messages_total", "Messages that NATS Streaming clients published to the bridge.";
     lease_lost: IntCounter [],
         "queue_worker_lease_lost_total", "Deliveries that were given up because their lease ended.";
     unstorable: IntCounter [],
-        "queue_worker_unstorable_messages_total", "Retries and dead letters too large to store; their messages stay in their stream.";
+        "queue_worker_unstorable_messages_total", "Retries and dead letters too large to store; their \
+            messages stay in their stream.";
     part_restarts: IntCounterVec ["part"],
-        "queue_worker_part_restarts_total", "Parts of the worker that ended by themselves and were started again.";
+        "queue_worker_part_restarts_total", "Parts of the worker that ended by themselves and were started \
+            again.";
     build_info: IntGaugeVec ["version"],
         "queue_worker_build_info", "Always 1; the version is in the label.";
 }
@@ -115,7 +128,8 @@ trait Family: Collector + Clone + Sized + 'static {
     /// Its type in the text format.
     const TYPE: &'static str;
 
-    /// `labels` are those that come with events; only the `Vec` kinds have any. Only histograms have `buckets`.
+    /// `labels` are those that come with events; only the `Vec` kinds have any. Only histograms have
+    /// `buckets`.
     fn declare(opts: Opts, labels: &[&str], buckets: &[f64]) -> Result<Self, Error>;
 }
 

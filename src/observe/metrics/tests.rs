@@ -64,7 +64,10 @@ fn every_event_is_counted_under_its_name_and_labels() {
         |m| m.attempt("echo", "ok", SECOND),
         r#"queue_worker_attempts_total{function_name="echo.openfaas-fn",outcome="ok",queue_name="faas-request"} 1"#,
     );
-    check(|m| m.attempt("echo", "ok", SECOND), r#"queue_worker_attempt_duration_seconds_sum{queue_name="faas-request"} 1"#);
+    check(
+        |m| m.attempt("echo", "ok", SECOND),
+        r#"queue_worker_attempt_duration_seconds_sum{queue_name="faas-request"} 1"#,
+    );
     check(|m| m.settled(), r#"queue_worker_messages_processed_total{queue_name="faas-request"} 1"#);
     check(|m| m.waited(SECOND), r#"queue_worker_queue_wait_seconds_sum{queue_name="faas-request"} 1"#);
     check(|m| m.ended(SECOND), r#"queue_worker_end_to_end_seconds_sum{queue_name="faas-request"} 1"#);
@@ -72,7 +75,10 @@ fn every_event_is_counted_under_its_name_and_labels() {
         |m| m.retried("echo.dev", "status"),
         r#"queue_worker_retries_total{function_name="echo.dev",queue_name="faas-request",reason="status"} 1"#,
     );
-    check(|m| m.retry_lateness(SECOND), r#"queue_worker_retry_lateness_seconds_bucket{queue_name="faas-request",le="1"} 1"#);
+    check(
+        |m| m.retry_lateness(SECOND),
+        r#"queue_worker_retry_lateness_seconds_bucket{queue_name="faas-request",le="1"} 1"#,
+    );
     check(
         |m| m.dead_lettered(Some("echo"), "exhausted"),
         r#"queue_worker_dead_letters_total{cause="exhausted",function_name="echo.openfaas-fn",queue_name="faas-request"} 1"#,
@@ -82,7 +88,10 @@ fn every_event_is_counted_under_its_name_and_labels() {
         r#"queue_worker_dead_letters_total{cause="undecodable",function_name="_undecodable",queue_name="faas-request"} 1"#,
     );
     check(|m| m.dead_letter_dropped(), "queue_worker_dead_letters_dropped_total 1");
-    check(|m| m.callback("delivered"), r#"queue_worker_callbacks_total{queue_name="faas-request",result="delivered"} 1"#);
+    check(
+        |m| m.callback("delivered"),
+        r#"queue_worker_callbacks_total{queue_name="faas-request",result="delivered"} 1"#,
+    );
     check(|m| m.lease_lost(), "queue_worker_lease_lost_total 1");
     check(|m| m.unstorable(), "queue_worker_unstorable_messages_total 1");
 }
@@ -104,8 +113,13 @@ fn what_the_broker_says_is_shown() {
 fn what_is_not_known_is_not_shown() {
     let (exposition, metrics) = metrics();
     let shown = || {
-        let names = ["queue_worker_oldest_pending_age_seconds", "queue_worker_orphaned_messages", "queue_worker_overdue_holders"];
-        let lines = values(&exposition).into_iter().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        let names = [
+            "queue_worker_oldest_pending_age_seconds",
+            "queue_worker_orphaned_messages",
+            "queue_worker_overdue_holders",
+        ];
+        let lines =
+            values(&exposition).into_iter().filter(|line| names.iter().any(|name| line.starts_with(name)));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
     };
     let set = |age, orphans, overdue| {
@@ -124,12 +138,16 @@ fn what_is_not_known_is_not_shown() {
 fn where_the_functions_are_known_pending_messages_are_shown_by_function() {
     let (exposition, metrics) = metrics();
     let backlogs = |counts: &[(Option<&str>, u64)]| {
-        let counts = counts.iter().map(|(function, messages)| (function.map(|name| name.parse().unwrap()), *messages));
+        let counts =
+            counts.iter().map(|(function, messages)| (function.map(|name| name.parse().unwrap()), *messages));
         metrics.set_depth(Depth { pending: 9, backlogs: Some(counts.collect()), ..Depth::default() });
-        let lines = values(&exposition).into_iter().filter(|line| line.starts_with("queue_worker_pending_messages"));
+        let lines =
+            values(&exposition).into_iter().filter(|line| line.starts_with("queue_worker_pending_messages"));
         lines.map(|line| line.replace(r#",queue_name="faas-request""#, "")).collect::<Vec<_>>()
     };
-    let line = |function, messages| format!(r#"queue_worker_pending_messages{{function_name="{function}"}} {messages}"#);
+    let line = |function, messages| {
+        format!(r#"queue_worker_pending_messages{{function_name="{function}"}} {messages}"#)
+    };
     let (echo, dev, other) = ("echo.openfaas-fn", "echo.dev", "other");
     // One function may stand in subjects with its namespace and without.
     let found = backlogs(&[(Some("echo"), 1), (Some(echo), 2), (Some(dev), 3), (None, 4)]);
@@ -141,8 +159,11 @@ fn where_the_functions_are_known_pending_messages_are_shown_by_function() {
 #[test]
 fn a_call_is_in_flight_until_its_guard_is_dropped() {
     let (exposition, metrics) = metrics();
-    let line =
-        |n| format!(r#"queue_worker_function_invocation_inflight{{function_name="echo.openfaas-fn",queue_name="faas-request"}} {n}"#);
+    let line = |n| {
+        format!(
+            r#"queue_worker_function_invocation_inflight{{function_name="echo.openfaas-fn",queue_name="faas-request"}} {n}"#
+        )
+    };
     let first = metrics.call_started("echo");
     let second = metrics.clone().call_started("echo.openfaas-fn");
     assert!(values(&exposition).contains(&line(2)));
@@ -160,7 +181,10 @@ fn there_is_an_end_to_the_names_that_callers_choose() {
     assert_eq!(metrics.label("one-more"), "other");
     assert_eq!(metrics.label("f0.openfaas-fn"), "f0.openfaas-fn");
     let beside = exposition.queue("beside").unwrap();
-    assert_eq!((beside.label("one-more"), beside.label("f0")), ("other".to_owned(), "f0.openfaas-fn".to_owned()));
+    assert_eq!(
+        (beside.label("one-more"), beside.label("f0")),
+        ("other".to_owned(), "f0.openfaas-fn".to_owned())
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! From ended spans to the collector: a bounded queue, a thread that empties it, and a POST. Nothing here makes a call wait.
+//! From ended spans to the collector: a bounded queue, a thread that empties it, and a POST. Nothing here
+//! makes a call wait.
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,10 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     resource::TelemetryResourceDetector,
-    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanExporter, SpanProcessor},
+    trace::{
+        BatchConfigBuilder, BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData,
+        SpanExporter, SpanProcessor,
+    },
 };
 use reqwest::{Client, redirect};
 use tokio::{runtime::Handle, time::Instant};
@@ -55,21 +59,31 @@ struct Waiting {
 }
 
 impl Pipeline {
-    /// The way to the collector of these settings. `None` where none can be made, which is logged: a worker can do without.
+    /// The way to the collector of these settings. `None` where none can be made, which is logged: a worker
+    /// can do without.
     pub fn new(config: &config::Tracing, instance: &str) -> Option<Self> {
         let waiting = Arc::new(Waiting::default());
-        let exporter = exporter(config).inspect_err(|error| tracing::error!(error, "Traces cannot be exported")).ok()?;
-        let exporter = Reported { exporter, waiting: waiting.clone(), said: Mutex::default(), endpoint: config.endpoint.to_string() };
+        let exporter =
+            exporter(config).inspect_err(|error| tracing::error!(error, "Traces cannot be exported")).ok()?;
+        let exporter = Reported {
+            exporter,
+            waiting: waiting.clone(),
+            said: Mutex::default(),
+            endpoint: config.endpoint.to_string(),
+        };
         let limits = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
         let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(limits).build();
         processor.set_resource(&resource(config, instance));
-        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION")).build();
+        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
         let config::Sampler { follows_parent, share } = config.sampler;
         tracing::info!(endpoint = %config.endpoint, share, followsParent = follows_parent, "Tracing");
         Some(Self { scope, processor, follows_parent, sampler: Sampler::TraceIdRatioBased(share), waiting })
     }
 
-    /// Whether a trace that nobody else has decided about is one of those that are wanted. Each worker decides the same.
+    /// Whether a trace that nobody else has decided about is one of those that are wanted. Each worker
+    /// decides the same.
     pub fn samples(&self, trace: TraceId) -> bool {
         let result = self.sampler.should_sample(None, trace, "", &SpanKind::Consumer, &[], &[]);
         result.decision == SamplingDecision::RecordAndSample
@@ -105,9 +119,14 @@ impl Pipeline {
 }
 
 fn exporter(config: &config::Tracing) -> Result<Otlp, String> {
-    let client = Client::builder().timeout(EXPORT).redirect(redirect::Policy::none()).build().map_err(|error| error.to_string())?;
+    let client = Client::builder()
+        .timeout(EXPORT)
+        .redirect(redirect::Policy::none())
+        .build()
+        .map_err(|error| error.to_string())?;
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: HashMap<_, _> = config.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let headers: HashMap<_, _> =
+        config.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     Otlp::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
@@ -120,9 +139,16 @@ fn exporter(config: &config::Tracing) -> Result<Otlp, String> {
 }
 
 fn resource(config: &config::Tracing, instance: &str) -> Resource {
-    let own = [KeyValue::new("service.version", env!("CARGO_PKG_VERSION")), KeyValue::new("service.instance.id", instance.to_owned())];
+    let own = [
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", instance.to_owned()),
+    ];
     let given = config.resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
-    Resource::builder_empty().with_detector(Box::new(TelemetryResourceDetector)).with_attributes(own).with_attributes(given).build()
+    Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(own)
+        .with_attributes(given)
+        .build()
 }
 
 /// The thread that empties the queue has no runtime; the worker's own makes the requests for it.
@@ -153,7 +179,9 @@ impl Reported {
     fn report(&self, failed: usize, result: &OTelSdkResult) {
         let reason = match result {
             Err(error) => error.to_string(),
-            Ok(()) if self.waiting.dropped.load(Ordering::Relaxed) > 0 => "it takes them too slowly".to_owned(),
+            Ok(()) if self.waiting.dropped.load(Ordering::Relaxed) > 0 => {
+                "it takes them too slowly".to_owned()
+            }
             Ok(()) => return,
         };
         self.waiting.dropped.fetch_add(failed, Ordering::Relaxed);
@@ -161,7 +189,12 @@ impl Reported {
         if said.is_none_or(|last| last.elapsed() >= SAY) {
             *said = Some(Instant::now());
             let spans = self.waiting.dropped.swap(0, Ordering::Relaxed);
-            tracing::warn!(endpoint = self.endpoint, reason, spans, "Traces lost: the collector does not take them; calls go on");
+            tracing::warn!(
+                endpoint = self.endpoint,
+                reason,
+                spans,
+                "Traces lost: the collector does not take them; calls go on"
+            );
         }
     }
 }

@@ -32,7 +32,13 @@ impl Tracer {
 
     /// Nothing.
     #[must_use]
-    pub fn begin(&self, _queue: &str, _parcel: &mut Message, _invocation: Option<&Invocation>, _now: SystemTime) -> Trace {
+    pub fn begin(
+        &self,
+        _queue: &str,
+        _parcel: &mut Message,
+        _invocation: Option<&Invocation>,
+        _now: SystemTime,
+    ) -> Trace {
         Trace(())
     }
 

@@ -1,5 +1,6 @@
-//! The spans of deliveries and POSTs. Their names and attributes are OpenTelemetry's for messages and HTTP (its semantic
-//! conventions), beside some of ours, `queue_worker.*`. No body, no header value, no query and no credential is in them.
+//! The spans of deliveries and POSTs. Their names and attributes are OpenTelemetry's for messages and HTTP
+//! (its semantic conventions), beside some of ours, `queue_worker.*`. No body, no header value, no query and
+//! no credential is in them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,11 +18,13 @@ use crate::{
     retry::{callback::Refused, judge::Outcome},
 };
 
-/// Makes the traces of a process. Its default makes none, and costs nothing. The clones share what waits to be exported.
+/// Makes the traces of a process. Its default makes none, and costs nothing. The clones share what waits to
+/// be exported.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer(Option<Arc<Pipeline>>);
 
-/// The trace of an invocation while a delivery of it is in hand. The delivery's span ends when this is dropped.
+/// The trace of an invocation while a delivery of it is in hand. The delivery's span ends when this is
+/// dropped.
 #[derive(Debug, Default)]
 pub struct Trace(Option<Box<Open>>);
 
@@ -37,8 +40,8 @@ struct Open {
 pub struct Post(Option<Box<(Span, bool)>>);
 
 impl Tracer {
-    /// Makes traces as the settings say, from the process `instance`; none where they say nothing. To be called on the runtime,
-    /// which carries what is exported.
+    /// Makes traces as the settings say, from the process `instance`; none where they say nothing. To be
+    /// called on the runtime, which carries what is exported.
     #[must_use]
     pub fn new(config: Option<&config::Tracing>, instance: &str) -> Self {
         Self(config.and_then(|config| Pipeline::new(config, instance)).map(Arc::new))
@@ -46,13 +49,21 @@ impl Tracer {
 
     /// A delivery has come: ends the wait before it, and begins its span. `now` is the broker's time.
     #[must_use]
-    pub fn begin(&self, queue: &str, message: &mut Message, invocation: Option<&Invocation>, now: SystemTime) -> Trace {
+    pub fn begin(
+        &self,
+        queue: &str,
+        message: &mut Message,
+        invocation: Option<&Invocation>,
+        now: SystemTime,
+    ) -> Trace {
         let Some(pipeline) = &self.0 else { return Trace::default() };
         let told = told(message, invocation);
         let is_root = told.is_none();
         let envelope = &message.envelope;
-        let parent = told
-            .map_or_else(|| parent::made(&envelope.origin, envelope.id, |trace| pipeline.samples(trace)), |told| pipeline.sampled_as(told));
+        let parent = told.map_or_else(
+            || parent::made(&envelope.origin, envelope.id, |trace| pipeline.samples(trace)),
+            |told| pipeline.sampled_as(told),
+        );
         let age = |since: SystemTime| now.duration_since(since).unwrap_or_default();
         let waited = match (envelope.generation, envelope.parked, envelope.due) {
             (0, ..) => Some((age(envelope.first_seen), age(now))),
@@ -88,11 +99,17 @@ impl Tracer {
 fn told(message: &Message, invocation: Option<&Invocation>) -> Option<SpanContext> {
     let of_call = invocation.and_then(|invocation| {
         let headers = invocation.headers.iter();
-        parent::told(headers.flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str()))))
+        parent::told(
+            headers
+                .flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str()))),
+        )
     });
     of_call.or_else(|| {
         let headers = message.envelope.carried.iter();
-        parent::told(headers.flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str()))))
+        parent::told(
+            headers
+                .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str()))),
+        )
     })
 }
 
@@ -127,8 +144,8 @@ impl Trace {
         }
     }
 
-    /// What became of the delivery. The first word holds, but for a death: an invocation may have been completed, and its
-    /// callback die.
+    /// What became of the delivery. The first word holds, but for a death: an invocation may have been
+    /// completed, and its callback die.
     pub fn ends(&self, fate: Fate) {
         if let Some(mut delivery) = self.delivery()
             && (delivery.1.is_none() || matches!(fate, Fate::Dead(_)))

@@ -16,7 +16,8 @@ use crate::message::names::Id;
 pub const TRACEPARENT: &str = "traceparent";
 /// The header in which systems of tracing keep what they want.
 pub const TRACESTATE: &str = "tracestate";
-/// The most bytes of it that are passed on: as many as the standard asks for. It goes into messages with every callback.
+/// The most bytes of it that are passed on: as many as the standard asks for. It goes into messages with
+/// every callback.
 const STATE: usize = 512;
 
 /// What the two headers say.
@@ -56,11 +57,13 @@ pub fn told<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Spa
     told.is_valid().then_some(told)
 }
 
-/// Adds the members of a list that can stand in a header and for which there is room. The parser lets through whatever has no
-/// comma in it.
+/// Adds the members of a list that can stand in a header and for which there is room. The parser lets through
+/// whatever has no comma in it.
 fn add_state(state: &mut String, list: &str) {
     let members = list.split(',').map(|member| member.trim_matches([' ', '\t']));
-    for member in members.filter(|member| !member.is_empty() && !member.contains(|c: char| !matches!(c, ' '..='~'))) {
+    for member in
+        members.filter(|member| !member.is_empty() && !member.contains(|c: char| !matches!(c, ' '..='~')))
+    {
         let comma = if state.is_empty() { "" } else { "," };
         if state.len() + comma.len() + member.len() > STATE {
             return;
@@ -70,13 +73,14 @@ fn add_state(state: &mut String, list: &str) {
     }
 }
 
-/// The root of the trace of an invocation whose caller has none: of its identity, so that it is the same for every worker and
-/// at every attempt.
+/// The root of the trace of an invocation whose caller has none: of its identity, so that it is the same for
+/// every worker and at every attempt.
 pub fn made(origin: &str, id: Id, is_sampled: impl Fn(TraceId) -> bool) -> SpanContext {
     let hash = digest(&SHA256, format!("{origin}:{id}").as_bytes());
     let mut hash = hash.as_ref().iter().copied();
     let mut next = || std::array::from_fn::<u8, 8, _>(|_| hash.next().unwrap_or(1));
-    let (high, low, span) = (u64::from_be_bytes(next()), u64::from_be_bytes(next()), u64::from_be_bytes(next()));
+    let (high, low, span) =
+        (u64::from_be_bytes(next()), u64::from_be_bytes(next()), u64::from_be_bytes(next()));
     // None of them may be zero.
     let trace_id = TraceId::from(u128::from(high.max(1)) << 64 | u128::from(low));
     let flags = TraceFlags::default().with_sampled(is_sampled(trace_id));
@@ -102,16 +106,28 @@ mod tests {
         let check = |headers: &[(&str, &str)], expected: &[(&str, &str)]| {
             let read = told(headers.iter().copied());
             let again: Vec<_> = read.iter().flat_map(written).collect();
-            assert!(again.iter().map(|(name, value)| (*name, value.as_str())).eq(expected.iter().copied()), "{headers:?}: {again:?}");
+            assert!(
+                again.iter().map(|(name, value)| (*name, value.as_str())).eq(expected.iter().copied()),
+                "{headers:?}: {again:?}"
+            );
         };
         check(&[("Traceparent", PARENT)], &[(TRACEPARENT, PARENT)]);
         let unsampled = PARENT.replace("-01", "-00");
         check(&[("traceparent", &unsampled)], &[(TRACEPARENT, &unsampled)]);
-        check(&[("traceparent", PARENT), ("TraceState", "a=1,b=2")], &[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")]);
-        check(&[("tracestate", "a=1"), ("traceparent", PARENT), ("tracestate", "b=2")], &[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")]);
+        check(
+            &[("traceparent", PARENT), ("TraceState", "a=1,b=2")],
+            &[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")],
+        );
+        check(
+            &[("tracestate", "a=1"), ("traceparent", PARENT), ("tracestate", "b=2")],
+            &[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")],
+        );
         // A damaged state is no reason to leave the trace.
         check(&[("traceparent", PARENT), ("tracestate", "nonsense")], &[(TRACEPARENT, PARENT)]);
-        check(&[("traceparent", ""), ("traceparent", PARENT), ("traceparent", " ")], &[(TRACEPARENT, PARENT)]);
+        check(
+            &[("traceparent", ""), ("traceparent", PARENT), ("traceparent", " ")],
+            &[(TRACEPARENT, PARENT)],
+        );
     }
 
     #[test]
@@ -121,7 +137,9 @@ mod tests {
             let written = written(&told).nth(1).map(|(_, state)| state).unwrap_or_default();
             assert_eq!(written, expected, "{state:?}");
         };
-        for hostile in ["a=1\nNats-Rollup: all", "a=1\r\n", "a=\u{85}", "a=\u{2028}", "a=é", "a=\0", "a=\u{7f}"] {
+        for hostile in
+            ["a=1\nNats-Rollup: all", "a=1\r\n", "a=\u{85}", "a=\u{2028}", "a=é", "a=\0", "a=\u{7f}"]
+        {
             check(&format!("x=1,{hostile},y=2"), "x=1,y=2");
         }
         let long = (0..9).map(|n| format!("k{n}={}", "v".repeat(97))).collect::<Vec<_>>().join(",");
@@ -130,7 +148,14 @@ mod tests {
 
     #[test]
     fn what_is_no_traceparent_is_none() {
-        for bad in ["", "00", "00-0-0-01", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "\u{e4}", &format!("{PARENT}-x")] {
+        for bad in [
+            "",
+            "00",
+            "00-0-0-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "\u{e4}",
+            &format!("{PARENT}-x"),
+        ] {
             assert_eq!(told([(TRACEPARENT, bad)].into_iter()), None, "{bad}");
         }
         let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";

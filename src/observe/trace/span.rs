@@ -28,7 +28,12 @@ pub struct Span {
 
 impl Span {
     /// A span that begins now, below `parent`.
-    pub fn begin(pipeline: &Arc<Pipeline>, parent: &SpanContext, kind: SpanKind, name: impl FnOnce() -> String) -> Self {
+    pub fn begin(
+        pipeline: &Arc<Pipeline>,
+        parent: &SpanContext,
+        kind: SpanKind,
+        name: impl FnOnce() -> String,
+    ) -> Self {
         let context = SpanContext::new(
             parent.trace_id(),
             RandomIdGenerator::default().new_span_id(),
@@ -99,7 +104,13 @@ impl Span {
     /// It is the first span of its trace, and called `context`.
     pub fn rooted(mut self, context: &SpanContext) -> Self {
         if let Some(data) = &mut self.data {
-            data.span_context = SpanContext::new(context.trace_id(), context.span_id(), context.trace_flags(), false, Default::default());
+            data.span_context = SpanContext::new(
+                context.trace_id(),
+                context.span_id(),
+                context.trace_flags(),
+                false,
+                Default::default(),
+            );
             data.parent_span_id = SpanId::INVALID;
             data.parent_span_is_remote = false;
         }

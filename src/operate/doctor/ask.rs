@@ -53,7 +53,10 @@ impl Ask {
         let asked = Instant::now();
         let answer = self.stream(stream).await;
         let journey = asked.elapsed();
-        let told = answer.as_ref().ok().and_then(|found| found.as_ref()?.get("ts")?.as_str().map(humantime::parse_rfc3339));
+        let told = answer
+            .as_ref()
+            .ok()
+            .and_then(|found| found.as_ref()?.get("ts")?.as_str().map(humantime::parse_rfc3339));
         (answer, told.and_then(Result::ok).map(|told| clock::skew(told, SystemTime::now(), journey)))
     }
 
@@ -69,14 +72,18 @@ impl Ask {
 
     /// The names of a stream's consumers.
     pub async fn consumers(&self, stream: &str) -> Seen<Vec<String>> {
-        let answer = self.optional(&format!("CONSUMER.LIST.{stream}"), json!({ "offset": 0 })).await?.unwrap_or_default();
+        let answer = self
+            .optional(&format!("CONSUMER.LIST.{stream}"), json!({ "offset": 0 }))
+            .await?
+            .unwrap_or_default();
         let list = answer.get("consumers").and_then(Value::as_array).into_iter().flatten();
         Ok(list.filter_map(|consumer| consumer.get("name")?.as_str().map(str::to_owned)).collect())
     }
 
     /// The consumers of the levels.
     pub async fn levels(&self, names: &Names) -> Seen<Vec<Level>> {
-        let answer = self.optional(&format!("CONSUMER.LIST.{}", names.retries), json!({ "offset": 0 })).await?;
+        let answer =
+            self.optional(&format!("CONSUMER.LIST.{}", names.retries), json!({ "offset": 0 })).await?;
         Ok(answer.as_ref().map(crate::broker::levels::levels).unwrap_or_default())
     }
 
@@ -92,10 +99,14 @@ impl Ask {
     }
 
     async fn optional(&self, call: &str, question: Value) -> Seen<Option<Value>> {
-        let answer = self.bounded(&self.jetstream.api_subject(call), self.jetstream.api(call, &question)).await?;
+        let answer =
+            self.bounded(&self.jetstream.api_subject(call), self.jetstream.api(call, &question)).await?;
         match answer {
             Ok(answer) => Ok(Some(answer)),
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND | code::NO_MESSAGE, .. }) => Ok(None),
+            Err(ApiError::Refused {
+                code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND | code::NO_MESSAGE,
+                ..
+            }) => Ok(None),
             Err(error) => Err(Unseen::Silent(error.to_string())),
         }
     }
@@ -104,25 +115,31 @@ impl Ask {
     async fn bounded<T>(&self, subject: &str, answer: impl Future<Output = T>) -> Seen<T> {
         let mut denied = self.denied.clone();
         // Without the right to hear answers none ever comes.
-        let about_this = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains(subject) || text.contains("Subscription"));
+        let about_this = |text: &Option<String>| {
+            text.as_ref().is_some_and(|text| text.contains(subject) || text.contains("Subscription"))
+        };
         tokio::select! {
             answer = timeout_at(self.until, answer) => answer.map_err(|_| Unseen::Silent(OVER.to_owned())),
             Ok(text) = denied.wait_for(about_this) => {
                 let hears = text.as_ref().is_some_and(|text| text.contains("Subscription"));
-                let right = if hears { format!("subscribe to {}", inbox(text.as_deref())) } else { format!("publish to {subject}") };
+                let right = if hears { format!("subscribe to \
+                    {}", inbox(text.as_deref())) } else { format!("publish to {subject}") };
                 Err(Unseen::Right(right))
             }
         }
     }
 
-    /// Whether a NATS Streaming server answers where the bridge does. It is asked with a request that such a server refuses and that
-    /// the bridge, which keeps no sessions, forgets.
+    /// Whether a NATS Streaming server answers where the bridge does. It is asked with a request that such a
+    /// server refuses and that the bridge, which keeps no sessions, forgets.
     pub async fn streaming(&self, cluster: &str) -> Seen<bool> {
         let (subject, client) = (stan::discovery(cluster), self.client());
         let inbox = client.new_inbox();
         let gone = |error: &dyn std::error::Error| Unseen::Silent(error.to_string());
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| gone(&error))?;
-        client.publish_with_reply(subject.clone(), inbox, Bytes::from(stan::greeting())).await.map_err(|error| gone(&error))?;
+        client
+            .publish_with_reply(subject.clone(), inbox, Bytes::from(stan::greeting()))
+            .await
+            .map_err(|error| gone(&error))?;
         let until = self.until.min(Instant::now() + COLLECT);
         let heard = async {
             while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {

@@ -31,8 +31,15 @@ pub fn is_lossy(config: &Config, broker: &Broker) -> bool {
 
 /// Everything that the checks found, in the order in which they stand here.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let around =
-        [process::settings, process::listening, process::grace, process::callbacks, gateway::health, gateway::lookup, broker::connection];
+    let around = [
+        process::settings,
+        process::listening,
+        process::grace,
+        process::callbacks,
+        gateway::health,
+        gateway::lookup,
+        broker::connection,
+    ];
     let mut findings: Vec<_> = around.iter().flat_map(|check| check(facts)).collect();
     let Ok(broker) = &facts.broker else { return findings };
     let config = &facts.loaded.config;
@@ -61,7 +68,12 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 
 /// What could not be seen and has to be.
 fn hidden(what: impl Into<String>, unseen: &Unseen) -> Finding {
-    let finding = Finding::new(Severity::Fail, what, format!("could not be seen: {unseen}"), "the worker cannot see it either");
+    let finding = Finding::new(
+        Severity::Fail,
+        what,
+        format!("could not be seen: {unseen}"),
+        "the worker cannot see it either",
+    );
     match unseen {
         Unseen::Right(right) => finding.mend(grant(right)),
         Unseen::Silent(_) => finding,
@@ -70,13 +82,21 @@ fn hidden(what: impl Into<String>, unseen: &Unseen) -> Finding {
 
 /// What could not be seen, and no worker needs to see.
 fn unknown(what: impl Into<String>, unseen: &Unseen) -> Finding {
-    Finding::new(Severity::Note, what, format!("could not be seen: {unseen}"), "no worker needs to; it is looked at where the account may")
+    Finding::new(
+        Severity::Note,
+        what,
+        format!("could not be seen: {unseen}"),
+        "no worker needs to; it is looked at where the account may",
+    )
 }
 
 /// The line of a server's configuration that gives a right.
 fn grant(right: &str) -> String {
     let (verb, subject) = right.split_once(" to ").unwrap_or(("publish", right));
-    format!("permissions: {{ {verb}: {{ allow: [\"{subject}\"] }} }}   # for the user in nats.conf, beside its other rights")
+    format!(
+        "permissions: {{ {verb}: {{ allow: [\"{subject}\"] }} }}   # for the user in nats.conf, beside its \
+            other rights"
+    )
 }
 
 #[cfg(test)]
@@ -84,9 +104,13 @@ mod tests {
     use super::{super::facts::tests::well, *};
     use crate::broker::known_issues::Severity::{Fail, Note, Ok, Warn};
 
-    /// What the check says of a set-up that is well but for this change: `what` and how much it weighs, of each finding that is
-    /// not as it should be; and each has a mend.
-    pub fn check(set: &[(&str, &str)], spoil: impl FnOnce(&mut Facts), expected: &[(&str, Severity)]) -> Vec<Finding> {
+    /// What the check says of a set-up that is well but for this change: `what` and how much it weighs, of
+    /// each finding that is not as it should be; and each has a mend.
+    pub fn check(
+        set: &[(&str, &str)],
+        spoil: impl FnOnce(&mut Facts),
+        expected: &[(&str, Severity)],
+    ) -> Vec<Finding> {
         let mut facts = well(set);
         spoil(&mut facts);
         let found: Vec<_> = findings(&facts).into_iter().filter(|finding| finding.severity > Ok).collect();
@@ -113,14 +137,24 @@ mod tests {
     fn where_all_is_well_nothing_is_said_against_it() {
         check(&[], |_| {}, &[]);
         check(&[("queue_name", "a,b.c"), ("nats_manage", "false")], |_| {}, &[]);
-        check(&[("dead_letters", "false")], |facts| queue(facts).dead = std::result::Result::Ok(None), &[("dead_letters", Warn)]);
+        check(
+            &[("dead_letters", "false")],
+            |facts| queue(facts).dead = std::result::Result::Ok(None),
+            &[("dead_letters", Warn)],
+        );
     }
 
     #[test]
     fn what_has_to_be_seen_and_is_not_fails() {
         let unseen = || Unseen::Right("publish to $JS.API.STREAM.INFO.faas-request".to_owned());
         let found = check(&[], |facts| queue(facts).stream = Err(unseen()), &[("stream faas-request", Fail)]);
-        assert!(found[0].mend.as_ref().unwrap().starts_with("permissions: { publish: { allow: [\"$JS.API.STREAM.INFO.faas-request\"] } }"));
+        assert!(
+            found[0]
+                .mend
+                .as_ref()
+                .unwrap()
+                .starts_with("permissions: { publish: { allow: [\"$JS.API.STREAM.INFO.faas-request\"] } }")
+        );
         check(&[], |facts| broker(facts).account = Err(unseen()), &[("account", Note)]);
         check(&[], |facts| queue(facts).consumers = Err(unseen()), &[("consumers of faas-request", Note)]);
     }

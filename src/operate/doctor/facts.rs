@@ -132,7 +132,9 @@ pub struct QueueFacts {
 impl QueueFacts {
     /// The streams that are there, each with what it is for.
     pub fn streams(&self) -> impl Iterator<Item = &Value> {
-        [&self.stream, &self.retries, &self.dead].into_iter().filter_map(|stream| stream.as_ref().ok()?.as_ref())
+        [&self.stream, &self.retries, &self.dead]
+            .into_iter()
+            .filter_map(|stream| stream.as_ref().ok()?.as_ref())
     }
 }
 
@@ -144,14 +146,17 @@ impl Broker {
             match (self.monitored.iter().find(|seen| seen.name == *server).map(|seen| seen.sync), laxest) {
                 (None | Some(Sync::Unknown), _) => return Sync::Unknown,
                 (Some(Sync::Always), _) => {}
-                (Some(Sync::Every(interval)), Sync::Every(other)) => laxest = Sync::Every(interval.max(other)),
+                (Some(Sync::Every(interval)), Sync::Every(other)) => {
+                    laxest = Sync::Every(interval.max(other))
+                }
                 (Some(sync), _) => laxest = sync,
             }
         }
         laxest
     }
 
-    /// The fewest servers that one of a queue's streams lies on, and the laxest way of those with their disks.
+    /// The fewest servers that one of a queue's streams lies on, and the laxest way of those with their
+    /// disks.
     pub fn weakest(&self, queue: &QueueFacts) -> Option<(u64, Sync)> {
         let all: Vec<_> = queue.streams().map(|info| self.peers(info)).collect();
         let fewest = all.iter().map(Vec::len).min()?;
@@ -159,7 +164,8 @@ impl Broker {
         Some((u64::try_from(fewest).ok()?, self.sync(&servers)))
     }
 
-    /// The servers that hold a stream, its leader first. One that is no cluster's names nobody but itself, and before 2.10 not even that.
+    /// The servers that hold a stream, its leader first. One that is no cluster's names nobody but itself,
+    /// and before 2.10 not even that.
     pub fn peers(&self, stream: &Value) -> Vec<String> {
         let name = |server: &Value| server.as_str().map(str::to_owned);
         let leader = stream.pointer("/cluster/leader").and_then(name);
@@ -181,16 +187,20 @@ pub mod tests {
 
     /// Settings, as they stand in the environment.
     pub fn settings(set: &[(&str, &str)]) -> Loaded {
-        config::load([], set.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)))).unwrap()
+        config::load([], set.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+            .unwrap()
     }
 
     /// A set-up in which all is well, with these settings.
     pub fn well(set: &[(&str, &str)]) -> Facts {
         // A drain that may cut calls off is worth a note by default.
-        let calls = if set.iter().any(|(name, _)| *name == "upstream_timeout") { None } else { Some(("upstream_timeout", "20s")) };
+        let calls = if set.iter().any(|(name, _)| *name == "upstream_timeout") {
+            None
+        } else {
+            Some(("upstream_timeout", "20s"))
+        };
         let loaded = settings(&calls.into_iter().chain(set.iter().copied()).collect::<Vec<_>>());
-        let cluster =
-            json!({ "name": "c", "leader": "n1", "replicas": [{ "name": "n2", "current": true }, { "name": "n3", "current": true }] });
+        let cluster = json!({ "name": "c", "leader": "n1", "replicas": [{ "name": "n2", "current": true }, { "name": "n3", "current": true }] });
         let stream = |config: Value| {
             let mut config = config;
             for (name, value) in [("num_replicas", json!(3)), ("discard", json!("old"))] {
@@ -199,7 +209,9 @@ pub mod tests {
             Ok(Some(json!({ "config": config, "state": { "messages": 0, "bytes": 0 }, "cluster": cluster })))
         };
         let consumer = |wanted: desired::Consumer| {
-            Ok(Some(json!({ "config": wanted.settings(&loaded.config), "num_pending": 0, "num_ack_pending": 0, "num_waiting": 1 })))
+            Ok(Some(
+                json!({ "config": wanted.settings(&loaded.config), "num_pending": 0, "num_ack_pending": 0, "num_waiting": 1 }),
+            ))
         };
         let queues = loaded.config.queues.iter().map(|queue| {
             let names = Names::new(&queue.name, &queue.stream);
@@ -210,7 +222,9 @@ pub mod tests {
                 stream: stream(of),
                 retries: stream(desired::retries(&loaded.config, &names, true)),
                 dead: stream(desired::dead(&loaded.config, &names)),
-                levels: Ok((0..=timer::HIGHEST).map(|k| Level { k, held: 0, floor: 0, settings: None }).collect()),
+                levels: Ok((0..=timer::HIGHEST)
+                    .map(|k| Level { k, held: 0, floor: 0, settings: None })
+                    .collect()),
                 held: Ok(false),
                 consumers: Ok(vec![queue.durable.clone()]),
                 orphans: Some(0),
@@ -228,12 +242,19 @@ pub mod tests {
             account: Ok(
                 json!({ "streams": 3, "consumers": 2, "storage": 0, "limits": { "max_streams": -1, "max_consumers": -1, "max_storage": -1 } }),
             ),
-            monitored: ["n1", "n2", "n3"].map(|name| Monitored { name: name.to_owned(), sync: Sync::Always }).into(),
+            monitored: ["n1", "n2", "n3"]
+                .map(|name| Monitored { name: name.to_owned(), sync: Sync::Always })
+                .into(),
             streaming: None,
             queues: queues.collect(),
         };
         let health = Ok((200, Duration::from_millis(3)));
-        Facts { place: Place::default(), gateway: Gateway { health, function: None }, broker: Ok(broker), loaded }
+        Facts {
+            place: Place::default(),
+            gateway: Gateway { health, function: None },
+            broker: Ok(broker),
+            loaded,
+        }
     }
 
     #[test]
@@ -256,6 +277,10 @@ pub mod tests {
         assert_eq!(broker.peers(&clustered), ["n1", "n2", "n3"]);
         assert_eq!(broker.peers(&json!({ "cluster": { "leader": "n7" } })), ["n7"]);
         assert_eq!(broker.peers(&json!({})), ["n1"]);
-        assert_eq!(broker.peers(&json!({ "cluster": { "replicas": [{ "name": "n2" }] } })), ["n2"], "no leader");
+        assert_eq!(
+            broker.peers(&json!({ "cluster": { "replicas": [{ "name": "n2" }] } })),
+            ["n2"],
+            "no leader"
+        );
     }
 }

@@ -20,11 +20,22 @@ pub struct Finding {
 impl Finding {
     /// As it should be.
     pub fn ok(what: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self { severity: Severity::Ok, what: what.into(), seen: seen.into(), means: String::new(), mend: None }
+        Self {
+            severity: Severity::Ok,
+            what: what.into(),
+            seen: seen.into(),
+            means: String::new(),
+            mend: None,
+        }
     }
 
     /// Not as it should be.
-    pub fn new(severity: Severity, what: impl Into<String>, seen: impl Into<String>, means: impl Into<String>) -> Self {
+    pub fn new(
+        severity: Severity,
+        what: impl Into<String>,
+        seen: impl Into<String>,
+        means: impl Into<String>,
+    ) -> Self {
         Self { severity, means: means.into(), ..Self::ok(what, seen) }
     }
 

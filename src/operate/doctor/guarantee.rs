@@ -49,7 +49,14 @@ pub fn guaranteed(facts: &Facts) -> Vec<Guarantee> {
         let text = "nothing is known of the broker".to_owned();
         return vec![Guarantee { event: "anything at all", survives: Survives::Unknown, text }];
     };
-    vec![worker(config, broker), process(config, broker), power(broker), disk(broker), gateway(config), full(broker)]
+    vec![
+        worker(config, broker),
+        process(config, broker),
+        power(broker),
+        disk(broker),
+        gateway(config),
+        full(broker),
+    ]
 }
 
 /// A worker is killed.
@@ -57,15 +64,22 @@ fn worker(config: &Config, broker: &Broker) -> Guarantee {
     let event = "a worker is killed";
     let consumers = || broker.queues.iter().flat_map(|queue| [&queue.fresh, &queue.due]);
     let ends = |info: &&Value| {
-        info.get("config").is_some_and(|config| rules::number(config, "max_deliver") > 0 || rules::unusable(config).is_some())
+        info.get("config").is_some_and(|config| {
+            rules::number(config, "max_deliver") > 0 || rules::unusable(config).is_some()
+        })
     };
     if consumers().filter_map(|seen| seen.as_ref().ok()?.as_ref()).any(|info| ends(&info)) {
-        return Guarantee { event, survives: Survives::No, text: "no: a consumer gives messages up, or gives none".to_owned() };
+        return Guarantee {
+            event,
+            survives: Survives::No,
+            text: "no: a consumer gives messages up, or gives none".to_owned(),
+        };
     }
     if consumers().any(Result::is_err) {
         return unseen(event);
     }
-    let text = format!("yes: another takes over after {}; calls that ran are made again", shown(config.ack_wait));
+    let text =
+        format!("yes: another takes over after {}; calls that ran are made again", shown(config.ack_wait));
     Guarantee { event, survives: Survives::Yes, text }
 }
 
@@ -74,12 +88,17 @@ fn process(config: &Config, broker: &Broker) -> Guarantee {
     let event = "the broker's process is killed";
     let forgets = |info: &Value| {
         let config = info.get("config").unwrap_or(&Value::Null);
-        let forgets = rules::text(config, "storage") == "memory" || rules::text(config, "persist_mode") == "async";
+        let forgets =
+            rules::text(config, "storage") == "memory" || rules::text(config, "persist_mode") == "async";
         forgets.then(|| rules::text(config, "name").to_owned())
     };
     let forgetful: Vec<_> = broker.queues.iter().flat_map(QueueFacts::streams).filter_map(forgets).collect();
     if !forgetful.is_empty() {
-        return Guarantee { event, survives: Survives::No, text: format!("no: {} is lost, or the end of it", forgetful.join(", ")) };
+        return Guarantee {
+            event,
+            survives: Survives::No,
+            text: format!("no: {} is lost, or the end of it", forgetful.join(", ")),
+        };
     }
     if hidden(broker) {
         return unseen(event);
@@ -107,27 +126,42 @@ fn power(broker: &Broker) -> Guarantee {
     };
     let weakest = broker.queues.iter().filter_map(|queue| broker.weakest(queue));
     // One server alone before many, and then the laxest.
-    let Some((replicas, sync)) = weakest.min_by_key(|(replicas, sync)| (*replicas > 1, std::cmp::Reverse(lax(sync)))) else {
+    let Some((replicas, sync)) =
+        weakest.min_by_key(|(replicas, sync)| (*replicas > 1, std::cmp::Reverse(lax(sync))))
+    else {
         return unseen(event);
     };
     let (survives, text) = match (replicas, sync) {
-        (_, Sync::Always) => (Survives::Yes, "yes: it is on the disk before it is accepted (sync_interval: always)".to_owned()),
-        (0 | 1, Sync::Every(interval)) => {
-            (Survives::Partly, format!("up to the last {} may be lost (1 replica, sync_interval: {})", shown(interval), shown(interval)))
+        (_, Sync::Always) => {
+            (Survives::Yes, "yes: it is on the disk before it is accepted (sync_interval: always)".to_owned())
         }
+        (0 | 1, Sync::Every(interval)) => (
+            Survives::Partly,
+            format!(
+                "up to the last {} may be lost (1 replica, sync_interval: {})",
+                shown(interval),
+                shown(interval)
+            ),
+        ),
         (0 | 1, Sync::Unknown) => (
             Survives::Partly,
             format!(
-                "up to the last {} may be lost (1 replica) unless sync_interval is set to less, which could not be seen",
+                "up to the last {} may be lost (1 replica) unless sync_interval is set to less, which could \
+                    not be seen",
                 shown(crate::broker::known_issues::SYNC_INTERVAL)
             ),
         ),
         (_, sync) => {
-            let interval = if let Sync::Every(interval) = sync { interval } else { crate::broker::known_issues::SYNC_INTERVAL };
+            let interval = if let Sync::Every(interval) = sync {
+                interval
+            } else {
+                crate::broker::known_issues::SYNC_INTERVAL
+            };
             (
                 Survives::Partly,
                 format!(
-                    "yes, if it fails for one of the {replicas} servers at a time; for all at once, up to the last {} may be lost",
+                    "yes, if it fails for one of the {replicas} servers at a time; for all at once, up to \
+                        the last {} may be lost",
                     shown(interval)
                 ),
             )
@@ -142,10 +176,15 @@ fn disk(broker: &Broker) -> Guarantee {
     if hidden(broker) {
         return unseen(event);
     }
-    let fewest = broker.queues.iter().filter_map(|queue| broker.weakest(queue)).map(|(replicas, _)| replicas).min();
+    let fewest =
+        broker.queues.iter().filter_map(|queue| broker.weakest(queue)).map(|(replicas, _)| replicas).min();
     match fewest {
         None => unseen(event),
-        Some(0 | 1) => Guarantee { event, survives: Survives::No, text: "no: what lies on it alone is lost (1 replica)".to_owned() },
+        Some(0 | 1) => Guarantee {
+            event,
+            survives: Survives::No,
+            text: "no: what lies on it alone is lost (1 replica)".to_owned(),
+        },
         Some(2) => Guarantee {
             event,
             survives: Survives::Partly,
@@ -162,12 +201,18 @@ fn disk(broker: &Broker) -> Guarantee {
 fn gateway(config: &Config) -> Guarantee {
     let event = "the gateway or a function fails";
     let (attempts, waits) = (config.retry.max_attempts, shown(waits(&config.retry)));
-    let tries = format!("{attempts} attempts, with {waits} of waiting at most between the first and the last");
+    let tries =
+        format!("{attempts} attempts, with {waits} of waiting at most between the first and the last");
     let letters = &config.dead_letters;
     let (survives, text) = match letters.enabled {
         false => (Survives::Partly, format!("for {tries}; then it is dropped (dead_letters=false)")),
-        true if letters.max_age.is_zero() && letters.max_bytes == 0 => (Survives::Yes, format!("yes: {tries}; then it is a dead letter")),
-        true => (Survives::Yes, format!("yes: {tries}; then it is a dead letter, for as long as its stream keeps it")),
+        true if letters.max_age.is_zero() && letters.max_bytes == 0 => {
+            (Survives::Yes, format!("yes: {tries}; then it is a dead letter"))
+        }
+        true => (
+            Survives::Yes,
+            format!("yes: {tries}; then it is a dead letter, for as long as its stream keeps it"),
+        ),
     };
     Guarantee { event, survives, text }
 }
@@ -186,12 +231,17 @@ fn full(broker: &Broker) -> Guarantee {
             .any(|complaint| complaint.setting.starts_with("max_") && complaint.severity == Severity::Fail)
     };
     if broker.queues.iter().any(limited) {
-        return Guarantee { event, survives: Survives::No, text: "no: a stream has a limit, and what exceeds it is lost".to_owned() };
+        return Guarantee {
+            event,
+            survives: Survives::No,
+            text: "no: a stream has a limit, and what exceeds it is lost".to_owned(),
+        };
     }
     if hidden(broker) {
         return unseen(event);
     }
-    let text = "yes: it waits in its stream; once the disk or a limit is reached, publishers are refused".to_owned();
+    let text =
+        "yes: it waits in its stream; once the disk or a limit is reached, publishers are refused".to_owned();
     Guarantee { event, survives: Survives::Yes, text }
 }
 
@@ -217,7 +267,11 @@ fn hidden(broker: &Broker) -> bool {
 }
 
 fn unseen(event: &'static str) -> Guarantee {
-    Guarantee { event, survives: Survives::Unknown, text: "not known: the streams could not be seen, or are not there yet".to_owned() }
+    Guarantee {
+        event,
+        survives: Survives::Unknown,
+        text: "not known: the streams could not be seen, or are not there yet".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -265,21 +319,42 @@ mod tests {
     #[test]
     fn one_server_loses_its_disk_and_what_it_had_not_written() {
         check(|facts| alone(facts, Sync::Always), [Yes, Yes, Yes, No, Yes, Yes]);
-        let texts = check(|facts| alone(facts, Sync::Every(Duration::from_secs(10))), [Yes, Yes, Partly, No, Yes, Yes]);
+        let texts = check(
+            |facts| alone(facts, Sync::Every(Duration::from_secs(10))),
+            [Yes, Yes, Partly, No, Yes, Yes],
+        );
         assert!(texts[2].contains("up to the last 10s may be lost"), "{texts:?}");
         let texts = check(|facts| alone(facts, Sync::Unknown), [Yes, Yes, Partly, No, Yes, Yes]);
         assert!(texts[2].contains("up to the last 2m may be lost"), "{texts:?}");
-        let texts = check(|facts| facts.broker.as_mut().unwrap().monitored.clear(), [Yes, Yes, Partly, Yes, Yes, Yes]);
+        let texts = check(
+            |facts| facts.broker.as_mut().unwrap().monitored.clear(),
+            [Yes, Yes, Partly, Yes, Yes, Yes],
+        );
         assert!(texts[2].contains("one of the 3 servers at a time"), "{texts:?}");
     }
 
     #[test]
     fn what_breaks_a_promise_is_not_promised() {
-        check(|facts| config(facts, |queue| &mut queue.fresh)["max_deliver"] = json!(7), [No, Yes, Yes, Yes, Yes, Yes]);
-        check(|facts| config(facts, |queue| &mut queue.retries)["storage"] = json!("memory"), [Yes, No, Yes, Yes, Yes, Yes]);
-        check(|facts| config(facts, |queue| &mut queue.stream)["max_age"] = json!(1), [Yes, Yes, Yes, Yes, Yes, No]);
-        check(|facts| facts.broker.as_mut().unwrap().version = (2, 10, 21), [Yes, Partly, Yes, Yes, Yes, Yes]);
+        check(
+            |facts| config(facts, |queue| &mut queue.fresh)["max_deliver"] = json!(7),
+            [No, Yes, Yes, Yes, Yes, Yes],
+        );
+        check(
+            |facts| config(facts, |queue| &mut queue.retries)["storage"] = json!("memory"),
+            [Yes, No, Yes, Yes, Yes, Yes],
+        );
+        check(
+            |facts| config(facts, |queue| &mut queue.stream)["max_age"] = json!(1),
+            [Yes, Yes, Yes, Yes, Yes, No],
+        );
+        check(
+            |facts| facts.broker.as_mut().unwrap().version = (2, 10, 21),
+            [Yes, Partly, Yes, Yes, Yes, Yes],
+        );
         let silent = || Unseen::Silent("no answer in time".to_owned());
-        check(|facts| facts.broker.as_mut().unwrap().queues[0].stream = Err(silent()), [Yes, Unknown, Unknown, Unknown, Yes, Unknown]);
+        check(
+            |facts| facts.broker.as_mut().unwrap().queues[0].stream = Err(silent()),
+            [Yes, Unknown, Unknown, Unknown, Yes, Unknown],
+        );
     }
 }

@@ -26,23 +26,30 @@ use crate::{
 /// How long one attempt to connect may take, whatever the number of servers.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The variables that callbacks take a proxy from.
-const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 /// How often a queue is counted until nothing happened meanwhile.
 const COUNTS: usize = 3;
 
 /// Looks at everything, for no longer than about `patience`.
 pub async fn look(loaded: Loaded, monitor: Option<&Url>, patience: Duration) -> Facts {
     let (config, until) = (&loaded.config, Instant::now() + patience);
-    let (place, gateway, broker) = tokio::join!(place(config), pages::gateway(config), broker(config, monitor, until));
+    let (place, gateway, broker) =
+        tokio::join!(place(config), pages::gateway(config), broker(config, monitor, until));
     Facts { place, gateway, broker, loaded }
 }
 
 async fn place(config: &Config) -> Place {
     Place {
         kubernetes: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
-        proxies: PROXIES.into_iter().filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())).collect(),
+        proxies: PROXIES
+            .into_iter()
+            .filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+            .collect(),
         ready: pages::ready(config.listen_addr).await,
-        secrets: HttpPost::new(config.callback.clone(), &Supervisor::default()).err().map(|error| error.to_string()),
+        secrets: HttpPost::new(config.callback.clone(), &Supervisor::default())
+            .err()
+            .map(|error| error.to_string()),
     }
 }
 
@@ -75,7 +82,9 @@ async fn known(config: &Config, connection: Connection, monitor: Option<&Url>, u
         version: version(&server.version),
         release: server.version,
         name: server.server_name,
-        tls: server.tls_required || config.nats.servers.iter().any(|url| url.starts_with("tls:")) || config.nats.ca_file.is_some(),
+        tls: server.tls_required
+            || config.nats.servers.iter().any(|url| url.starts_with("tls:"))
+            || config.nats.ca_file.is_some(),
         max_payload: u64::try_from(server.max_payload).unwrap_or(u64::MAX),
         skew,
         account: ask.account().await,
@@ -105,8 +114,8 @@ async fn queue_facts(ask: &Ask, config: &Config, queue: &Queue) -> (QueueFacts, 
     (facts, skew)
 }
 
-/// How many messages of a work queue its only consumer neither has before it nor waits for; nothing where that cannot be told,
-/// because messages come and go meanwhile or other consumers take some.
+/// How many messages of a work queue its only consumer neither has before it nor waits for; nothing where
+/// that cannot be told, because messages come and go meanwhile or other consumers take some.
 async fn orphans(ask: &Ask, names: &Names, durable: &str) -> Seen<Option<u64>> {
     for _ in 0..COUNTS {
         let Some(before) = ask.stream(&names.stream).await? else { return Ok(None) };

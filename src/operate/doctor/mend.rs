@@ -1,5 +1,5 @@
-//! Commands that mend what was found, as somebody would type them. Those for NATS are of its own tool, `nats`, and were each tried
-//! on a server in the state that they mend.
+//! Commands that mend what was found, as somebody would type them. Those for NATS are of its own tool,
+//! `nats`, and were each tried on a server in the state that they mend.
 
 use serde_json::{Value, json};
 
@@ -51,13 +51,17 @@ impl Nats {
     /// Makes a consumer.
     pub fn make_consumer(&self, stream: &str, wanted: &Value) -> String {
         let name = rules::text(wanted, "durable_name");
-        self.call(&format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"), &json!({ "stream_name": stream, "config": wanted }))
+        self.call(
+            &format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"),
+            &json!({ "stream_name": stream, "config": wanted }),
+        )
     }
 
     /// What makes a thing that cannot be changed be made anew.
     pub fn remake_consumer(&self, stream: &str, consumer: &str) -> String {
         format!(
-            "{}   # then a worker makes it anew, or the doctor tells how; what it had delivered is delivered again",
+            "{}   # then a worker makes it anew, or the doctor tells how; what it had delivered is delivered \
+                again",
             self.run(&format!("consumer rm {stream} {consumer} --force"))
         )
     }
@@ -71,7 +75,8 @@ impl Nats {
     }
 
     fn call(&self, call: &str, question: &Value) -> String {
-        let prefix = self.0.as_ref().map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
+        let prefix =
+            self.0.as_ref().map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
         format!("nats req {} {}", quoted(&format!("{prefix}.{call}")), quoted(&question.to_string()))
     }
 
@@ -79,7 +84,10 @@ impl Nats {
     pub fn stream_setting(&self, stream: &Value, setting: &str, subject: &str) -> String {
         let name = rules::text(stream, "name");
         let flag = match setting {
-            "subjects" => format!("--subjects={}", rules::subjects(stream).chain([subject]).collect::<Vec<_>>().join(",")),
+            "subjects" => format!(
+                "--subjects={}",
+                rules::subjects(stream).chain([subject]).collect::<Vec<_>>().join(",")
+            ),
             "max_age" => "--max-age=0".to_owned(),
             "max_msgs" => "--max-msgs=-1".to_owned(),
             "max_bytes" => "--max-bytes=-1".to_owned(),
@@ -92,7 +100,8 @@ impl Nats {
         self.edit_stream(name, &flag)
     }
 
-    /// What keeps a stream with a size from dropping what it accepted. One with message schedules has to drop.
+    /// What keeps a stream with a size from dropping what it accepted. One with message schedules has to
+    /// drop.
     pub fn refuse_what_is_new(&self, stream: &Value) -> String {
         let name = rules::text(stream, "name");
         if stream.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
@@ -102,7 +111,14 @@ impl Nats {
     }
 
     /// What mends a setting of a consumer that is to take `filter`.
-    pub fn consumer_setting(&self, stream: &str, consumer: &str, setting: &str, filter: &str, config: &Config) -> String {
+    pub fn consumer_setting(
+        &self,
+        stream: &str,
+        consumer: &str,
+        setting: &str,
+        filter: &str,
+        config: &Config,
+    ) -> String {
         let flag = match setting {
             "backoff" => "--backoff=none".to_owned(),
             "filter_subject" => format!("--filter={filter}"),

@@ -50,7 +50,12 @@ async fn get(url: &str, login: Option<HeaderValue>, limit: Duration) -> Result<P
     get_by(Client::builder(), url, login, limit).await
 }
 
-async fn get_by(client: ClientBuilder, url: &str, login: Option<HeaderValue>, limit: Duration) -> Result<Page, reqwest::Error> {
+async fn get_by(
+    client: ClientBuilder,
+    url: &str,
+    login: Option<HeaderValue>,
+    limit: Duration,
+) -> Result<Page, reqwest::Error> {
     let client = client.redirect(redirect::Policy::none()).no_proxy().timeout(limit).build()?;
     let mut request = client.get(url);
     if let Some(login) = login {
@@ -72,8 +77,8 @@ fn unseen(error: &reqwest::Error) -> Unseen {
     Unseen::Silent(if error.is_timeout() { "no answer in time".to_owned() } else { root(error) })
 }
 
-/// Asks the gateway whether it is well, and, where the worker looks functions up, for one in the worker's own way. The list of all
-/// functions is another page: gateways without Prometheus break on it.
+/// Asks the gateway whether it is well, and, where the worker looks functions up, for one in the worker's own
+/// way. The list of all functions is another page: gateways without Prometheus break on it.
 pub async fn gateway(config: &Config) -> Gateway {
     let trust = match Trust::read(config.gateway_ca_file.as_deref()) {
         Ok(trust) => trust,
@@ -96,7 +101,10 @@ pub async fn gateway(config: &Config) -> Gateway {
 
 async fn look_up(client: ClientBuilder, base: &str, login: Option<HeaderValue>) -> Seen<u16> {
     let nobody = NOBODY.parse().map_err(|error: InvalidFunctionName| Unseen::Silent(error.to_string()))?;
-    get_by(client, &system::url(base, &nobody), login, LIMIT).await.map(|page| page.status).map_err(|error| unseen(&error))
+    get_by(client, &system::url(base, &nobody), login, LIMIT)
+        .await
+        .map(|page| page.status)
+        .map_err(|error| unseen(&error))
 }
 
 /// Asks a worker that listens here whether it is ready; nothing where nobody listens.
@@ -104,7 +112,9 @@ pub async fn ready(listen: SocketAddr) -> Option<Seen<(u16, String)>> {
     // Who listens to all addresses listens to those of IPv4 on every system.
     let here = if listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen.ip() };
     match get(&format!("http://{}/readyz", SocketAddr::new(here, listen.port())), None, LIMIT).await {
-        Ok(Page { status, body }) => Some(Ok((status, crate::message::header::printable(&String::from_utf8_lossy(&body), 256)))),
+        Ok(Page { status, body }) => {
+            Some(Ok((status, crate::message::header::printable(&String::from_utf8_lossy(&body), 256))))
+        }
         Err(error) if error.is_connect() => None,
         Err(error) => Some(Err(unseen(&error))),
     }
@@ -114,15 +124,29 @@ pub async fn ready(listen: SocketAddr) -> Option<Seen<(u16, String)>> {
 pub async fn monitored(servers: &[String], told: &[String], monitor: Option<&Url>) -> Vec<Monitored> {
     let mut places: Vec<(String, u16)> = Vec::new();
     let hosts = servers.iter().cloned().chain(told.iter().map(|address| format!("nats://{address}")));
-    let hosts = hosts.filter_map(|server| Some(Url::parse(&server).ok()?.host_str()?.trim_matches(['[', ']']).to_owned()));
-    places.extend(monitor.and_then(|url| Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))));
+    let hosts = hosts
+        .filter_map(|server| Some(Url::parse(&server).ok()?.host_str()?.trim_matches(['[', ']']).to_owned()));
+    places.extend(monitor.and_then(|url| {
+        Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
+    }));
     places.extend(hosts.map(|host| (host, MONITORING_PORT)));
-    let found = places.into_iter().map(async |place| timeout(MONITORING, lookup_host(place)).await.ok()?.ok().map(Iterator::collect));
-    let mut addresses: Vec<SocketAddr> = join_all(found).await.into_iter().flatten().flat_map(|some: Vec<_>| some).collect();
+    let found = places
+        .into_iter()
+        .map(async |place| timeout(MONITORING, lookup_host(place)).await.ok()?.ok().map(Iterator::collect));
+    let mut addresses: Vec<SocketAddr> =
+        join_all(found).await.into_iter().flatten().flat_map(|some: Vec<_>| some).collect();
     addresses.sort();
     addresses.dedup();
-    let pages = addresses.into_iter().take(MOST).map(async |address| get(&format!("http://{address}/varz"), None, MONITORING).await.ok());
-    join_all(pages).await.into_iter().flatten().filter_map(|page| read(&serde_json::from_slice(&page.body).ok()?)).collect()
+    let pages = addresses
+        .into_iter()
+        .take(MOST)
+        .map(async |address| get(&format!("http://{address}/varz"), None, MONITORING).await.ok());
+    join_all(pages)
+        .await
+        .into_iter()
+        .flatten()
+        .filter_map(|page| read(&serde_json::from_slice(&page.body).ok()?))
+        .collect()
 }
 
 /// A server's name and how it treats its disk, in its own words.
@@ -133,7 +157,9 @@ fn read(varz: &Value) -> Option<Monitored> {
         None => Sync::Unknown,
         // The interval stands there all the same.
         Some(config) if config.get("sync_always").and_then(Value::as_bool) == Some(true) => Sync::Always,
-        Some(config) => Sync::Every(config.get("sync_interval").and_then(Value::as_u64).map_or(SYNC_INTERVAL, Duration::from_nanos)),
+        Some(config) => Sync::Every(
+            config.get("sync_interval").and_then(Value::as_u64).map_or(SYNC_INTERVAL, Duration::from_nanos),
+        ),
     };
     Some(Monitored { name, sync })
 }
@@ -147,14 +173,24 @@ mod tests {
     #[test]
     fn a_server_tells_how_it_treats_its_disk() {
         for (jetstream, sync) in [
-            (json!({ "config": { "store_dir": "/data", "sync_interval": 120_000_000_000_u64 } }), Sync::Every(SYNC_INTERVAL)),
-            (json!({ "config": { "store_dir": "/data", "sync_interval": 120_000_000_000_u64, "sync_always": true } }), Sync::Always),
+            (
+                json!({ "config": { "store_dir": "/data", "sync_interval": 120_000_000_000_u64 } }),
+                Sync::Every(SYNC_INTERVAL),
+            ),
+            (
+                json!({ "config": { "store_dir": "/data", "sync_interval": 120_000_000_000_u64, "sync_always": true } }),
+                Sync::Always,
+            ),
             // Before 2.10.
             (json!({ "config": { "store_dir": "/data" } }), Sync::Every(SYNC_INTERVAL)),
             (json!({}), Sync::Unknown),
         ] {
             let name = "n1".to_owned();
-            assert_eq!(read(&json!({ "server_name": "n1", "jetstream": jetstream })), Some(Monitored { name, sync }), "{jetstream}");
+            assert_eq!(
+                read(&json!({ "server_name": "n1", "jetstream": jetstream })),
+                Some(Monitored { name, sync }),
+                "{jetstream}"
+            );
         }
         assert_eq!(read(&json!({ "status": "ok" })), None);
     }

@@ -56,7 +56,8 @@ pub struct HttpPost {
     clients: Mutex<Option<Arc<Clients>>>,
 }
 
-/// The way there, and the way through the proxies that the environment names. Strangers answer on a thread of their own.
+/// The way there, and the way through the proxies that the environment names. Strangers answer on a thread of
+/// their own.
 #[derive(Debug)]
 struct Clients {
     direct: Client,
@@ -71,15 +72,28 @@ impl HttpPost {
     /// See [`SecretsError`].
     pub fn new(settings: config::Callback, supervisor: &Supervisor) -> Result<Self, SecretsError> {
         let signer = settings.signing_file.clone().map(Signer::new).transpose()?;
-        Ok(Self { settings, supervisor: supervisor.clone(), signer, proxies: Matcher::from_env(), clients: Mutex::default() })
+        Ok(Self {
+            settings,
+            supervisor: supervisor.clone(),
+            signer,
+            proxies: Matcher::from_env(),
+            clients: Mutex::default(),
+        })
     }
 
     async fn send(&self, posting: &Posting, id: &str) -> Result<Outcome, NotPosted> {
-        let mut url = Url::parse(&posting.url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(NO_URL)?;
+        let mut url = Url::parse(&posting.url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or(NO_URL)?;
         if !self.settings.allowed.permits(&url) {
             return Err(NOT_ALLOWED.into());
         }
-        let proxied = url.origin().ascii_serialization().parse().is_ok_and(|uri| self.proxies.intercept(&uri).is_some());
+        let proxied = url
+            .origin()
+            .ascii_serialization()
+            .parse()
+            .is_ok_and(|uri| self.proxies.intercept(&uri).is_some());
         if self.settings.deny_private
             && let Err(outcome) = self.check(&url, proxied).await?
         {
@@ -88,7 +102,8 @@ impl HttpPost {
         let clients = match self.clients() {
             Ok(clients) => clients,
             Err(error) => {
-                // Without files the system's certificates cannot be read either, and that is all that is said then.
+                // Without files the system's certificates cannot be read either, and that is all that is said
+                // then.
                 if let Some(short) = Shortage::on_the_way(&error) {
                     return Err(NotPosted::Short(short));
                 }
@@ -112,7 +127,11 @@ impl HttpPost {
         match answer {
             Ok(answer) => Ok(Outcome::Replied(Reply {
                 status: answer.status().as_u16(),
-                retry_after: answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+                retry_after: answer
+                    .headers()
+                    .get(header::RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok())
+                    .map(str::to_owned),
                 ..Reply::default()
             })),
             Err(error) if is_private(&error) => Err(PRIVATE.into()),
@@ -139,8 +158,9 @@ impl HttpPost {
         }
     }
 
-    /// Looks at an address that stands in the URL, and at those behind a name that a proxy is to resolve again: which one it
-    /// takes is not known, so that all have to be public. Gives the outcome of a name that cannot be resolved.
+    /// Looks at an address that stands in the URL, and at those behind a name that a proxy is to resolve
+    /// again: which one it takes is not known, so that all have to be public. Gives the outcome of a name
+    /// that cannot be resolved.
     async fn check(&self, url: &Url, proxied: bool) -> Result<Result<(), Outcome>, NotPosted> {
         let public = match url.host() {
             None => return Err(NO_URL.into()),
@@ -159,7 +179,8 @@ impl HttpPost {
         if public { Ok(Ok(())) } else { Err(PRIVATE.into()) }
     }
 
-    /// The clients, made now where they are not there yet. What cannot be made now may be made for the next callback.
+    /// The clients, made now where they are not there yet. What cannot be made now may be made for the next
+    /// callback.
     fn clients(&self) -> io::Result<Arc<Clients>> {
         let mut made = self.made();
         if let Some(clients) = &*made {
@@ -182,7 +203,8 @@ impl HttpPost {
                 .pool_idle_timeout(Duration::from_secs(30))
                 .tls_danger_accept_invalid_certs(self.settings.tls_insecure)
         };
-        let direct = if self.settings.deny_private { builder().dns_resolver(Arc::new(PublicOnly)) } else { builder() };
+        let direct =
+            if self.settings.deny_private { builder().dns_resolver(Arc::new(PublicOnly)) } else { builder() };
         let direct = direct.no_proxy().build().map_err(io::Error::other)?;
         let proxied = builder().build().map_err(io::Error::other)?;
         Ok(Clients { direct, proxied, offload: Offload::start(Part::Callbacks, &self.supervisor)? })

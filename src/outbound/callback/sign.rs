@@ -1,5 +1,5 @@
-//! Signs callbacks as the Standard Webhooks scheme (standardwebhooks.com, version 1) has it, so that a receiver can tell
-//! that a callback is this worker's, unchanged and fresh.
+//! Signs callbacks as the Standard Webhooks scheme (standardwebhooks.com, version 1) has it, so that a
+//! receiver can tell that a callback is this worker's, unchanged and fresh.
 
 use std::{
     fmt, io,
@@ -25,8 +25,10 @@ const LEAST: usize = 16;
 /// What may stand before a secret.
 const PREFIX: &str = "whsec_";
 /// Base64, whether padded or not.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Why callbacks cannot be signed. Quotes nothing of the file.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +42,9 @@ pub struct SecretsError {
 enum Unusable {
     #[error("{0}")]
     Unreadable(#[from] io::Error),
-    #[error("line {0}: expected a secret of at least {LEAST} bytes in base64, with or without whsec_ before it")]
+    #[error(
+        "line {0}: expected a secret of at least {LEAST} bytes in base64, with or without whsec_ before it"
+    )]
     Line(usize),
     #[error("expected a secret on each line, the file has none")]
     Empty,
@@ -75,7 +79,9 @@ impl Signer {
             let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
             keys.1.iter().map(|key| signature(key, id, &timestamp, body)).collect::<Vec<_>>().join(" ")
         };
-        for (name, text) in [("webhook-id", id), ("webhook-timestamp", &timestamp), ("webhook-signature", &signatures)] {
+        for (name, text) in
+            [("webhook-id", id), ("webhook-timestamp", &timestamp), ("webhook-signature", &signatures)]
+        {
             headers.remove(name);
             if let Ok(value) = HeaderValue::from_str(text) {
                 // Only a map of 32,768 names is full.
@@ -94,11 +100,14 @@ impl Signer {
             keys.0 = Instant::now();
         }
         let path = self.path.clone();
-        let found = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or_else(|error| Err(io::Error::other(error).into()));
+        let found = tokio::task::spawn_blocking(move || read(&path))
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error).into()));
         match found {
             Ok(found) => self.keys.lock().unwrap_or_else(PoisonError::into_inner).1 = found,
             Err(reason) => {
-                tracing::warn!(path = %self.path.display(), %reason, "the signing secrets cannot be read anew; those read before are used");
+                tracing::warn!(path = %self.path.display(), %reason, "the signing secrets cannot be read \
+                    anew; those read before are used");
             }
         }
     }
@@ -179,8 +188,12 @@ mod tests {
             (&format!("{FIRST}\n\nno_secret_of_mine"), "line 3"),
             ("\u{e9}", "line 1"),
         ] {
-            let error = SecretsError { path: "/s".into(), reason: secrets(text.as_bytes()).unwrap_err() }.to_string();
-            assert!(error.starts_with("callback_signing_secret_file=/s: ") && error.contains(expected), "{error}");
+            let error =
+                SecretsError { path: "/s".into(), reason: secrets(text.as_bytes()).unwrap_err() }.to_string();
+            assert!(
+                error.starts_with("callback_signing_secret_file=/s: ") && error.contains(expected),
+                "{error}"
+            );
             assert!(!error.contains("mine") && !error.contains("MfKQ"), "{error}");
         }
     }
@@ -189,10 +202,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("webhook-signature", HeaderValue::from_static("v1,forged"));
         headers.append("webhook-id", HeaderValue::from_static("forged"));
-        signer.sign(&mut headers, "an-id", b"body", SystemTime::UNIX_EPOCH + Duration::from_millis(7_900)).await;
-        assert_eq!((headers["webhook-id"].as_bytes(), headers["webhook-timestamp"].as_bytes()), (&b"an-id"[..], &b"7"[..]));
+        signer
+            .sign(&mut headers, "an-id", b"body", SystemTime::UNIX_EPOCH + Duration::from_millis(7_900))
+            .await;
+        assert_eq!(
+            (headers["webhook-id"].as_bytes(), headers["webhook-timestamp"].as_bytes()),
+            (&b"an-id"[..], &b"7"[..])
+        );
         let signatures = headers["webhook-signature"].to_str().unwrap();
-        assert!(signatures.split(' ').all(|one| one.starts_with("v1,") && !one.contains("forged")), "{signatures}");
+        assert!(
+            signatures.split(' ').all(|one| one.starts_with("v1,") && !one.contains("forged")),
+            "{signatures}"
+        );
         signatures.split(' ').count()
     }
 

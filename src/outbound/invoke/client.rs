@@ -19,8 +19,9 @@ use super::{trust::Trust, turns::ShortTurns, wire::Watching};
 pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// A gateway that takes longer to accept a connection cannot be reached.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A peer that has vanished answers no probe: after the first silence, and so many probes that far apart, the connection is
-/// broken. What was sent and is not acknowledged by the peer's system for as long as all of that together breaks it, too.
+/// A peer that has vanished answers no probe: after the first silence, and so many probes that far apart, the
+/// connection is broken. What was sent and is not acknowledged by the peer's system for as long as all of
+/// that together breaks it, too.
 const SILENCE: Duration = Duration::from_secs(15);
 const PROBE: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
@@ -47,11 +48,14 @@ pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Watching> {
         "https" => trust.tls()?,
         _ => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
     };
-    Ok(Watching(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)))
+    Ok(Watching(
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp),
+    ))
 }
 
-/// A client without connections so far. It reads what curl and Go read: a header line that goes on in the next one is put
-/// together, and one that HTTP does not allow is left out. Not the answer's form but its status says what became of a call.
+/// A client without connections so far. It reads what curl and Go read: a header line that goes on in the
+/// next one is put together, and one that HTTP does not allow is left out. Not the answer's form but its
+/// status says what became of a call.
 pub(super) fn client(connector: &Watching) -> HttpClient {
     Client::builder(ShortTurns)
         .pool_timer(TokioTimer::new())

@@ -27,8 +27,8 @@ impl Kept {
         Self { bytes: Vec::new(), share: room.share(), most, expected }
     }
 
-    /// Keeps as much of it as is to be kept, and says how long that had to wait for room. If there is none for long, nothing more is
-    /// kept.
+    /// Keeps as much of it as is to be kept, and says how long that had to wait for room. If there is none
+    /// for long, nothing more is kept.
     pub async fn add(&mut self, data: &[u8]) -> Duration {
         let data = data.get(..data.len().min(self.most.saturating_sub(self.bytes.len()))).unwrap_or_default();
         if data.is_empty() {

@@ -38,7 +38,9 @@ impl Trust {
         let Some(path) = file else { return Ok(Self::System) };
         let bad = |reason: String| Untrustworthy { path: path.to_owned(), reason };
         let text = fs::read(path).map_err(|error| bad(error.to_string()))?;
-        let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|error| bad(error.to_string()))?;
+        let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(|error| bad(error.to_string()))?;
         if found.is_empty() {
             return Err(bad("no certificate is in it".to_owned()));
         }
@@ -68,7 +70,9 @@ impl Trust {
         match self {
             Self::System => builder,
             // All of them were read before.
-            Self::These(found) => builder.tls_certs_only(found.iter().filter_map(|der| Certificate::from_der(der).ok())),
+            Self::These(found) => {
+                builder.tls_certs_only(found.iter().filter_map(|der| Certificate::from_der(der).ok()))
+            }
         }
     }
 }

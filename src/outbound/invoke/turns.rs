@@ -1,8 +1,9 @@
 //! Turns at the processor for the connections of the gateway.
 //!
-//! One thread runs the worker. A task gives way after 128 reads that found something, and the HTTP client reads up to 400 KiB
-//! at once: where each read brings ten thousand provisional answers (1xx), which it passes over one by one, a turn takes a
-//! second, and leases end while nobody renews them. So the connections get fewer reads a turn.
+//! One thread runs the worker. A task gives way after 128 reads that found something, and the HTTP client
+//! reads up to 400 KiB at once: where each read brings ten thousand provisional answers (1xx), which it
+//! passes over one by one, a turn takes a second, and leases end while nobody renews them. So the connections
+//! get fewer reads a turn.
 
 use std::{future::poll_fn, pin::pin, task::Context};
 

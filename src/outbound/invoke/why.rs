@@ -46,8 +46,12 @@ fn tls(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(bad) => match bad {
             Bad::UnknownIssuer => "unknown issuer of the certificate".to_owned(),
             Bad::Expired | Bad::ExpiredContext { .. } => "the certificate has expired".to_owned(),
-            Bad::NotValidYet | Bad::NotValidYetContext { .. } => "the certificate is not valid yet".to_owned(),
-            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "the certificate is for another name".to_owned(),
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                "the certificate is not valid yet".to_owned()
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "the certificate is for another name".to_owned()
+            }
             Bad::Revoked => "the certificate was revoked".to_owned(),
             other => format!("invalid certificate: {other}"),
         },
@@ -76,10 +80,19 @@ mod tests {
             io::Error::other(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
             "TLS: unknown issuer of the certificate",
         );
-        check(rustls::Error::InvalidCertificate(CertificateError::NotValidForName), "TLS: the certificate is for another name");
-        check(rustls::Error::InvalidCertificate(CertificateError::Expired), "TLS: the certificate has expired");
+        check(
+            rustls::Error::InvalidCertificate(CertificateError::NotValidForName),
+            "TLS: the certificate is for another name",
+        );
+        check(
+            rustls::Error::InvalidCertificate(CertificateError::Expired),
+            "TLS: the certificate has expired",
+        );
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
-        check(io::Error::new(io::ErrorKind::InvalidData, alert), "TLS: received fatal alert: HandshakeFailure");
+        check(
+            io::Error::new(io::ErrorKind::InvalidData, alert),
+            "TLS: received fatal alert: HandshakeFailure",
+        );
         let lookup = || io::Error::other("failed to lookup address information: Name or service not known");
         check(lookup(), "name not resolved: Name or service not known");
         check(Layer("dns error", lookup().into()), "name not resolved: Name or service not known");

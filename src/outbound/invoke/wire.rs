@@ -1,8 +1,10 @@
-//! What has passed over a connection: whether its other side may have closed it before it saw the last request.
+//! What has passed over a connection: whether its other side may have closed it before it saw the last
+//! request.
 //!
-//! A server closes a connection that was idle for long, and the next request may be on its way just then. Nobody has read that
-//! request, and it may go out again. What tells is what browsers go by: the connection has served a request before, not a byte
-//! answers this one, and the end comes within a moment of its sending.
+//! A server closes a connection that was idle for long, and the next request may be on its way just then.
+//! Nobody has read that request, and it may go out again. What tells is what browsers go by: the connection
+//! has served a request before, not a byte answers this one, and the end comes within a moment of its
+//! sending.
 
 use std::{
     io::{self, IoSlice},
@@ -29,8 +31,8 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// The way of a request to a server, and of the end of the connection back, takes less than this. Who hangs up later has read it
-/// and may have called the function.
+/// The way of a request to a server, and of the end of the connection back, takes less than this. Who hangs
+/// up later has read it and may have called the function.
 const MOMENT: Duration = Duration::from_millis(150);
 
 /// What a connection has seen. The clones share it.
@@ -104,7 +106,11 @@ impl Connection for Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
@@ -116,12 +122,20 @@ impl AsyncRead for Watched {
 
 /// A try to write counts: a connection that was closed a moment ago may say so at the first byte.
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.wire.wrote();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.wire.wrote();
         Pin::new(&mut self.stream).poll_write_vectored(context, parts)
     }

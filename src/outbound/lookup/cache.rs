@@ -1,4 +1,5 @@
-//! What is known about functions, and when the gateway is to be asked. Decides, with `now` as an argument, and does nothing.
+//! What is known about functions, and when the gateway is to be asked. Decides, with `now` as an argument,
+//! and does nothing.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -9,10 +10,11 @@ use super::Annotations;
 
 /// So many functions are remembered; of more, those that were not called for longest are forgotten.
 const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
-/// No call waits longer for a look-up than until the look-up is so old. A gateway answers within milliseconds; one that does
-/// not is not worth a delay, because the worker's own policy will do.
+/// No call waits longer for a look-up than until the look-up is so old. A gateway answers within
+/// milliseconds; one that does not is not worth a delay, because the worker's own policy will do.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// After a failure the gateway is left in peace for so long, or for the time that answers are good for if that is less.
+/// After a failure the gateway is left in peace for so long, or for the time that answers are good for if
+/// that is less.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A look-up of this age has ended without a report.
 const LOST: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! The gateway's own API, which knows the functions: `GET /system/function/NAME`.
 //!
-//! Source: the OpenFaaS gateway's routes, and `FunctionStatus` of its provider API, of which only `annotations` is read.
+//! Source: the OpenFaaS gateway's routes, and `FunctionStatus` of its provider API, of which only
+//! `annotations` is read.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -58,11 +59,23 @@ pub(super) enum Failure {
 
 impl System {
     /// The gateway at `base`, with a login if it wants one.
-    pub(super) fn new(base: &Url, trust: &Trust, login: Option<HeaderValue>, supervisor: &Supervisor) -> std::io::Result<Self> {
+    pub(super) fn new(
+        base: &Url,
+        trust: &Trust,
+        login: Option<HeaderValue>,
+        supervisor: &Supervisor,
+    ) -> std::io::Result<Self> {
         let client = trust.apply(like_it(Client::builder())).redirect(redirect::Policy::none()).no_proxy();
         let client = client.pool_idle_timeout(LIMIT).build();
-        let (client, offload) = (client.map_err(std::io::Error::other)?, Offload::start(Part::Lookups, supervisor)?);
-        Ok(Self { base: base.as_str().trim_end_matches('/').to_owned(), client, offload, login, turns: Semaphore::new(AT_ONCE) })
+        let (client, offload) =
+            (client.map_err(std::io::Error::other)?, Offload::start(Part::Lookups, supervisor)?);
+        Ok(Self {
+            base: base.as_str().trim_end_matches('/').to_owned(),
+            client,
+            offload,
+            login,
+            turns: Semaphore::new(AT_ONCE),
+        })
     }
 
     /// The function's annotations on retrying; `None` where there is no such function.
@@ -79,12 +92,15 @@ impl System {
         if let Some(login) = &self.login {
             request = request.header(AUTHORIZATION, login);
         }
-        self.offload.run(answer(request)).await.unwrap_or(Err(Failure::Unreadable("the answer broke the HTTP client")))
+        self.offload
+            .run(answer(request))
+            .await
+            .unwrap_or(Err(Failure::Unreadable("the answer broke the HTTP client")))
     }
 }
 
-/// Where a gateway at `base` is asked for a function. A name without a namespace is looked up without one: the provider knows its
-/// own default, and ours is for metrics.
+/// Where a gateway at `base` is asked for a function. A name without a namespace is looked up without one:
+/// the provider knows its own default, and ours is for metrics.
 pub(crate) fn url(base: &str, function: &FunctionName) -> String {
     let query = function.namespace().map(|namespace| format!("?namespace={namespace}")).unwrap_or_default();
     format!("{base}/system/function/{}{query}", function.name())
@@ -118,7 +134,10 @@ fn read(body: &[u8]) -> Result<Annotations, &'static str> {
 
     let status: Status = serde_json::from_slice(body).map_err(|_| "the answer describes no function")?;
     let all = status.annotations.unwrap_or_default().into_iter();
-    let ours: Annotations = all.filter(|(key, _)| key.starts_with(ANNOTATIONS)).filter_map(|(key, value)| Some((key, value?))).collect();
+    let ours: Annotations = all
+        .filter(|(key, _)| key.starts_with(ANNOTATIONS))
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect();
     let size: usize = ours.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > REMEMBERED { Err("the annotations are too long to be remembered") } else { Ok(ours) }
 }
@@ -138,7 +157,10 @@ mod tests {
     #[test]
     fn of_a_function_s_description_what_concerns_retries_is_kept() {
         let check = |body: &str, expected: &[(&str, &str)]| {
-            let expected = expected.iter().map(|(key, value)| (format!("{ANNOTATIONS}{key}"), (*value).to_owned())).collect();
+            let expected = expected
+                .iter()
+                .map(|(key, value)| (format!("{ANNOTATIONS}{key}"), (*value).to_owned()))
+                .collect();
             assert_eq!(read(body.as_bytes()), Ok(expected), "{body}");
         };
         check(
@@ -146,17 +168,32 @@ mod tests {
                 "com.openfaas.retry.codes":"429","com.openfaas.retry.max_wait":null},"labels":{"a":"b"}}"#,
             &[("attempts", "2"), ("codes", "429")],
         );
-        for none in ["{}", r#"{"name":"f","annotations":null}"#, r#"{"annotations":{}}"#, r#"{"annotations":{"a":"b"}}"#] {
+        for none in [
+            "{}",
+            r#"{"name":"f","annotations":null}"#,
+            r#"{"annotations":{}}"#,
+            r#"{"annotations":{"a":"b"}}"#,
+        ] {
             check(none, &[]);
         }
     }
 
     #[test]
     fn what_describes_no_function_teaches_nothing() {
-        for body in ["", "null", "1", "\"f\"", "<html>", r#"{"annotations":"#, r#"{"annotations":["a"]}"#, r#"{"annotations":{"a":1}}"#] {
+        for body in [
+            "",
+            "null",
+            "1",
+            "\"f\"",
+            "<html>",
+            r#"{"annotations":"#,
+            r#"{"annotations":["a"]}"#,
+            r#"{"annotations":{"a":1}}"#,
+        ] {
             assert!(read(body.as_bytes()).is_err(), "{body}");
         }
-        let long = |length| format!(r#"{{"annotations":{{"com.openfaas.retry.codes":"{}"}}}}"#, "4".repeat(length));
+        let long =
+            |length| format!(r#"{{"annotations":{{"com.openfaas.retry.codes":"{}"}}}}"#, "4".repeat(length));
         assert!(read(long(REMEMBERED - 24).as_bytes()).is_ok());
         assert!(read(long(REMEMBERED - 23).as_bytes()).is_err());
     }

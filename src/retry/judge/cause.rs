@@ -23,8 +23,15 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is.
-    pub const ALL: [Self; 7] =
-        [Self::Exhausted, Self::Refused, Self::Undecodable, Self::Expired, Self::Interrupted, Self::Cancelled, Self::Callback];
+    pub const ALL: [Self; 7] = [
+        Self::Exhausted,
+        Self::Refused,
+        Self::Undecodable,
+        Self::Expired,
+        Self::Interrupted,
+        Self::Cancelled,
+        Self::Callback,
+    ];
 
     /// The name in the header, in log fields and metric labels.
     pub fn as_str(self) -> &'static str {

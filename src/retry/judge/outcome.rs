@@ -41,14 +41,18 @@ impl Reply {
         Self {
             status: status.as_u16(),
             internal: headers.contains_key("x-openfaas-internal"),
-            retry_after: headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            retry_after: headers
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
             has_call_id: headers.contains_key("x-call-id"),
             served_by: headers.contains_key("x-served-by"),
             not_found_text: body.starts_with(NOT_FOUND),
         }
     }
 
-    /// Whether this is the gateway's own 404, which it also gives when its provider is away, and not the function's.
+    /// Whether this is the gateway's own 404, which it also gives when its provider is away, and not the
+    /// function's.
     pub(super) fn is_gateway_not_found(&self) -> bool {
         self.status == 404 && !self.has_call_id && !self.served_by && self.not_found_text
     }
@@ -81,9 +85,10 @@ impl Outcome {
     /// Why the attempt failed, for people who look: a few words, no body and no URL. `None` after a success.
     pub fn error(&self) -> Option<String> {
         match self {
-            Self::Replied(reply) if !self.is_success() => {
-                Some(self.reason().map_or_else(|| format!("the function answered {}", reply.status), str::to_owned))
-            }
+            Self::Replied(reply) if !self.is_success() => Some(
+                self.reason()
+                    .map_or_else(|| format!("the function answered {}", reply.status), str::to_owned),
+            ),
             Self::Replied(_) => None,
             Self::TimedOut => Some("no answer in time".to_owned()),
             Self::Unreachable(why) => Some(format!("unreachable: {why}")),
@@ -91,13 +96,16 @@ impl Outcome {
         }
     }
 
-    /// What is known of a failure beside its status, or the word in place of one: a few words, no body and no URL.
+    /// What is known of a failure beside its status, or the word in place of one: a few words, no body and no
+    /// URL.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::TimedOut => Some("no answer in time"),
             Self::Unreachable(why) | Self::Broken(why) => Some(why),
             Self::Replied(_) if self.is_success() => None,
-            Self::Replied(reply) if reply.is_gateway_not_found() => Some("the gateway does not find the function, or cannot ask for it"),
+            Self::Replied(reply) if reply.is_gateway_not_found() => {
+                Some("the gateway does not find the function, or cannot ask for it")
+            }
             Self::Replied(reply) => reply.internal.then_some("the platform answered, not the function"),
         }
     }
@@ -124,8 +132,8 @@ impl Outcome {
         self.status().map_or_else(|| self.label().to_owned(), |status| status.to_string())
     }
 
-    /// The status that a callback reports: the function's own, 503 where it could not be reached or the connection
-    /// broke, 504 where it did not answer in time.
+    /// The status that a callback reports: the function's own, 503 where it could not be reached or the
+    /// connection broke, 504 where it did not answer in time.
     pub fn callback_status(&self) -> u16 {
         match self {
             Self::Replied(reply) => reply.status,
@@ -163,13 +171,17 @@ mod tests {
 
     #[test]
     fn a_reason_says_what_the_status_does_not() {
-        let check = |outcome: Outcome, reason: Option<&str>| assert_eq!(outcome.reason(), reason, "{outcome:?}");
+        let check =
+            |outcome: Outcome, reason: Option<&str>| assert_eq!(outcome.reason(), reason, "{outcome:?}");
         check(Outcome::TimedOut, Some("no answer in time"));
         check(Outcome::Unreachable("connection refused".into()), Some("connection refused"));
         check(Outcome::Broken("connection reset".into()), Some("connection reset"));
         let reply = Reply { status: 500, ..Reply::default() };
         check(Outcome::Replied(reply.clone()), None);
-        check(Outcome::Replied(Reply { internal: true, ..reply.clone() }), Some("the platform answered, not the function"));
+        check(
+            Outcome::Replied(Reply { internal: true, ..reply.clone() }),
+            Some("the platform answered, not the function"),
+        );
         check(Outcome::Replied(Reply { status: 200, internal: true, ..reply.clone() }), None);
         let not_found = Outcome::Replied(Reply { status: 404, not_found_text: true, ..reply });
         check(not_found.clone(), Some("the gateway does not find the function, or cannot ask for it"));

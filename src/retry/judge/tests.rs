@@ -135,8 +135,13 @@ fn success_and_refusal_count_on_the_last_attempt_too() {
 #[test]
 fn the_gateway_is_believed_after_five_tries_in_a_row_and_two_minutes() {
     let check = |attempts, row, seconds, expected| {
-        let progress = Progress { attempts, age: 600 * SECOND, not_found: (row, SECOND * seconds), ..first() };
-        assert_eq!(judged(&Outcome::Replied(not_found()), &policy(), &progress), expected, "{attempts} {row} {seconds}");
+        let progress =
+            Progress { attempts, age: 600 * SECOND, not_found: (row, SECOND * seconds), ..first() };
+        assert_eq!(
+            judged(&Outcome::Replied(not_found()), &policy(), &progress),
+            expected,
+            "{attempts} {row} {seconds}"
+        );
     };
     check(4, 4, 600, later(Reason::GatewayNotFound));
     check(5, 5, 119, later(Reason::GatewayNotFound));

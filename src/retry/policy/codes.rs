@@ -40,7 +40,8 @@ fn status(text: &str) -> Option<u16> {
     (100..=599).contains(&status).then_some(status)
 }
 
-/// In the order in which they were written, without spaces; what is printed here is read back as the same set.
+/// In the order in which they were written, without spaces; what is printed here is read back as the same
+/// set.
 impl fmt::Display for StatusCodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (first, last)) in self.0.iter().enumerate() {
@@ -69,7 +70,12 @@ mod tests {
             assert!(within.iter().all(|&status| codes.contains(status)), "{text}");
             assert!(!without.iter().any(|&status| codes.contains(status)), "{text}");
         };
-        check("429,502,500,504,408", "429,502,500,504,408", &[408, 429, 500, 502, 504], &[200, 404, 501, 503]);
+        check(
+            "429,502,500,504,408",
+            "429,502,500,504,408",
+            &[408, 429, 500, 502, 504],
+            &[200, 404, 501, 503],
+        );
         check(" 429 , 500 - 504 ", "429,500-504", &[429, 500, 503, 504], &[428, 430, 499, 505]);
         check("100-599", "100-599", &[100, 599], &[0, 99, 600, u16::MAX]);
         check("503,503", "503,503", &[503], &[502]);

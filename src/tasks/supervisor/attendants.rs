@@ -25,7 +25,11 @@ impl Attendants {
     }
 
     /// One more, which is dropped when it is dismissed.
-    pub fn keep<L: Future<Output = ()> + Send>(&self, part: Part, mut start: impl FnMut() -> L + Send + 'static) {
+    pub fn keep<L: Future<Output = ()> + Send>(
+        &self,
+        part: Part,
+        mut start: impl FnMut() -> L + Send + 'static,
+    ) {
         let over = self.over.clone();
         self.keep_to_its_end(part, move || {
             let (over, life) = (over.clone(), start());
@@ -36,7 +40,11 @@ impl Attendants {
     }
 
     /// One more, which heeds `over` itself.
-    pub fn keep_to_its_end<L: Future<Output = ()> + Send>(&self, part: Part, start: impl FnMut() -> L + Send + 'static) {
+    pub fn keep_to_its_end<L: Future<Output = ()> + Send>(
+        &self,
+        part: Part,
+        start: impl FnMut() -> L + Send + 'static,
+    ) {
         let (supervisor, over, give_up) = (self.supervisor.clone(), self.over.clone(), self.give_up.clone());
         self.tasks.spawn(async move {
             if let Err(reason) = supervisor.keep(part, "", &over, start).await {

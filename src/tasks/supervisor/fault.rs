@@ -1,8 +1,9 @@
-//! Ends parts on purpose, for tests of what becomes of them. Only debug builds can: in a release this is nothing.
+//! Ends parts on purpose, for tests of what becomes of them. Only debug builds can: in a release this is
+//! nothing.
 //!
-//! `QUEUE_WORKER_FAULTS` names a folder. A file in it that has a part's name ends that part once, and is gone then;
-//! `NAME.panic` does so by a panic. As long as there is `NAME.always` the part ends whenever it runs; as long as there is
-//! `NAME.hold` it is not started again.
+//! `QUEUE_WORKER_FAULTS` names a folder. A file in it that has a part's name ends that part once, and is gone
+//! then; `NAME.panic` does so by a panic. As long as there is `NAME.always` the part ends whenever it runs;
+//! as long as there is `NAME.hold` it is not started again.
 
 #[cfg(debug_assertions)]
 mod real {
@@ -21,7 +22,8 @@ mod real {
     /// How often the files are looked for.
     const LOOK: Duration = Duration::from_millis(20);
 
-    static FOLDER: LazyLock<Option<PathBuf>> = LazyLock::new(|| env::var_os("QUEUE_WORKER_FAULTS").map(PathBuf::from));
+    static FOLDER: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| env::var_os("QUEUE_WORKER_FAULTS").map(PathBuf::from));
 
     fn file(part: Part, ending: &str) -> Option<PathBuf> {
         FOLDER.as_ref().map(|folder| folder.join(format!("{part}{ending}")))

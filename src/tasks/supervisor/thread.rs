@@ -1,4 +1,5 @@
-//! Parts that have a thread of their own. The thread itself stands outside of its part, and so outlives its end.
+//! Parts that have a thread of their own. The thread itself stands outside of its part, and so outlives its
+//! end.
 
 use std::{io, panic, thread};
 

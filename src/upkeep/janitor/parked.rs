@@ -62,14 +62,27 @@ pub trait Parked: Broker {
     fn known(&self, names: &Names) -> impl Future<Output = Result<Known, ApiError>> + Send;
 
     /// How many retries in the levels are overdue by more than `grace`, up to a bound.
-    fn overdue_in_levels(&self, names: &Names, grace: Duration) -> impl Future<Output = Result<u64, ApiError>> + Send;
+    fn overdue_in_levels(
+        &self,
+        names: &Names,
+        grace: Duration,
+    ) -> impl Future<Output = Result<u64, ApiError>> + Send;
 
     /// The first holder at `from` or behind, if there is one.
-    fn holder(&self, names: &Names, from: u64) -> impl Future<Output = Result<Option<Holder>, ApiError>> + Send;
+    fn holder(
+        &self,
+        names: &Names,
+        from: u64,
+    ) -> impl Future<Output = Result<Option<Holder>, ApiError>> + Send;
 
-    /// Moves a holder's message to `target` in one step, unless the holder is gone or another took its place; says whether it
-    /// did. Only for a broker with schedules.
-    fn fire(&self, names: &Names, holder: &Holder, target: &str) -> impl Future<Output = Result<bool, ApiError>> + Send;
+    /// Moves a holder's message to `target` in one step, unless the holder is gone or another took its place;
+    /// says whether it did. Only for a broker with schedules.
+    fn fire(
+        &self,
+        names: &Names,
+        holder: &Holder,
+        target: &str,
+    ) -> impl Future<Output = Result<bool, ApiError>> + Send;
 
     /// Deletes a holder, if it is still there.
     fn delete(&self, names: &Names, sequence: u64) -> impl Future<Output = Result<(), ApiError>> + Send;
@@ -77,14 +90,21 @@ pub trait Parked: Broker {
 
 impl Holder {
     fn of(Stored { subject, sequence, block, payload, .. }: Stored) -> Self {
-        let schedule = block.windows(SCHEDULE.len()).position(|header| header == SCHEDULE).and_then(|at| block.get(at + SCHEDULE.len()..));
+        let schedule = block
+            .windows(SCHEDULE.len())
+            .position(|header| header == SCHEDULE)
+            .and_then(|at| block.get(at + SCHEDULE.len()..));
         let (scheduled, wakes) = (schedule.is_some(), schedule.and_then(wakes));
         let unreadable = !block.is_empty() && header_block::read(&block).is_err();
         let mut headers = own_headers(&block);
         if unreadable {
             // Moved as something that everybody can read, and that no version takes for a call.
-            let kept = kept_block::ways(&block).into_iter().find(|way| way.iter().all(|(_, value)| value.len() <= KEPT));
-            for (name, value) in kept.into_iter().flatten().chain([(names::KIND, names::UNREADABLE.to_owned())]) {
+            let kept = kept_block::ways(&block)
+                .into_iter()
+                .find(|way| way.iter().all(|(_, value)| value.len() <= KEPT));
+            for (name, value) in
+                kept.into_iter().flatten().chain([(names::KIND, names::UNREADABLE.to_owned())])
+            {
                 header::put(&mut headers, name, &value);
             }
         }
@@ -112,7 +132,16 @@ impl Parked for JetStream {
 
     async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
         let Holder { subject, sequence, headers, payload, .. } = holder;
-        Ok(JetStream::fire(self, &names.retries, subject, target, *sequence, headers.clone(), payload.clone()).await?)
+        Ok(JetStream::fire(
+            self,
+            &names.retries,
+            subject,
+            target,
+            *sequence,
+            headers.clone(),
+            payload.clone(),
+        )
+        .await?)
     }
 
     async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {

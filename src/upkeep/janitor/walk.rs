@@ -7,7 +7,8 @@ use crate::message::timer::{due_in, remaining};
 
 /// How many holders one round looks at; the next goes on behind them.
 const ROUND: usize = 200;
-/// How many of these are the oldest of all, whatever the last round saw: one that never fires is among them in the end.
+/// How many of these are the oldest of all, whatever the last round saw: one that never fires is among them
+/// in the end.
 const OLDEST: usize = 50;
 /// The most bytes that one round reads, half of them of the oldest.
 const BYTES: usize = 8 << 20;
@@ -69,7 +70,9 @@ impl State {
     /// Of `holder` at `now`, in a stream with schedules or without.
     pub(super) fn of(holder: &Holder, schedules: bool, now: SystemTime) -> Self {
         // Without a time of either kind its time never comes.
-        let overdue = due_in(&holder.headers).or(holder.wakes).map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
+        let overdue = due_in(&holder.headers)
+            .or(holder.wakes)
+            .map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
         // What cannot be read waits for nothing.
         let asleep = if schedules {
             holder.scheduled && (overdue || holder.unreadable)
@@ -104,7 +107,9 @@ mod tests {
     #[test]
     fn a_holder_is_moved_when_nobody_else_wakes_it_and_only_then() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let due = |late: i64| Some(rfc3339(now - Duration::from_secs(1_000) + Duration::from_secs((1_000 - late) as u64)));
+        let due = |late: i64| {
+            Some(rfc3339(now - Duration::from_secs(1_000) + Duration::from_secs((1_000 - late) as u64)))
+        };
         // How late it is, whether it has a schedule, whether the stream has any; overdue, and to be moved.
         for (late, scheduled, schedules, expected) in [
             (61, true, true, (true, true)),
@@ -116,14 +121,25 @@ mod tests {
             (-1, true, false, (false, false)),
             (-1, false, false, (false, false)),
         ] {
-            let State { overdue, asleep } = State::of(&holder(1, due(late).as_deref(), scheduled, 0), schedules, now);
+            let State { overdue, asleep } =
+                State::of(&holder(1, due(late).as_deref(), scheduled, 0), schedules, now);
             assert_eq!((overdue, asleep), expected, "{late} {scheduled} {schedules}");
         }
-        let woken = |late: u64| Holder { wakes: Some(now - Duration::from_secs(late)), ..holder(1, Some("soon"), true, 0) };
+        let woken = |late: u64| Holder {
+            wakes: Some(now - Duration::from_secs(late)),
+            ..holder(1, Some("soon"), true, 0)
+        };
         assert_eq!([60, 61].map(|late| State::of(&woken(late), true, now).asleep), [false, true]);
-        let unreadable = |scheduled| Holder { unreadable: true, ..holder(1, due(-5).as_deref(), scheduled, 0) };
-        for (scheduled, schedules, asleep) in [(true, true, true), (false, true, false), (true, false, true), (false, false, true)] {
-            assert_eq!(State::of(&unreadable(scheduled), schedules, now).asleep, asleep, "{scheduled} {schedules}");
+        let unreadable =
+            |scheduled| Holder { unreadable: true, ..holder(1, due(-5).as_deref(), scheduled, 0) };
+        for (scheduled, schedules, asleep) in
+            [(true, true, true), (false, true, false), (true, false, true), (false, false, true)]
+        {
+            assert_eq!(
+                State::of(&unreadable(scheduled), schedules, now).asleep,
+                asleep,
+                "{scheduled} {schedules}"
+            );
         }
         for (due, scheduled, schedules, expected) in [
             (None, true, true, (false, false)),

@@ -1,4 +1,5 @@
-//! The promoter of one level: it asks for what lies there, brings what is due to the due ones, and hands back the rest.
+//! The promoter of one level: it asks for what lies there, brings what is due to the due ones, and hands back
+//! the rest.
 
 use std::{
     sync::{
@@ -27,8 +28,9 @@ use crate::{
 const HANDFUL: (usize, usize) = (128, 16 << 20);
 /// A level that holds more than this many is crowded.
 const CROWD: u64 = 10_000;
-/// The broker looks through all that a consumer holds to find what is due, and breaks off when an acknowledgement comes. In a crowded
-/// level that takes it long. So a promoter that finds nothing more there is silent for a while.
+/// The broker looks through all that a consumer holds to find what is due, and breaks off when an
+/// acknowledgement comes. In a crowded level that takes it long. So a promoter that finds nothing more there
+/// is silent for a while.
 const REST: Duration = Duration::from_millis(100);
 /// The pause after a request that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -36,11 +38,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 const AGAIN: Duration = Duration::from_secs(1);
 /// One that it never will is looked at this seldom.
 const SELDOM: Duration = Duration::from_secs(60);
-/// No message is handed back for longer, however long it has to wait: the wait is as good as what this worker knows of the broker's
-/// clock, and somebody may set that right. Half of the time for which the broker remembers the id of what was brought to the due ones.
+/// No message is handed back for longer, however long it has to wait: the wait is as good as what this worker
+/// knows of the broker's clock, and somebody may set that right. Half of the time for which the broker
+/// remembers the id of what was brought to the due ones.
 const LONGEST: Duration = Duration::from_secs(300);
-/// What is handed back so that it is looked at again costs the broker about as much as a retry. In a level that holds many it is
-/// handed back for longer: one after the other, so far apart.
+/// What is handed back so that it is looked at again costs the broker about as much as a retry. In a level
+/// that holds many it is handed back for longer: one after the other, so far apart.
 const APART: Duration = Duration::from_millis(30);
 
 /// Moves what comes due in one level.
@@ -74,7 +77,11 @@ impl<B: Broker, S: Source> Promoter<B, S> {
         }
         let left = self.source.close().await;
         let (broker, names, held) = (&self.broker, &self.names, &self.held);
-        left.into_iter().map(|arrival| promote(broker, names, held, arrival)).collect::<FuturesUnordered<_>>().collect::<Vec<()>>().await;
+        left.into_iter()
+            .map(|arrival| promote(broker, names, held, arrival))
+            .collect::<FuturesUnordered<_>>()
+            .collect::<Vec<()>>()
+            .await;
     }
 
     /// One request and what comes of it.
@@ -122,16 +129,19 @@ async fn promote<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, arrival
     let ack = if wait.is_zero() {
         moved(broker, names, &arrival).await
     } else {
-        let known = if arrival.delivered > 1 { was_moved(broker, names, &arrival).await } else { Some(false) };
+        let known =
+            if arrival.delivered > 1 { was_moved(broker, names, &arrival).await } else { Some(false) };
         match known {
             Some(true) => Ack::Done,
             Some(false) => Ack::Later(wait.min(longest(held.load(Ordering::Relaxed)))),
             None => Ack::Later(wait.min(LONGEST)),
         }
     };
-    // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back again.
+    // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back
+    // again.
     if let Err(error) = broker.acknowledge(&arrival.reply, ack, true).await {
-        tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not confirmed");
+        tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not \
+            confirmed");
     }
 }
 
@@ -140,8 +150,9 @@ fn due(names: &Names, arrival: &Arrival) -> Option<Record> {
     promoted(names, &arrival.subject, arrival.sequence, &arrival.headers, arrival.payload.clone())
 }
 
-/// Whether a message that has to wait was due before, and moved, by the broker's clock before somebody set it back: brought again when
-/// the broker has forgotten its id, it would be called again. `None` where nobody knows: the next look is soon enough.
+/// Whether a message that has to wait was due before, and moved, by the broker's clock before somebody set it
+/// back: brought again when the broker has forgotten its id, it would be called again. `None` where nobody
+/// knows: the next look is soon enough.
 async fn was_moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> Option<bool> {
     let Some(record) = due(names, arrival) else { return Some(false) };
     let taken = broker.taken_as(&record.stream, &names.retries_probe(), &[record.id]).await.ok()?;
@@ -166,7 +177,8 @@ async fn moved<B: Broker>(broker: &B, names: &Names, arrival: &Arrival) -> Ack {
             Ack::Later(SELDOM)
         }
         Err(error) => {
-            tracing::debug!(subject = arrival.subject, %error, "a due retry could not be moved; trying again");
+            tracing::debug!(subject = arrival.subject, %error, "a due retry could not be moved; trying \
+                again");
             Ack::Later(AGAIN)
         }
     }

@@ -1,8 +1,9 @@
 //! What the looks at a stream come to. Pure: no clock and no broker.
 //!
-//! Where a broker tells its consumers late of what it stored, or deletes late what was acknowledged, a look finds too many. A
-//! rise has to be found twice, some seconds apart, and beyond what moves in half a second. On a busy queue orphans are
-//! found all the same as soon as the consumer is through with what is older and newer than they are.
+//! Where a broker tells its consumers late of what it stored, or deletes late what was acknowledged, a look
+//! finds too many. A rise has to be found twice, some seconds apart, and beyond what moves in half a second.
+//! On a busy queue orphans are found all the same as soon as the consumer is through with what is older and
+//! newer than they are.
 
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ impl Tally {
     fn least(&self, look: &Look, now: Instant) -> u64 {
         // Before the second look it is not known what moves.
         let Some((at, moved)) = self.last else { return look.passed };
-        let on_the_way = u128::from(look.moved.saturating_sub(moved)) * ON_THE_WAY.as_millis() / (now - at).as_millis().max(1);
+        let on_the_way = u128::from(look.moved.saturating_sub(moved)) * ON_THE_WAY.as_millis()
+            / (now - at).as_millis().max(1);
         look.least().saturating_sub(u64::try_from(on_the_way).unwrap_or(u64::MAX)).max(look.passed)
     }
 }
@@ -121,28 +123,51 @@ mod tests {
             (16, found, 1),
         ]);
         // A third one beside two known.
-        check(&[(0, found, 0), (5, found, 0), (10, found, 2), (15, calm(11, 3, 5), 2), (20, calm(11, 3, 5), 3), (25, found, 2)]);
+        check(&[
+            (0, found, 0),
+            (5, found, 0),
+            (10, found, 2),
+            (15, calm(11, 3, 5), 2),
+            (20, calm(11, 3, 5), 3),
+            (25, found, 2),
+        ]);
     }
 
     #[test]
     fn what_arrives_meanwhile_neither_makes_an_orphan_nor_hides_a_known_one() {
-        let busy = |known, arrived| Look { before: 20, after: 20, arrived, known, moved: 0, ..Look::default() };
+        let busy =
+            |known, arrived| Look { before: 20, after: 20, arrived, known, moved: 0, ..Look::default() };
         // Acknowledged and replaced between the questions.
         check(&[(0, busy(17, 3), 0), (5, busy(17, 3), 0), (10, busy(17, 3), 0), (15, busy(17, 3), 0)]);
-        check(&[(0, busy(18, 0), 0), (5, busy(18, 0), 0), (10, busy(18, 0), 2), (15, busy(19, 4), 2), (20, busy(22, 0), 0)]);
+        check(&[
+            (0, busy(18, 0), 0),
+            (5, busy(18, 0), 0),
+            (10, busy(18, 0), 2),
+            (15, busy(19, 4), 2),
+            (20, busy(22, 0), 0),
+        ]);
     }
 
     #[test]
     fn what_may_be_on_its_way_is_no_orphan() {
         // A hundred a second arrive and are delivered, and the consumer knows of them a little later.
-        let late = |second: u64| (second, Look { before: 90, after: 90, known: 0, moved: 200 * second, ..Look::default() }, 0);
+        let late = |second: u64| {
+            (second, Look { before: 90, after: 90, known: 0, moved: 200 * second, ..Look::default() }, 0)
+        };
         check(&(0..10).map(|n| late(5 * n)).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_the_consumer_is_through_with_is_an_orphan_however_busy_the_queue_is() {
         let look = |passed| Look { before: 90, after: 90, arrived: 9, known: 90, passed, ..Look::default() };
-        check(&[(0, look(0), 0), (5, look(2), 0), (10, look(3), 2), (15, look(3), 3), (20, look(0), 3), (25, calm(90, 90, 0), 0)]);
+        check(&[
+            (0, look(0), 0),
+            (5, look(2), 0),
+            (10, look(3), 2),
+            (15, look(3), 3),
+            (20, look(0), 3),
+            (25, calm(90, 90, 0), 0),
+        ]);
         // Given up only for a moment.
         check(&[(0, look(2), 0), (4, calm(90, 90, 0), 0), (5, look(0), 0), (10, look(0), 0)]);
     }

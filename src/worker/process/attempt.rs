@@ -61,7 +61,14 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             delivery.bytes += answer.body.len();
             span.ends(outcome);
             parts.metrics.attempt(function, outcome.label(), answer.took);
-            log::invoked(case.call_id, function, attempt, outcome, answer.took, parts.news.of_call(function, outcome));
+            log::invoked(
+                case.call_id,
+                function,
+                attempt,
+                outcome,
+                answer.took,
+                parts.news.of_call(function, outcome),
+            );
             envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
             let now = self.broker().now();
             envelope.note_found(!outcome.is_gateway_not_found(), now);
@@ -76,7 +83,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             match judge(outcome, &case.policy, &progress, SystemTime::now(), rand::random()) {
                 Verdict::Complete => return Tried::Completed(answer),
                 Verdict::DeadLetter(cause) => return Tried::Dead(cause, answer),
-                Verdict::RetryAfter { wait, reason } => return Tried::Retry { wait, reason: reason.as_str(), answer },
+                Verdict::RetryAfter { wait, reason } => {
+                    return Tried::Retry { wait, reason: reason.as_str(), answer };
+                }
                 Verdict::RetryNow(reason) => {
                     parts.metrics.retried(function, reason.as_str());
                     immediate += 1;

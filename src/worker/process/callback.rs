@@ -1,5 +1,5 @@
-//! The way of a callback. A delivery whose invocation has ended becomes its callback: same identity, same generation, so that what
-//! is parked or buried from now on is what whoever gets the message again will find.
+//! The way of a callback. A delivery whose invocation has ended becomes its callback: same identity, same
+//! generation, so that what is parked or buried from now on is what whoever gets the message again will find.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,11 @@ use crate::{
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The first POST, in place. Whatever comes of it, the delivery is settled.
-    pub(super) async fn first_callback(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+    pub(super) async fn first_callback(
+        &self,
+        mut delivery: Delivery<B>,
+        posting: Posting,
+    ) -> Result<(), Unsettled> {
         self.become_callback(&mut delivery);
         self.post(delivery, posting).await
     }
@@ -37,7 +41,11 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// A callback that was parked has come due.
-    pub(super) async fn parked_callback(&self, mut delivery: Delivery<B>, posting: Posting) -> Result<(), Unsettled> {
+    pub(super) async fn parked_callback(
+        &self,
+        mut delivery: Delivery<B>,
+        posting: Posting,
+    ) -> Result<(), Unsettled> {
         let parts = &*self.0;
         if delivery.was_abandoned() {
             delivery = match self.interrupted_callback(delivery, &posting).await? {
@@ -52,9 +60,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.post(delivery, posting).await
     }
 
-    /// As with calls: it is posted again from a clone that counts how often that happened, and from the delivery itself where
-    /// no clone can be made.
-    async fn interrupted_callback(&self, mut delivery: Delivery<B>, posting: &Posting) -> Result<Option<Delivery<B>>, Unsettled> {
+    /// As with calls: it is posted again from a clone that counts how often that happened, and from the
+    /// delivery itself where no clone can be made.
+    async fn interrupted_callback(
+        &self,
+        mut delivery: Delivery<B>,
+        posting: &Posting,
+    ) -> Result<Option<Delivery<B>>, Unsettled> {
         let parts = &*self.0;
         let envelope = &mut delivery.message.envelope;
         envelope.interruptions = envelope.interruptions.saturating_add(1);
@@ -73,10 +85,15 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.again(delivery).await
     }
 
-    /// An invocation is delivered again whose dead letter is stored, and nothing else: its worker died before the callback
-    /// was delivered or parked, or just after. It is posted from a message of its own, once more if need be. The answer is
-    /// gone; how the call ended stands in the dead letter.
-    pub(super) async fn owed_callback(&self, mut delivery: Delivery<B>, invocation: &Invocation, letter: u64) -> Result<(), Unsettled> {
+    /// An invocation is delivered again whose dead letter is stored, and nothing else: its worker died before
+    /// the callback was delivered or parked, or just after. It is posted from a message of its own, once more
+    /// if need be. The answer is gone; how the call ended stands in the dead letter.
+    pub(super) async fn owed_callback(
+        &self,
+        mut delivery: Delivery<B>,
+        invocation: &Invocation,
+        letter: u64,
+    ) -> Result<(), Unsettled> {
         let parts = &*self.0;
         if invocation.callback.is_none() {
             return parts.settle.acknowledge(delivery).await;
@@ -121,8 +138,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         span.inject(&mut posting.headers);
         let began = Instant::now();
         let id = webhook_id(&delivery);
-        let Some(posted) = parts.cut.run_until_cancelled(parts.callbacks.post.post(&posting, &id)).await else {
-            tracing::warn!(callId = call_id, function, "Cut off: the callback is handed back and will be posted again");
+        let Some(posted) = parts.cut.run_until_cancelled(parts.callbacks.post.post(&posting, &id)).await
+        else {
+            tracing::warn!(
+                callId = call_id,
+                function,
+                "Cut off: the callback is handed back and will be posted again"
+            );
             delivery.trace.ends(Fate::HandedBack);
             return self.park_callback(delivery, posting, Duration::ZERO).await.map(|_| ());
         };
@@ -163,7 +185,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 delivery.trace.ends(Fate::Parked);
                 if let Some(due) = self.park_callback(delivery, posting, wait).await? {
                     let at = humantime::format_rfc3339_millis(due).to_string();
-                    let next = log::Next { delivery: attempts, max_attempts: most, wait, at: &at, outcome: &outcome };
+                    let next = log::Next {
+                        delivery: attempts,
+                        max_attempts: most,
+                        wait,
+                        at: &at,
+                        outcome: &outcome,
+                    };
                     log::callback_scheduled(&call_id, &function, &next);
                     parts.metrics.callback("retried");
                 }
@@ -173,7 +201,12 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// Parks it, and lets go of the delivery. Returns when it is due, unless it fitted nowhere.
-    async fn park_callback(&self, delivery: Delivery<B>, posting: Posting, wait: Duration) -> Result<Option<SystemTime>, Unsettled> {
+    async fn park_callback(
+        &self,
+        delivery: Delivery<B>,
+        posting: Posting,
+        wait: Duration,
+    ) -> Result<Option<SystemTime>, Unsettled> {
         let is_stored = !delivery.message.is_hollow();
         let delivery = self.filled(delivery, posting).await;
         let past = delivery.message.envelope.clone();
@@ -189,9 +222,15 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.let_go(delivery, buried, is_stored).await.map(|_| ())
     }
 
-    /// Acknowledges a delivery whose callback is stored. One that fits nowhere stays where it is, if the delivery is its own
-    /// (`is_stored`). If not, it is lost, and said to be: the delivery is an invocation's, and handed back it would be called again.
-    async fn let_go<T>(&self, delivery: Delivery<B>, stored: Result<T, Unsettled>, is_stored: bool) -> Result<Option<T>, Unsettled> {
+    /// Acknowledges a delivery whose callback is stored. One that fits nowhere stays where it is, if the
+    /// delivery is its own (`is_stored`). If not, it is lost, and said to be: the delivery is an
+    /// invocation's, and handed back it would be called again.
+    async fn let_go<T>(
+        &self,
+        delivery: Delivery<B>,
+        stored: Result<T, Unsettled>,
+        is_stored: bool,
+    ) -> Result<Option<T>, Unsettled> {
         let stored = match stored {
             Ok(stored) => Some(stored),
             Err(Unsettled::TooLarge(_)) if is_stored => return self.refuse(delivery).await.map(|()| None),
@@ -199,7 +238,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 tracing::error!(
                     callId = delivery.message.call_id.as_deref().unwrap_or_default(),
                     function = delivery.message.function_name.as_deref().unwrap_or_default(),
-                    "Unstorable: the callback fits into no message of the broker's max_payload and is given up"
+                    "Unstorable: the callback fits into no message of the broker's max_payload and is given \
+                        up"
                 );
                 self.0.metrics.unstorable();
                 None
@@ -209,7 +249,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.0.settle.acknowledge(delivery).await.map(|()| stored)
     }
 
-    /// Gives a callback that was never stored its payload. Whatever happens to the packing of a large one, it has one.
+    /// Gives a callback that was never stored its payload. Whatever happens to the packing of a large one, it
+    /// has one.
     async fn filled(&self, mut delivery: Delivery<B>, posting: Posting) -> Delivery<B> {
         if delivery.message.is_hollow() {
             let max_payload = self.broker().max_payload();

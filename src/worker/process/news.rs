@@ -1,5 +1,5 @@
-//! Which failures are news: the first of each kind since the last success. What a function answers is its own affair, and
-//! none.
+//! Which failures are news: the first of each kind since the last success. What a function answers is its own
+//! affair, and none.
 
 use std::{
     fmt,
@@ -26,8 +26,8 @@ pub struct News {
 }
 
 impl News {
-    /// Notes how a call of a function came out, and says whether that is news. A gateway that cannot be reached is away for all
-    /// functions, and is news once.
+    /// Notes how a call of a function came out, and says whether that is news. A gateway that cannot be
+    /// reached is away for all functions, and is news once.
     pub(super) fn of_call(&self, function: &str, outcome: &Outcome) -> bool {
         if let Outcome::Unreachable(_) = outcome {
             return self.calls.note(EVERYBODY, outcome);
@@ -99,16 +99,24 @@ mod tests {
     #[test]
     fn the_first_failure_of_its_kind_is_news_until_a_success() {
         let news = News::default();
-        let noted: Vec<_> = [500, 500, 502, 500, 200, 200, 500, 503].map(|code| news.of_call("f", &status(code))).into();
+        let noted: Vec<_> =
+            [500, 500, 502, 500, 200, 200, 500, 503].map(|code| news.of_call("f", &status(code))).into();
         assert_eq!(noted, [true, false, true, false, false, false, true, true]);
-        assert!(news.of_call("g", &status(500)) && news.of_call("f", &Outcome::TimedOut) && !news.of_call("f", &Outcome::TimedOut));
+        assert!(
+            news.of_call("g", &status(500))
+                && news.of_call("f", &Outcome::TimedOut)
+                && !news.of_call("f", &Outcome::TimedOut)
+        );
     }
 
     #[test]
     fn what_a_function_answers_is_no_news() {
         let news = News::default();
         for code in [500, 404, 429, 302] {
-            assert!(!news.of_call("f", &Outcome::Replied(Reply { status: code, ..Reply::default() })), "{code}");
+            assert!(
+                !news.of_call("f", &Outcome::Replied(Reply { status: code, ..Reply::default() })),
+                "{code}"
+            );
         }
     }
 
@@ -116,16 +124,29 @@ mod tests {
     fn a_gateway_that_is_away_is_news_once_for_all_functions() {
         let news = News::default();
         let refused = || unreachable("Connection refused");
-        assert!(news.of_call("f", &refused()) && !news.of_call("f", &refused()) && !news.of_call("g", &refused()));
+        assert!(
+            news.of_call("f", &refused()) && !news.of_call("f", &refused()) && !news.of_call("g", &refused())
+        );
         assert!(news.of_call("g", &unreachable("TLS: unknown issuer")) && !news.of_call("f", &refused()));
-        assert!(news.of_call("g", &Outcome::TimedOut) && news.of_call("g", &refused()) && !news.of_call("g", &Outcome::TimedOut));
+        assert!(
+            news.of_call("g", &Outcome::TimedOut)
+                && news.of_call("g", &refused())
+                && !news.of_call("g", &Outcome::TimedOut)
+        );
     }
 
     #[test]
     fn calls_and_callbacks_are_news_apart() {
         let news = News::default();
-        assert!(news.of_call("f", &Outcome::TimedOut) && news.of_post("f", &Outcome::TimedOut) && !news.of_post("f", &Outcome::TimedOut));
-        assert!(news.of_post("f", &unreachable("x")) && news.of_post("g", &unreachable("x")), "each receiver is another one");
+        assert!(
+            news.of_call("f", &Outcome::TimedOut)
+                && news.of_post("f", &Outcome::TimedOut)
+                && !news.of_post("f", &Outcome::TimedOut)
+        );
+        assert!(
+            news.of_post("f", &unreachable("x")) && news.of_post("g", &unreachable("x")),
+            "each receiver is another one"
+        );
         assert!(!news.of_call("f", &status(200)) && !news.of_post("f", &Outcome::TimedOut));
     }
 

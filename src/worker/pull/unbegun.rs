@@ -1,8 +1,9 @@
 //! Which redeliveries were never begun: nobody's death is behind them, and they count as no interruption.
 //!
-//! What was on its way when a connection broke is lost, and comes again as a delivery that somebody seems to have had. Which
-//! messages those were is not known, but how many there can be is: as many as the requests that were open still asked for. And
-//! what this process had and gave up, because its lease ended while it waited for a permit or for the broker, it remembers.
+//! What was on its way when a connection broke is lost, and comes again as a delivery that somebody seems to
+//! have had. Which messages those were is not known, but how many there can be is: as many as the requests
+//! that were open still asked for. And what this process had and gave up, because its lease ended while it
+//! waited for a permit or for the broker, it remembers.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,7 +11,8 @@ use tokio::time::Instant;
 
 /// So many are remembered of each kind.
 const MOST: usize = 1_024;
-/// What was lost comes again once `ack_wait` is over and somebody asks. It is waited for twice as long, and this long besides.
+/// What was lost comes again once `ack_wait` is over and somebody asks. It is waited for twice as long, and
+/// this long besides.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// What one lane knows of this. Pure.

@@ -33,7 +33,11 @@ impl SmallDisk {
             let script = "mount -t tmpfs -o size=$1m tmpfs \"$2\" && echo mounted >&2 && exec $3";
             let mount = |then: &str| {
                 let mut command = Command::new("unshare");
-                command.args(way).args(["sh", "-c", script, "sh", &megabytes.to_string()]).arg(scratch.path()).arg(then);
+                command
+                    .args(way)
+                    .args(["sh", "-c", script, "sh", &megabytes.to_string()])
+                    .arg(scratch.path())
+                    .arg(then);
                 command
             };
             if mount("true").output().await.is_ok_and(|output| output.status.success()) {
@@ -42,7 +46,11 @@ impl SmallDisk {
                 return Some(Self { holder, scratch });
             }
         }
-        let _ = writeln!(io::stderr(), "NOT TRIED: a full disk. To mount one takes root's rights or a user namespace, and here is neither");
+        let _ = writeln!(
+            io::stderr(),
+            "NOT TRIED: a full disk. To mount one takes root's rights or a user namespace, and here is \
+                neither"
+        );
         None
     }
 
@@ -64,7 +72,8 @@ impl SmallDisk {
     }
 }
 
-/// What enqueuers are told while there is no room: whether one message was taken over JetStream, and one over NATS Streaming.
+/// What enqueuers are told while there is no room: whether one message was taken over JetStream, and one over
+/// NATS Streaming.
 async fn enqueue(house: &House, peer: &mut Peer) -> [bool; 2] {
     let numbers = house.announce(2);
     // A few bytes may still fit in behind the last ones.
@@ -91,7 +100,11 @@ async fn a_broker_that_may_store_no_more_refuses_and_loses_nothing() {
     let _workers = [settings[0].start().await, settings[1].start().await];
     let mut peer = Peer::connect(&nats).await;
     let js = house.js.clone();
-    let ballast = stream::Config { name: "ballast".to_owned(), subjects: vec!["ballast".to_owned()], ..Default::default() };
+    let ballast = stream::Config {
+        name: "ballast".to_owned(),
+        subjects: vec!["ballast".to_owned()],
+        ..Default::default()
+    };
     let ballast = js.create_stream(ballast).await.unwrap();
     let mut refused = [0, 0];
     house

@@ -16,7 +16,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::script::{Mood, Pace, answer, came, fate, invocation, number, takes_callback, wants_callback, worker};
+use super::script::{
+    Mood, Pace, answer, came, fate, invocation, number, takes_callback, wants_callback, worker,
+};
 use crate::{
     ledger::{Entry, Fault, Ledger, Verdict},
     size,
@@ -30,7 +32,8 @@ use crate::{
 /// So many publishes may wait for their acknowledgement.
 const WINDOW: usize = 100;
 
-/// So many messages lie in the queue before the publisher makes a pause: enough for every permit, and no more.
+/// So many messages lie in the queue before the publisher makes a pause: enough for every permit, and no
+/// more.
 const BACKLOG: u64 = 300;
 
 /// At least so often is struck, in the short form and in the full one.
@@ -61,7 +64,8 @@ impl House {
                 answer(call, mood, pace)
             })
             .await,
-            receiver: Gateway::start(|call| Answer::status(if takes_callback(call) { 200 } else { 503 })).await,
+            receiver: Gateway::start(|call| Answer::status(if takes_callback(call) { 200 } else { 503 }))
+                .await,
             start: Instant::now(),
             ledger: Arc::default(),
             mood,
@@ -72,9 +76,15 @@ impl House {
 
     /// Settings of the nth worker, which finds the broker there.
     pub fn worker(&self, n: usize, broker: &str) -> Settings {
-        let settings = Worker::bare().set("nats_url", broker).set("gateway_url", format!("{}/worker-{n}", self.gateway.url()));
-        // Faults of the gateway are no attempts that a message should die of; those that are to die say so themselves.
-        let settings = settings.set("max_retry_attempts", 1_000).set("callback_attempts", 100).set("upstream_timeout", "8s");
+        let settings = Worker::bare()
+            .set("nats_url", broker)
+            .set("gateway_url", format!("{}/worker-{n}", self.gateway.url()));
+        // Faults of the gateway are no attempts that a message should die of; those that are to die say so
+        // themselves.
+        let settings = settings
+            .set("max_retry_attempts", 1_000)
+            .set("callback_attempts", 100)
+            .set("upstream_timeout", "8s");
         let settings = settings.set("initial_retry_wait", "300ms").set("max_retry_wait", "2s");
         // The books are about calls of functions only.
         let settings = settings.set("function_lookup", false);
@@ -85,22 +95,25 @@ impl House {
         *self.mood.lock().unwrap() = mood;
     }
 
-    /// Publishes so many messages, as fast as they are called. Those whose acknowledgement does not come are not sent again.
+    /// Publishes so many messages, as fast as they are called. Those whose acknowledgement does not come are
+    /// not sent again.
     pub fn publish(&self, messages: usize) -> JoinHandle<()> {
         self.publish_while(messages, || true)
     }
 
     /// Publishes for as long as `going` says, at most so many messages.
     pub fn publish_while(&self, most: usize, going: impl Fn() -> bool + Send + 'static) -> JoinHandle<()> {
-        let (js, ledger, next, callbacks) = (self.js.clone(), Arc::clone(&self.ledger), Arc::clone(&self.next), self.receiver.url());
+        let (js, ledger, next, callbacks) =
+            (self.js.clone(), Arc::clone(&self.ledger), Arc::clone(&self.next), self.receiver.url());
         tokio::spawn(async move {
             let mut left = most;
             while left > 0 && going() {
                 let batch = WINDOW.min(left);
                 let numbers = announce(&ledger, &next, batch);
                 left -= batch;
-                let mut publishing =
-                    iter(numbers).map(|number| publish(&js, &ledger, number, invocation(number, &callbacks))).buffer_unordered(WINDOW);
+                let mut publishing = iter(numbers)
+                    .map(|number| publish(&js, &ledger, number, invocation(number, &callbacks)))
+                    .buffer_unordered(WINDOW);
                 while publishing.next().await.is_some() {}
                 while going() && unsettled(&js, QUEUE).await.is_some_and(|left| left > BACKLOG) {
                     sleep(Duration::from_millis(50)).await;
@@ -124,12 +137,19 @@ impl House {
         publish(&self.js, &self.ledger, number, invocation).await
     }
 
-    /// Strikes every so often while so many messages are published and called. The last tenth is left in peace: with few to
-    /// run, the same ones would be cut off again and again.
-    pub async fn under_fire(&mut self, messages: usize, every: Duration, mut strike: impl AsyncFnMut(&mut Self, usize)) {
+    /// Strikes every so often while so many messages are published and called. The last tenth is left in
+    /// peace: with few to run, the same ones would be cut off again and again.
+    pub async fn under_fire(
+        &mut self,
+        messages: usize,
+        every: Duration,
+        mut strike: impl AsyncFnMut(&mut Self, usize),
+    ) {
         let publishing = self.publish(messages);
         let mut strikes = 0;
-        while strikes < size(LEAST.0, LEAST.1) || !publishing.is_finished() || self.unfinished().await.is_none_or(|left| left > BACKLOG / 3)
+        while strikes < size(LEAST.0, LEAST.1)
+            || !publishing.is_finished()
+            || self.unfinished().await.is_none_or(|left| left > BACKLOG / 3)
         {
             sleep(every).await;
             strike(self, strikes).await;
@@ -139,7 +159,8 @@ impl House {
         println!("     {strikes} strikes");
     }
 
-    /// How many messages are neither done nor dead, as the consumers have it; `None` where the broker does not say.
+    /// How many messages are neither done nor dead, as the consumers have it; `None` where the broker does
+    /// not say.
     pub async fn unfinished(&self) -> Option<u64> {
         Some(unsettled(&self.js, QUEUE).await? + unsettled(&self.js, RETRIES).await?)
     }
@@ -159,8 +180,13 @@ impl House {
         let letters = messages(&self.js, DEAD, self.read + 1).await;
         let mut ledger = self.ledger.lock().unwrap();
         for call in self.gateway.take_ended() {
-            let entry =
-                Entry { worker: worker(&call), retry: call.retry(), from: call.arrived, to: call.end.unwrap().0, came: came(&call) };
+            let entry = Entry {
+                worker: worker(&call),
+                retry: call.retry(),
+                from: call.arrived,
+                to: call.end.unwrap().0,
+                came: came(&call),
+            };
             ledger.called(number(&call), entry);
         }
         for call in self.receiver.take_ended() {
@@ -170,7 +196,10 @@ impl House {
         }
         for letter in letters {
             self.read = letter.sequence;
-            let number = letter.expect("Queue-Worker-Call-Id").strip_prefix("call-").and_then(|number| number.parse().ok());
+            let number = letter
+                .expect("Queue-Worker-Call-Id")
+                .strip_prefix("call-")
+                .and_then(|number| number.parse().ok());
             // The dead letter of a callback is an end of the callback, and none of the message.
             match letter.header("Queue-Worker-Kind") {
                 None => ledger.died(number.unwrap(), letter.expect("Queue-Worker-Cause")),
@@ -191,12 +220,13 @@ impl House {
     pub async fn judge(&mut self, what: &str) -> Verdict {
         println!("     {what}: mended after {:.0} s", self.start.elapsed().as_secs_f64());
         let js = self.js.clone();
-        // What was acknowledged last may be about to be removed, and what an enqueuer insisted on may come late: only what lies
-        // there for five seconds in which nothing is to be done is an orphan.
+        // What was acknowledged last may be about to be removed, and what an enqueuer insisted on may come
+        // late: only what lies there for five seconds in which nothing is to be done is an orphan.
         let (mut looks, mut orphans) = (0, 0);
         let idle = async || {
             sleep(Duration::from_millis(500)).await;
-            let idle = self.unfinished().await == Some(0) && self.gateway.running() + self.receiver.running() == 0;
+            let idle =
+                self.unfinished().await == Some(0) && self.gateway.running() + self.receiver.running() == 0;
             looks = if idle { looks + 1 } else { 0 };
             orphans = self.left().await;
             idle && (orphans == 0 || looks >= 10)
@@ -216,11 +246,13 @@ impl House {
     /// The first few messages that something is wrong with, and when which fault was.
     pub fn story(&self, verdict: &Verdict) -> String {
         let ledger = self.ledger.lock().unwrap();
-        let stories: Vec<_> = verdict.suspects().into_iter().map(|number| ledger.story(number, self.start)).collect();
+        let stories: Vec<_> =
+            verdict.suspects().into_iter().map(|number| ledger.story(number, self.start)).collect();
         format!("{}\n{}", stories.join("\n"), ledger.faults(self.start))
     }
 
-    /// How many messages lie in the streams. A server before 2.11 keeps what was acknowledged: there nobody can tell.
+    /// How many messages lie in the streams. A server before 2.11 keeps what was acknowledged: there nobody
+    /// can tell.
     async fn left(&self) -> u64 {
         let mut left = 0;
         for name in [QUEUE, RETRIES].into_iter().filter(|_| has_schedules(binary())) {
@@ -240,8 +272,10 @@ fn announce(ledger: &Mutex<Ledger>, next: &AtomicUsize, messages: usize) -> Rang
 }
 
 async fn publish(js: &Context, ledger: &Mutex<Ledger>, number: usize, invocation: Invocation) -> bool {
-    // The client may send once more what it was sending when its connection ended: that is one message, not two.
-    let headers = HeaderMap::from_iter([("Nats-Msg-Id".parse().unwrap(), format!("call-{number}").parse().unwrap())]);
+    // The client may send once more what it was sending when its connection ended: that is one message, not
+    // two.
+    let headers =
+        HeaderMap::from_iter([("Nats-Msg-Id".parse().unwrap(), format!("call-{number}").parse().unwrap())]);
     let accepted = match js.publish_with_headers(QUEUE, headers, invocation.to_bytes().into()).await {
         Ok(acknowledged) => acknowledged.await.is_ok(),
         Err(_) => false,

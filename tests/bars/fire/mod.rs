@@ -1,4 +1,5 @@
-//! Real parts under fire: each scenario does one thing to them while messages flow, mends it, and has the books judged.
+//! Real parts under fire: each scenario does one thing to them while messages flow, mends it, and has the
+//! books judged.
 
 mod broker;
 mod chaos;

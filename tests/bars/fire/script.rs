@@ -27,7 +27,8 @@ pub type Pace = fn(usize) -> Duration;
 
 /// What becomes of the message of this number.
 pub fn fate(number: usize) -> Fate {
-    [Fate::After(0), Fate::Exhausted, Fate::After(1), Fate::Refused, Fate::After(0), Fate::After(3)][number % 6]
+    [Fate::After(0), Fate::Exhausted, Fate::After(1), Fate::Refused, Fate::After(0), Fate::After(3)]
+        [number % 6]
 }
 
 /// Its number is prime to that of the fates: callbacks are wanted of all of them.
@@ -36,7 +37,10 @@ pub fn wants_callback(number: usize) -> bool {
 }
 
 pub fn number(call: &Call) -> usize {
-    call.id().strip_prefix("call-").and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("whose call is {call:?}"))
+    call.id()
+        .strip_prefix("call-")
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("whose call is {call:?}"))
 }
 
 pub fn answer(call: &Call, mood: Mood, pace: Pace) -> Answer {
@@ -69,7 +73,10 @@ pub fn takes_callback(call: &Call) -> bool {
 /// Each worker calls by a path of its own, which tells whose call it is.
 pub fn worker(call: &Call) -> usize {
     let rest = call.target().strip_prefix("/worker-").unwrap_or_default();
-    rest.split('/').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("who made {call:?}"))
+    rest.split('/')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("who made {call:?}"))
 }
 
 /// The message of this number.

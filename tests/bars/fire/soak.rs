@@ -1,6 +1,8 @@
-//! Everything at once, for as long as one likes: full load, and one fault after the other in an order that the dice say.
+//! Everything at once, for as long as one likes: full load, and one fault after the other in an order that
+//! the dice say.
 //!
-//! `make soak MINUTES=30` runs it with a worker that is built for release; `SEED=…` repeats an order of faults.
+//! `make soak MINUTES=30` runs it with a worker that is built for release; `SEED=…` repeats an order of
+//! faults.
 
 use std::{
     env, fs,
@@ -125,11 +127,23 @@ impl Soak {
         for n in 0..WORKERS {
             proxies.push(Proxy::start(nats.port()).await);
             // A log of every call for half an hour would be the fullest memory of all.
-            let worker = house.worker(n, &behind(proxies[n].port())).set("immediate_retries", 1).set("RUST_LOG", "error");
+            let worker = house
+                .worker(n, &behind(proxies[n].port()))
+                .set("immediate_retries", 1)
+                .set("RUST_LOG", "error");
             settings.push(worker.set("max_inflight", if short { 8 } else { 50 }));
             workers.push(settings[n].start().await);
         }
-        Self { house, nats, disk, settings, proxies, workers, dice: StdRng::seed_from_u64(seed), haste: if short { 4 } else { 1 } }
+        Self {
+            house,
+            nats,
+            disk,
+            settings,
+            proxies,
+            workers,
+            dice: StdRng::seed_from_u64(seed),
+            haste: if short { 4 } else { 1 },
+        }
     }
 
     /// A time between these, in seconds.
@@ -197,7 +211,13 @@ impl Soak {
                 self.weather(n, Way::Both, Flow { latency, jitter: latency, ..Flow::default() }, slow).await;
             }
             Kind::SlowNetwork => {
-                self.weather(n, Way::Both, Flow { bytes_per_second: Some(64 * 1024), ..Flow::default() }, slow).await;
+                self.weather(
+                    n,
+                    Way::Both,
+                    Flow { bytes_per_second: Some(64 * 1024), ..Flow::default() },
+                    slow,
+                )
+                .await;
                 // A busy worker may be too slow to renew its leases.
                 self.house.mended(one);
             }
@@ -227,7 +247,8 @@ impl Soak {
     fn look(&self) -> Look {
         #[allow(clippy::cast_precision_loss, reason = "megabytes")]
         let rss = |worker: &Worker| worker.rss() as f64 / 1e6;
-        let files = |worker: &Worker| fs::read_dir(format!("/proc/{}/fd", worker.id())).map_or(0, Iterator::count);
+        let files =
+            |worker: &Worker| fs::read_dir(format!("/proc/{}/fd", worker.id())).map_or(0, Iterator::count);
         Look {
             at: self.house.start.elapsed().as_secs_f64(),
             elder: rss(&self.workers[ELDER]),
@@ -240,9 +261,11 @@ impl Soak {
         self.house.collect().await;
         let running = self.house.gateway.running();
         let verdict = self.house.ledger.lock().unwrap().verdict(0);
-        let lost = self.workers[ELDER].metrics().await.get("queue_worker_lease_lost_total", &[]).unwrap_or(0.0);
+        let lost =
+            self.workers[ELDER].metrics().await.get("queue_worker_lease_lost_total", &[]).unwrap_or(0.0);
         println!(
-            "{:>5.1} min: accepted {}, called {}, done {}, dead {}, repeated {}, in flight {running}, leases lost {lost}, RSS {:.1} MB (the largest {:.1}), files {}",
+            "{:>5.1} min: accepted {}, called {}, done {}, dead {}, repeated {}, in flight {running}, leases \
+                lost {lost}, RSS {:.1} MB (the largest {:.1}), files {}",
             look.at / 60.0,
             verdict.accepted,
             verdict.calls,
@@ -314,14 +337,26 @@ async fn whatever_happens_for_however_long_nothing_is_lost_and_memory_is_flat() 
     let later = &looks[looks.len() / 2..];
     let mut levels: Vec<f64> = later.iter().map(|look| look.elder).collect();
     let (grown, level) = (growth(later), median(&mut levels));
-    println!("     memory: {level:.1} MB in the later half, {grown:+.1} MB over it; bound {:.1} MB", level * GROWTH);
+    println!(
+        "     memory: {level:.1} MB in the later half, {grown:+.1} MB over it; bound {:.1} MB",
+        level * GROWTH
+    );
     assert_eq!(verdict.losses(), Vec::<String>::new(), "{}", soak.house.story(&verdict));
-    // One fault comes so soon after the other that few calls are met by none; the scenarios of each are stricter. And a
-    // machine that is too busy to renew a lease is a fault that nobody books.
+    // One fault comes so soon after the other that few calls are met by none; the scenarios of each are
+    // stricter. And a machine that is too busy to renew a lease is a fault that nobody books.
     if !verdict.surprises().is_empty() {
-        println!("     not explained by the faults: {:?}\n{}", verdict.surprises(), soak.house.story(&verdict));
+        println!(
+            "     not explained by the faults: {:?}\n{}",
+            verdict.surprises(),
+            soak.house.story(&verdict)
+        );
     }
-    assert!(verdict.repeated <= verdict.exposed, "{} calls were repeated, {} met a fault", verdict.repeated, verdict.exposed);
+    assert!(
+        verdict.repeated <= verdict.exposed,
+        "{} calls were repeated, {} met a fault",
+        verdict.repeated,
+        verdict.exposed
+    );
     assert!(minutes.is_none() || grown < level * GROWTH, "memory grows");
     assert!(verdict.accepted > 0);
 }
@@ -333,7 +368,10 @@ mod tests {
     #[test]
     fn growth_is_what_a_straight_line_through_the_looks_rises_by() {
         let looks = |slope: f64| -> Vec<Look> {
-            (0..11).map(f64::from).map(|at| Look { at, elder: 20.0 + slope * at, most: 0.0, files: 0 }).collect()
+            (0..11)
+                .map(f64::from)
+                .map(|at| Look { at, elder: 20.0 + slope * at, most: 0.0, files: 0 })
+                .collect()
         };
         assert_eq!(growth(&looks(0.0)).round(), 0.0);
         assert_eq!(growth(&looks(2.0)).round(), 20.0);

@@ -1,4 +1,5 @@
-//! How long two workers call the same message at once when one takes over from the other, by the gateway's clock.
+//! How long two workers call the same message at once when one takes over from the other, by the gateway's
+//! clock.
 
 use std::{
     sync::{
@@ -19,7 +20,8 @@ use crate::{
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
-/// Two workers, each with a network of its own before the broker. What the victim calls is answered only to the other.
+/// Two workers, each with a network of its own before the broker. What the victim calls is answered only to
+/// the other.
 struct Pair {
     nats: Nats,
     gateway: Gateway,
@@ -43,9 +45,14 @@ impl Pair {
         .await;
         let proxies = [Proxy::start(nats.port()).await, Proxy::start(nats.port()).await];
         let settings = [0, 1].map(|n| {
-            let settings = Worker::of(&nats, &gateway).set("nats_url", behind(proxies[n].port())).set("max_inflight", held);
+            let settings = Worker::of(&nats, &gateway)
+                .set("nats_url", behind(proxies[n].port()))
+                .set("max_inflight", held);
             let settings = settings.set("gateway_url", format!("{}/worker-{n}", gateway.url()));
-            settings.set("ack_wait", format!("{}s", ACK_WAIT.as_secs())).set("upstream_timeout", "10m").set("function_lookup", false)
+            settings
+                .set("ack_wait", format!("{}s", ACK_WAIT.as_secs()))
+                .set("upstream_timeout", "10m")
+                .set("function_lookup", false)
         });
         let workers = [settings[0].start().await, settings[1].start().await];
         Self { nats, gateway, proxies, workers, victim, held, published: 0 }
@@ -60,14 +67,17 @@ impl Pair {
             self.published = numbers.end;
             self.nats.publish_all(numbers.map(|n| Invocation::of("f").call_id(&format!("call-{n}")))).await;
             // The victim may have two more in its hands, one of each consumer, that wait there for a permit.
-            let idle = async || self.gateway.running() == held() && self.nats.count(QUEUE).await <= held() as u64 + 2;
+            let idle = async || {
+                self.gateway.running() == held() && self.nats.count(QUEUE).await <= held() as u64 + 2
+            };
             until("what the other took is done", idle).await;
         }
         strike(self).await;
         until("the other has made the calls", async || self.nats.counts().await == [0, 0, 0]).await;
     }
 
-    /// For each message that was called twice, by how many seconds the first call outlived the beginning of the second.
+    /// For each message that was called twice, by how many seconds the first call outlived the beginning of
+    /// the second.
     fn overlaps(&self) -> Vec<f64> {
         let (mut first, mut overlaps) = (vec![None; self.published], Vec::new());
         for call in self.gateway.calls() {
@@ -90,7 +100,8 @@ fn print(what: &str, overlaps: &mut [f64]) -> usize {
     let over = overlaps.iter().filter(|overlap| **overlap > 0.0).count();
     let (middle, most) = (percentile(overlaps, 0.5), percentile(overlaps, 1.0));
     println!(
-        "     {what}: {} takeovers, {over} overlaps; from end to start {:+.3} s at the median, {:+.3} s at the least",
+        "     {what}: {} takeovers, {over} overlaps; from end to start {:+.3} s at the median, {:+.3} s at \
+            the least",
         overlaps.len(),
         -middle,
         -most
@@ -125,7 +136,8 @@ async fn no_message_is_called_by_two_when_one_of_them_is_cut_off_from_the_broker
     assert_eq!(pair.nats.count(DEAD).await, 0);
 }
 
-/// A process that does not run closes no connection. How long the calls of two workers overlap is the rest of the stall.
+/// A process that does not run closes no connection. How long the calls of two workers overlap is the rest of
+/// the stall.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn how_long_the_calls_of_a_worker_that_stands_still_overlap_with_the_next_ones() {
     let (mut pair, mut late) = (Pair::open().await, Vec::new());
@@ -147,7 +159,8 @@ async fn how_long_the_calls_of_a_worker_that_stands_still_overlap_with_the_next_
     assert!(overlaps.len() >= size(50, 1_000), "{} takeovers", overlaps.len());
     let over = print(&format!("workers stopped for {} s", (3 * ACK_WAIT).as_secs()), &mut overlaps);
     println!(
-        "     {over} calls overlapped by {:.3} s at the median, {:.3} s at most; hung up {:.3} s after the worker went on at the median, {:.3} s at most",
+        "     {over} calls overlapped by {:.3} s at the median, {:.3} s at most; hung up {:.3} s after the \
+            worker went on at the median, {:.3} s at most",
         percentile(&mut overlaps, 0.5),
         percentile(&mut overlaps, 1.0),
         percentile(&mut late, 0.5),

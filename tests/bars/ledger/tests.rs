@@ -3,7 +3,12 @@
 use super::*;
 
 /// A ledger with one message whose calls are `(worker, retry, from, to, came)` in seconds, and one fault.
-fn judged(fate: Fate, calls: &[(usize, u32, u64, u64, Came)], causes: &[&str], fault: Option<(u64, u64, Option<usize>)>) -> Verdict {
+fn judged(
+    fate: Fate,
+    calls: &[(usize, u32, u64, u64, Came)],
+    causes: &[&str],
+    fault: Option<(u64, u64, Option<usize>)>,
+) -> Verdict {
     let start = Instant::now();
     let at = |second| start + Duration::from_secs(second);
     let mut ledger = Ledger::default();
@@ -71,7 +76,9 @@ fn a_planted_repeat_is_excused_only_by_a_fault_that_met_the_call_before() {
 
 #[test]
 fn only_what_runs_while_a_fault_lasts_is_in_flight() {
-    for (fault, in_flight) in [((10, 10, None), 1), ((0, 30, Some(0)), 1), ((10, 10, Some(1)), 0), ((12, 12, None), 0)] {
+    for (fault, in_flight) in
+        [((10, 10, None), 1), ((0, 30, Some(0)), 1), ((10, 10, Some(1)), 0), ((12, 12, None), 0)]
+    {
         assert_eq!(judged(Fate::After(0), &[PLAIN], &[], Some(fault)).in_flight, in_flight, "{fault:?}");
     }
 }
@@ -88,8 +95,14 @@ fn tries_at_once_are_in_flight_until_the_last_of_them_is_stored() {
 #[test]
 fn a_retry_may_come_back_twice_where_the_broker_was_killed_while_it_was_parked() {
     let calls = [(0, 0, 10, 11, Came::Failure), (0, 1, 50, 51, Came::Success), (1, 1, 60, 61, Came::Success)];
-    for (fault, excused) in [((30, 30, None), true), ((30, 30, Some(0)), false), ((5, 5, None), false), ((55, 55, None), false)] {
-        assert_eq!(judged(Fate::After(1), &calls, &[], Some(fault)).unexplained.is_empty(), excused, "{fault:?}");
+    for (fault, excused) in
+        [((30, 30, None), true), ((30, 30, Some(0)), false), ((5, 5, None), false), ((55, 55, None), false)]
+    {
+        assert_eq!(
+            judged(Fate::After(1), &calls, &[], Some(fault)).unexplained.is_empty(),
+            excused,
+            "{fault:?}"
+        );
     }
 }
 

@@ -30,7 +30,9 @@ impl Cluster {
         }
         let js = cluster.connect().await;
         eventually("the cluster has a leader", async || {
-            js.create_stream(stream::Config { name: "probe".into(), num_replicas: 3, ..Default::default() }).await.is_ok()
+            js.create_stream(stream::Config { name: "probe".into(), num_replicas: 3, ..Default::default() })
+                .await
+                .is_ok()
         })
         .await;
         js.delete_stream("probe").await.unwrap();
@@ -71,7 +73,11 @@ impl Cluster {
         eventually(&format!("{stream} is replicated"), async || {
             let Ok(stream) = js.get_stream(stream).await else { return false };
             let cluster = stream.cached_info().cluster.clone();
-            cluster.is_some_and(|c| c.leader.is_some() && c.replicas.len() == 2 && c.replicas.iter().all(|replica| replica.current))
+            cluster.is_some_and(|c| {
+                c.leader.is_some()
+                    && c.replicas.len() == 2
+                    && c.replicas.iter().all(|replica| replica.current)
+            })
         })
         .await;
     }

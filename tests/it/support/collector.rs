@@ -1,4 +1,5 @@
-//! A collector of traces: it takes what OTLP over HTTP sends it, and reads that with the protocol's own definitions.
+//! A collector of traces: it takes what OTLP over HTTP sends it, and reads that with the protocol's own
+//! definitions.
 
 use std::time::{Duration, SystemTime};
 

@@ -37,7 +37,13 @@ pub struct Flood {
 impl Flood {
     /// Says this, then that without end and without a pause.
     pub fn endless(first: impl Into<Bytes>, then: impl Into<Bytes>) -> Self {
-        Self { first: first.into(), then: then.into(), times: u64::MAX, every: Duration::ZERO, last: Bytes::new() }
+        Self {
+            first: first.into(),
+            then: then.into(),
+            times: u64::MAX,
+            every: Duration::ZERO,
+            last: Bytes::new(),
+        }
     }
 
     pub fn times(self, times: u64) -> Self {
@@ -95,7 +101,11 @@ impl Drop for Flooder {
     }
 }
 
-async fn serve(stream: TcpStream, script: &(dyn Fn(&http::Message) -> Flood + Send + Sync), said: &AtomicU64) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    script: &(dyn Fn(&http::Message) -> Flood + Send + Sync),
+    said: &AtomicU64,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut connection = BufReader::new(stream);
     let Some(request) = http::read(&mut connection).await? else { return Ok(()) };

@@ -56,7 +56,9 @@ impl Call {
 
     /// `X-Retry` as a number; panics if there is none.
     pub fn retry(&self) -> u32 {
-        self.header("x-retry").and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no X-Retry: {self:?}"))
+        self.header("x-retry")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("no X-Retry: {self:?}"))
     }
 
     /// Path and query, byte for byte.
@@ -143,7 +145,8 @@ impl Gateway {
         self.calls().into_iter().filter(|call| call.id() == id).collect()
     }
 
-    /// Takes the calls out of the gateway's memory that came before any that runs still: what goes on for hours would fill it.
+    /// Takes the calls out of the gateway's memory that came before any that runs still: what goes on for
+    /// hours would fill it.
     pub fn take_ended(&self) -> Vec<Call> {
         let mut pages = self.book.pages.lock().unwrap();
         let ended = pages.calls.iter().position(|call| call.end.is_none()).unwrap_or(pages.calls.len());
@@ -179,7 +182,10 @@ impl Gateway {
 
     /// Awaits the end of n calls and returns all calls so far.
     pub async fn await_ended(&self, n: usize) -> Vec<Call> {
-        self.await_that(&format!("the end of {n} calls"), |calls| calls.iter().filter(|call| call.end.is_some()).count() >= n).await
+        self.await_that(&format!("the end of {n} calls"), |calls| {
+            calls.iter().filter(|call| call.end.is_some()).count() >= n
+        })
+        .await
     }
 
     /// Awaits a state of the calls.
@@ -204,7 +210,13 @@ impl Drop for Gateway {
             let calls = self.calls();
             eprintln!("--- gateway {}: the last of {} calls", self.address(), calls.len());
             for call in calls.iter().skip(calls.len().saturating_sub(20)) {
-                eprintln!("{} id={} retry={:?} {:?}", call.request.start, call.id(), call.header("x-retry"), call.fate());
+                eprintln!(
+                    "{} id={} retry={:?} {:?}",
+                    call.request.start,
+                    call.id(),
+                    call.header("x-retry"),
+                    call.fate()
+                );
             }
         }
     }

@@ -11,7 +11,9 @@ pub struct Invocation(Map<String, Value>);
 impl Invocation {
     /// An invocation of the function, without headers or body.
     pub fn of(function: &str) -> Self {
-        let Value::Object(fields) = json!({"Header": {}, "Host": "gateway:8080", "Method": "POST", "Function": function}) else {
+        let Value::Object(fields) =
+            json!({"Header": {}, "Host": "gateway:8080", "Method": "POST", "Function": function})
+        else {
             unreachable!("a literal object");
         };
         Self(fields)

@@ -69,8 +69,8 @@ pub async fn eventually_is<T: PartialEq + Debug>(what: &str, expected: T, probe:
     eventually_is_or(what, expected, probe, async || String::new()).await;
 }
 
-/// Polls until the probe yields `expected`; panics with what it yielded last, and with what there is to say about it, when it
-/// never does.
+/// Polls until the probe yields `expected`; panics with what it yielded last, and with what there is to say
+/// about it, when it never does.
 pub async fn eventually_is_or<T: PartialEq + Debug>(
     what: &str,
     expected: T,
@@ -83,7 +83,11 @@ pub async fn eventually_is_or<T: PartialEq + Debug>(
         if seen == expected {
             return;
         }
-        assert!(start.elapsed() < PATIENCE, "{what}: expected {expected:?}, still {seen:?}\n{}", explain().await);
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{what}: expected {expected:?}, still {seen:?}\n{}",
+            explain().await
+        );
         sleep(POLL).await;
     }
 }
@@ -93,9 +97,9 @@ pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
     timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("never happened: {what}"))
 }
 
-/// A loopback port that nobody listens on, and that no other run on this machine gets while this process lives: the UDP port
-/// of the same number, which nobody else here needs, says that it is taken. Below the kernel's ephemeral range, so that no
-/// outgoing connection takes it while its owner is down.
+/// A loopback port that nobody listens on, and that no other run on this machine gets while this process
+/// lives: the UDP port of the same number, which nobody else here needs, says that it is taken. Below the
+/// kernel's ephemeral range, so that no outgoing connection takes it while its owner is down.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());

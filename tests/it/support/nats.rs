@@ -1,5 +1,6 @@
-//! A broker of one's own. `NATS_SERVER` says which; where the scenarios run on one that is too old for message schedules,
-//! retries are parked in levels, and a scenario that looks into the streams asks [`Nats::schedules`].
+//! A broker of one's own. `NATS_SERVER` says which; where the scenarios run on one that is too old for
+//! message schedules, retries are parked in levels, and a scenario that looks into the streams asks
+//! [`Nats::schedules`].
 
 use std::{
     collections::BTreeMap,
@@ -58,7 +59,10 @@ impl Nats {
     }
 
     /// A broker that lets the scenario in with this login only, ready.
-    pub async fn start_with_login(extra: &str, login: impl Fn() -> ConnectOptions + Send + Sync + 'static) -> Self {
+    pub async fn start_with_login(
+        extra: &str,
+        login: impl Fn() -> ConnectOptions + Send + Sync + 'static,
+    ) -> Self {
         let mut nats = Self { login: Box::new(login), ..Self::absent_with(extra) };
         nats.boot().await;
         nats
@@ -73,7 +77,8 @@ impl Nats {
 
     /// A broker whose JetStream is a domain of its own, with more lines in its configuration, ready.
     pub async fn start_in_domain(domain: &str, extra: &str) -> Self {
-        let jetstream = |store: &Path| format!("jetstream {{ store_dir: \"{}\", domain: {domain} }}\n", store.display());
+        let jetstream =
+            |store: &Path| format!("jetstream {{ store_dir: \"{}\", domain: {domain} }}\n", store.display());
         let mut nats = Self::configured(extra, jetstream);
         nats.boot().await;
         nats
@@ -114,7 +119,8 @@ impl Nats {
         Self::configured(extra, |store| format!("jetstream {{ store_dir: \"{}\" }}\n", store.display()))
     }
 
-    /// A broker that stores there, with more lines in JetStream's part of its configuration, and does not run yet.
+    /// A broker that stores there, with more lines in JetStream's part of its configuration, and does not run
+    /// yet.
     pub fn absent_in(store: &Path, extra: &str) -> Self {
         Self::configured("", |_| format!("jetstream {{ store_dir: \"{}\"\n{extra} }}\n", store.display()))
     }
@@ -122,9 +128,12 @@ impl Nats {
     fn configured(extra: &str, jetstream: impl FnOnce(&Path) -> String) -> Self {
         let (scratch, port) = (Scratch::new(), free_port());
         let jetstream = jetstream(&scratch.path().join("store"));
-        let config = scratch.write("nats.conf", &format!("listen: \"127.0.0.1:{port}\"\n{jetstream}{extra}\n"));
-        // Where the configuration names users, it names this one with all rights; else the broker lets in everyone.
-        let login = Box::new(|| ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned()));
+        let config =
+            scratch.write("nats.conf", &format!("listen: \"127.0.0.1:{port}\"\n{jetstream}{extra}\n"));
+        // Where the configuration names users, it names this one with all rights; else the broker lets in
+        // everyone.
+        let login =
+            Box::new(|| ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned()));
         Self { port, config, process: None, observer: None, login, binary: binary(), scratch }
     }
 
@@ -136,7 +145,8 @@ impl Nats {
         process.log().await_line("Server is ready", |line| line.contains("Server is ready")).await;
         self.process = Some(process);
         let login = (self.login)().reconnect_delay_callback(|_| Duration::from_millis(50));
-        self.observer = Some(patiently("a connection to the broker", login.connect(self.url())).await.unwrap());
+        self.observer =
+            Some(patiently("a connection to the broker", login.connect(self.url())).await.unwrap());
     }
 
     /// Ends the broker by SIGKILL.
@@ -154,15 +164,19 @@ impl Nats {
     /// Makes the broker read its configuration anew while it runs.
     pub async fn reload(&self) {
         let process = self.process.as_ref().unwrap();
-        let said = |lines: &[String]| lines.iter().filter(|line| line.contains("Reloaded server configuration")).count();
+        let said = |lines: &[String]| {
+            lines.iter().filter(|line| line.contains("Reloaded server configuration")).count()
+        };
         let before = said(&process.log().lines());
         process.signal("HUP");
-        eventually("the broker reads its configuration anew", async || said(&process.log().lines()) > before).await;
+        eventually("the broker reads its configuration anew", async || said(&process.log().lines()) > before)
+            .await;
     }
 
     /// What the broker has noted on the disk about a consumer that delivers nothing just now, and where.
     pub async fn notes(&self, stream: &str, consumer: &str) -> (PathBuf, Vec<u8>) {
-        let path = self.scratch.path().join(format!("store/jetstream/$G/streams/{stream}/obs/{consumer}/o.dat"));
+        let path =
+            self.scratch.path().join(format!("store/jetstream/$G/streams/{stream}/obs/{consumer}/o.dat"));
         // It writes ten times a second while there is something new, and nothing says when it is through.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let notes = std::fs::read(&path).unwrap();
@@ -248,7 +262,11 @@ impl Nats {
 
     /// Makes the default queue as operators do.
     pub async fn make_queue(&self) -> stream::Stream {
-        self.make_stream(stream::Config { retention: stream::RetentionPolicy::WorkQueue, ..Default::default() }).await
+        self.make_stream(stream::Config {
+            retention: stream::RetentionPolicy::WorkQueue,
+            ..Default::default()
+        })
+        .await
     }
 
     /// Makes a stream; name and subject are the default queue's where the configuration gives none.
@@ -263,7 +281,12 @@ impl Nats {
     }
 
     pub async fn stream(&self, name: &str) -> stream::Info {
-        self.js().get_stream(name).await.unwrap_or_else(|error| panic!("{name}: {error}")).cached_info().clone()
+        self.js()
+            .get_stream(name)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+            .cached_info()
+            .clone()
     }
 
     /// The names of all streams, sorted.
@@ -285,10 +308,17 @@ impl Nats {
 
     /// Awaits that the queue, its retries and its dead letters hold so many messages.
     pub async fn await_counts(&self, expected: [u64; 3]) {
-        eventually_is_or("queued, parked, dead", expected, async || self.counts().await, async || self.books().await).await;
+        eventually_is_or(
+            "queued, parked, dead",
+            expected,
+            async || self.counts().await,
+            async || self.books().await,
+        )
+        .await;
     }
 
-    /// What the queue and its retries hold and what their consumers know about it, for people who ask why it does not go away.
+    /// What the queue and its retries hold and what their consumers know about it, for people who ask why it
+    /// does not go away.
     pub async fn books(&self) -> String {
         books(&self.js()).await
     }
@@ -327,7 +357,11 @@ impl Nats {
 
     /// The headers that the timer adds to a clone, but for the broker's own marks.
     pub fn timer_headers(&self) -> &'static [&'static str] {
-        if self.schedules() { &["Nats-Msg-Id", "Nats-Schedule", "Nats-Schedule-Target"] } else { &["Nats-Msg-Id"] }
+        if self.schedules() {
+            &["Nats-Msg-Id", "Nats-Schedule", "Nats-Schedule-Target"]
+        } else {
+            &["Nats-Msg-Id"]
+        }
     }
 
     /// Sees every retry that is parked from now on.
@@ -343,8 +377,9 @@ impl Nats {
     }
 }
 
-/// How many messages a stream holds; 0 when there is no such stream. An old server that was killed, or had to replicate a
-/// stream that was not replicated before, keeps acknowledged messages for ever: there its consumers know better.
+/// How many messages a stream holds; 0 when there is no such stream. An old server that was killed, or had to
+/// replicate a stream that was not replicated before, keeps acknowledged messages for ever: there its
+/// consumers know better.
 pub async fn count(js: &Context, stream: &str, schedules: bool) -> u64 {
     match js.get_stream(stream).await {
         Ok(found) if schedules => found.cached_info().state.messages,
@@ -353,18 +388,23 @@ pub async fn count(js: &Context, stream: &str, schedules: bool) -> u64 {
     }
 }
 
-/// How many messages of a stream its consumers have not settled, parked ones included; all where there is nothing to settle.
-/// `None` where the broker does not say.
+/// How many messages of a stream its consumers have not settled, parked ones included; all where there is
+/// nothing to settle. `None` where the broker does not say.
 pub async fn unsettled(js: &Context, stream: &str) -> Option<u64> {
     let found = js.get_stream(stream).await.ok()?;
     let info = found.cached_info();
-    if info.state.messages == 0 || info.config.retention != stream::RetentionPolicy::WorkQueue || info.state.consumer_count == 0 {
+    if info.state.messages == 0
+        || info.config.retention != stream::RetentionPolicy::WorkQueue
+        || info.state.consumer_count == 0
+    {
         return Some(info.state.messages);
     }
     let consumers: Vec<_> = found.consumers().collect().await;
     let consumers: Vec<_> = consumers.into_iter().collect::<Result<_, _>>().ok()?;
-    let unsettled = consumers.iter().map(|consumer| consumer.num_pending + consumer.num_ack_pending as u64).sum::<u64>();
-    // No consumer reads the holders of schedules. The client's own listing of subjects panics where the broker goes away.
+    let unsettled =
+        consumers.iter().map(|consumer| consumer.num_pending + consumer.num_ack_pending as u64).sum::<u64>();
+    // No consumer reads the holders of schedules. The client's own listing of subjects panics where the
+    // broker goes away.
     let filter = json!({ "subjects_filter": format!("{stream}.at.>") });
     let info: Value = js.request(format!("STREAM.INFO.{stream}"), &filter).await.ok()?;
     let holders = info.pointer("/state/subjects").and_then(Value::as_object).map_or(0, serde_json::Map::len);
@@ -393,7 +433,8 @@ pub async fn books(js: &Context) -> String {
             let (delivered, floor) = (info.delivered.stream_sequence, info.ack_floor.stream_sequence);
             let consumer::Info { num_ack_pending, num_redelivered, num_waiting, num_pending, .. } = info;
             lines.push(format!(
-                "  {}: delivered {delivered}, ack floor {floor}, unacknowledged {num_ack_pending}, redelivered {num_redelivered}, \
+                "  {}: delivered {delivered}, ack floor {floor}, unacknowledged {num_ack_pending}, \
+                    redelivered {num_redelivered}, \
                  pending {num_pending}, requests {num_waiting}",
                 info.name
             ));
@@ -401,7 +442,10 @@ pub async fn books(js: &Context) -> String {
         for message in messages(js, name, 1).await {
             let Stored { sequence, subject, time, .. } = &message;
             let time = humantime::format_rfc3339_millis(*time);
-            lines.push(format!("  {sequence} {subject}, stored {time}, due {:?}", message.header("Queue-Worker-Due")));
+            lines.push(format!(
+                "  {sequence} {subject}, stored {time}, due {:?}",
+                message.header("Queue-Worker-Due")
+            ));
         }
     }
     lines.join("\n")
@@ -410,7 +454,9 @@ pub async fn books(js: &Context) -> String {
 /// `NATS_SERVER`, else one on the path, else what the repository's own script provides.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| env::var_os("NATS_SERVER").map(PathBuf::from).or_else(on_path).unwrap_or_else(|| from_script(&[])))
+    BINARY.get_or_init(|| {
+        env::var_os("NATS_SERVER").map(PathBuf::from).or_else(on_path).unwrap_or_else(|| from_script(&[]))
+    })
 }
 
 /// `NATS_SERVER_OLD`, else what the repository's own script provides.
@@ -421,7 +467,8 @@ fn old_binary() -> &'static Path {
 
 fn from_script(arguments: &[&str]) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats-server.sh");
-    let output = Program::new(script).args(arguments).output().expect("no server is named, and there is no script");
+    let output =
+        Program::new(script).args(arguments).output().expect("no server is named, and there is no script");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
@@ -431,7 +478,10 @@ pub async fn refuses_to_start(setting: &str, complaint: &str) {
     let scratch = Scratch::new();
     let config = scratch.write("nats.conf", setting);
     let output = Command::new(binary()).arg("--config").arg(config).output().await.unwrap();
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains(complaint), "{output:?}");
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains(complaint),
+        "{output:?}"
+    );
 }
 
 /// Whether a server fires message schedules.
@@ -440,7 +490,12 @@ pub fn has_schedules(binary: &'static Path) -> bool {
     *KNOWN.lock().unwrap().entry(binary).or_insert_with(|| {
         let output = Program::new(binary).arg("--version").output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let mut numbers = text.rsplit('v').next().unwrap().split('.').map(|number| number.trim().parse::<u32>().unwrap_or(0));
+        let mut numbers = text
+            .rsplit('v')
+            .next()
+            .unwrap()
+            .split('.')
+            .map(|number| number.trim().parse::<u32>().unwrap_or(0));
         (numbers.next().unwrap(), numbers.next().unwrap()) >= (2, 14)
     })
 }

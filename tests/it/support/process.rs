@@ -15,7 +15,8 @@ use super::patiently;
 
 const TAIL: usize = 60;
 
-/// A child process whose stderr is captured. Killed when dropped; in a test that panics its last lines are printed.
+/// A child process whose stderr is captured. Killed when dropped; in a test that panics its last lines are
+/// printed.
 pub struct Process {
     name: &'static str,
     child: Child,
@@ -41,7 +42,8 @@ impl Process {
 
     /// Sends a signal by its name (`TERM`), through the command: the crate forbids the unsafe call.
     pub fn signal(&self, signal: &str) {
-        let sent = std::process::Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()).status();
+        let sent =
+            std::process::Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()).status();
         assert!(sent.unwrap().success(), "{} takes no {signal}", self.name);
     }
 
@@ -103,7 +105,8 @@ impl Log {
         self.grown.has_changed().is_err()
     }
 
-    /// The first line, written already or yet to come, that the predicate takes; panics when the log ends without one.
+    /// The first line, written already or yet to come, that the predicate takes; panics when the log ends
+    /// without one.
     pub async fn await_line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut grown = self.grown.clone();
         patiently(&format!("a log line with {what}"), async {
@@ -113,7 +116,8 @@ impl Log {
                     return line;
                 }
                 if grown.changed().await.is_err() {
-                    // The writer is gone, and what it wrote between the look and its end is looked at once more.
+                    // The writer is gone, and what it wrote between the look and its end is looked at once
+                    // more.
                     let line = self.lines().into_iter().find(|line| wanted(line));
                     return line.unwrap_or_else(|| panic!("the log ended without {what}"));
                 }

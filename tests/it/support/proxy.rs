@@ -156,7 +156,12 @@ async fn connect(mut near: TcpStream, target: u16, mut weather: watch::Receiver<
     }
 }
 
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut weather: watch::Receiver<Weather>, way: fn(&Weather) -> Flow) {
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut weather: watch::Receiver<Weather>,
+    way: fn(&Weather) -> Flow,
+) {
     let (departed, mut arriving) = mpsc::channel(UNDERWAY);
     let departs = weather.clone();
     let reads = async move {
@@ -176,7 +181,11 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut weather: watch:
     let writes = async move {
         while let Some((due, piece)) = arriving.recv().await {
             sleep_until(due).await;
-            let Ok(flow) = weather.wait_for(|weather| way(weather).hole != Some(Hole::Holds)).await.map(|weather| way(&weather)) else {
+            let Ok(flow) = weather
+                .wait_for(|weather| way(weather).hole != Some(Hole::Holds))
+                .await
+                .map(|weather| way(&weather))
+            else {
                 return;
             };
             if let Some(rate) = flow.bytes_per_second {

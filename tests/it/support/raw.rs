@@ -46,7 +46,11 @@ impl Raw {
 
     /// Stores a message without headers on a subject that may be no text, and returns its sequence.
     pub async fn publish_on(&mut self, subject: &[u8], payload: &[u8]) -> u64 {
-        self.send(&[b"PUB ", subject, format!(" answers {}\r\n", payload.len()).as_bytes(), payload, b"\r\n"].concat()).await;
+        self.send(
+            &[b"PUB ", subject, format!(" answers {}\r\n", payload.len()).as_bytes(), payload, b"\r\n"]
+                .concat(),
+        )
+        .await;
         self.stored().await
     }
 

@@ -1,4 +1,5 @@
-//! A client of the NATS Streaming protocol, from the protocol's definition and independent of the worker's own types.
+//! A client of the NATS Streaming protocol, from the protocol's definition and independent of the worker's
+//! own types.
 
 use std::{
     collections::HashSet,
@@ -97,14 +98,20 @@ pub struct Peer {
 impl Peer {
     /// Connects as the gateway does.
     pub async fn connect(nats: &Nats) -> Self {
-        Self::try_connect(nats, "faas-publisher-test").await.unwrap_or_else(|error| panic!("not connected: {error}"))
+        Self::try_connect(nats, "faas-publisher-test")
+            .await
+            .unwrap_or_else(|error| panic!("not connected: {error}"))
     }
 
     pub async fn try_connect(nats: &Nats, client_id: &str) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // The real client gives a publish up rather than sending it later.
         let options = ConnectOptions::with_user_and_password("observer".to_owned(), "observer".to_owned());
-        let client = options.reconnect_delay_callback(|_| Duration::from_millis(50)).connect(nats.url()).await.unwrap();
+        let client = options
+            .reconnect_delay_callback(|_| Duration::from_millis(50))
+            .connect(nats.url())
+            .await
+            .unwrap();
         let request = Connect {
             client_id: client_id.to_owned(),
             heartbeat_inbox: client.new_inbox(),
@@ -113,7 +120,8 @@ impl Peer {
             ping_interval: 5,
             ping_max_out: 88,
         };
-        let answer = client.request(format!("_STAN.discover.{CLUSTER}"), request.encode_to_vec().into()).await;
+        let answer =
+            client.request(format!("_STAN.discover.{CLUSTER}"), request.encode_to_vec().into()).await;
         let told = Connected::decode(answer.map_err(|error| error.to_string())?.payload).unwrap();
         if !told.error.is_empty() {
             return Err(told.error);
@@ -184,9 +192,15 @@ impl Peer {
         self.publish_message(&message).await.map(|()| message.guid)
     }
 
-    /// Publishes until all have been acknowledged, `window` at a time; what stays unanswered for a while is sent again under the
-    /// same id. Calls `acked` at each acknowledgement, and returns how many were sent again.
-    pub async fn publish_all(&mut self, messages: &[Publish], window: usize, mut acked: impl AsyncFnMut(&str)) -> usize {
+    /// Publishes until all have been acknowledged, `window` at a time; what stays unanswered for a while is
+    /// sent again under the same id. Calls `acked` at each acknowledgement, and returns how many were sent
+    /// again.
+    pub async fn publish_all(
+        &mut self,
+        messages: &[Publish],
+        window: usize,
+        mut acked: impl AsyncFnMut(&str),
+    ) -> usize {
         let mut again = 0;
         let mut left: Vec<&Publish> = messages.iter().collect();
         while !left.is_empty() {
@@ -212,7 +226,11 @@ impl Peer {
 
     /// Asks something and returns the answer's bytes.
     pub async fn ask(&self, subject: &str, request: impl Into<Bytes>) -> Bytes {
-        let answer = patiently(&format!("an answer on {subject}"), self.client.request(subject.to_owned(), request.into())).await;
+        let answer = patiently(
+            &format!("an answer on {subject}"),
+            self.client.request(subject.to_owned(), request.into()),
+        )
+        .await;
         answer.unwrap_or_else(|error| panic!("{subject}: {error}")).payload
     }
 }

@@ -1,4 +1,5 @@
-//! What a broker trusts: certificates, and an operator's tokens. Made anew for each test, so that nothing can expire.
+//! What a broker trusts: certificates, and an operator's tokens. Made anew for each test, so that nothing can
+//! expire.
 
 use async_nats::ConnectOptions;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};

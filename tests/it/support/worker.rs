@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, ffi::OsString, fs, sync::Arc};
 
 use tokio::process::Command;
 
-use super::{Gateway, Nats, Scratch, eventually, free_port, http, metrics::Metrics, patiently, process::Process};
+use super::{
+    Gateway, Nats, Scratch, eventually, free_port, http, metrics::Metrics, patiently, process::Process,
+};
 
 /// A running queue-worker.
 pub struct Worker {
@@ -31,8 +33,14 @@ impl Worker {
     /// Settings with nothing set but the address for metrics, which is each worker's own.
     pub fn bare() -> Settings {
         // What is measured is built for release, which cargo does not do for tests.
-        let program = std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
-        Settings { program: vec![program], arguments: Vec::new(), environment: BTreeMap::new(), scratch: Arc::new(Scratch::new()) }
+        let program =
+            std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
+        Settings {
+            program: vec![program],
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            scratch: Arc::new(Scratch::new()),
+        }
     }
 
     /// Awaits that `/readyz` says 200.
@@ -60,7 +68,8 @@ impl Worker {
         Metrics::new(text)
     }
 
-    /// The first log line, written already or yet to come, that contains all these texts, whatever their case.
+    /// The first log line, written already or yet to come, that contains all these texts, whatever their
+    /// case.
     pub async fn await_log(&self, texts: &[&str]) -> String {
         let wanted: Vec<_> = texts.iter().map(|text| text.to_lowercase()).collect();
         self.process
@@ -233,8 +242,8 @@ impl Faults {
         Self(Scratch::new())
     }
 
-    /// Ends a part, in one of the ways that there are: `lane` or `lane.panic` once, `lane.always` whenever it runs. `lane.hold` keeps
-    /// it from being started again.
+    /// Ends a part, in one of the ways that there are: `lane` or `lane.panic` once, `lane.always` whenever it
+    /// runs. `lane.hold` keeps it from being started again.
     pub fn add(&self, fault: &str) {
         self.0.write(fault, "");
     }

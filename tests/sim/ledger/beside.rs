@@ -15,7 +15,8 @@ impl Ledger {
     /// How many drops the workers show.
     pub(super) fn drops_counted(&self) -> u64 {
         let page = self.exposition.render();
-        let figure = page.lines().find_map(|line| line.strip_prefix("queue_worker_dead_letters_dropped_total "));
+        let figure =
+            page.lines().find_map(|line| line.strip_prefix("queue_worker_dead_letters_dropped_total "));
         figure.map_or(0, |figure| figure.parse().unwrap())
     }
 
@@ -34,12 +35,15 @@ impl Ledger {
         self.moved += 1;
     }
 
-    /// What follows from a message fits nowhere, and it stays. Said too late it hits whoever holds the message by then.
+    /// What follows from a message fits nowhere, and it stays. Said too late it hits whoever holds the
+    /// message by then.
     pub fn refused(&mut self, stored: &Stored, late: bool, max_payload: usize) {
         let key = self.key(&stored.record);
         self.note(|| format!("refused {key}"));
         let least = gzip::least(&stored.record.payload);
-        self.require(late || least + LEAST_HEADERS > max_payload, || format!("{key} is refused though what follows would fit"));
+        self.require(late || least + LEAST_HEADERS > max_payload, || {
+            format!("{key} is refused though what follows would fit")
+        });
         let waited = self.began.elapsed().as_secs() as usize;
         let account = self.account(&key);
         account.refused += 1;
@@ -48,7 +52,9 @@ impl Ledger {
         account.callback.iter_mut().for_each(|callback| callback.again = true);
         let refused = account.refused;
         // Each drain may hand it to the next worker at once.
-        self.require(refused <= waited + HANDED_ON, || format!("{key} was tried {refused} times in {waited} s"));
+        self.require(refused <= waited + HANDED_ON, || {
+            format!("{key} was tried {refused} times in {waited} s")
+        });
     }
 
     /// Something that is parked is damaged.

@@ -20,7 +20,11 @@ fn any_callback() -> impl Strategy<Value = CallbackUrl> {
     let text = || ".{0,8}";
     let texts = (text(), text(), text(), text(), text(), text(), text());
     ("[a-z]{1,5}", texts, any::<[bool; 3]>()).prop_map(
-        |(scheme, (opaque, host, path, raw_path, raw_query, fragment, raw_fragment), [user, omit_host, force_query])| CallbackUrl {
+        |(
+            scheme,
+            (opaque, host, path, raw_path, raw_query, fragment, raw_fragment),
+            [user, omit_host, force_query],
+        )| CallbackUrl {
             scheme,
             opaque,
             user,
@@ -41,7 +45,14 @@ fn any_invocation() -> impl Strategy<Value = Invocation> {
     let called = ("[-A-Za-z0-9_]{1,8}(\\.[-A-Za-z0-9_]{1,8}){0,2}", any_path(), any_headers());
     let body = prop::collection::vec(any::<u8>(), 0..40);
     (called, texts, body, any::<bool>(), any_callback(), [any_texts(), any_texts(), any_texts()]).prop_map(
-        |((function, path, headers), (query, method, host, queue_name), body, called_back, callback, texts)| {
+        |(
+            (function, path, headers),
+            (query, method, host, queue_name),
+            body,
+            called_back,
+            callback,
+            texts,
+        )| {
             let [annotations, labels, environment] = texts;
             Invocation {
                 function: function.parse().unwrap(),

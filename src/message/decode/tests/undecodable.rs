@@ -6,7 +6,9 @@ fn refused(message: &str) -> Undecodable {
 
 #[test]
 fn a_path_that_leaves_its_function_is_undecodable() {
-    for path in ["..", ".", "/..", "/.", "/a/../b", "/a/./b", "/a/..", "../", "/a\\..\\b", "\\..", "/..\\", "/a\0b"] {
+    for path in
+        ["..", ".", "/..", "/.", "/a/../b", "/a/./b", "/a/..", "../", "/a\\..\\b", "\\..", "/..\\", "/a\0b"]
+    {
         let message = serde_json::json!({"Function": "echo", "Path": path, "Header": {"X-Call-Id": ["7"]}});
         let error = refused(&message.to_string());
         assert!(error.reason.starts_with("the path "), "{error}");
@@ -17,7 +19,16 @@ fn a_path_that_leaves_its_function_is_undecodable() {
 
 #[test]
 fn a_message_without_a_valid_name_is_undecodable() {
-    let names = [r#""""#, "null", r#"".""#, r#""a..b""#, r#""../system/functions""#, r#""a b""#, r#""\u0000""#, r#""/echo""#];
+    let names = [
+        r#""""#,
+        "null",
+        r#"".""#,
+        r#""a..b""#,
+        r#""../system/functions""#,
+        r#""a b""#,
+        r#""\u0000""#,
+        r#""/echo""#,
+    ];
     for name in names {
         let error = refused(&format!(r#"{{"Function":{name},"Header":{{"X-Call-Id":["7"]}}}}"#));
         assert!(error.reason.contains("function"), "{error}");

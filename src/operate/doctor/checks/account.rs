@@ -23,21 +23,28 @@ pub fn limits(_: &Config, broker: &Broker) -> Vec<Finding> {
         Ok(account) => account,
         Err(Unseen::Silent(reason)) => {
             let means = "nothing can be stored or served";
-            return vec![
-                Finding::new(Fail, "JetStream", reason, means)
-                    .mend("jetstream { store_dir: /data }   # in nats.conf, and for the account where there are several"),
-            ];
+            return vec![Finding::new(Fail, "JetStream", reason, means).mend(
+                "jetstream { store_dir: /data }   # in nats.conf, and for the account where there \
+                        are several",
+            )];
         }
         Err(unseen) => return vec![unknown("account", unseen)],
     };
     let tiers = account.get("tiers").and_then(Value::as_object).into_iter().flatten();
-    let tiers = tiers.map(|(name, tier)| (format!("account, tier {name}"), tier)).chain([("account".to_owned(), account)]);
+    let tiers = tiers
+        .map(|(name, tier)| (format!("account, tier {name}"), tier))
+        .chain([("account".to_owned(), account)]);
     let mut findings: Vec<_> = tiers.flat_map(|(what, holdings)| tier(&what, holdings)).collect();
     if findings.is_empty() {
         let figure = |name| account.get(name).and_then(Value::as_u64).unwrap_or_default();
         findings.push(Finding::ok(
             "account",
-            format!("{} streams, {} consumers, {} bytes", figure("streams"), figure("consumers"), figure("storage")),
+            format!(
+                "{} streams, {} consumers, {} bytes",
+                figure("streams"),
+                figure("consumers"),
+                figure("storage")
+            ),
         ));
     }
     findings
@@ -54,13 +61,19 @@ fn tier(what: &str, holdings: &Value) -> Vec<Finding> {
         let most = holdings.pointer(&format!("/limits/{most}"))?.as_u64().filter(|most| *most > 0)?;
         let share = used as f64 / most as f64;
         let (severity, means) = match share {
-            share if share >= 1.0 => {
-                (Fail, "nothing more of it can be stored or made: invocations are refused, retries and dead letters wait in vain")
-            }
+            share if share >= 1.0 => (
+                Fail,
+                "nothing more of it can be stored or made: invocations are refused, retries and dead \
+                    letters wait in vain",
+            ),
             share if share >= NEAR => (Warn, "soon nothing more of it can be stored or made"),
             _ => return None,
         };
-        let mend = format!("nsc edit account {flag}={}   # or the account's limits in nats.conf", most.saturating_mul(2));
+        let mend = format!(
+            "nsc edit account {flag}={}   # or the account's limits in \
+            nats.conf",
+            most.saturating_mul(2)
+        );
         Some(Finding::new(severity, what, format!("{used} of {most} {unit}"), means).mend(mend))
     });
     findings.collect()

@@ -32,16 +32,22 @@ pub fn connection(facts: &Facts) -> Vec<Finding> {
     vec![match &facts.broker {
         Ok(broker) => {
             let tls = if broker.tls { "TLS" } else { "no TLS" };
-            Finding::ok("NATS", format!("{} of server {} ({servers}), {}, {tls}", broker.release, broker.name, nats.login))
+            Finding::ok(
+                "NATS",
+                format!("{} of server {} ({servers}), {}, {tls}", broker.release, broker.name, nats.login),
+            )
         }
         Err(Away::Absent(reason)) => {
             let means = "nothing of it could be looked at; the worker waits for it";
-            Finding::new(Fail, "NATS", format!("{servers}: {reason}"), means).mend("nats_url=nats://nats.openfaas:4222   # wherever it is")
+            Finding::new(Fail, "NATS", format!("{servers}: {reason}"), means)
+                .mend("nats_url=nats://nats.openfaas:4222   # wherever it is")
         }
         Err(Away::Refused(error)) => {
             let means = "no worker can start";
-            Finding::new(Fail, "NATS", format!("{servers}: {error}"), means)
-                .mend("nats_creds_file=…, nats_user=…, nats_ca_file=…   # a login and certificates that the server takes")
+            Finding::new(Fail, "NATS", format!("{servers}: {error}"), means).mend(
+                "nats_creds_file=…, nats_user=…, nats_ca_file=…   # a login and certificates that the \
+                    server takes",
+            )
         }
     }]
 }
@@ -51,25 +57,42 @@ pub fn clock(_: &Config, broker: &Broker) -> Vec<Finding> {
     const MEND: &str = "timedatectl set-ntp true";
     vec![match broker.skew {
         Some(skew) if skew.is_zero() => Finding::ok("clocks", "in step"),
-        Some(skew) if skew <= NOTABLE_SKEW => Finding::ok("clocks", format!("{} apart at least", shown(skew))),
+        Some(skew) if skew <= NOTABLE_SKEW => {
+            Finding::ok("clocks", format!("{} apart at least", shown(skew)))
+        }
         Some(skew) => {
-            let means = "retries follow the broker's clock, but ages and HTTP dates are read by this machine's";
+            let means =
+                "retries follow the broker's clock, but ages and HTTP dates are read by this machine's";
             Finding::new(Warn, "clocks", format!("{} apart at least", shown(skew)), means).mend(MEND)
         }
-        None => {
-            Finding::new(Note, "clocks", "this server tells no time", "retries follow the workers' clocks, which have to agree").mend(MEND)
-        }
+        None => Finding::new(
+            Note,
+            "clocks",
+            "this server tells no time",
+            "retries follow the workers' clocks, which have to agree",
+        )
+        .mend(MEND),
     }]
 }
 
 /// What the server's version is known to cost.
 pub fn versions(_: &Config, broker: &Broker) -> Vec<Finding> {
-    let schedules = broker.queues.iter().any(|queue| queue.retries.as_ref().is_ok_and(|info| info.as_ref().is_some_and(allows_schedules)));
-    let facts = Advised { server: broker.version, schedules, discard_new: false, replicas: u64::MAX, sync: Sync::Unknown };
+    let schedules = broker
+        .queues
+        .iter()
+        .any(|queue| queue.retries.as_ref().is_ok_and(|info| info.as_ref().is_some_and(allows_schedules)));
+    let facts = Advised {
+        server: broker.version,
+        schedules,
+        discard_new: false,
+        replicas: u64::MAX,
+        sync: Sync::Unknown,
+    };
     let lines = advice(&facts).into_iter().filter(|line| line.about == About::Version);
     let mend = "run nats-server 2.15.2 with the same store   # in the chart: nats.image.tag=2.15.2-alpine";
-    let mut findings: Vec<_> =
-        lines.map(|line| Finding::new(line.severity, "version of NATS", &broker.release, line.text).mend(mend)).collect();
+    let mut findings: Vec<_> = lines
+        .map(|line| Finding::new(line.severity, "version of NATS", &broker.release, line.text).mend(mend))
+        .collect();
     if findings.is_empty() {
         findings.push(Finding::ok("version of NATS", &broker.release));
     }
@@ -80,10 +103,15 @@ pub fn versions(_: &Config, broker: &Broker) -> Vec<Finding> {
 pub fn payload(_: &Config, broker: &Broker) -> Vec<Finding> {
     let (most, room) = (broker.max_payload, u64::try_from(ROOM).unwrap_or(u64::MAX));
     vec![if most >= SMALL {
-        Finding::ok("max_payload", format!("{most} bytes; up to {} are parked as they are, larger payloads compressed", most - room))
+        Finding::ok(
+            "max_payload",
+            format!("{most} bytes; up to {} are parked as they are, larger payloads compressed", most - room),
+        )
     } else {
-        let means =
-            format!("a parked message has up to {room} bytes of headers: large payloads fit nowhere, and are called again and again");
+        let means = format!(
+            "a parked message has up to {room} bytes of headers: large payloads fit nowhere, and are called \
+                again and again"
+        );
         Finding::new(Warn, "max_payload", format!("{most} bytes"), means)
             .mend("max_payload: 1MB   # in nats.conf, then nats-server --signal reload")
     }]
@@ -94,7 +122,9 @@ pub fn streaming(config: &Config, broker: &Broker) -> Vec<Finding> {
     let cluster = config.stan_cluster.as_deref().unwrap_or_default();
     match &broker.streaming {
         None => Vec::new(),
-        Some(Ok(false)) => vec![Finding::ok("NATS Streaming", format!("no other server answers for {cluster}"))],
+        Some(Ok(false)) => {
+            vec![Finding::ok("NATS Streaming", format!("no other server answers for {cluster}"))]
+        }
         Some(Ok(true)) => {
             let means = "gateways may publish to it, and nobody serves what they publish";
             vec![
@@ -126,7 +156,10 @@ mod tests {
             let mut facts = well(&[]);
             facts.broker = Err(away);
             let findings = findings(&facts);
-            assert_eq!(findings.last().map(|finding| (finding.what.as_str(), finding.severity)), Some(("NATS", Fail)));
+            assert_eq!(
+                findings.last().map(|finding| (finding.what.as_str(), finding.severity)),
+                Some(("NATS", Fail))
+            );
         }
     }
 

@@ -24,14 +24,27 @@ pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
     if let Some(info) = alone.first() {
         let names: Vec<_> = alone.iter().map(|info| name(info)).collect();
         let servers: BTreeSet<_> = alone.iter().flat_map(|info| look.broker.peers(info)).collect();
-        let means = format!("what they hold is lost with the disk of {}", servers.into_iter().collect::<Vec<_>>().join(", "));
+        let means = format!(
+            "what they hold is lost with the disk of {}",
+            servers.into_iter().collect::<Vec<_>>().join(", ")
+        );
         let mend = if is_clustered(info) {
-            names.iter().map(|name| look.nats.edit_stream(name, "--replicas=3")).collect::<Vec<_>>().join(" && ")
+            names
+                .iter()
+                .map(|name| look.nats.edit_stream(name, "--replicas=3"))
+                .collect::<Vec<_>>()
+                .join(" && ")
         } else {
             "nats_stream_replicas=3   # with three servers in a cluster".to_owned()
         };
         findings.push(
-            Finding::new(Note, format!("replicas of {}", look.queue.names.queue), format!("1 of {}", names.join(", ")), means).mend(mend),
+            Finding::new(
+                Note,
+                format!("replicas of {}", look.queue.names.queue),
+                format!("1 of {}", names.join(", ")),
+                means,
+            )
+            .mend(mend),
         );
     }
     findings
@@ -63,7 +76,9 @@ fn of_stream(look: &Look<'_>, info: &Value) -> Vec<Finding> {
         );
     }
     for replica in info.pointer("/cluster/replicas").and_then(Value::as_array).into_iter().flatten() {
-        let (server, is) = (rules::text(replica, "name"), |flag: &str| replica.get(flag).and_then(Value::as_bool) == Some(true));
+        let (server, is) = (rules::text(replica, "name"), |flag: &str| {
+            replica.get(flag).and_then(Value::as_bool) == Some(true)
+        });
         let state = if is("offline") { "is offline" } else { "lags behind" };
         if is("offline") || !is("current") {
             let means = "one server less can be lost until it is back";
@@ -82,13 +97,16 @@ fn of_stream(look: &Look<'_>, info: &Value) -> Vec<Finding> {
     }
     let settings = u64::try_from(look.config.nats.stream_replicas).unwrap_or(1);
     if wanted < settings {
-        let means = "the setting nats_stream_replicas holds for streams that a worker makes, and this one was there";
+        let means =
+            "the setting nats_stream_replicas holds for streams that a worker makes, and this one was there";
         let mend = look.nats.edit_stream(name, &format!("--replicas={settings}"));
-        findings.push(Finding::new(Warn, &what, format!("{wanted}, and {settings} are set"), means).mend(mend));
+        findings
+            .push(Finding::new(Warn, &what, format!("{wanted}, and {settings} are set"), means).mend(mend));
     } else if wanted.is_multiple_of(2) {
         let means = "as few servers may be lost as with one replica less";
         findings.push(
-            Finding::new(Note, &what, wanted.to_string(), means).mend(look.nats.edit_stream(name, &format!("--replicas={}", wanted + 1))),
+            Finding::new(Note, &what, wanted.to_string(), means)
+                .mend(look.nats.edit_stream(name, &format!("--replicas={}", wanted + 1))),
         );
     }
     if findings.is_empty() && wanted > 1 {
@@ -105,17 +123,31 @@ pub fn power(look: &Look<'_>) -> Vec<Finding> {
     let seen = match sync {
         Sync::Always => "sync_interval: always".to_owned(),
         Sync::Every(interval) => format!("sync_interval: {}", shown(interval)),
-        Sync::Unknown => "sync_interval could not be seen: it stands on the servers' monitoring pages only".to_owned(),
+        Sync::Unknown => {
+            "sync_interval could not be seen: it stands on the servers' monitoring pages only".to_owned()
+        }
     };
     let mend = match sync {
-        Sync::Unknown => "queue-worker doctor --monitor=http://nats:8222   # where the server has http_port: 8222",
-        _ => "jetstream { sync_interval: always }   # in nats.conf, and restart the server; the chart's own NATS has it",
+        Sync::Unknown => {
+            "queue-worker doctor --monitor=http://nats:8222   # where the server has http_port: 8222"
+        }
+        _ => {
+            "jetstream { sync_interval: always }   # in nats.conf, and restart the server; the chart's own \
+                NATS has it"
+        }
     };
     let lines = advice(&facts).into_iter().filter(|line| line.about == About::Power);
-    let mut findings: Vec<_> = lines.map(|line| Finding::new(line.severity, &what, &seen, line.text).mend(mend)).collect();
+    let mut findings: Vec<_> =
+        lines.map(|line| Finding::new(line.severity, &what, &seen, line.text).mend(mend)).collect();
     if findings.is_empty() {
-        let means = format!("{replicas} servers that lose their power at the same time can lose what they accepted last");
-        findings.push(if sync == Sync::Always { Finding::ok(what, seen) } else { Finding::new(Note, what, seen, means).mend(mend) });
+        let means = format!(
+            "{replicas} servers that lose their power at the same time can lose what they accepted last"
+        );
+        findings.push(if sync == Sync::Always {
+            Finding::ok(what, seen)
+        } else {
+            Finding::new(Note, what, seen, means).mend(mend)
+        });
     }
     findings
 }
@@ -157,14 +189,19 @@ mod tests {
                 json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), { "name": "n3", "current": true, "offline": true }] }),
                 &[(REPLICAS, Warn)],
             ),
-            (3, json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), { "name": "n3", "current": false }] }), &[(REPLICAS, Warn)]),
+            (
+                3,
+                json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), { "name": "n3", "current": false }] }),
+                &[(REPLICAS, Warn)],
+            ),
             (3, json!({ "leader": "n1" }), &[(REPLICAS, Warn)]),
             (2, json!({ "name": "c", "leader": "n1", "replicas": [peer("n2")] }), &[(REPLICAS, Note)]),
             (1, json!({ "name": "c", "leader": "n1" }), &[(ALONE, Note)]),
         ] {
             check(&[], |facts| retries(facts, replicas, cluster), expected);
         }
-        let expected = ["faas-request", "faas-request-retries", "faas-request-dead"].map(|stream| format!("replicas of {stream}"));
+        let expected = ["faas-request", "faas-request-retries", "faas-request-dead"]
+            .map(|stream| format!("replicas of {stream}"));
         let expected: Vec<_> = expected.iter().map(|what| (what.as_str(), Warn)).collect();
         check(&[("nats_stream_replicas", "5")], |_| {}, &expected);
     }
@@ -173,7 +210,8 @@ mod tests {
     fn a_power_failure_takes_what_the_fewest_servers_have_not_written() {
         let every = |facts: &mut Facts, interval| {
             let sync = Sync::Every(Duration::from_secs(interval));
-            broker(facts).monitored = ["n1", "n2", "n3"].map(|name| Monitored { name: name.to_owned(), sync }).into();
+            broker(facts).monitored =
+                ["n1", "n2", "n3"].map(|name| Monitored { name: name.to_owned(), sync }).into();
         };
         let found = check(&[], |facts| every(facts, 120), &[(DISK, Note)]);
         assert_eq!(found[0].seen, "sync_interval: 2m");

@@ -6,11 +6,14 @@ use crate::{
     text::duration::shown,
 };
 
-/// Whether the gateway answers at all. What it answers to `/healthz` is its own affair: not every gateway has such a page.
+/// Whether the gateway answers at all. What it answers to `/healthz` is its own affair: not every gateway has
+/// such a page.
 pub fn health(facts: &Facts) -> Vec<Finding> {
     let url = &facts.loaded.config.gateway_url;
     vec![match &facts.gateway.health {
-        Ok((status, took)) if *status < 500 => Finding::ok("gateway", format!("{url} answers {status} after {}", shown(*took))),
+        Ok((status, took)) if *status < 500 => {
+            Finding::ok("gateway", format!("{url} answers {status} after {}", shown(*took)))
+        }
         Ok((status, _)) => {
             let means = "calls may fail, and are retried";
             Finding::new(Warn, "gateway", format!("{url} answers {status}"), means)
@@ -21,7 +24,10 @@ pub fn health(facts: &Facts) -> Vec<Finding> {
             let means = format!("every call fails; after {attempts} attempts each is a dead letter");
             let seen = format!("{url}: {unseen}");
             let mend = match seen.contains("certificate") {
-                true => "gateway_ca_file=/etc/ssl/gateway-ca.pem   # the authority that signed the gateway's certificate",
+                true => {
+                    "gateway_ca_file=/etc/ssl/gateway-ca.pem   # the authority that signed the gateway's \
+                        certificate"
+                }
                 false => "gateway_url=http://gateway.openfaas:8080   # wherever it is",
             };
             Finding::new(Fail, "gateway", seen, means).mend(mend)
@@ -29,13 +35,17 @@ pub fn health(facts: &Facts) -> Vec<Finding> {
     }]
 }
 
-/// Whether the gateway tells of its functions, where it is asked. That there is no such function tells as much.
+/// Whether the gateway tells of its functions, where it is asked. That there is no such function tells as
+/// much.
 pub fn lookup(facts: &Facts) -> Vec<Finding> {
     let url = trimmed(facts.loaded.config.gateway_url.as_str());
     let (seen, login) = match &facts.gateway.function {
         None => return Vec::new(),
         Some(Ok(status @ (200 | 404))) => {
-            return vec![Finding::ok("function_lookup", format!("the gateway tells of its functions: it answers {status}"))];
+            return vec![Finding::ok(
+                "function_lookup",
+                format!("the gateway tells of its functions: it answers {status}"),
+            )];
         }
         Some(Ok(status)) => (format!("the gateway answers {status}"), matches!(status, 401 | 403)),
         Some(Err(unseen)) => (unseen.to_string(), unseen.to_string().contains("login")),
@@ -43,7 +53,10 @@ pub fn lookup(facts: &Facts) -> Vec<Finding> {
     let mend = if login {
         "basic_auth=true secret_mount_path=/run/secrets   # with the gateway's login in it".to_owned()
     } else {
-        format!("curl -i {url}/system/function/NAME   # or function_lookup=false, where functions have no retry settings")
+        format!(
+            "curl -i {url}/system/function/NAME   # or function_lookup=false, where functions have no retry \
+                settings"
+        )
     };
     let means = "functions' own retry settings are not known; the worker's hold for all";
     vec![Finding::new(Warn, "function_lookup", seen, means).mend(mend)]
@@ -65,7 +78,8 @@ mod tests {
     #[test]
     fn a_gateway_has_to_answer_and_may_have_no_such_page() {
         let silent = || Unseen::Silent("connection refused".to_owned());
-        for (status, expected) in [(200, [].as_slice()), (404, &[]), (401, &[]), (502, &[("gateway", Warn)])] {
+        for (status, expected) in [(200, [].as_slice()), (404, &[]), (401, &[]), (502, &[("gateway", Warn)])]
+        {
             check(&[], |facts| facts.gateway.health = Ok((status, Duration::ZERO)), expected);
         }
         check(&[], |facts| facts.gateway.health = Err(silent()), &[("gateway", Fail)]);
@@ -77,7 +91,11 @@ mod tests {
             (Err(silent()), Some("curl -i ")),
         ] {
             let expected: &[_] = if mend.is_some() { &[("function_lookup", Warn)] } else { &[] };
-            let found = check(&[("function_lookup", "true")], |facts| facts.gateway.function = Some(answer), expected);
+            let found = check(
+                &[("function_lookup", "true")],
+                |facts| facts.gateway.function = Some(answer),
+                expected,
+            );
             let told = found.first().and_then(|finding| finding.mend.as_deref()).unwrap_or_default();
             assert!(told.starts_with(mend.unwrap_or_default()), "{told}");
         }

@@ -1,5 +1,5 @@
-//! What the account grants against what a worker will ask for: hosted accounts want a size for each stream, and bound how many there
-//! are and how much room a consumer has.
+//! What the account grants against what a worker will ask for: hosted accounts want a size for each stream,
+//! and bound how many there are and how much room a consumer has.
 
 use serde_json::Value;
 
@@ -31,7 +31,10 @@ pub fn grants(look: &Look<'_>) -> Vec<Finding> {
 
 /// Whether the account wants a size for each stream, so that none can be taken off.
 pub fn wants_sizes(look: &Look<'_>) -> bool {
-    look.broker.account.as_ref().is_ok_and(|account| required(tier(account, look.config.nats.stream_replicas)))
+    look.broker
+        .account
+        .as_ref()
+        .is_ok_and(|account| required(tier(account, look.config.nats.stream_replicas)))
 }
 
 fn required(granted: &Value) -> bool {
@@ -73,7 +76,10 @@ fn size(Sized { stream, setting, bytes }: &Sized, granted: &Value) -> Option<Fin
         return required(granted).then(|| refused(seen).mend(format!("{setting}={example}   # or less")));
     }
     let most = most.filter(|most| bytes > most)?;
-    Some(refused(format!("{setting}={bytes}, and a stream may have {most} bytes")).mend(format!("{setting}={most}   # or less")))
+    Some(
+        refused(format!("{setting}={bytes}, and a stream may have {most} bytes"))
+            .mend(format!("{setting}={most}   # or less")),
+    )
 }
 
 fn storage(missing: &[Sized], granted: &Value, replicas: usize) -> Option<Finding> {
@@ -81,14 +87,18 @@ fn storage(missing: &[Sized], granted: &Value, replicas: usize) -> Option<Findin
     let replicas = u64::try_from(replicas).unwrap_or(1);
     // Old servers do not say what is set aside, only what is there.
     let taken = number(granted, "/reserved_storage").max(number(granted, "/storage"));
-    let wanted = missing.iter().map(|sized| sized.bytes.saturating_mul(replicas)).fold(0_u64, u64::saturating_add);
+    let wanted =
+        missing.iter().map(|sized| sized.bytes.saturating_mul(replicas)).fold(0_u64, u64::saturating_add);
     let left = most.saturating_sub(taken);
-    let settings: Vec<_> = missing.iter().filter(|sized| sized.bytes > 0).map(|sized| sized.setting).collect();
+    let settings: Vec<_> =
+        missing.iter().filter(|sized| sized.bytes > 0).map(|sized| sized.setting).collect();
     let each = left / replicas.max(1) / u64::try_from(settings.len().max(1)).unwrap_or(1);
     let mend = || settings.iter().map(|setting| format!("{setting}={each}")).collect::<Vec<_>>().join(" ");
     (wanted > left).then(|| {
-        let seen =
-            format!("{} want {wanted} bytes with nats_stream_replicas={replicas}, and {left} of {most} are left", settings.join(", "));
+        let seen = format!(
+            "{} want {wanted} bytes with nats_stream_replicas={replicas}, and {left} of {most} are left",
+            settings.join(", ")
+        );
         Finding::new(Fail, "account", seen, "not all streams can be made, and no worker starts").mend(mend())
     })
 }
@@ -99,8 +109,12 @@ fn streams(missing: &[Sized], granted: &Value) -> Option<Finding> {
     let wanted = u64::try_from(missing.len()).unwrap_or(u64::MAX);
     let seen = || format!("{wanted} streams are to be made, and {left} of {most} are left");
     (wanted > left).then(|| {
-        Finding::new(Fail, "account", seen(), "not all streams can be made, and no worker starts")
-            .mend(format!("nsc edit account --js-streams={}   # or the account's limits in nats.conf", most + wanted - left))
+        Finding::new(Fail, "account", seen(), "not all streams can be made, and no worker starts").mend(
+            format!(
+                "nsc edit account --js-streams={}   # or the account's limits in nats.conf",
+                most + wanted - left
+            ),
+        )
     })
 }
 
@@ -117,8 +131,12 @@ fn consumers(look: &Look<'_>, granted: &Value) -> Option<Finding> {
     let wanted = u64::try_from(lanes + levels).unwrap_or(u64::MAX);
     let seen = || format!("{wanted} consumers are to be made, and {left} of {most} are left");
     (wanted > left).then(|| {
-        Finding::new(Fail, "account", seen(), "not all consumers can be made, and no worker starts")
-            .mend(format!("nsc edit account --js-consumer={}   # or the account's limits in nats.conf", most + wanted - left))
+        Finding::new(Fail, "account", seen(), "not all consumers can be made, and no worker starts").mend(
+            format!(
+                "nsc edit account --js-consumer={}   # or the account's limits in nats.conf",
+                most + wanted - left
+            ),
+        )
     })
 }
 
@@ -127,8 +145,16 @@ fn room(look: &Look<'_>, granted: &Value) -> Option<Finding> {
     let (inflight, least) = (look.config.max_inflight, least_pending(look.config.max_inflight));
     let seen = || format!("max_ack_pending: {most}, and 4 × max_inflight={inflight} are {least}");
     (most < least).then(|| {
-        Finding::new(Warn, "account", seen(), "one worker can take all of a consumer's room, and the others wait")
-            .mend(format!("max_inflight={}   # or max_ack_pending: {least} in the account's limits", (most / 4).max(1)))
+        Finding::new(
+            Warn,
+            "account",
+            seen(),
+            "one worker can take all of a consumer's room, and the others wait",
+        )
+        .mend(format!(
+            "max_inflight={}   # or max_ack_pending: {least} in the account's limits",
+            (most / 4).max(1)
+        ))
     })
 }
 
@@ -148,9 +174,12 @@ mod tests {
     /// Before a worker was there, in an account with these limits.
     fn fresh(limits: Value) -> impl FnOnce(&mut Facts) {
         move |facts| {
-            broker(facts).account = Ok(json!({ "streams": 1, "consumers": 1, "storage": 10, "reserved_storage": 100, "limits": limits }));
+            broker(facts).account = Ok(
+                json!({ "streams": 1, "consumers": 1, "storage": 10, "reserved_storage": 100, "limits": limits }),
+            );
             let queue = queue(facts);
-            (queue.stream, queue.retries, queue.dead, queue.fresh, queue.due) = (Ok(None), Ok(None), Ok(None), Ok(None), Ok(None));
+            (queue.stream, queue.retries, queue.dead, queue.fresh, queue.due) =
+                (Ok(None), Ok(None), Ok(None), Ok(None), Ok(None));
         }
     }
 
@@ -158,7 +187,8 @@ mod tests {
     fn told(set: &[(&str, &str)], limits: Value) -> (Vec<Severity>, String) {
         let mut facts = super::super::super::facts::tests::well(set);
         fresh(limits)(&mut facts);
-        let found: Vec<_> = super::super::findings(&facts).into_iter().filter(|finding| finding.what == "account").collect();
+        let found: Vec<_> =
+            super::super::findings(&facts).into_iter().filter(|finding| finding.what == "account").collect();
         let found: Vec<_> = found.into_iter().filter(|finding| finding.severity > Severity::Ok).collect();
         let mend = found.first().and_then(|finding| finding.mend.clone()).unwrap_or_default();
         (found.into_iter().map(|finding| finding.severity).collect(), mend)
@@ -166,14 +196,33 @@ mod tests {
 
     #[test]
     fn what_an_account_will_not_grant_is_told_before_a_worker_starts() {
-        let sizes = [("nats_stream_max_bytes", "400"), ("retries_max_bytes", "400"), ("dead_letter_max_bytes", "400")];
+        let sizes = [
+            ("nats_stream_max_bytes", "400"),
+            ("retries_max_bytes", "400"),
+            ("dead_letter_max_bytes", "400"),
+        ];
         for (set, limits, severities, mend) in [
             (&[][..], json!({ "max_bytes_required": false, "max_storage": -1 }), &[][..], ""),
             (&[], json!({ "max_bytes_required": true }), &[Fail, Fail, Fail], "nats_stream_max_bytes=1GiB "),
-            (&sizes[..2], json!({ "max_bytes_required": true, "storage_max_stream_bytes": 500 }), &[Fail], "dead_letter_max_bytes=500 "),
+            (
+                &sizes[..2],
+                json!({ "max_bytes_required": true, "storage_max_stream_bytes": 500 }),
+                &[Fail],
+                "dead_letter_max_bytes=500 ",
+            ),
             (&sizes, json!({ "max_bytes_required": true, "storage_max_stream_bytes": 400 }), &[], ""),
-            (&sizes, json!({ "storage_max_stream_bytes": 399 }), &[Fail, Fail, Fail], "nats_stream_max_bytes=399 "),
-            (&sizes, json!({ "max_storage": 1_299 }), &[Fail], "nats_stream_max_bytes=399 retries_max_bytes=399 dead_letter_max_bytes=399"),
+            (
+                &sizes,
+                json!({ "storage_max_stream_bytes": 399 }),
+                &[Fail, Fail, Fail],
+                "nats_stream_max_bytes=399 ",
+            ),
+            (
+                &sizes,
+                json!({ "max_storage": 1_299 }),
+                &[Fail],
+                "nats_stream_max_bytes=399 retries_max_bytes=399 dead_letter_max_bytes=399",
+            ),
             (&sizes, json!({ "max_storage": 1_300 }), &[], ""),
             (&[], json!({ "max_streams": 3 }), &[Fail], "nsc edit account --js-streams=4 "),
             (&[("dead_letters", "false")], json!({ "max_streams": 3 }), &[], ""),
@@ -189,7 +238,8 @@ mod tests {
 
     #[test]
     fn what_is_there_already_is_not_asked_for_again() {
-        let limits = json!({ "max_bytes_required": true, "max_storage": 1, "max_streams": 3, "max_consumers": 2 });
+        let limits =
+            json!({ "max_bytes_required": true, "max_storage": 1, "max_streams": 3, "max_consumers": 2 });
         let account = json!({ "streams": 0, "consumers": 0, "storage": 0, "limits": limits });
         check(&[], |facts| broker(facts).account = Ok(account), &[]);
         let tiers = json!({ "tiers": { "R1": { "streams": 0, "limits": { "max_ack_pending": 7 } }, "R3": { "limits": {} } } });

@@ -13,8 +13,12 @@ const KUBERNETES_WAITS: u64 = 30;
 
 /// What was set and means nothing, and what was set and costs a promise.
 pub fn settings(facts: &Facts) -> Vec<Finding> {
-    let mut findings: Vec<_> =
-        facts.loaded.notes.iter().map(|note| Finding::new(Note, "settings", note, "it makes no difference here")).collect();
+    let mut findings: Vec<_> = facts
+        .loaded
+        .notes
+        .iter()
+        .map(|note| Finding::new(Note, "settings", note, "it makes no difference here"))
+        .collect();
     if findings.is_empty() {
         findings.push(Finding::ok("settings", "each is understood"));
     }
@@ -42,8 +46,13 @@ pub fn listening(facts: &Facts) -> Vec<Finding> {
                 Ok((status, _)) => format!("{address} answers {status}"),
                 Err(unseen) => format!("{address}: {unseen}"),
             };
-            Finding::new(Fail, "listen_addr", seen, "something else listens there, so that no worker can start")
-                .mend("listen_addr=0.0.0.0:8082")
+            Finding::new(
+                Fail,
+                "listen_addr",
+                seen,
+                "something else listens there, so that no worker can start",
+            )
+            .mend("listen_addr=0.0.0.0:8082")
         }
     }]
 }
@@ -56,15 +65,24 @@ pub fn grace(facts: &Facts) -> Vec<Finding> {
     let seen = format!("{}; a drain takes {needs} s at most", shown(grace));
     let mut findings = Vec::new();
     if facts.place.kubernetes && needs > KUBERNETES_WAITS as f64 {
-        let means = "a Pod that is given less time is killed in its drain, and its calls are made again; from inside it cannot be seen \
+        let means = "a Pod that is given less time is killed in its drain, and its calls are made again; \
+            from inside it cannot be seen \
                      what it is given (the chart gives 10 s more than shutdown_grace)";
-        let patch = format!("{{\"spec\":{{\"template\":{{\"spec\":{{\"terminationGracePeriodSeconds\":{needs}}}}}}}}}");
-        findings
-            .push(Finding::new(Note, "shutdown_grace", &seen, means).mend(format!("kubectl patch deployment queue-worker -p '{patch}'")));
+        let patch = format!(
+            "{{\"spec\":{{\"template\":{{\"spec\":{{\"terminationGracePeriodSeconds\":{needs}}}}}}}}}"
+        );
+        findings.push(
+            Finding::new(Note, "shutdown_grace", &seen, means)
+                .mend(format!("kubectl patch deployment queue-worker -p '{patch}'")),
+        );
     }
     if call > grace {
-        let means = format!("a call may take {}: one that outlasts a drain is cut off and made again", shown(call));
-        findings.push(Finding::new(Note, "shutdown_grace", &seen, means).mend(format!("shutdown_grace={}", shown(call))));
+        let means =
+            format!("a call may take {}: one that outlasts a drain is cut off and made again", shown(call));
+        findings.push(
+            Finding::new(Note, "shutdown_grace", &seen, means)
+                .mend(format!("shutdown_grace={}", shown(call))),
+        );
     }
     if findings.is_empty() {
         findings.push(Finding::ok("shutdown_grace", seen));
@@ -131,7 +149,10 @@ mod tests {
         let graces = |set: &[(&str, &str)], kubernetes| {
             let mut facts = well(set);
             facts.place.kubernetes = kubernetes;
-            grace(&facts).into_iter().map(|Finding { severity, mend, .. }| (severity, mend)).collect::<Vec<_>>()
+            grace(&facts)
+                .into_iter()
+                .map(|Finding { severity, mend, .. }| (severity, mend))
+                .collect::<Vec<_>>()
         };
         let long = [("shutdown_grace", "5m")];
         assert_eq!(graces(&long, false), [(Well, None)]);
@@ -146,7 +167,11 @@ mod tests {
 
     #[test]
     fn what_costs_a_callback_something_is_said() {
-        check(&[], |facts| facts.place.secrets = Some("no such file".to_owned()), &[("callback_signing_secret_file", Fail)]);
+        check(
+            &[],
+            |facts| facts.place.secrets = Some("no such file".to_owned()),
+            &[("callback_signing_secret_file", Fail)],
+        );
         check(&[("tls_insecure", "true")], |_| {}, &[("tls_insecure", Warn)]);
         check(&[], |facts| facts.place.proxies = vec!["HTTPS_PROXY"], &[("callbacks", Note)]);
     }

@@ -34,7 +34,9 @@ pub fn queue(look: &Look<'_>) -> Vec<Finding> {
     let wanted = desired::queue(look.config, &look.queue.queue);
     let judge = |stream: &Value| rules::queue(stream, subject);
     let means = "invocations are refused";
-    judged(look, &look.queue.stream, &wanted, means, judge, |info| fullness(look, info, "publishers are refused, and try again or not"))
+    judged(look, &look.queue.stream, &wanted, means, judge, |info| {
+        fullness(look, info, "publishers are refused, and try again or not")
+    })
 }
 
 /// The stream of parked retries.
@@ -59,7 +61,11 @@ pub fn retries(look: &Look<'_>) -> Vec<Finding> {
                     .mend(look.nats.edit_stream(name, "--discard=old"))
             })
             .collect();
-        findings.extend(fullness(look, info, "no more can be parked: what fails is held back until there is room"));
+        findings.extend(fullness(
+            look,
+            info,
+            "no more can be parked: what fails is held back until there is room",
+        ));
         findings.extend(stranger(look, info, &look.queue.names.retries_subjects()));
         findings.extend(window(look, info));
         findings
@@ -75,7 +81,10 @@ pub fn dead(look: &Look<'_>) -> Vec<Finding> {
     let means = "no dead letter can be kept, and what should become one waits in its worker,";
     judged(look, &look.queue.dead, &wanted, means, rules::dead, |info| {
         let means = match rules::text(info.get("config").unwrap_or(&Value::Null), "discard") {
-            "new" => "once it is full, what should become a dead letter waits in its worker, and is not called again",
+            "new" => {
+                "once it is full, what should become a dead letter waits in its worker, and is not called \
+                    again"
+            }
             _ => "the oldest dead letters are removed for new ones",
         };
         let mut findings = fullness(look, info, means);
@@ -126,7 +135,11 @@ fn judged(
 
 /// What is not there.
 pub fn absent(look: &Look<'_>, what: String, means: &str) -> Finding {
-    let who = if look.config.nats.manage { "a worker does when it starts" } else { "somebody does, since nats_manage=false" };
+    let who = if look.config.nats.manage {
+        "a worker does when it starts"
+    } else {
+        "somebody does, since nats_manage=false"
+    };
     Finding::new(Fail, what, "is not there", format!("{means} until it is made, as {who}"))
 }
 
@@ -144,14 +157,19 @@ fn stranger(look: &Look<'_>, info: &Value, subjects: &str) -> Option<Finding> {
 fn window(look: &Look<'_>, info: &Value) -> Option<Finding> {
     let config = info.get("config")?;
     let name = rules::text(config, "name");
-    let (has, needs) = (rules::duration(config, "duplicate_window"), rules::duplicate_window(look.config.ack_wait));
+    let (has, needs) =
+        (rules::duration(config, "duplicate_window"), rules::duplicate_window(look.config.ack_wait));
     let needs = rules::possible_window(needs, rules::duration(config, "max_age"));
     let means = format!(
-        "a message that is delivered again later than that may be parked or buried twice, and called twice; {} are needed",
+        "a message that is delivered again later than that may be parked or buried twice, and called twice; \
+            {} are needed",
         shown(needs)
     );
     let mend = look.nats.edit_stream(name, &format!("--dupe-window={}", shown(needs)));
-    (has < needs).then(|| Finding::new(Warn, format!("stream {name}"), format!("duplicate_window: {}", shown(has)), means).mend(mend))
+    (has < needs).then(|| {
+        Finding::new(Warn, format!("stream {name}"), format!("duplicate_window: {}", shown(has)), means)
+            .mend(mend)
+    })
 }
 
 /// How full a stream with a limit is.
@@ -165,7 +183,8 @@ fn fullness(look: &Look<'_>, info: &Value, means: &str) -> Vec<Finding> {
         let refuses = rules::text(config, "discard") == "new";
         let severity = if share >= 1.0 && refuses { Fail } else { Warn };
         let flag = format!("--{}={}", limit.replace('_', "-"), most.saturating_mul(2));
-        let finding = || Finding::new(severity, format!("stream {name}"), format!("{held} of {most} ({limit})"), means);
+        let finding =
+            || Finding::new(severity, format!("stream {name}"), format!("{held} of {most} ({limit})"), means);
         (share >= NEAR).then(|| finding().mend(look.nats.edit_stream(name, &flag)))
     };
     [("max_msgs", "/state/messages"), ("max_bytes", "/state/bytes")].into_iter().filter_map(full).collect()
@@ -193,7 +212,11 @@ pub fn timer(look: &Look<'_>) -> Vec<Finding> {
     // One that refuses what is new cannot have them, and levels do as well.
     let refuses = rules::text(info.get("config").unwrap_or(&Value::Null), "discard") == "new";
     if refuses && !allows && setting == RetryTimer::Schedules {
-        return refused(Fail, "a stream with discard=new cannot have message schedules".to_owned(), "retry_timer=auto".to_owned());
+        return refused(
+            Fail,
+            "a stream with discard=new cannot have message schedules".to_owned(),
+            "retry_timer=auto".to_owned(),
+        );
     }
     if wants && !allows && !refuses {
         let severity = if setting == RetryTimer::Schedules && !manage { Fail } else { Warn };
@@ -207,14 +230,19 @@ pub fn timer(look: &Look<'_>) -> Vec<Finding> {
     let seen = format!("{timer}: {why}");
     let in_levels: u64 = queue.levels.iter().flatten().map(|level| level.held).sum();
     vec![match (timer, in_levels, queue.held.clone().unwrap_or(false)) {
-        (Timer::Schedules, 1.., _) => {
-            Finding::new(Note, what, format!("{seen}; {in_levels} retries lie in levels"), "a worker brings them, too, when they are due")
-        }
+        (Timer::Schedules, 1.., _) => Finding::new(
+            Note,
+            what,
+            format!("{seen}; {in_levels} retries lie in levels"),
+            "a worker brings them, too, when they are due",
+        ),
         (Timer::Levels, _, true) if !allows => {
-            let means =
-                "this server fires no schedules: a worker moves what they hold when it is overdue, and needs the right to delete it";
-            let right = format!("publish to {}", format_args!("$JS.API.STREAM.MSG.DELETE.{}", queue.names.retries));
-            Finding::new(Note, what, format!("{seen}; schedules hold retries"), means).mend(super::grant(&right))
+            let means = "this server fires no schedules: a worker moves what they hold when it is overdue, \
+                and needs the right to delete it";
+            let right =
+                format!("publish to {}", format_args!("$JS.API.STREAM.MSG.DELETE.{}", queue.names.retries));
+            Finding::new(Note, what, format!("{seen}; schedules hold retries"), means)
+                .mend(super::grant(&right))
         }
         _ => Finding::ok(what, seen),
     }]
@@ -258,13 +286,20 @@ mod tests {
                 Fail,
                 "nats stream edit faas-request --subjects=other,faas-request --force",
             ),
-            (QUEUE, json!({ "max_age": 1 }), "stream faas-request", Fail, "nats stream edit faas-request --max-age=0 --force"),
+            (
+                QUEUE,
+                json!({ "max_age": 1 }),
+                "stream faas-request",
+                Fail,
+                "nats stream edit faas-request --max-age=0 --force",
+            ),
             (
                 QUEUE,
                 json!({ "storage": "memory" }),
                 "stream faas-request",
                 Fail,
-                "nats stream rm faas-request --force   # once it is empty; then a worker makes it anew, or the doctor tells how",
+                "nats stream rm faas-request --force   # once it is empty; then a worker makes it anew, or \
+                    the doctor tells how",
             ),
             (
                 RETRIES,
@@ -294,7 +329,13 @@ mod tests {
                 Warn,
                 "nats stream edit faas-request-retries --dupe-window=10m --force",
             ),
-            (RETRIES, json!({ "subjects": ["x"] }), "stream faas-request-retries", Fail, "queue_name=faas-request-2   # any other name"),
+            (
+                RETRIES,
+                json!({ "subjects": ["x"] }),
+                "stream faas-request-retries",
+                Fail,
+                "queue_name=faas-request-2   # any other name",
+            ),
             (
                 RETRIES,
                 json!({ "allow_msg_schedules": false }),
@@ -313,8 +354,15 @@ mod tests {
             let found = check(&[], with(which, settings, json!({})), &[(what, severity)]);
             assert_eq!(found[0].mend.as_deref(), Some(mend));
         }
-        let found = check(&[("nats_js_domain", "hub")], with(QUEUE, json!({ "max_age": 1 }), json!({})), &[("stream faas-request", Fail)]);
-        assert_eq!(found[0].mend.as_deref(), Some("nats --js-domain=hub stream edit faas-request --max-age=0 --force"));
+        let found = check(
+            &[("nats_js_domain", "hub")],
+            with(QUEUE, json!({ "max_age": 1 }), json!({})),
+            &[("stream faas-request", Fail)],
+        );
+        assert_eq!(
+            found[0].mend.as_deref(),
+            Some("nats --js-domain=hub stream edit faas-request --max-age=0 --force")
+        );
     }
 
     #[test]
@@ -323,9 +371,14 @@ mod tests {
         for (messages, expected) in [(89, [].as_slice()), (90, &[(what, Warn)]), (100, &[(what, Fail)])] {
             check(&[], with(QUEUE, limits.clone(), json!({ "messages": messages })), expected);
         }
-        check(&[], with(DEAD, json!({ "max_bytes": 10 }), json!({ "bytes": 10 })), &[("stream faas-request-dead", Warn)]);
+        check(
+            &[],
+            with(DEAD, json!({ "max_bytes": 10 }), json!({ "bytes": 10 })),
+            &[("stream faas-request-dead", Warn)],
+        );
         let full = with(DEAD, json!({ "max_bytes": 10, "discard": "new" }), json!({ "bytes": 10 }));
-        let found = check(&[], full, &[("stream faas-request-dead", Warn), ("stream faas-request-dead", Fail)]);
+        let found =
+            check(&[], full, &[("stream faas-request-dead", Warn), ("stream faas-request-dead", Fail)]);
         assert!(found.iter().all(|finding| finding.means.contains("waits in its worker")), "{found:?}");
     }
 
@@ -334,7 +387,14 @@ mod tests {
         let gone = |facts: &mut Facts| only(facts).dead = Ok(None);
         let found = check(&[], gone, &[("stream faas-request-dead", Fail)]);
         assert!(found[0].means.ends_with("a worker does when it starts"), "{found:?}");
-        assert!(found[0].mend.as_ref().unwrap().starts_with("nats req '$JS.API.STREAM.CREATE.faas-request-dead' '{"), "{found:?}");
+        assert!(
+            found[0]
+                .mend
+                .as_ref()
+                .unwrap()
+                .starts_with("nats req '$JS.API.STREAM.CREATE.faas-request-dead' '{"),
+            "{found:?}"
+        );
         let found = check(&[("nats_manage", "false")], gone, &[("stream faas-request-dead", Fail)]);
         assert!(found[0].means.ends_with("since nats_manage=false"), "{found:?}");
     }
@@ -343,7 +403,9 @@ mod tests {
     fn what_another_timer_left_is_told() {
         let level = Level { k: 3, held: 7, floor: 0, settings: None };
         check(&[], |facts| only(facts).levels = Ok(vec![level.clone()]), &[("timer of faas-request", Note)]);
-        let all: Vec<_> = (0..=crate::message::timer::HIGHEST).map(|k| Level { k, held: 0, floor: 0, settings: None }).collect();
+        let all: Vec<_> = (0..=crate::message::timer::HIGHEST)
+            .map(|k| Level { k, held: 0, floor: 0, settings: None })
+            .collect();
         let old = |facts: &mut Facts| {
             broker(facts).version = (2, 11, 0);
             only(facts).levels = Ok(all);
@@ -352,6 +414,10 @@ mod tests {
         };
         check(&[], old, &[("timer of faas-request", Note)]);
         let old = |facts: &mut Facts| broker(facts).version = (2, 12, 8);
-        check(&[("retry_timer", "schedules")], old, &[("version of NATS", Fail), ("timer of faas-request", Fail)]);
+        check(
+            &[("retry_timer", "schedules")],
+            old,
+            &[("version of NATS", Fail), ("timer of faas-request", Fail)],
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! Who may have written an answer, and what follows: one row for everything on the way to a function that answers in its
-//! place, beside the function that answers the same by itself.
+//! Who may have written an answer, and what follows: one row for everything on the way to a function that
+//! answers in its place, beside the function that answers the same by itself.
 //!
-//! Source: the gateway's `forwarding_proxy.go` and `scaling.go`, the provider's `proxy.go`, and of-watchdog with its
-//! middleware; [`tests/it/producers.rs`] plays these answers to a worker.
+//! Source: the gateway's `forwarding_proxy.go` and `scaling.go`, the provider's `proxy.go`, and of-watchdog
+//! with its middleware; [`tests/it/producers.rs`] plays these answers to a worker.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -14,15 +14,18 @@ type Headers = &'static [(&'static str, &'static str)];
 const SERVED: Headers = &[("X-Served-By", "openfaas-ce/0.27"), ("X-Start-Time", "1")];
 const PROXY: Headers = &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Internal", "proxy")];
 const WATCHDOG: Headers = &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Internal", "of-watchdog")];
-const MIDDLEWARE: Headers = &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Internal", "faas-middleware")];
+const MIDDLEWARE: Headers =
+    &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Internal", "faas-middleware")];
 /// What the gateway answers before it lets a call through has no mark at all.
 const UNMARKED: Headers = &[];
 
-const UNREACHABLE: &str = "error finding function f.openfaas-fn: Get \"http://127.0.0.1:8081/system/function/f\": connection refused";
+const UNREACHABLE: &str = "error finding function f.openfaas-fn: Get \
+    \"http://127.0.0.1:8081/system/function/f\": connection refused";
 
 fn reply(status: u16, headers: Headers, body: &str) -> Outcome {
     let name = |name: &str| HeaderName::from_bytes(name.as_bytes()).unwrap();
-    let headers: HeaderMap = headers.iter().map(|(key, value)| (name(key), HeaderValue::from_static(value))).collect();
+    let headers: HeaderMap =
+        headers.iter().map(|(key, value)| (name(key), HeaderValue::from_static(value))).collect();
     Outcome::Replied(Reply::new(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes()))
 }
 
@@ -33,7 +36,11 @@ fn whoever_answers_is_told_apart() {
     let check = |producer, status, headers, body, by_default, by_choice| {
         let outcome = reply(status, headers, body);
         assert_eq!(judged(&outcome, &policy(), &first()), by_default, "{producer} {status}");
-        assert_eq!(judged(&outcome, &choosy, &first()), by_choice, "{producer} {status}, its code not listed");
+        assert_eq!(
+            judged(&outcome, &choosy, &first()),
+            by_choice,
+            "{producer} {status}, its code not listed"
+        );
     };
     let status = later(Reason::Status);
     let internal = later(Reason::Internal);
@@ -41,9 +48,30 @@ fn whoever_answers_is_told_apart() {
 
     check("gateway: its time limit, or the provider is away", 502, SERVED, "", status, REFUSED);
     check("gateway: the provider cannot be asked", 404, UNMARKED, UNREACHABLE, missing, missing);
-    check("gateway: no such function", 404, UNMARKED, "error finding function f.openfaas-fn: no such function", missing, missing);
-    check("gateway: scaling up failed", 500, UNMARKED, "error finding function f.openfaas-fn: timeout", status, REFUSED);
-    check("gateway: scaling from zero took too long", 200, UNMARKED, "", Verdict::Complete, Verdict::Complete);
+    check(
+        "gateway: no such function",
+        404,
+        UNMARKED,
+        "error finding function f.openfaas-fn: no such function",
+        missing,
+        missing,
+    );
+    check(
+        "gateway: scaling up failed",
+        500,
+        UNMARKED,
+        "error finding function f.openfaas-fn: timeout",
+        status,
+        REFUSED,
+    );
+    check(
+        "gateway: scaling from zero took too long",
+        200,
+        UNMARKED,
+        "",
+        Verdict::Complete,
+        Verdict::Complete,
+    );
 
     check("provider: no endpoints", 503, PROXY, "No endpoints available for: f.", internal, internal);
     check("provider: the pod does not answer", 500, PROXY, "Can't reach service for: f.", internal, internal);
@@ -65,15 +93,23 @@ fn whoever_answers_is_told_apart() {
     }
     check("function, in the gateway's words", 404, SERVED, UNREACHABLE, REFUSED, REFUSED);
     check("function, in the gateway's words", 404, &[("x-call-id", "a")], UNREACHABLE, REFUSED, REFUSED);
-    check("function, in the provider's words", 503, SERVED, "No endpoints available for: f.", REFUSED, REFUSED);
+    check(
+        "function, in the provider's words",
+        503,
+        SERVED,
+        "No endpoints available for: f.",
+        REFUSED,
+        REFUSED,
+    );
     check("function", 418, SERVED, "", REFUSED, status);
     for code in [200, 202, 204] {
         check("function", code, SERVED, "", Verdict::Complete, Verdict::Complete);
     }
 }
 
-/// What becomes of a message, and after how many attempts, when an outage begins at its `before + 1`-th attempt and lasts
-/// so long, under the settings that nobody changed. The attempts before failed by the function's own doing.
+/// What becomes of a message, and after how many attempts, when an outage begins at its `before + 1`-th
+/// attempt and lasts so long, under the settings that nobody changed. The attempts before failed by the
+/// function's own doing.
 fn through_an_outage(lasts: Duration, before: u32, during: &[Outcome]) -> (Verdict, u32) {
     let policy = crate::config::load([], []).unwrap().config.retry;
     // It has been in the queue for long.
@@ -85,12 +121,19 @@ fn through_an_outage(lasts: Duration, before: u32, during: &[Outcome]) -> (Verdi
             later => {
                 let began = *began.get_or_insert(now);
                 let away = now < began + lasts;
-                if away { &during[(later - before) as usize % during.len()] } else { &Outcome::Replied(function(200)) }
+                if away {
+                    &during[(later - before) as usize % during.len()]
+                } else {
+                    &Outcome::Replied(function(200))
+                }
             }
         };
         progress.attempts += 1;
-        row = outcome.is_gateway_not_found().then(|| row.map_or((1, now), |(attempts, since)| (attempts + 1, since)));
-        progress.not_found = row.map(|(attempts, since)| (attempts, now.saturating_sub(since))).unwrap_or_default();
+        row = outcome
+            .is_gateway_not_found()
+            .then(|| row.map_or((1, now), |(attempts, since)| (attempts + 1, since)));
+        progress.not_found =
+            row.map(|(attempts, since)| (attempts, now.saturating_sub(since))).unwrap_or_default();
         match judged(outcome, &policy, &progress) {
             Verdict::RetryAfter { wait, .. } => {
                 now += wait;

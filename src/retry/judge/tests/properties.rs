@@ -30,7 +30,14 @@ fn any_policy() -> impl Strategy<Value = RetryPolicy> {
     let codes = prop::sample::select(vec!["429,502,500,504,408", "100-599", "503"]);
     let jitter = prop::sample::select(vec![Jitter::None, Jitter::Full, Jitter::Equal]);
     (any::<u32>(), codes, any::<[Duration; 3]>(), jitter, 0..4_u32, any::<Option<Duration>>()).prop_map(
-        |(max_attempts, codes, [initial, max, max_retry_after], jitter, immediate_retries, max_message_age)| RetryPolicy {
+        |(
+            max_attempts,
+            codes,
+            [initial, max, max_retry_after],
+            jitter,
+            immediate_retries,
+            max_message_age,
+        )| RetryPolicy {
             max_attempts,
             codes: codes.parse::<StatusCodes>().unwrap(),
             backoff: Backoff { initial, max, jitter },
@@ -42,8 +49,20 @@ fn any_policy() -> impl Strategy<Value = RetryPolicy> {
 }
 
 fn any_progress() -> impl Strategy<Value = Progress> {
-    (prop_oneof![1..20_u32, any::<u32>()], any::<u32>(), 0..5_u32, any::<Duration>(), any::<(u32, Duration)>())
-        .prop_map(|(attempts, delayed, immediate, age, not_found)| Progress { attempts, delayed, immediate, age, not_found })
+    (
+        prop_oneof![1..20_u32, any::<u32>()],
+        any::<u32>(),
+        0..5_u32,
+        any::<Duration>(),
+        any::<(u32, Duration)>(),
+    )
+        .prop_map(|(attempts, delayed, immediate, age, not_found)| Progress {
+            attempts,
+            delayed,
+            immediate,
+            age,
+            not_found,
+        })
 }
 
 proptest! {
