@@ -1,4 +1,4 @@
-.PHONY: help bars chart-install-test chart-test demo deny fire fuzz image image-test migrating-test soak test
+.PHONY: help bars chart-install-test chart-test compat-test demo deny fire fuzz image image-test migrating-test soak test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,7 +10,7 @@ demo: ## Watch a call fail, back off, recover, and another end as a dead letter 
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them. What is tested is
 # what images are made of: a worker with all features; that it builds without them is checked beside it.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/debian.sh tests/nats-server.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
+	for script in tests/debian.sh tests/nats-server.sh tests/worker.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy -- -D warnings
@@ -46,6 +46,13 @@ fire: ## Do to real parts what messages must survive, in full size (about half a
 soak: MINUTES ?= 30
 soak: ## All faults in turn under full load for MINUTES (30), in an order that SEED repeats
 	$(MEASURE) SOAK_MINUTES=$(MINUTES) $(if $(SEED),SOAK_SEED=$(SEED)) cargo test --all-features --test bars fire::soak -- --nocapture --test-threads=1
+
+# The last release before this commit is the one to be tried; until there is one, a commit that wrote the format of today.
+compat-test: BEFORE ?= $(or $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null),b0630c4)
+compat-test: ## Serve one queue with this worker and that of the commit BEFORE (the last release), each killed in turn (seven minutes)
+	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && OLD_WORKER_BIN="$$(tests/worker.sh $(BEFORE))" && \
+		export OLD_WORKER_BIN BARS=full && for nats in "$$server" "$$old"; do NATS_SERVER="$$nats" \
+		cargo test --all-features --test bars fire::versions -- --nocapture --test-threads=1 || exit 1; done
 
 # The advisories' database is fetched for it, which `make test` does without.
 deny: ## Check what is built in: advisories, licences, banned and doubled crates

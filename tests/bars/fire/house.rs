@@ -23,7 +23,8 @@ use crate::{
     ledger::{Entry, Fault, Ledger, Verdict},
     size,
     support::{
-        Answer, DEAD, End, Gateway, Invocation, QUEUE, RETRIES, Settings, Worker, binary, has_schedules,
+        Answer, Call, DEAD, End, Gateway, Invocation, QUEUE, RETRIES, Settings, Worker, binary,
+        has_schedules,
         nats::{books, messages, unsettled},
     },
     until_or,
@@ -47,6 +48,7 @@ pub struct House {
     pub start: Instant,
     pub ledger: Arc<Mutex<Ledger>>,
     mood: Arc<Mutex<Mood>>,
+    message: fn(usize, &str) -> Invocation,
     next: Arc<AtomicUsize>,
     /// Dead letters up to here are in the books.
     read: u64,
@@ -55,13 +57,22 @@ pub struct House {
 impl House {
     /// A house beside the broker that `js` leads to.
     pub async fn open(js: Context, pace: Pace) -> Self {
+        Self::playing(js, invocation, move |call, mood| answer(call, mood, pace)).await
+    }
+
+    /// A house whose messages are these, by their number and the URL for callbacks, and whose gateway answers so.
+    pub async fn playing(
+        js: Context,
+        message: fn(usize, &str) -> Invocation,
+        answer: impl Fn(&Call, Mood) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let mood = Arc::new(Mutex::new(Mood::Well));
         let felt = Arc::clone(&mood);
         Self {
             js,
             gateway: Gateway::start(move |call| {
                 let mood = *felt.lock().unwrap();
-                answer(call, mood, pace)
+                answer(call, mood)
             })
             .await,
             receiver: Gateway::start(|call| Answer::status(if takes_callback(call) { 200 } else { 503 }))
@@ -69,6 +80,7 @@ impl House {
             start: Instant::now(),
             ledger: Arc::default(),
             mood,
+            message,
             next: Arc::default(),
             read: 0,
         }
@@ -105,6 +117,7 @@ impl House {
     pub fn publish_while(&self, most: usize, going: impl Fn() -> bool + Send + 'static) -> JoinHandle<()> {
         let (js, ledger, next, callbacks) =
             (self.js.clone(), Arc::clone(&self.ledger), Arc::clone(&self.next), self.receiver.url());
+        let message = self.message;
         tokio::spawn(async move {
             let mut left = most;
             while left > 0 && going() {
@@ -112,7 +125,7 @@ impl House {
                 let numbers = announce(&ledger, &next, batch);
                 left -= batch;
                 let mut publishing = iter(numbers)
-                    .map(|number| publish(&js, &ledger, number, invocation(number, &callbacks)))
+                    .map(|number| publish(&js, &ledger, number, message(number, &callbacks)))
                     .buffer_unordered(WINDOW);
                 while publishing.next().await.is_some() {}
                 while going() && unsettled(&js, QUEUE).await.is_some_and(|left| left > BACKLOG) {
@@ -129,7 +142,7 @@ impl House {
 
     /// The message of this number.
     pub fn invocation(&self, number: usize) -> Invocation {
-        invocation(number, &self.receiver.url())
+        (self.message)(number, &self.receiver.url())
     }
 
     /// Publishes a message that is in the books, and says whether the broker took it.
@@ -219,6 +232,20 @@ impl House {
     /// Awaits the end of everything, and prints what the books say.
     pub async fn judge(&mut self, what: &str) -> Verdict {
         println!("     {what}: mended after {:.0} s", self.start.elapsed().as_secs_f64());
+        let orphans = self.ended().await;
+        self.collect().await;
+        let verdict = self.ledger.lock().unwrap().verdict(orphans);
+        println!("{verdict}");
+        if orphans > 0 {
+            println!("{}", books(&self.js).await);
+        }
+        let Verdict { accepted, lost, repeated, in_flight, .. } = &verdict;
+        println!("row: | {what} | {accepted} | {} | {repeated}, of {in_flight} in flight |", lost.len());
+        verdict
+    }
+
+    /// Awaits the end of everything, and says how many orphans are left.
+    pub async fn ended(&self) -> u64 {
         let js = self.js.clone();
         // What was acknowledged last may be about to be removed, and what an enqueuer insisted on may come
         // late: only what lies there for five seconds in which nothing is to be done is an orphan.
@@ -232,15 +259,7 @@ impl House {
             idle && (orphans == 0 || looks >= 10)
         };
         until_or("all have ended", idle, async || books(&js).await).await;
-        self.collect().await;
-        let verdict = self.ledger.lock().unwrap().verdict(orphans);
-        println!("{verdict}");
-        if orphans > 0 {
-            println!("{}", books(&self.js).await);
-        }
-        let Verdict { accepted, lost, repeated, in_flight, .. } = &verdict;
-        println!("row: | {what} | {accepted} | {} | {repeated}, of {in_flight} in flight |", lost.len());
-        verdict
+        orphans
     }
 
     /// The first few messages that something is wrong with, and when which fault was.

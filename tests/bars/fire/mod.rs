@@ -12,6 +12,7 @@ mod planted;
 mod script;
 mod soak;
 mod takeovers;
+mod versions;
 mod workers;
 
 use std::time::Duration;

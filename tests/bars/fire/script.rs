@@ -51,16 +51,21 @@ pub fn answer(call: &Call, mood: Mood, pace: Pace) -> Answer {
         (Mood::HangsUp, _) => Answer::hang_up(),
         (Mood::Silent, _) => Answer::silence(),
         (Mood::Well, Fate::Refused) => Answer::status(400),
-        (Mood::Well, Fate::After(tries)) if call.retry() >= tries => whole,
+        (Mood::Well, _) if succeeds(call) => whole,
         (Mood::Well, _) => Answer::status(500),
     };
     answer.after(pace(number))
 }
 
+/// Whether the call is one that completes its message.
+pub fn succeeds(call: &Call) -> bool {
+    matches!(fate(number(call)), Fate::After(tries) if call.retry() >= tries)
+}
+
 pub fn came(call: &Call) -> Came {
-    match (call.fate(), fate(number(call))) {
-        (Some(End::Answered), Fate::After(tries)) if call.retry() >= tries => Came::Success,
-        (Some(End::Answered), _) => Came::Failure,
+    match call.fate() {
+        Some(End::Answered) if succeeds(call) => Came::Success,
+        Some(End::Answered) => Came::Failure,
         _ => Came::Nothing,
     }
 }

@@ -184,6 +184,12 @@ impl Settings {
         self
     }
 
+    /// Takes the worker of another build.
+    pub fn built(mut self, program: impl Into<OsString>) -> Self {
+        self.program = vec![program.into()];
+        self
+    }
+
     /// Calls the worker by another name: that of a link.
     pub fn called(mut self, name: &str) -> Self {
         let link = self.scratch.path().join(name);
