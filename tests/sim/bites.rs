@@ -1,9 +1,9 @@
-//! Bugs that were planted are found, each by the invariant that is there for it, and within a fraction of the
+//! Mutants are found, each by the invariant that is there for it, and within a fraction of the
 //! seeds that always run.
 
 use crate::{
+    mutant::Bug::{self, *},
     plan::Plan,
-    planted::Bug::{self, *},
     world::run,
 };
 
@@ -17,7 +17,7 @@ fn finds(bug: Bug, what: &str) {
 }
 
 /// A test a bug, named by what it says of the bug.
-macro_rules! planted {
+macro_rules! mutants {
     ($($test:ident: $bug:ident, $what:literal;)*) => {$(
         #[test]
         fn $test() {
@@ -26,7 +26,7 @@ macro_rules! planted {
     )*};
 }
 
-planted! {
+mutants! {
     an_acknowledgement_before_its_consequence_is_found: AcknowledgesTooEarly, "acknowledged with nothing to \
         follow";
     an_acknowledgement_of_another_message_is_found: AcknowledgesAnother, "acknowledged with nothing to \

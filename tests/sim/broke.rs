@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::{
     consumer::Consumer,
+    failpoint::{Failpoint, Fault},
     plan::{Answer, Event, Plan, Step},
     stored::Stored,
-    strike::{Blow, Strike},
     ways,
     world::{Report, run, tell},
 };
@@ -64,8 +64,8 @@ fn seed_38408_what_ended_after_the_broker_forgot_its_id_cannot_be_found() {
     plan.max_inflight = 2;
     plan.messages[0].script[1].takes = seconds(4.0);
     plan.events = vec![(seconds(2.5), Event::Outage { lasts: seconds(0.1), killed: true })];
-    strikes(&mut plan, 0, "publish", Blow::CrashAfter);
-    strikes(&mut plan, 1, "look for the last", Blow::Lost);
+    fails_at(&mut plan, 0, "publish", Fault::CrashAfter);
+    fails_at(&mut plan, 1, "look for the last", Fault::Lost);
     let (figure, story) = holds(plan);
     assert_eq!(
         (figure("calls"), figure("outcomes that may be lost"), figure("given out twice")),
@@ -99,8 +99,8 @@ fn seed_33714_what_reached_a_worker_comes_again_though_a_delivery_in_between_was
 }
 
 /// Strikes a worker at the last step of this name that it takes.
-fn strikes(plan: &mut Plan, worker: usize, step: &str, blow: Blow) {
+fn fails_at(plan: &mut Plan, worker: usize, step: &str, fault: Fault) {
     let steps = &run(plan.clone(), None).steps[&worker];
     let at = steps.iter().rposition(|other| *other == step).unwrap();
-    plan.strikes.push(Strike { worker, at, blow });
+    plan.failpoints.push(Failpoint { worker, at, fault });
 }

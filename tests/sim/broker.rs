@@ -9,9 +9,9 @@ use queue_worker::{
 };
 use tokio::time::Instant;
 
-use crate::{line::Line, shared::State};
+use crate::{client::Client, shared::State};
 
-impl Broker for Line {
+impl Broker for Client {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
         let record = record.clone();
         self.note_clock(&record);
@@ -87,7 +87,7 @@ impl Broker for Line {
     }
 }
 
-impl Line {
+impl Client {
     /// A due time is only as good as the clock that it was made with, and one that has come as the clock that
     /// says so.
     pub fn note_clock(&self, record: &Record) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     hostile::Headers,
+    mutant::Bug,
     plan::{Answer, Message, Plan, Step},
-    planted::Bug,
     ways,
     world::run,
 };

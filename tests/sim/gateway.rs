@@ -12,7 +12,7 @@ use queue_worker::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{line::Line, plan, shared::Shared};
+use crate::{client::Client, plan, shared::Shared};
 
 /// A call under way. Dropped before its end it was cut.
 struct Running<'a> {
@@ -30,17 +30,17 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Gateway for Line {
+impl Gateway for Client {
     async fn call(&self, call: Call<'_>) -> Result<Answer, NotCalled> {
-        let blow = self.step("call").await;
+        let fault = self.step("call").await;
         let began = Instant::now();
         let (nth, step) = self.shared.state().ledger.called(call.call_id, call.retry, self.worker);
         let mut running = Running { shared: &self.shared, key: call.call_id, nth, over: false };
-        if blow == Some(crate::strike::Blow::CrashAfter) {
+        if fault == Some(crate::failpoint::Fault::CrashAfter) {
             drop(running);
             return self.dies().await;
         }
-        self.stepped(blow).await;
+        self.stepped(fault).await;
         let lives = self.shared.state().gateway.clone();
         let answer = if lives.is_cancelled() {
             plan::Answer::Unreachable
@@ -61,8 +61,8 @@ impl Gateway for Line {
         }
         running.over = true;
         self.shared.state().ledger.answered(call.call_id, nth, answer);
-        let blow = self.step("answer").await;
-        self.stepped(blow).await;
+        let fault = self.step("answer").await;
+        self.stepped(fault).await;
         Ok(Answer {
             outcome: outcome(answer),
             took: began.elapsed(),
@@ -77,16 +77,16 @@ impl Gateway for Line {
     }
 }
 
-impl Post for Line {
+impl Post for Client {
     fn post<'a>(&'a self, posting: &'a Posting, _id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>> {
         async move {
-            let blow = self.step("post").await;
+            let fault = self.step("post").await;
             let step = self.shared.state().ledger.posts(&posting.call_id, self.worker);
-            self.stepped(blow).await;
+            self.stepped(fault).await;
             self.pause(step.takes).await;
             self.shared.state().ledger.posted(&posting.call_id, step.answer);
-            let blow = self.step("posted").await;
-            self.stepped(blow).await;
+            let fault = self.step("posted").await;
+            self.stepped(fault).await;
             Ok(outcome(step.answer))
         }
         .boxed()

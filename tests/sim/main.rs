@@ -1,10 +1,10 @@
 //! The real loop on a broker and a gateway in memory, in virtual time.
 //!
-//! * `seeds`: under weather that a seed decides. `SIM_SEEDS=<number>` runs more of them, `SIM_SEED=<seed>`
+//! * `seeds`: under the faults that a seed decides. `SIM_SEEDS=<number>` runs more of them, `SIM_SEED=<seed>`
 //!   one alone, with its story.
-//! * `points`: small plans, one for each way that a message can go, struck at each single step of a worker.
-//!   `SIM_STRIKE=<plan>:<strike>` runs one alone, with its story.
-//! * `bites`: bugs that were planted are found, each by the invariant that is there for it.
+//! * `points`: small plans, one for each way that a message can go, with a failpoint at each step of a worker.
+//!   `SIM_FAILPOINT=<plan>:<failpoint>` runs one alone, with its story.
+//! * `bites`: mutants, workers with a bug, are found, each by the invariant that is there for it.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,10 +21,10 @@ mod stored;
 mod consumer;
 mod server;
 mod shared;
-mod line;
+mod client;
 mod broker;
 mod parked;
-mod tap;
+mod subscription;
 mod gateway;
 mod process;
 mod world;
@@ -32,10 +32,10 @@ mod world;
 // What befalls it.
 mod plan;
 mod hostile;
-mod weather;
+mod schedule;
 mod ways;
-mod strike;
-mod planted;
+mod failpoint;
+mod mutant;
 
 // What has to hold.
 mod account;

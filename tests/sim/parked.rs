@@ -9,9 +9,9 @@ use queue_worker::{
 };
 use tokio::time::Instant;
 
-use crate::{line::Line, shared::State, stored::Stored};
+use crate::{client::Client, shared::State, stored::Stored};
 
-impl Parked for Line {
+impl Parked for Client {
     fn connection(&self) -> u64 {
         self.shared.state().outages
     }

@@ -1,11 +1,11 @@
-//! What a seed stands for: settings, messages with the answers that they will get, and the weather.
+//! What a seed stands for: settings, messages with the answers that they will get, and the schedule of its faults.
 
 use std::time::Duration;
 
 use queue_worker::message::timer;
 use rand::{RngExt, rngs::SmallRng};
 
-use crate::{hostile::Headers, strike::Strike};
+use crate::{failpoint::Failpoint, hostile::Headers};
 
 pub type Dice = SmallRng;
 
@@ -78,7 +78,7 @@ pub enum Event {
 
 /// How often one request to the broker goes wrong, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
+pub struct FaultRates {
     /// It is not done, and not answered.
     pub lost: u32,
     /// It is done, and the answer is an error.
@@ -124,18 +124,18 @@ pub struct Plan {
     pub dead_letters: bool,
     /// The function that all messages name.
     pub function: &'static str,
-    /// What the broker takes, until the operator raises it after the storm.
+    /// What the broker takes, until the operator raises it after the faults.
     pub max_payload: usize,
     /// How many schedules in a thousand never fire.
     pub unfired: u32,
     pub messages: Vec<Message>,
     pub events: Vec<(Duration, Event)>,
-    pub faults: Faults,
-    /// What strikes a worker at a certain step of its own.
-    pub strikes: Vec<Strike>,
+    pub fault_rates: FaultRates,
+    /// Faults at certain steps of a worker.
+    pub failpoints: Vec<Failpoint>,
 }
 
-impl Faults {
+impl FaultRates {
     pub fn is_none(&self) -> bool {
         self.lost + self.unanswered + self.late + self.undelivered + self.damaged == 0
     }
@@ -161,8 +161,8 @@ impl Plan {
             .flat_map(|message| &message.script)
             .any(|step| step.answer == Answer::Poison);
         self.events.is_empty()
-            && self.faults.is_none()
-            && self.strikes.is_empty()
+            && self.fault_rates.is_none()
+            && self.failpoints.is_empty()
             && !poison
             && self.max_payload >= ROOMY
     }

@@ -1,14 +1,13 @@
-//! Every point at which something can strike a worker, for each way that a message can go. Between two steps
-//! a worker does nothing that anybody sees, so that these are all the points there are: a crash at whatever
-//! await is one of them.
+//! A failpoint at every step of a worker, for each way that a message can go. Between two steps a worker does
+//! nothing that anybody sees, so these are all the points there are: a crash at any await is one of them.
 
 use std::time::Duration;
 
 use crate::{
+    failpoint::{Failpoint, Fault},
+    mutant::Bug,
     parallel::{Sum, each},
     plan::{Event, Plan},
-    planted::Bug,
-    strike::{Blow, Strike},
     ways::{self, Way},
     world::{Report, run, tell},
 };
@@ -16,71 +15,71 @@ use crate::{
 /// Steps that ask the broker for nothing, so that no request of theirs can be lost.
 const NO_REQUESTS: [&str; 6] = ["take", "close", "call", "answer", "post", "posted"];
 
-/// Whether the blow means anything at this step.
-fn applies(blow: Blow, step: &str) -> bool {
-    !matches!(blow, Blow::Lost | Blow::Unanswered | Blow::Late) || !NO_REQUESTS.contains(&step)
+/// Whether the fault means anything at this step.
+fn applies(fault: Fault, step: &str) -> bool {
+    !matches!(fault, Fault::Lost | Fault::Unanswered | Fault::Late) || !NO_REQUESTS.contains(&step)
 }
 
-/// The steps of a worker that is struck by these, up to the end.
-fn steps(way: &Way, strikes: &[Strike], worker: usize) -> Vec<&'static str> {
-    run(struck(way, strikes), None).steps.remove(&worker).unwrap_or_default()
+/// The steps of a worker with these failpoints, up to the end.
+fn steps(way: &Way, failpoints: &[Failpoint], worker: usize) -> Vec<&'static str> {
+    run(with(way, failpoints), None).steps.remove(&worker).unwrap_or_default()
 }
 
-fn struck(way: &Way, strikes: &[Strike]) -> Plan {
-    Plan { strikes: strikes.to_vec(), ..way.plan.clone() }
+fn with(way: &Way, failpoints: &[Failpoint]) -> Plan {
+    Plan { failpoints: failpoints.to_vec(), ..way.plan.clone() }
 }
 
 /// Steps that a janitor takes again and again, and mostly for nothing.
 const LOOKS: [&str; 2] = ["look at the stream", "look for a holder"];
 
-/// The steps that a blow may strike: of a janitor's looks the first and the last of each kind.
-fn struckable(steps: &[&'static str]) -> Vec<(usize, &'static str)> {
+/// The steps at which a failpoint makes sense: of a janitor's looks the first and the last of each kind.
+fn failing_steps(steps: &[&'static str]) -> Vec<(usize, &'static str)> {
     let is_one_of_many = |at: usize, step| {
         LOOKS.contains(&step) && steps[..at].contains(&step) && steps[at + 1..].contains(&step)
     };
     steps.iter().copied().enumerate().filter(|(at, step)| !is_one_of_many(*at, *step)).collect()
 }
 
-/// All blows at all the steps that `worker` takes after `before`.
-fn further(way: &Way, before: &[Strike], worker: usize, blows: &[Blow]) -> Vec<Vec<Strike>> {
+/// All faults at all the steps that `worker` takes after `before`.
+fn further(way: &Way, before: &[Failpoint], worker: usize, faults: &[Fault]) -> Vec<Vec<Failpoint>> {
     let steps = steps(way, before, worker);
-    let blows_at =
-        |(at, step)| blows.iter().filter(move |blow| applies(**blow, step)).map(move |blow| (at, *blow));
-    struckable(&steps)
+    let faults_at =
+        |(at, step)| faults.iter().filter(move |fault| applies(**fault, step)).map(move |fault| (at, *fault));
+    failing_steps(&steps)
         .into_iter()
-        .flat_map(blows_at)
-        .map(|(at, blow)| [before, &[Strike { worker, at, blow }]].concat())
+        .flat_map(faults_at)
+        .map(|(at, fault)| [before, &[Failpoint { worker, at, fault }]].concat())
         .collect()
 }
 
-fn name(way: &Way, strikes: &[Strike]) -> String {
-    format!("{}:{}", way.name, strikes.iter().map(Strike::to_string).collect::<Vec<_>>().join("+"))
+fn name(way: &Way, failpoints: &[Failpoint]) -> String {
+    format!("{}:{}", way.name, failpoints.iter().map(Failpoint::to_string).collect::<Vec<_>>().join("+"))
 }
 
-/// Lives through all of these; each has to have struck.
-fn check(test: &str, points: Vec<(Way, Vec<Strike>)>) -> Sum {
-    let asked = std::env::var("SIM_STRIKE").ok();
+/// Runs all of these; each failpoint has to have been reached.
+fn check(test: &str, points: Vec<(Way, Vec<Failpoint>)>) -> Sum {
+    let asked = std::env::var("SIM_FAILPOINT").ok();
     let points: Vec<_> = points
         .into_iter()
-        .filter(|(way, strikes)| asked.as_ref().is_none_or(|asked| *asked == name(way, strikes)))
+        .filter(|(way, failpoints)| asked.as_ref().is_none_or(|asked| *asked == name(way, failpoints)))
         .collect();
-    let sum = each(&points, |(way, strikes), sum| {
-        let Report { broken, tally, steps, .. } = run(struck(way, strikes), None);
-        let dealt = strikes
+    let sum = each(&points, |(way, failpoints), sum| {
+        let Report { broken, tally, steps, .. } = run(with(way, failpoints), None);
+        let reached = failpoints
             .iter()
-            .all(|strike| steps.get(&strike.worker).is_some_and(|steps| steps.len() > strike.at));
-        let name = name(way, strikes);
-        if !broken.is_empty() || !dealt {
-            let what = if dealt { broken.join("; ") } else { "the blow was never dealt".to_owned() };
+            .all(|failpoint| steps.get(&failpoint.worker).is_some_and(|steps| steps.len() > failpoint.at));
+        let name = name(way, failpoints);
+        if !broken.is_empty() || !reached {
+            let what = if reached { broken.join("; ") } else { "the failpoint was never reached".to_owned() };
             sum.failed
-                .push(format!("{what}\n  SIM_STRIKE={name} cargo test --test sim {test} -- --nocapture"));
+                .push(format!("{what}\n  SIM_FAILPOINT={name} cargo test --test sim {test} -- --nocapture"));
         }
         tally.into_iter().for_each(|(what, number)| sum.add(what, number));
     });
     sum.report(test, "points");
     if asked.is_some() {
-        for (way, strikes) in &points {
-            println!("{}", tell(struck(way, strikes), None).trace.join("\n"));
+        for (way, failpoints) in &points {
+            println!("{}", tell(with(way, failpoints), None).trace.join("\n"));
         }
     }
     assert!(
@@ -105,24 +104,26 @@ fn each_way_is_what_its_name_says() {
 }
 
 #[test]
-fn a_blow_at_any_step_of_any_way_breaks_nothing() {
+fn a_fault_at_any_step_of_any_way_breaks_nothing() {
     let mut points = Vec::new();
     let (mut all, mut least) = (0, 0);
     for way in ways::all() {
         let steps = steps(&way, &[], 0);
-        all += struckable(&steps)
+        all += failing_steps(&steps)
             .iter()
-            .map(|(_, step)| Blow::ALL.iter().filter(|blow| applies(**blow, step)).count())
+            .map(|(_, step)| Fault::ALL.iter().filter(|fault| applies(**fault, step)).count())
             .sum::<usize>();
         // Each call and POST has two steps, and to each belong an ask, a delivery and an acknowledgement.
         let (calls, posts, letters) = way.counts;
         least += 2 * (calls + posts) + letters + 3;
-        points.extend(further(&way, &[], 0, &Blow::ALL).into_iter().map(|strikes| (way.clone(), strikes)));
+        points.extend(
+            further(&way, &[], 0, &Fault::ALL).into_iter().map(|failpoints| (way.clone(), failpoints)),
+        );
     }
-    let sum = check("a_blow_at_any_step", points);
-    if std::env::var("SIM_STRIKE").is_err() {
+    let sum = check("a_fault_at_any_step", points);
+    if std::env::var("SIM_FAILPOINT").is_err() {
         assert_eq!(sum.runs, all);
-        assert!(sum.runs > least * Blow::ALL.len() / 2, "{} points, and {least} steps at least", sum.runs);
+        assert!(sum.runs > least * Fault::ALL.len() / 2, "{} points, and {least} steps at least", sum.runs);
     }
 }
 
@@ -133,9 +134,9 @@ fn a_second_crash_at_any_step_after_a_first_at_any_step_breaks_nothing() {
         .into_iter()
         .filter(|way| ["success", "retry", "refusal", "callback-of-a-refusal"].contains(&way.name))
     {
-        let firsts = further(&way, &[], 0, &Blow::CRASHES);
-        let pairs = firsts.iter().flat_map(|first| further(&way, first, 1, &Blow::CRASHES));
-        points.extend(pairs.map(|strikes| (way.clone(), strikes)));
+        let firsts = further(&way, &[], 0, &Fault::CRASHES);
+        let pairs = firsts.iter().flat_map(|first| further(&way, first, 1, &Fault::CRASHES));
+        points.extend(pairs.map(|failpoints| (way.clone(), failpoints)));
     }
     check("a_second_crash_at_any_step", points);
 }
@@ -144,8 +145,8 @@ fn a_second_crash_at_any_step_after_a_first_at_any_step_breaks_nothing() {
 fn a_message_that_kills_its_workers_ends_as_interrupted_and_its_bystander_completes() {
     let way = ways::poison();
     let points = (0..6)
-        .flat_map(|worker| further(&way, &[], worker, &Blow::CRASHES))
-        .map(|strikes| (way.clone(), strikes));
+        .flat_map(|worker| further(&way, &[], worker, &Fault::CRASHES))
+        .map(|failpoints| (way.clone(), failpoints));
     check("a_message_that_kills_its_workers", points.collect());
 }
 
@@ -156,14 +157,15 @@ fn a_successor_that_is_not_looked_for_is_found_by_the_crashes_between_the_letter
     let bug = Some(Bug::LooksForNothing);
     let steps = &run(way.plan.clone(), bug).steps[&0];
     let at = |what: &str| steps.iter().position(|step| *step == what).unwrap();
-    let points = (0..steps.len()).flat_map(|at| Blow::CRASHES.map(|blow| Strike { worker: 0, at, blow }));
-    let finds = |strike: &Strike| {
-        let broken = run(struck(&way, &[*strike]), bug).broken;
+    let points =
+        (0..steps.len()).flat_map(|at| Fault::CRASHES.map(|fault| Failpoint { worker: 0, at, fault }));
+    let finds = |failpoint: &Failpoint| {
+        let broken = run(with(&way, &[*failpoint]), bug).broken;
         broken.iter().any(|what| what.contains("though its outcome was known"))
     };
-    let found: Vec<Strike> = points.filter(finds).collect();
-    let after = Strike { worker: 0, at: at("publish"), blow: Blow::CrashAfter };
-    let before = Strike { worker: 0, at: at("acknowledge"), blow: Blow::CrashBefore };
+    let found: Vec<Failpoint> = points.filter(finds).collect();
+    let after = Failpoint { worker: 0, at: at("publish"), fault: Fault::CrashAfter };
+    let before = Failpoint { worker: 0, at: at("acknowledge"), fault: Fault::CrashBefore };
     assert_eq!(found, [after, before], "{steps:?}");
 }
 
@@ -175,7 +177,7 @@ fn a_retry_that_was_moved_before_the_clock_was_set_back_is_not_moved_again() {
     // Just after a janitor asked for the time.
     way.plan.events =
         vec![(Duration::from_millis(1_200), Event::Clock { forward: false, by: Duration::from_secs(700) })];
-    let plan = struck(&way, &[Strike { worker: 0, at, blow: Blow::CrashAfter }]);
+    let plan = with(&way, &[Failpoint { worker: 0, at, fault: Fault::CrashAfter }]);
     assert_eq!(run(plan.clone(), None).broken, [""; 0]);
     let broken = run(plan.clone(), Some(Bug::ForgetsMoves)).broken;
     assert!(
@@ -191,7 +193,7 @@ fn a_retry_that_a_janitor_brought_and_did_not_delete_is_not_moved_again_when_the
     let place = |plan: Plan| run(plan, None).steps[&0].iter().position(|step| *step == "place").unwrap();
     way.plan.events =
         vec![(Duration::from_millis(300), Event::Downgrade { lasts: Duration::from_millis(10_200) })];
-    let plan = struck(&way, &[Strike { worker: 0, at: place(way.plan.clone()), blow: Blow::CrashAfter }]);
+    let plan = with(&way, &[Failpoint { worker: 0, at: place(way.plan.clone()), fault: Fault::CrashAfter }]);
     let report = tell(plan.clone(), None);
     assert_eq!(
         (report.broken, report.tally["moved by a janitor"]),

@@ -29,10 +29,10 @@ use queue_worker::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    line::Line,
-    planted::{Bug, Planted},
+    client::Client,
+    mutant::{Bug, Mutant},
     shared::Shared,
-    tap::Tap,
+    subscription::Subscription,
 };
 
 /// A running worker.
@@ -49,24 +49,25 @@ impl Process {
         let timer =
             if shared.state().server.schedules { shared.plan.timers.of(number) } else { Timer::Levels };
         let clock = Arc::new(BrokerClock::default());
-        let line = Line { shared: shared.clone(), worker: number, crashed: crashed.clone(), clock, timer };
+        let client =
+            Client { shared: shared.clone(), worker: number, crashed: crashed.clone(), clock, timer };
         // What the set-up of the streams tells.
         let now = tokio::time::Instant::now();
-        line.clock.learn(shared.state().server.wall(now), now);
+        client.clock.learn(shared.state().server.wall(now), now);
         let permits =
             Permits::new(shared.plan.max_inflight + usize::from(bug == Some(Bug::OnePermitTooMany)));
         if bug == Some(Bug::LeaksPermit) {
             permits.lanes(1).iter().flat_map(|lane| lane.take_free(1)).for_each(std::mem::forget);
         }
         let gate = Gate::default();
-        let broker = Planted { line: line.clone(), bug, running: running.clone() };
+        let broker = Mutant { client: client.clone(), bug, running: running.clone() };
         for (queue, metrics) in metrics.iter().enumerate() {
             let worker = worker(&broker, queue, metrics, &gate);
             let consumers = shared.state().server.consumers_of(queue);
             for (lane, (consumer, parked)) in
                 permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)])
             {
-                let (worker, mut source) = (worker.clone(), Tap::new(line.clone(), consumer));
+                let (worker, mut source) = (worker.clone(), Subscription::new(client.clone(), consumer));
                 source.drops = bug == Some(Bug::DropsAtDrain);
                 let parked = parked || bug == Some(Bug::BelievesStrangers);
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
@@ -76,7 +77,7 @@ impl Process {
             }
             let levels = consumers.start + 2..consumers.end;
             for level in levels.clone().filter(|_| shared.plan.uses_levels()) {
-                let (broker, source) = (broker.clone(), Tap::new(line.clone(), level));
+                let (broker, source) = (broker.clone(), Subscription::new(client.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
                 running.pulling.spawn(
                     Promoter { broker, names, source, held: Arc::new(shared.plan.level_held.into()), stop }
@@ -84,10 +85,10 @@ impl Process {
                 );
             }
             if shared.plan.uses_levels() && bug != Some(Bug::MakesNoRoom) {
-                tokio::spawn(look_after(line.clone(), levels));
+                tokio::spawn(look_after(client.clone(), levels));
             }
             let (broker, names, metrics) = (broker.clone(), shared.queues[queue].clone(), metrics.clone());
-            let (timer, crashed) = (line.timer, crashed.clone());
+            let (timer, crashed) = (client.timer, crashed.clone());
             tokio::spawn(async move {
                 crashed.run_until_cancelled(janitor::run(&broker, &names, timer, &metrics)).await
             });
@@ -111,36 +112,36 @@ impl Process {
 
 /// Looks at the levels now and then, as far as the broker is there. A look that is lost is one that comes
 /// later.
-async fn look_after(line: Line, levels: Range<usize>) {
+async fn look_after(client: Client, levels: Range<usize>) {
     loop {
         {
-            let state = &mut *line.shared.state();
+            let state = &mut *client.shared.state();
             if state.up {
                 state.server.make_room(levels.clone());
             }
         }
-        line.pause(levels::LOOK).await;
+        client.pause(levels::LOOK).await;
     }
 }
 
-fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Worker<Planted, Line> {
-    let (line, bug) = (&broker.line, broker.bug);
-    let plan = &line.shared.plan;
+fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Worker<Mutant, Client> {
+    let (client, bug) = (&broker.client, broker.bug);
+    let plan = &client.shared.plan;
     Worker::new(Parts {
         settle: Settle {
             broker: broker.clone(),
-            names: line.shared.queues[queue].clone(),
-            timer: line.timer,
+            names: client.shared.queues[queue].clone(),
+            timer: client.timer,
             confirm_acks: plan.confirm_acks,
             dead_letters: plan.dead_letters,
             metrics: if bug == Some(Bug::DropsUncounted) { uncounted() } else { metrics.clone() },
             standby: Standby::new(
-                &line.shared.queues[queue].queue,
+                &client.shared.queues[queue].queue,
                 metrics.clone(),
-                line.shared.queues.len(),
+                client.shared.queues.len(),
             ),
         },
-        gateway: line.clone(),
+        gateway: client.clone(),
         policy: RetryPolicy {
             max_attempts: plan.max_attempts + u32::from(bug == Some(Bug::OneAttemptTooMany)),
             codes: "429,500,502".parse().unwrap(),
@@ -157,7 +158,7 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
         },
         lookup: Lookup::Off,
         callbacks: Callbacks {
-            post: Arc::new(line.clone()),
+            post: Arc::new(client.clone()),
             attempts: plan.callback_attempts,
             max_body: 0,
             room: Room::of(1 << 30),
@@ -166,7 +167,7 @@ fn worker(broker: &Planted, queue: usize, metrics: &Metrics, gate: &Gate) -> Wor
         news: News::default(),
         tracer: Tracer::default(),
         metrics: metrics.clone(),
-        name: format!("w{}", line.worker),
+        name: format!("w{}", client.worker),
         cut: broker.running.cut.clone(),
     })
 }

@@ -1,4 +1,4 @@
-//! Seeds: each is a plan with weather of its own.
+//! Seeds: each is a plan with a fault schedule of its own.
 
 use std::{collections::BTreeMap, panic::catch_unwind};
 
@@ -8,7 +8,7 @@ use crate::{
     world::{Report, run, tell},
 };
 
-/// How many seeds of all weathers run unless somebody asks for more.
+/// How many seeds with faults run unless somebody asks for more.
 const USUAL: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
@@ -64,7 +64,7 @@ fn name(event: &Event) -> &'static str {
 }
 
 #[test]
-fn every_message_comes_to_one_end_whatever_the_weather() {
+fn every_message_comes_to_one_end_whatever_the_faults() {
     let sum = check("every_message_comes_to_one_end", Plan::of, USUAL);
     if sum.runs as u64 >= USUAL {
         let all = [
@@ -91,8 +91,8 @@ fn every_message_comes_to_one_end_whatever_the_weather() {
 }
 
 #[test]
-fn in_calm_weather_each_script_is_played_once_and_exactly() {
-    check("in_calm_weather", Plan::calm, 300);
+fn without_faults_each_script_is_played_once_and_exactly() {
+    check("without_faults", Plan::calm, 300);
 }
 
 #[test]

@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     consumer::{Consumer, Role, Taken},
+    failpoint::Fault,
     hostile::{self, payload},
     ledger::{Ledger, Successor},
-    plan::{Dice, Faults, Message, Plan, any},
+    plan::{Dice, FaultRates, Message, Plan, any},
     server::{Server, size},
-    strike::Blow,
 };
 
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub struct Shared {
     /// Wakes who waits for all to be over.
     pub emptied: Arc<Notify>,
     /// What befalls a worker at a step of its own, for the world to act on.
-    pub struck: mpsc::UnboundedSender<(usize, Blow)>,
+    pub faulted: mpsc::UnboundedSender<(usize, Fault)>,
 }
 
 #[derive(Debug)]
@@ -47,9 +47,9 @@ pub struct State {
     pub server: Server,
     pub ledger: Ledger,
     pub dice: Dice,
-    /// For what the plans of the first seeds did not know, so that these meet the same weather as ever.
+    /// For what the plans of the first seeds did not know, so that these meet the same faults as ever.
     pub spare_dice: Dice,
-    pub faults: Faults,
+    pub fault_rates: FaultRates,
     pub up: bool,
     /// Whether something is done just now that nobody waits for any more.
     pub late: bool,
@@ -70,7 +70,7 @@ impl Shared {
         plan: Plan,
         exposition: Exposition,
         verbose: bool,
-    ) -> (Self, mpsc::UnboundedReceiver<(usize, Blow)>) {
+    ) -> (Self, mpsc::UnboundedReceiver<(usize, Fault)>) {
         let queues: Arc<[Names]> =
             (0..plan.queues).map(|n| format!("q{n}")).map(|name| Names::new(&name, &name)).collect();
         let plan = Arc::new(plan);
@@ -79,7 +79,7 @@ impl Shared {
             ledger: Ledger::new(plan.clone(), exposition, verbose),
             dice: Dice::seed_from_u64(!plan.seed),
             spare_dice: Dice::seed_from_u64(plan.seed.rotate_left(32)),
-            faults: plan.faults,
+            fault_rates: plan.fault_rates,
             up: true,
             late: false,
             outages: 0,
@@ -89,8 +89,8 @@ impl Shared {
             plan: plan.clone(),
             queues: queues.clone(),
         };
-        let (struck, blows) = mpsc::unbounded_channel();
-        (Self { plan, queues, state: Arc::new(Mutex::new(state)), emptied: Arc::default(), struck }, blows)
+        let (faulted, faults) = mpsc::unbounded_channel();
+        (Self { plan, queues, state: Arc::new(Mutex::new(state)), emptied: Arc::default(), faulted }, faults)
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -148,7 +148,7 @@ impl State {
     pub fn publish(&mut self, record: &Record) -> Result<(), BrokerError> {
         let late = any(&mut self.dice, Duration::from_millis(250));
         let fires = self.plan.unfired == 0 || !self.spare_dice.random_ratio(self.plan.unfired, 1000);
-        let damaged = hostile::damaged(record, self.faults.damaged, &mut self.spare_dice);
+        let damaged = hostile::damaged(record, self.fault_rates.damaged, &mut self.spare_dice);
         if let Some((sequence, stored)) =
             self.server.publish(damaged.as_ref().unwrap_or(record), fires.then_some(late), Instant::now())?
         {
@@ -190,8 +190,9 @@ impl State {
 
     /// Delivers the next message of a consumer; says whether it arrives.
     pub fn take(&mut self, consumer: usize, holder: usize) -> Option<(Taken, bool)> {
-        let heard = self.faults.undelivered == 0 || !self.dice.random_ratio(self.faults.undelivered, 1000);
-        let late = any(&mut self.dice, self.faults.late_redelivery);
+        let heard =
+            self.fault_rates.undelivered == 0 || !self.dice.random_ratio(self.fault_rates.undelivered, 1000);
+        let late = any(&mut self.dice, self.fault_rates.late_redelivery);
         let taken = self.server.take(consumer, holder, heard, late, Instant::now())?;
         let (role, queue) = (self.server.consumers[consumer].role, self.server.consumers[consumer].queue);
         let successor = self.successor(&taken, queue);

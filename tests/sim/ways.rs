@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     hostile::Headers,
-    plan::{Answer, Event, Faults, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD},
+    plan::{Answer, Event, FaultRates, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD},
 };
 
 /// A way, and the steps that a worker has to take on it.
@@ -13,7 +13,7 @@ use crate::{
 pub struct Way {
     pub name: &'static str,
     pub plan: Plan,
-    /// What a message has to have come to where nothing strikes: calls, POSTs, dead letters.
+    /// What a message has to have come to where nothing failpoints: calls, POSTs, dead letters.
     pub counts: (usize, usize, usize),
 }
 
@@ -145,8 +145,8 @@ fn way(
         unfired: 0,
         messages: vec![message],
         events: Vec::new(),
-        faults: Faults::default(),
-        strikes: Vec::new(),
+        fault_rates: FaultRates::default(),
+        failpoints: Vec::new(),
     };
     Way { name, plan, counts }
 }

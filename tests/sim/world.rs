@@ -1,4 +1,4 @@
-//! Lives a plan through, in virtual time: workers, weather, and the look at what is left.
+//! Lives a plan through, in virtual time: workers, faults, and the look at what is left.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,20 +11,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    failpoint::Fault,
     hostile::Headers,
-    plan::{Answer, Event, Faults, Message, Plan, Step, USUAL_PAYLOAD},
-    planted::Bug,
+    mutant::Bug,
+    plan::{Answer, Event, FaultRates, Message, Plan, Step, USUAL_PAYLOAD},
     process::Process,
+    schedule::FAULT_WINDOW,
     shared::Shared,
-    strike::Blow,
-    weather::STORM,
 };
 
-/// After the storm everything has come to its end by then, clocks that are set aside.
+/// After the faults everything has come to its end by then, clocks that are set aside.
 const QUIET: Duration = Duration::from_secs(1800);
 /// No request takes effect later than so long after it was made.
 const LATEST: Duration = Duration::from_secs(10);
-/// How long what is struck is away.
+/// How long a crashed worker or a dead server is away.
 const AWAY: Duration = Duration::from_secs(1);
 
 /// What came of a plan.
@@ -57,9 +57,9 @@ fn live(plan: Plan, bug: Option<Bug>, verbose: bool) -> Report {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let exposition = Exposition::new("ns").unwrap();
-        let (shared, blows) = Shared::new(plan, exposition.clone(), verbose);
+        let (shared, faults) = Shared::new(plan, exposition.clone(), verbose);
         let metrics = shared.queues.iter().map(|names| exposition.queue(&names.queue).unwrap()).collect();
-        let mut world = World { shared, metrics, bug, blows, next: 0, alive: Vec::new() };
+        let mut world = World { shared, metrics, bug, faults, next: 0, alive: Vec::new() };
         let (tally, steps) = world.live().await;
         let ledger = &mut world.shared.state().ledger;
         Report {
@@ -75,7 +75,7 @@ struct World {
     shared: Shared,
     metrics: Vec<Metrics>,
     bug: Option<Bug>,
-    blows: UnboundedReceiver<(usize, Blow)>,
+    faults: UnboundedReceiver<(usize, Fault)>,
     /// The next worker's number.
     next: usize,
     alive: Vec<Process>,
@@ -97,10 +97,10 @@ impl World {
         while !senders.is_finished() {
             self.until(Instant::now() + Duration::from_millis(100)).await;
         }
-        self.quiet(began + STORM).await;
+        self.quiet(began + FAULT_WINDOW).await;
         {
             let state = &mut *self.shared.state();
-            (state.faults, state.server.max_payload) = (Faults::default(), USUAL_PAYLOAD);
+            (state.fault_rates, state.server.max_payload) = (FaultRates::default(), USUAL_PAYLOAD);
         }
         let stepped: Duration = plan
             .events
@@ -189,19 +189,19 @@ impl World {
         }
     }
 
-    /// What struck a worker has consequences for others.
-    async fn struck(&mut self, worker: usize, blow: Blow) {
-        match blow {
-            Blow::CrashBefore | Blow::CrashAfter => {
+    /// A fault at a worker has consequences for others.
+    async fn faulted(&mut self, worker: usize, fault: Fault) {
+        match fault {
+            Fault::CrashBefore | Fault::CrashAfter => {
                 self.alive.retain(|process| process.number != worker);
                 sleep(AWAY).await;
                 self.start();
             }
-            Blow::BrokerKilled => {
+            Fault::BrokerKilled => {
                 sleep(AWAY).await;
                 self.shared.broker_is_back();
             }
-            Blow::GatewayDies => {
+            Fault::GatewayDies => {
                 self.shared.state().gateway.cancel();
                 sleep(AWAY).await;
                 self.shared.state().gateway = CancellationToken::new();
@@ -222,13 +222,13 @@ impl World {
         loop {
             tokio::select! {
                 biased;
-                Some((worker, blow)) = self.blows.recv() => self.struck(worker, blow).await,
+                Some((worker, fault)) = self.faults.recv() => self.faulted(worker, fault).await,
                 () = sleep_until(end) => return,
             }
         }
     }
 
-    /// A worker, to be struck by something. There may be none just now, but one will come.
+    /// A worker for a fault. There may be none just now, but one will come.
     fn victim(&mut self) -> Process {
         if self.alive.is_empty() {
             self.start();
@@ -246,7 +246,8 @@ impl World {
     /// Waits until nothing is queued or parked, and nothing late comes after.
     async fn quiet(&mut self, end: Instant) -> bool {
         let plan = self.shared.plan.clone();
-        let late = plan.faults.late > 0 || plan.strikes.iter().any(|strike| strike.blow == Blow::Late);
+        let late = plan.fault_rates.late > 0
+            || plan.failpoints.iter().any(|failpoint| failpoint.fault == Fault::Late);
         while Instant::now() < end {
             if self.shared.state().server.is_empty() {
                 self.until(Instant::now() + if late { LATEST } else { Duration::from_millis(500) }).await;
@@ -257,7 +258,7 @@ impl World {
             let emptied = self.shared.emptied.clone();
             tokio::select! {
                 biased;
-                Some((worker, blow)) = self.blows.recv() => self.struck(worker, blow).await,
+                Some((worker, fault)) = self.faults.recv() => self.faulted(worker, fault).await,
                 () = emptied.notified() => {}
                 () = sleep_until(end) => {}
             }

@@ -1,4 +1,4 @@
-//! One worker's line to the world: latency, faults, what strikes it at its steps, and its end.
+//! One worker's client of the world: latency, faults, the failpoints at its steps, and its end.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -11,17 +11,17 @@ use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    failpoint::Fault,
     plan::any,
     shared::{Shared, State},
-    strike::Blow,
 };
 
 /// How long a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The line of a worker.
+/// The client of a worker.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct Client {
     pub shared: Shared,
     pub worker: usize,
     /// A crashed worker does nothing any more: whatever it asks for is neither done nor answered.
@@ -45,7 +45,7 @@ pub fn unavailable() -> BrokerError {
     BrokerError::Unavailable("simulated".to_owned())
 }
 
-impl Line {
+impl Client {
     /// Lets time pass, for ever after a crash.
     pub async fn pause(&self, time: Duration) {
         self.until(Instant::now() + time).await;
@@ -68,36 +68,38 @@ impl Line {
         self.shared.state().ledger.note(|| format!("worker {} dies", self.worker));
         self.shared.state().blemished.insert(self.worker);
         self.crashed.cancel();
-        let _ = self.shared.struck.send((self.worker, Blow::CrashAfter));
+        let _ = self.shared.faulted.send((self.worker, Fault::CrashAfter));
         pending().await
     }
 
-    /// The worker takes a step: what strikes it there, as far as that has still to be dealt.
-    pub async fn step(&self, what: &'static str) -> Option<Blow> {
+    /// The worker takes a step: the fault of a failpoint there, if it has not happened yet.
+    pub async fn step(&self, what: &'static str) -> Option<Fault> {
         self.alive().await;
-        let blow = {
+        let fault = {
             let state = &mut *self.shared.state();
             let steps = state.steps.entry(self.worker).or_default();
             steps.push(what);
             let at = steps.len() - 1;
-            let blow = self
+            let fault = self
                 .shared
                 .plan
-                .strikes
+                .failpoints
                 .iter()
-                .find(|strike| (strike.worker, strike.at) == (self.worker, at))?
-                .blow;
-            state.ledger.note(|| format!("{blow:?} strikes worker {} at its step {at}, {what}", self.worker));
-            if blow.grace().is_none() && blow != Blow::GatewayDies {
+                .find(|failpoint| (failpoint.worker, failpoint.at) == (self.worker, at))?
+                .fault;
+            state
+                .ledger
+                .note(|| format!("{fault:?} befalls worker {} at its step {at}, {what}", self.worker));
+            if fault.grace().is_none() && fault != Fault::GatewayDies {
                 state.blemished.insert(self.worker);
             }
-            blow
+            fault
         };
-        match blow {
-            Blow::CrashBefore => self.dies().await,
-            Blow::PauseBefore => advance(self.shared.plan.ack_wait * 3).await,
-            Blow::Drain | Blow::DrainNow | Blow::GatewayDies => {
-                let _ = self.shared.struck.send((self.worker, blow));
+        match fault {
+            Fault::CrashBefore => self.dies().await,
+            Fault::PauseBefore => advance(self.shared.plan.ack_wait * 3).await,
+            Fault::Drain | Fault::DrainNow | Fault::GatewayDies => {
+                let _ = self.shared.faulted.send((self.worker, fault));
                 // Others learn of it before the worker goes on.
                 tokio::task::yield_now().await;
             }
@@ -107,26 +109,26 @@ impl Line {
     }
 
     /// The same once the step took effect.
-    pub async fn stepped(&self, blow: Option<Blow>) {
-        match blow {
-            Some(Blow::CrashAfter) => self.dies().await,
-            Some(Blow::PauseAfter) => advance(self.shared.plan.ack_wait * 3).await,
-            Some(Blow::BrokerKilled) => {
+    pub async fn stepped(&self, fault: Option<Fault>) {
+        match fault {
+            Some(Fault::CrashAfter) => self.dies().await,
+            Some(Fault::PauseAfter) => advance(self.shared.plan.ack_wait * 3).await,
+            Some(Fault::BrokerKilled) => {
                 self.shared.broker_goes(true);
-                let _ = self.shared.struck.send((self.worker, Blow::BrokerKilled));
+                let _ = self.shared.faulted.send((self.worker, Fault::BrokerKilled));
             }
             _ => {}
         }
     }
 
-    fn fate(&self, blow: Option<Blow>) -> (Duration, Fate) {
+    fn fate(&self, fault: Option<Fault>) -> (Duration, Fate) {
         let state = &mut *self.shared.state();
-        let faults = state.faults;
+        let faults = state.fault_rates;
         let latency = any(&mut state.dice, Duration::from_millis(3));
-        let fate = match blow {
-            Some(Blow::Lost) => Fate::Lost,
-            Some(Blow::Unanswered) => Fate::Unanswered,
-            Some(Blow::Late) => Fate::Late,
+        let fate = match fault {
+            Some(Fault::Lost) => Fate::Lost,
+            Some(Fault::Unanswered) => Fate::Unanswered,
+            Some(Fault::Late) => Fate::Late,
             _ if faults.is_none() => Fate::Fine,
             _ => match state.dice.random_range(0..1000) {
                 n if n < faults.lost => Fate::Lost,
@@ -147,8 +149,8 @@ impl Line {
         what: &'static str,
         effect: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, BrokerError> {
-        let blow = self.step(what).await;
-        let (latency, fate) = self.fate(blow);
+        let fault = self.step(what).await;
+        let (latency, fate) = self.fate(fault);
         self.pause(latency).await;
         if !self.shared.state().up {
             return Err(unavailable());
@@ -173,7 +175,7 @@ impl Line {
         }
         let outages = self.shared.state().outages;
         let answer = effect(&mut self.shared.state());
-        self.stepped(blow).await;
+        self.stepped(fault).await;
         self.pause(if fate == Fate::Unanswered { PATIENCE } else { latency }).await;
         let cut = self.shared.state().outages != outages;
         if cut || fate == Fate::Unanswered { Err(unavailable()) } else { Ok(answer) }
@@ -181,14 +183,14 @@ impl Line {
 
     /// The same, sent and not waited for: it overtakes nothing, and nobody learns of its loss.
     pub async fn send(&self, what: &'static str, effect: impl FnOnce(&mut State)) -> Result<(), BrokerError> {
-        let blow = self.step(what).await;
-        let (_, fate) = self.fate(blow);
+        let fault = self.step(what).await;
+        let (_, fate) = self.fate(fault);
         if !self.shared.state().up {
             return Err(unavailable());
         }
         if matches!(fate, Fate::Fine | Fate::Unanswered) {
             effect(&mut self.shared.state());
-            self.stepped(blow).await;
+            self.stepped(fault).await;
         }
         Ok(())
     }

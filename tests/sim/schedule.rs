@@ -1,4 +1,4 @@
-//! The plans of the seeds.
+//! The fault schedules of the seeds.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use rand::{RngExt, SeedableRng};
 use crate::{
     hostile::Headers,
     plan::{
-        Answer, Dice, Event, Faults, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD,
+        Answer, Dice, Event, FaultRates, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD,
         any, one_of,
     },
 };
 
 /// Messages come, and things go wrong, within this time.
-pub const STORM: Duration = Duration::from_secs(40);
+pub const FAULT_WINDOW: Duration = Duration::from_secs(40);
 /// More seconds than the broker remembers ids.
 const LONG: u64 = 700;
 
@@ -31,12 +31,12 @@ impl Plan {
             let times: &[usize] = if trouble < 3 { &[0, 0, 1, 3] } else { &[0, 0, 0, 0, 1] };
             for _ in 0..one_of(dice, times) {
                 let event = event(dice, trouble, plan.ack_wait);
-                // Half of it strikes while a message is worked on, where it hurts.
+                // Half of it happens while a message is worked on, where it hurts.
                 let queued = plan.messages[dice.random_range(0..plan.messages.len())].at;
                 let at = if dice.random() {
                     queued + any(dice, Duration::from_millis(400))
                 } else {
-                    any(dice, STORM)
+                    any(dice, FAULT_WINDOW)
                 };
                 plan.events.push((at, event));
             }
@@ -44,7 +44,7 @@ impl Plan {
         plan.events.sort_by_key(|(at, _)| *at);
         if dice.random_bool(0.5) {
             let mut often = || one_of(dice, &[0, 20, 100]);
-            plan.faults = Faults {
+            plan.fault_rates = FaultRates {
                 lost: often(),
                 unanswered: often(),
                 late: often(),
@@ -62,7 +62,8 @@ impl Plan {
         self.dead_letters = !dice.random_ratio(1, 8);
         self.unfired = if dice.random_ratio(1, 5) { one_of(dice, &[300, 1_000]) } else { 0 };
         if dice.random_ratio(1, 8) {
-            self.events.push((any(dice, STORM / 2), Event::Downgrade { lasts: any(dice, STORM / 2) }));
+            self.events
+                .push((any(dice, FAULT_WINDOW / 2), Event::Downgrade { lasts: any(dice, FAULT_WINDOW / 2) }));
             self.events.sort_by_key(|(at, _)| *at);
         }
         if dice.random_ratio(1, 6) {
@@ -79,12 +80,12 @@ impl Plan {
                     one_of(dice, &[Headers::Lies, Headers::Lies, Headers::None, Headers::Many(many)]);
             }
         }
-        self.faults.damaged = if dice.random_ratio(1, 10) { 100 } else { 0 };
+        self.fault_rates.damaged = if dice.random_ratio(1, 10) { 100 } else { 0 };
     }
 
     /// The same without any trouble.
     pub fn calm(seed: u64) -> Self {
-        let mut plan = Self { events: Vec::new(), faults: Faults::default(), ..Self::of(seed) };
+        let mut plan = Self { events: Vec::new(), fault_rates: FaultRates::default(), ..Self::of(seed) };
         for step in plan.messages.iter_mut().flat_map(|message| &mut message.script) {
             if step.answer == Answer::Poison {
                 step.answer = Answer::Status(200);
@@ -118,15 +119,15 @@ fn settings(seed: u64, dice: &mut Dice) -> Plan {
         unfired: 0,
         messages: Vec::new(),
         events: Vec::new(),
-        faults: Faults::default(),
-        strikes: Vec::new(),
+        fault_rates: FaultRates::default(),
+        failpoints: Vec::new(),
     }
 }
 
 fn message(dice: &mut Dice, plan: &Plan) -> Message {
     let script = if dice.random_ratio(1, 40) { Vec::new() } else { script(dice, plan.ack_wait) };
     Message {
-        at: any(dice, STORM / 3),
+        at: any(dice, FAULT_WINDOW / 3),
         queue: dice.random_range(0..plan.queues),
         callback: (!script.is_empty() && dice.random()).then(|| self::script(dice, plan.ack_wait)),
         script: poisoned(dice, script),

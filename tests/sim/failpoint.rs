@@ -1,12 +1,12 @@
-//! Blows that strike a worker at one step of its own. Its steps are the calls over the seams: whatever else
-//! it does between two of them nobody sees, so that a crash at any await is, for all the world, a crash
-//! before one of these calls took effect or after it did.
+//! Failpoints: a fault at one step of a worker. Its steps are the calls over the seams. Nobody sees what else
+//! it does between two of them, so a crash at any await looks like a crash before one of these calls took
+//! effect, or after it did.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// What strikes.
+/// A fault at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
+pub enum Fault {
     /// The worker is gone before the step takes effect.
     CrashBefore,
     /// It is gone when the step has taken effect, and before it learns that.
@@ -31,7 +31,7 @@ pub enum Blow {
     Drain,
 }
 
-impl Blow {
+impl Fault {
     pub const ALL: [Self; 11] = [
         Self::CrashBefore,
         Self::CrashAfter,
@@ -57,29 +57,29 @@ impl Blow {
     }
 }
 
-/// A blow at the step `at` (from 0) of a worker.
+/// A fault at the step `at` (from 0) of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strike {
+pub struct Failpoint {
     pub worker: usize,
     pub at: usize,
-    pub blow: Blow,
+    pub fault: Fault,
 }
 
-impl fmt::Display for Strike {
+impl fmt::Display for Failpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{:?}", self.worker, self.at, self.blow)
+        write!(f, "{}.{}.{:?}", self.worker, self.at, self.fault)
     }
 }
 
-impl FromStr for Strike {
+impl FromStr for Failpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split('.');
         let mut number = || parts.next().and_then(|part| part.parse().ok());
         let (worker, at) = (number().ok_or("no worker")?, number().ok_or("no step")?);
-        let blow =
-            parts.next().and_then(|name| Blow::ALL.into_iter().find(|blow| format!("{blow:?}") == name));
-        Ok(Self { worker, at, blow: blow.ok_or("no blow")? })
+        let fault =
+            parts.next().and_then(|name| Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name));
+        Ok(Self { worker, at, fault: fault.ok_or("no fault")? })
     }
 }

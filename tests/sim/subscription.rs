@@ -13,14 +13,14 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
-    line::{Line, unavailable},
+    client::{Client, unavailable},
     plan::any,
 };
 
 /// One consumer, as one worker pulls from it.
 #[derive(Debug)]
-pub struct Tap {
-    line: Line,
+pub struct Subscription {
+    client: Client,
     consumer: usize,
     inbox: VecDeque<(Instant, Arrival)>,
     asked: Instant,
@@ -32,14 +32,14 @@ pub struct Tap {
     /// Deliveries that may have been lost with a connection.
     lost: usize,
     doubt: Doubt,
-    /// Whether what comes after the end is dropped: a planted bug.
+    /// Whether the messages after the end are dropped: a mutation.
     pub drops: bool,
 }
 
-impl Tap {
-    pub fn new(line: Line, consumer: usize) -> Self {
+impl Subscription {
+    pub fn new(client: Client, consumer: usize) -> Self {
         Self {
-            line,
+            client,
             consumer,
             inbox: VecDeque::new(),
             asked: Instant::now(),
@@ -54,12 +54,12 @@ impl Tap {
 
     /// Lets the broker answer the request as far as it can now.
     fn fill(&mut self) {
-        let state = &mut *self.line.shared.state();
+        let state = &mut *self.client.shared.state();
         while self.open > 0 && state.up {
-            let Some((taken, heard)) = state.take(self.consumer, self.line.worker) else { return };
+            let Some((taken, heard)) = state.take(self.consumer, self.client.worker) else { return };
             self.open -= 1;
             if !heard {
-                state.blemished.insert(self.line.worker);
+                state.blemished.insert(self.client.worker);
                 continue;
             }
             let ready = Instant::now() + any(&mut state.dice, Duration::from_millis(3));
@@ -86,7 +86,7 @@ impl Tap {
 
     /// Whether the connection broke since the request.
     fn broke(&mut self) -> bool {
-        let outages = self.line.shared.state().outages;
+        let outages = self.client.shared.state().outages;
         let broke = self.outages != outages;
         if broke {
             self.lost += self.open + self.inbox.len();
@@ -97,9 +97,9 @@ impl Tap {
     }
 }
 
-impl Source for Tap {
+impl Source for Subscription {
     async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
-        let wait = Duration::from_secs(30).min(self.line.shared.plan.ack_wait / 4);
+        let wait = Duration::from_secs(30).min(self.client.shared.plan.ack_wait / 4);
         let now = Instant::now();
         (self.open, self.expires) = match ask {
             Ask::One => (1, Some(now + wait)),
@@ -107,8 +107,8 @@ impl Source for Tap {
             Ask::AsTheyCome(most) => (most, Some(now + Duration::from_secs(30))),
         };
         let batch = self.open;
-        (self.asked, self.outages) = (now, self.line.shared.state().outages);
-        if let Err(error) = self.line.request("ask", |_| ()).await {
+        (self.asked, self.outages) = (now, self.client.shared.state().outages);
+        if let Err(error) = self.client.request("ask", |_| ()).await {
             self.open = 0;
             return Err(error);
         }
@@ -119,22 +119,22 @@ impl Source for Tap {
     }
 
     async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
-        let changed = self.line.shared.state().server.consumers[self.consumer].changed.clone();
+        let changed = self.client.shared.state().server.consumers[self.consumer].changed.clone();
         loop {
             let mut changed = std::pin::pin!(changed.notified());
             changed.as_mut().enable();
-            self.line.alive().await;
+            self.client.alive().await;
             if self.broke() {
                 return Err(unavailable());
             }
             self.fill();
             if let Some((ready, _)) = self.inbox.front() {
-                self.line.until(*ready).await;
-                let blow = self.line.step("take").await;
+                self.client.until(*ready).await;
+                let fault = self.client.step("take").await;
                 if self.broke() {
                     return Err(unavailable());
                 }
-                self.line.stepped(blow).await;
+                self.client.stepped(fault).await;
                 return Ok(self.inbox.pop_front().map(|(_, arrival)| arrival));
             }
             let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires)
@@ -142,11 +142,11 @@ impl Source for Tap {
                 self.open = 0;
                 return Ok(None);
             };
-            let event = self.line.shared.state().server.next_event(self.consumer, Instant::now());
+            let event = self.client.shared.state().server.next_event(self.consumer, Instant::now());
             tokio::select! {
                 biased;
                 () = changed => {}
-                () = self.line.until(event.map_or(expires, |event| event.min(expires))) => {}
+                () = self.client.until(event.map_or(expires, |event| event.min(expires))) => {}
             }
         }
     }
@@ -156,14 +156,14 @@ impl Source for Tap {
     }
 
     async fn close(&mut self) -> Vec<Arrival> {
-        let blow = self.line.step("close").await;
+        let fault = self.client.step("close").await;
         // The broker may answer the request just before it hears that it is withdrawn.
-        if self.line.shared.state().dice.random() {
+        if self.client.shared.state().dice.random() {
             self.fill();
         }
         self.open = 0;
-        self.line.stepped(blow).await;
-        self.line.pause(Duration::from_millis(5)).await;
+        self.client.stepped(fault).await;
+        self.client.pause(Duration::from_millis(5)).await;
         self.broke();
         let arrivals = self.inbox.drain(..).map(|(_, arrival)| arrival);
         if self.drops { Vec::new() } else { arrivals.collect() }

@@ -17,7 +17,7 @@ use queue_worker::{
 };
 use rand::RngExt;
 
-use crate::{consumer::Role, line::Line};
+use crate::{client::Client, consumer::Role};
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,14 +84,14 @@ pub enum Bug {
 
 /// A connection with a bug, or without.
 #[derive(Debug, Clone)]
-pub struct Planted {
-    pub line: Line,
+pub struct Mutant {
+    pub client: Client,
     pub bug: Option<Bug>,
     /// The process that it belongs to.
     pub running: Running,
 }
 
-impl Planted {
+impl Mutant {
     fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
@@ -99,16 +99,16 @@ impl Planted {
     /// Whether it is a promoter's delivery.
     fn is_movers(&self, reply: &str) -> bool {
         let (consumer, _) = reply.split_once(' ').unwrap();
-        self.line.shared.state().server.consumers[consumer.parse::<usize>().unwrap()].role == Role::Level
+        self.client.shared.state().server.consumers[consumer.parse::<usize>().unwrap()].role == Role::Level
     }
 }
 
-impl Broker for Planted {
+impl Broker for Mutant {
     async fn publish(&self, record: &Record) -> Result<(), BrokerError> {
         let mut record = record.clone();
         let is_clone = record.stream.ends_with("-retries");
         if self.has(Bug::NewIds) {
-            record.id = self.line.shared.state().dice.random::<u64>().to_string();
+            record.id = self.client.shared.state().dice.random::<u64>().to_string();
         }
         if self.has(Bug::CountsNothing) {
             record.headers.insert(names::ATTEMPTS, "0");
@@ -125,18 +125,18 @@ impl Broker for Planted {
             return Ok(());
         }
         if self.has(Bug::AcknowledgesTooEarly) {
-            let line = self.line.clone();
+            let client = self.client.clone();
             tokio::spawn(async move {
-                line.pause(Duration::from_millis(50)).await;
-                line.publish(&record).await
+                client.pause(Duration::from_millis(50)).await;
+                client.publish(&record).await
             });
             return Ok(());
         }
-        self.line.publish(&record).await
+        self.client.publish(&record).await
     }
 
     async fn place(&self, record: &Record) -> Result<(), BrokerError> {
-        if self.has(Bug::MovesNothing) { Ok(()) } else { self.line.place(record).await }
+        if self.has(Bug::MovesNothing) { Ok(()) } else { self.client.place(record).await }
     }
 
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
@@ -150,13 +150,13 @@ impl Broker for Planted {
         if self.has(Bug::AcknowledgesAnother) && ack == Ack::Done {
             let (consumer, sequence) = reply.split_once(' ').unwrap();
             let next = sequence.parse::<u64>().unwrap() + 1;
-            let _ = self.line.acknowledge(&format!("{consumer} {next}"), ack, confirmed).await;
+            let _ = self.client.acknowledge(&format!("{consumer} {next}"), ack, confirmed).await;
         }
-        self.line.acknowledge(reply, ack, confirmed).await
+        self.client.acknowledge(reply, ack, confirmed).await
     }
 
     async fn last(&self, stream: &str, filter: &str) -> Result<Option<String>, BrokerError> {
-        if self.has(Bug::LooksForNothing) { Ok(None) } else { self.line.last(stream, filter).await }
+        if self.has(Bug::LooksForNothing) { Ok(None) } else { self.client.last(stream, filter).await }
     }
 
     async fn taken_as(
@@ -170,48 +170,48 @@ impl Broker for Planted {
         if self.has(forgets) {
             Ok(vec![None; ids.len()])
         } else {
-            self.line.taken_as(stream, subject, ids).await
+            self.client.taken_as(stream, subject, ids).await
         }
     }
 
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
-        self.line.headers(stream, sequence).await
+        self.client.headers(stream, sequence).await
     }
 
     fn now(&self) -> SystemTime {
-        self.line.now()
+        self.client.now()
     }
 
     fn now_at_least(&self) -> SystemTime {
-        self.line.now_at_least() + Duration::from_secs(if self.has(Bug::MovesTooEarly) { 3_600 } else { 0 })
+        self.client.now_at_least() + Duration::from_secs(if self.has(Bug::MovesTooEarly) { 3_600 } else { 0 })
     }
 
     fn max_payload(&self) -> usize {
-        self.line.max_payload() / if self.has(Bug::ThinksSmall) { 2 } else { 1 }
+        self.client.max_payload() / if self.has(Bug::ThinksSmall) { 2 } else { 1 }
     }
 }
 
-impl Parked for Planted {
+impl Parked for Mutant {
     fn connection(&self) -> u64 {
-        self.line.connection()
+        self.client.connection()
     }
 
     async fn known(&self, names: &Names) -> Result<Known, ApiError> {
-        self.line.known(names).await
+        self.client.known(names).await
     }
 
     async fn overdue_in_levels(&self, names: &Names, grace: Duration) -> Result<u64, ApiError> {
-        self.line.overdue_in_levels(names, grace).await
+        self.client.overdue_in_levels(names, grace).await
     }
 
     async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
-        let mut holder = self.line.holder(names, from).await?;
+        let mut holder = self.client.holder(names, from).await?;
         if let Some(holder) = &mut holder {
             if self.has(Bug::FiresTooEarly) {
                 holder.headers.insert(names::DUE, "2020-01-01T00:00:00Z");
             }
             if self.has(Bug::DeletesFirst) {
-                self.line.delete(names, holder.sequence).await?;
+                self.client.delete(names, holder.sequence).await?;
             }
         }
         Ok(holder)
@@ -224,13 +224,13 @@ impl Parked for Planted {
         if self.has(Bug::FiresBlindly) {
             let (stream, subject) = (names.retries.clone(), target.to_owned());
             let (headers, payload) = (holder.headers.clone(), holder.payload.clone());
-            self.line.publish(&Record { stream, subject, id: String::new(), headers, payload }).await?;
-            return self.line.delete(names, holder.sequence).await.map(|()| true);
+            self.client.publish(&Record { stream, subject, id: String::new(), headers, payload }).await?;
+            return self.client.delete(names, holder.sequence).await.map(|()| true);
         }
-        self.line.fire(names, holder, target).await
+        self.client.fire(names, holder, target).await
     }
 
     async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
-        self.line.delete(names, sequence).await
+        self.client.delete(names, sequence).await
     }
 }
