@@ -14,24 +14,17 @@
 //! ```
 //!
 //! Without a caller's span a trace's ids are made of the invocation's identity, so that they need no place in
-//! the messages. A program that was built without the feature `otel` has `trace::off` in place of all this,
-//! and `config` says so to who asks.
+//! the messages. A program that was built without the feature `otel` has no exporter, and so never makes a
+//! [`Tracer`] that traces; `config` refuses the settings that ask for one.
 
-#[cfg(not(feature = "otel"))]
-mod off;
-#[cfg(feature = "otel")]
+mod delivery;
+#[cfg_attr(not(feature = "otel"), path = "trace/no_export.rs")]
 mod export;
-#[cfg(feature = "otel")]
-mod on;
-#[cfg(feature = "otel")]
 mod parent;
-#[cfg(feature = "otel")]
+mod pipeline;
 mod span;
 
-#[cfg(not(feature = "otel"))]
-pub use off::{Post, Trace, Tracer};
-#[cfg(feature = "otel")]
-pub use on::{Post, Trace, Tracer};
+pub use delivery::{Post, Trace, Tracer};
 
 use crate::retry::judge::Cause;
 

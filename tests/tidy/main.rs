@@ -166,7 +166,7 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("tasks/supervisor/attendants.rs", 1, "a part, which is kept in there"),
     ("tasks/supervisor/thread.rs", 1, "a part, which is kept in there"),
     ("observe/trace/export.rs", 1, "one export; whoever began it hears of its end"),
-    ("observe/trace/on.rs", 1, "the end of the traces, at the end of the process"),
+    ("observe/trace/delivery.rs", 1, "the end of the traces, at the end of the process"),
 ];
 
 #[test]

@@ -12,7 +12,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
 
-use super::export::Pipeline;
+use super::pipeline::Pipeline;
 
 /// The longest text of an attribute in bytes: callers choose names of functions, paths and call ids.
 const LONGEST: usize = 256;

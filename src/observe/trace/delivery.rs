@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanKind};
 use url::Url;
 
-use super::{Fate, export::Pipeline, parent, span::Span};
+use super::{Fate, parent, pipeline::Pipeline, span::Span};
 use crate::{
     config,
     message::{decode::Invocation, envelope::Kind, header, successor::Message},
