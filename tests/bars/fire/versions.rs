@@ -90,9 +90,11 @@ async fn kill_in_turn(
             workers[victim].metrics().await.get("queue_worker_retries_total", &[]).unwrap_or_default();
         let fault = house.fault("worker", Some(victim));
         workers[victim].kill().await;
-        house.mended(fault);
         witness.restarted(victim);
         workers[victim] = settings[victim].spawn();
+        // Until then whatever the gateway reads of this worker's was sent by the one that is dead.
+        workers[victim].await_log(&["ready queue="]).await;
+        house.mended(fault);
         kills += 1;
     }
 }
