@@ -1,6 +1,7 @@
 //! One value as somebody typed it, and how it is shown to people again.
 
 use super::table::{self, Kind};
+use crate::text::line::escaped;
 
 /// A value and where it stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +22,7 @@ impl Typed {
 
 /// What somebody typed, on one line and without credentials.
 pub(super) fn shown(text: &str) -> String {
-    let mut line = String::new();
-    for c in masked(text).chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
+    escaped(&masked(text), |c| c.escape_default().to_string()).into_owned()
 }
 
 /// A URL, or several in one text, without user, password, query and fragment.

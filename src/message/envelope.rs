@@ -7,9 +7,10 @@ use ring::digest::{SHA256, digest};
 
 use crate::message::{
     arrival::Arrival,
-    header::{self, printable},
+    header,
     names::{self, Id, Names},
 };
+use crate::text::line::ascii;
 
 /// How many attempts the history keeps, and how many bytes.
 const HISTORY: (usize, usize) = (20, 1024);
@@ -287,10 +288,10 @@ impl Envelope {
             }
         }
         if let Some(function) = function {
-            put(names::FUNCTION, printable(function, VALUE));
+            put(names::FUNCTION, ascii(function, VALUE));
         }
         if let Some(status) = &self.last_status {
-            put(names::LAST_STATUS, printable(status, VALUE));
+            put(names::LAST_STATUS, ascii(status, VALUE));
         }
         if self.interruptions > 0 {
             put(names::INTERRUPTIONS, self.interruptions.to_string());
@@ -302,7 +303,7 @@ impl Envelope {
             put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));
         }
         if let Some(kind) = self.kind.as_str() {
-            put(names::KIND, printable(kind, VALUE));
+            put(names::KIND, ascii(kind, VALUE));
         }
         if self.encoding == Encoding::Gzip {
             put(names::ENCODING, "gzip".to_owned());
@@ -310,19 +311,19 @@ impl Envelope {
         // The last attempt says what a callback reports.
         let entries = if thin { self.history.len().saturating_sub(1) } else { 0 };
         if let Some(history) = self.history.get(entries..).filter(|history| !history.is_empty()) {
-            put(names::HISTORY, printable(&history.join(","), HISTORY.1));
+            put(names::HISTORY, ascii(&history.join(","), HISTORY.1));
         }
         if thin {
             return headers;
         }
         if let Some(call_id) = call_id {
-            put(names::CALL_ID, printable(call_id, VALUE));
+            put(names::CALL_ID, ascii(call_id, VALUE));
         }
         if let Some(parked) = self.parked {
             put(names::PARKED_AT, rfc3339(parked));
         }
         if let Some(error) = &self.last_error {
-            put(names::LAST_ERROR, printable(error, ERROR));
+            put(names::LAST_ERROR, ascii(error, ERROR));
         }
         headers
     }

@@ -11,9 +11,11 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::text::line::one_line;
+
 /// Sets a header, in place of all that have its name. Control characters of the value become spaces.
 pub fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    headers.insert(name, HeaderValue::from(one_line(value)));
+    headers.insert(name, HeaderValue::from(one_line(value).collect::<String>()));
 }
 
 /// Adds a header that another message had.
@@ -48,29 +50,6 @@ pub fn size(headers: &HeaderMap) -> usize {
         values.iter().map(|value| name.len() + value.as_str().len() + 4).sum()
     };
     headers.iter().map(bytes).sum()
-}
-
-fn one_line(value: &str) -> String {
-    value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A text as a header's value of at most `most` bytes: control characters become spaces, what is not ASCII is
-/// percent-encoded.
-pub fn printable(text: &str, most: usize) -> String {
-    let mut out = String::new();
-    for character in text.chars() {
-        let mut buffer = [0; 4];
-        let piece = match character {
-            c if c.is_ascii_control() => " ".to_owned(),
-            c if c.is_ascii() => c.to_string(),
-            c => c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect(),
-        };
-        if out.len() + piece.len() > most {
-            break;
-        }
-        out.push_str(&piece);
-    }
-    out.trim().to_owned()
 }
 
 #[cfg(test)]

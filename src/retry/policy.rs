@@ -5,7 +5,10 @@ mod codes;
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
-use crate::{retry::backoff::Backoff, text::duration};
+use crate::{
+    retry::backoff::Backoff,
+    text::{duration, line::cut},
+};
 
 pub use codes::{InvalidStatusCodes, StatusCodes};
 
@@ -96,14 +99,7 @@ fn attempts(value: &str) -> Result<u32, String> {
 
 /// As much of a value as may stand in a log line.
 fn shown(value: &str) -> String {
-    let mut shown = String::new();
-    for printable in value.chars().filter(|c| !c.is_control()) {
-        if shown.len() + printable.len_utf8() > SHOWN {
-            break;
-        }
-        shown.push(printable);
-    }
-    shown
+    cut(&value.replace(char::is_control, ""), SHOWN).to_owned()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
     subjects::Subjects,
     wire::{ConnectRequest, ConnectResponse, PubMsg, SubscriptionResponse},
 };
+use crate::text::line::one_line;
 
 /// Longest guid in bytes. Those of the known clients have 22.
 const LONGEST_GUID: usize = 256;
@@ -153,7 +154,7 @@ impl Refused {
 
 /// The beginning of what a client chose, on one line.
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    one_line(text).take(SHOWN).collect()
 }
 
 #[cfg(test)]

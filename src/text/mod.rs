@@ -3,3 +3,4 @@
 //! Calls: none. Pure.
 
 pub mod duration;
+pub mod line;

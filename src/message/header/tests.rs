@@ -59,12 +59,6 @@ fn the_first_value_that_says_something_is_read_in_any_case_of_the_name() {
     assert_eq!(said(&headers, "Queue-Worker-Due"), None);
 }
 
-#[test]
-fn printable_text_is_ascii_of_bounded_length() {
-    assert_eq!(printable("a\r\nb\u{e9}", 256), "a  b%C3%A9");
-    assert_eq!(printable(&"é".repeat(9), 7), "%C3%A9");
-}
-
 /// Text of the kind that ends a header, or begins another one.
 fn hostile() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![

@@ -15,7 +15,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::config::Encoding;
+use crate::{
+    config::Encoding,
+    text::line::{cut, escaped},
+};
 
 /// Longest text of one field in bytes. Callers choose call ids, and one caller must not fill the log of all.
 const LONGEST: usize = 4096;
@@ -147,27 +150,11 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Whether a character does something to the text around it instead of being seen: controls, separators of
-/// lines, and what turns the direction of writing (Unicode's `Bidi_Control`).
-fn is_unruly(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
-    if !text.contains(is_unruly) {
-        return text.into();
-    }
-    text.chars().map(|c| if is_unruly(c) { escape(c) } else { c.to_string() }).collect::<String>().into()
-}
-
 fn shortened(value: &str) -> Cow<'_, str> {
     if value.len() <= LONGEST {
         return value.into();
     }
-    let cut = (0..=LONGEST).rev().find(|&at| value.is_char_boundary(at));
-    let (begin, _) = value.split_at(cut.unwrap_or(0));
-    format!("{begin}…").into()
+    format!("{}…", cut(value, LONGEST)).into()
 }
 
 /// Whether a value reads as one word after `name=` without quotes.
@@ -183,6 +170,7 @@ pub(super) mod tests {
     };
 
     use super::*;
+    use crate::text::line::is_unruly;
 
     #[derive(Default)]
     struct Page(Mutex<Vec<u8>>);

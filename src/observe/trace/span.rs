@@ -13,6 +13,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
 
 use super::pipeline::Pipeline;
+use crate::text::line::cut;
 
 /// The longest text of an attribute in bytes: callers choose names of functions, paths and call ids.
 const LONGEST: usize = 256;
@@ -76,7 +77,7 @@ impl Span {
     pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         if let Some(data) = &mut self.data {
             let value = match value.into() {
-                Value::String(text) => Value::String(shortened(text.as_str()).to_owned().into()),
+                Value::String(text) => Value::String(cut(text.as_str(), LONGEST).to_owned().into()),
                 other => other,
             };
             data.attributes.push(KeyValue::new(Key::from_static_str(name), value));
@@ -87,7 +88,7 @@ impl Span {
     pub fn fail(&mut self, kind: &str, why: &str) {
         self.set("error.type", kind.to_owned());
         if let Some(data) = &mut self.data {
-            data.status = Status::error(shortened(why).to_owned());
+            data.status = Status::error(cut(why, LONGEST).to_owned());
         }
     }
 
@@ -124,22 +125,5 @@ impl Drop for Span {
             data.end_time = SystemTime::now();
             self.pipeline.end(data);
         }
-    }
-}
-
-fn shortened(text: &str) -> &str {
-    let end = (0..=LONGEST.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-    text.get(..end.unwrap_or(0)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        assert_eq!(shortened("short"), "short");
-        assert_eq!(shortened(&"a".repeat(300)).len(), LONGEST);
-        assert_eq!(shortened(&format!("a{}", "ä".repeat(200))).len(), LONGEST - 1);
     }
 }

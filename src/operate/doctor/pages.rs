@@ -24,6 +24,7 @@ use crate::{
         invoke::{Trust, like_it, root},
         lookup::system,
     },
+    text::line,
 };
 
 /// How long an answer may take.
@@ -112,9 +113,7 @@ pub async fn ready(listen: SocketAddr) -> Option<Seen<(u16, String)>> {
     // Who listens to all addresses listens to those of IPv4 on every system.
     let here = if listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen.ip() };
     match get(&format!("http://{}/readyz", SocketAddr::new(here, listen.port())), None, LIMIT).await {
-        Ok(Page { status, body }) => {
-            Some(Ok((status, crate::message::header::printable(&String::from_utf8_lossy(&body), 256))))
-        }
+        Ok(Page { status, body }) => Some(Ok((status, line::ascii(&String::from_utf8_lossy(&body), 256)))),
         Err(error) if error.is_connect() => None,
         Err(error) => Some(Err(unseen(&error))),
     }

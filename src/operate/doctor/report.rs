@@ -8,7 +8,7 @@ use super::{
     finding::Finding,
     guarantee::{Guarantee, Survives},
 };
-use crate::broker::known_issues::Severity;
+use crate::{broker::known_issues::Severity, text::line::one_line};
 
 /// What is printed.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Report {
 
 /// What a terminal shows as it is: some of it is other people's words.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    one_line(text).collect()
 }
 
 fn word(severity: Severity) -> &'static str {

@@ -4,6 +4,8 @@ use std::{error::Error, io};
 
 use rustls::CertificateError;
 
+use crate::text::line::one_line;
+
 /// The most characters of a reason: a certificate may name a great many hosts.
 const LONGEST: usize = 200;
 
@@ -15,7 +17,7 @@ pub fn root(error: &(dyn Error + 'static)) -> String {
     }
     let resolving = chain.iter().any(|error| error.to_string() == "dns error");
     let words = chain.last().map(|innermost| words(*innermost, resolving)).unwrap_or_default();
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+    one_line(&words).take(LONGEST).collect()
 }
 
 /// What is below an error. An I/O error hides what it was made of behind that one's own source.
