@@ -3,6 +3,7 @@
 //! Source: the naming rules in the NATS documentation, and JetStream's limit of 255 bytes for a name.
 
 use super::values::Read;
+use crate::message::names::Names;
 
 /// JetStream stores streams and consumers in directories of their name.
 pub(super) const LONGEST_NAME: usize = 255;
@@ -45,14 +46,9 @@ pub(super) fn token(text: &str) -> Read<String> {
 /// The name of a queue: a subject, from which the names of streams are made.
 pub(super) fn queue(text: &str) -> Read<String> {
     subject(text)?;
-    name(&stream_of(text, "-retries"))
+    name(&Names::new(text, "").retries)
         .map_err(|_| format!("expected a name without slashes and of at most {} bytes", LONGEST_NAME - 8))?;
     Ok(text.to_owned())
-}
-
-/// The stream of a queue, or one beside it.
-pub(super) fn stream_of(queue: &str, suffix: &str) -> String {
-    format!("{}{suffix}", queue.replace('.', "_"))
 }
 
 /// What a consumer takes: a subject whose words may be `*`, and the last of them `>`.
@@ -126,6 +122,5 @@ mod tests {
     fn a_queue_gives_its_name_to_streams() {
         let (longest, longer) = ("a".repeat(247), "a".repeat(248));
         check(queue, &["faas-request", "team.queue", &longest], &["a/b", "a b", "a.*", "", &longer]);
-        assert_eq!(stream_of("team.queue", "-dead"), "team_queue-dead");
     }
 }

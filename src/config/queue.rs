@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, iter::zip};
 
 use super::{
-    names::{self, stream_of},
+    names,
     reader::{Reader, Reported},
     values::{Read, choice, list},
 };
-use crate::message::names::covers;
+use crate::message::names::{Names, covers};
 
 /// A queue that is served.
 #[derive(Debug, Clone)]
@@ -47,16 +47,10 @@ impl Queue {
         self.subject().contains(['*', '>'])
     }
 
-    /// The stream of parked retries: the queue's name, dots as `_`, and `-retries`.
+    /// What the program calls everything that belongs to it.
     #[must_use]
-    pub fn retries_stream(&self) -> String {
-        stream_of(&self.name, "-retries")
-    }
-
-    /// The stream of dead letters: the queue's name, dots as `_`, and `-dead`.
-    #[must_use]
-    pub fn dead_stream(&self) -> String {
-        stream_of(&self.name, "-dead")
+    pub fn names(&self) -> Names {
+        Names::new(&self.name, &self.stream)
     }
 }
 
@@ -82,7 +76,7 @@ pub(super) fn queues(reader: &mut Reader) -> Result<Vec<Queue>, Reported> {
     let (durable, deliver, streams, filters) = (durable?, deliver?, streams?, filters?);
     let queues: Vec<_> = zip(names, zip(streams, filters))
         .map(|(name, (stream, filter))| Queue {
-            stream: stream.unwrap_or_else(|| stream_of(&name, "")),
+            stream: stream.unwrap_or_else(|| Names::usual_stream(&name)),
             filter_subject: filter.unwrap_or_else(|| name.clone()),
             durable: durable.clone(),
             deliver,
@@ -116,11 +110,9 @@ fn keep_apart(reader: &mut Reader, queues: &[Queue]) -> Result<(), Reported> {
     let mut taken: BTreeMap<String, (&str, &str)> = BTreeMap::new();
     for queue in queues {
         let name = queue.name.as_str();
-        let streams = [
-            (queue.stream.clone(), "stream"),
-            (queue.retries_stream(), "stream of the retries"),
-            (queue.dead_stream(), "stream of the dead letters"),
-        ];
+        let Names { stream, retries, dead, .. } = queue.names();
+        let streams =
+            [(stream, "stream"), (retries, "stream of the retries"), (dead, "stream of the dead letters")];
         for (stream, purpose) in streams {
             let Some((other, its)) = taken.insert(stream.clone(), (name, purpose)) else { continue };
             return Err(if other != name {

@@ -88,8 +88,8 @@ fn nothing_set_gives_the_defaults_that_are_promised() {
     assert_eq!((queue.name.as_str(), queue.stream.as_str()), ("faas-request", "faas-request"));
     assert_eq!((queue.filter_subject.as_str(), queue.deliver), ("faas-request", None));
     assert_eq!(queue.durable, "faas-workers");
-    assert_eq!(queue.retries_stream(), "faas-request-retries");
-    assert_eq!(queue.dead_stream(), "faas-request-dead");
+    assert_eq!(queue.names().retries, "faas-request-retries");
+    assert_eq!(queue.names().dead, "faas-request-dead");
     assert_eq!(config.gateway_url.as_str(), "http://127.0.0.1:8080/");
     assert_eq!(config.function_namespace, "openfaas-fn");
     assert_eq!(config.max_inflight, 50);

@@ -66,6 +66,25 @@ pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// The sequence that the last message on the subject has to have.
 pub const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
+/// The subject for which [`EXPECTED_LAST`] holds, where it is another one than the message's.
+pub const EXPECTED_LAST_ON: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// The sequence that the last message of the stream has to have.
+pub const EXPECTED_LAST_OF_ALL: &str = "Nats-Expected-Last-Sequence";
+/// The id that the last message of the stream has to have.
+pub const EXPECTED_LAST_ID: &str = "Nats-Expected-Last-Msg-Id";
+/// When the broker is to wake a message.
+pub const SCHEDULE: &str = "Nats-Schedule";
+/// The subject on which the broker publishes the message then.
+pub const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+/// The subject of the scheduled message from which this one was made.
+pub const SCHEDULER: &str = "Nats-Scheduler";
+/// What becomes of that scheduled message.
+pub const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
+
+/// The consumer of the retries whose time has come.
+pub const DUE_CONSUMER: &str = "due";
+/// In a subject, stands for the function of a message that names none.
+pub const UNDECODABLE: &str = "_undecodable";
 
 /// Whether a header is the broker's own.
 pub fn is_brokers(header: &str) -> bool {
@@ -97,13 +116,18 @@ pub struct Names {
 impl Names {
     /// The names of `queue`, whose fresh invocations lie in `stream`.
     pub fn new(queue: &str, stream: &str) -> Self {
-        let base = queue.replace('.', "_");
+        let base = Self::usual_stream(queue);
         Self {
             queue: queue.to_owned(),
             stream: stream.to_owned(),
             retries: format!("{base}-retries"),
             dead: format!("{base}-dead"),
         }
+    }
+
+    /// The stream of `queue`, where none is set: names of streams have no dots.
+    pub fn usual_stream(queue: &str) -> String {
+        queue.replace('.', "_")
     }
 
     /// All subjects of the parked retries.
@@ -195,7 +219,7 @@ impl Names {
 
     /// Where the dead letters of `function` (a token) lie; of messages that name no function, for `None`.
     pub fn dead_letter(&self, function: Option<&str>) -> String {
-        format!("{}-dead.{}", self.queue, function.unwrap_or("_undecodable"))
+        format!("{}-dead.{}", self.queue, function.unwrap_or(UNDECODABLE))
     }
 }
 
@@ -215,6 +239,11 @@ impl Id {
     pub fn new(sequence: u64, stored: SystemTime) -> Self {
         let since = stored.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { sequence, stored: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+    }
+
+    /// What the broker knows its clone by that is so many steps from the first arrival.
+    pub fn of_clone(self, generation: u64) -> String {
+        format!("{self}.{generation}")
     }
 
     /// When the broker stored it.
@@ -308,6 +337,7 @@ mod tests {
     fn derived_names_follow_the_queue() {
         let names = Names::new("a.b", "s");
         assert_eq!((names.retries.as_str(), names.dead.as_str()), ("a_b-retries", "a_b-dead"));
+        assert_eq!(Names::usual_stream("a.b"), "a_b");
         let id = Id { sequence: 7, stored: 36 };
         assert_eq!(names.holder("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
         assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));

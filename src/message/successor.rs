@@ -18,7 +18,7 @@ use crate::{
         decode::{FunctionName, Undecodable},
         envelope::{Encoding, Envelope, Kind, ROOM, rfc3339},
         header::{self, size},
-        names::{self, Id, Names},
+        names::{self, Names},
         record::Record,
         timer::{Place, Timer},
     },
@@ -128,7 +128,7 @@ impl Message {
     /// The id of the clone that follows from this message: a redelivered parent makes the same, a new
     /// decision another.
     pub fn successor_id(&self) -> String {
-        message_id(self.envelope.id, self.envelope.next().generation)
+        self.envelope.id.of_clone(self.envelope.next().generation)
     }
 
     /// The callback that follows from this message. Nothing is stored of it yet: see [`fill`](Self::fill).
@@ -155,7 +155,7 @@ impl Message {
         let id = match self.envelope.kind {
             Kind::Invocation => self.envelope.id.to_string(),
             Kind::Callback => format!("{}.callback", self.envelope.id),
-            Kind::Unknown(_) => message_id(self.envelope.id, self.envelope.generation),
+            Kind::Unknown(_) => self.envelope.id.of_clone(self.envelope.generation),
         };
         match &self.envelope.redrives {
             None => format!("{id}.dead"),
@@ -179,9 +179,9 @@ impl Message {
         let mut next = next.next();
         next.due = Some(due);
         next.parked = self.is_traced.then_some(now);
-        let token = self.function.as_deref().unwrap_or("_undecodable");
+        let token = self.function.as_deref().unwrap_or(names::UNDECODABLE);
         let place = timer.place(names, token, next.id, next.generation, due, now);
-        let id = message_id(next.id, next.generation);
+        let id = next.id.of_clone(next.generation);
         self.record(id, &names.retries, place, next, Vec::new(), max_payload)
     }
 
@@ -262,10 +262,6 @@ impl Message {
             payload = compressed(&payload).map_err(|_| TooLarge)?;
         }
     }
-}
-
-fn message_id(id: Id, generation: u64) -> String {
-    format!("{id}.{generation}")
 }
 
 pub(crate) fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {

@@ -59,8 +59,8 @@ impl Timer {
             Self::Schedules => Place {
                 subject: names.holder(function, id, generation),
                 headers: vec![
-                    ("Nats-Schedule", format!("@at {}", rfc3339(due))),
-                    ("Nats-Schedule-Target", target),
+                    (names::SCHEDULE, format!("@at {}", rfc3339(due))),
+                    (names::SCHEDULE_TARGET, target),
                 ],
             },
             Self::Levels => {
@@ -112,7 +112,7 @@ pub fn promoted(
 ) -> Option<Record> {
     let target = names.target_of(subject)?;
     let id = match Names::clone_of(&target) {
-        Some((id, generation)) => format!("{id}.{generation}.due"),
+        Some((id, generation)) => format!("{}.due", id.of_clone(generation)),
         None => format!("{sequence}.due"),
     };
     let mut kept = HeaderMap::new();

@@ -18,7 +18,6 @@ use crate::{
     },
     config::{Config, Queue},
     flow::{gate::Gate, memory::Room, permits::Permits},
-    message::names::Names,
     observe::{
         metrics::{Exposition, Metrics},
         trace::Tracer,
@@ -183,7 +182,7 @@ impl Process {
             tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
             gauges: self.gauges.clone(),
-            names: config.queues.iter().map(|queue| Names::new(&queue.name, &queue.stream)).collect(),
+            names: config.queues.iter().map(Queue::names).collect(),
             denied,
             unserved: Unserved::of(config.queues.len()),
             supervisor,

@@ -110,7 +110,7 @@ pub struct Service<'a> {
 impl<'a> Service<'a> {
     /// The service of `queue`, which counts in `metrics`; what waits for the broker stands by in `standby`.
     pub fn new(shared: &'a Shared, queue: &'a Queue, metrics: Metrics, standby: Standby) -> Self {
-        Self { shared, queue, names: Names::new(&queue.name, &queue.stream), metrics, standby }
+        Self { shared, queue, names: queue.names(), metrics, standby }
     }
 
     /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until

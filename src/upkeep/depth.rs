@@ -16,7 +16,10 @@ use crate::{
         seam::Broker,
         standby::Standby,
     },
-    message::{decode::FunctionName, names::Names},
+    message::{
+        decode::FunctionName,
+        names::{DUE_CONSUMER, Names},
+    },
     observe::metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
     upkeep::orphans::{Orphans, is_work_queue},
 };
@@ -98,7 +101,7 @@ impl Gauge {
             Some(filter) => Some(self.backlogs(filter, pending.saturating_add(unsettled)).await?),
             None => None,
         };
-        let due = self.jetstream.consumer(&names.retries, "due").await?;
+        let due = self.jetstream.consumer(&names.retries, DUE_CONSUMER).await?;
         let oldest = self.age(&names.stream, &consumer).await?.max(self.age(&names.retries, &due).await?);
         let depth = Depth {
             pending,

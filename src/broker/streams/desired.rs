@@ -6,7 +6,7 @@ use super::rules::{duplicate_window, least_pending, possible_window, text};
 use crate::{
     broker::{jetstream::nanoseconds, levels, timer_choice, version::Version},
     config::{Config, Deliver, Queue},
-    message::names::Names,
+    message::names::{DUE_CONSUMER, Names},
 };
 
 /// How many deliveries of a consumer may be unacknowledged, over all workers.
@@ -96,7 +96,7 @@ impl Consumer {
     pub fn due(names: &Names) -> Self {
         Self {
             stream: names.retries.clone(),
-            name: "due".to_owned(),
+            name: DUE_CONSUMER.to_owned(),
             filter: names.due_subjects(),
             deliver: Some("all"),
         }

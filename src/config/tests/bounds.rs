@@ -34,7 +34,7 @@ fn addresses_follow_from_the_first_way_that_is_set() {
 fn the_names_of_a_queue_follow_from_each_other() {
     let names = |words: &[&str]| {
         let one = |queue: &Queue| {
-            [queue.name.clone(), queue.stream.clone(), queue.filter_subject.clone(), queue.dead_stream()]
+            [queue.name.clone(), queue.stream.clone(), queue.filter_subject.clone(), queue.names().dead]
                 .join(" ")
         };
         config(words).queues.iter().map(one).collect::<Vec<_>>().join("; ")

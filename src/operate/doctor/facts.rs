@@ -214,7 +214,7 @@ pub mod tests {
             ))
         };
         let queues = loaded.config.queues.iter().map(|queue| {
-            let names = Names::new(&queue.name, &queue.stream);
+            let names = queue.names();
             let of = desired::queue(&loaded.config, queue);
             QueueFacts {
                 fresh: consumer(desired::Consumer::fresh(queue, &of)),

@@ -17,7 +17,7 @@ use crate::{
         version::version,
     },
     config::{Config, Loaded, Queue},
-    message::names::Names,
+    message::names::{DUE_CONSUMER, Names},
     outbound::callback::HttpPost,
     tasks::supervisor::Supervisor,
     upkeep::orphans::is_work_queue,
@@ -96,14 +96,14 @@ async fn known(config: &Config, connection: Connection, monitor: Option<&Url>, u
 
 /// One queue, and how far the clocks are apart.
 async fn queue_facts(ask: &Ask, config: &Config, queue: &Queue) -> (QueueFacts, Option<Duration>) {
-    let names = Names::new(&queue.name, &queue.stream);
+    let names = queue.names();
     let (stream, skew) = ask.timed(&names.stream).await;
     let facts = QueueFacts {
         stream,
         retries: ask.stream(&names.retries).await,
         dead: if config.dead_letters.enabled { ask.stream(&names.dead).await } else { Ok(None) },
         fresh: ask.consumer(&names.stream, &queue.durable).await,
-        due: ask.consumer(&names.retries, "due").await,
+        due: ask.consumer(&names.retries, DUE_CONSUMER).await,
         levels: ask.levels(&names).await,
         held: ask.any(&names.retries, &names.holder_subjects()).await,
         consumers: ask.consumers(&names.stream).await,
