@@ -80,12 +80,6 @@ fn arrival(data: &[u8]) -> Arrival {
         stream: "faas-request-retries".into(),
         sequence: 7,
         stored: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-        delivered: 1,
-        pending: 0,
-        reply: String::new(),
-        asked: tokio::time::Instant::now(),
-        ack_wait: Duration::from_secs(60).into(),
-        doubtful: false,
     }
 }
 

@@ -26,10 +26,11 @@ use crate::{
         connect::Link,
         jetstream::{JetStream, nanoseconds},
         poison::{Burial, Search},
+        pulled::{AckWait, Pulled},
         seam::{Ask, Broker, BrokerError, Source},
         streams::rules,
     },
-    message::arrival::{AckWait, Arrival},
+    message::arrival::Arrival,
 };
 
 /// A request waits at most this long at the broker.
@@ -225,7 +226,7 @@ impl Consumer {
         self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
     }
 
-    fn arrival(&mut self, message: Message, asked: Instant) -> Option<Arrival> {
+    fn pulled(&mut self, message: Message, asked: Instant) -> Option<Pulled> {
         let message = jetstream::Message { message, context: self.context.clone() };
         let info = message.info().ok()?;
         let (stream, sequence, pending) = (info.stream.to_owned(), info.stream_sequence, info.pending);
@@ -233,13 +234,15 @@ impl Consumer {
         let stored = info.published.into();
         let message = message.message;
         self.search.passed(sequence);
-        Some(Arrival {
-            subject: message.subject.to_string(),
-            headers: message.headers.unwrap_or_default(),
-            payload: message.payload,
-            stream,
-            sequence,
-            stored,
+        Some(Pulled {
+            arrival: Arrival {
+                subject: message.subject.to_string(),
+                headers: message.headers.unwrap_or_default(),
+                payload: message.payload,
+                stream,
+                sequence,
+                stored,
+            },
             delivered,
             pending,
             reply: message.reply?.to_string(),
@@ -302,15 +305,15 @@ impl Source for Consumer {
         Ok(batch)
     }
 
-    async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
+    async fn next(&mut self) -> Result<Option<Pulled>, BrokerError> {
         while self.outstanding > 0 {
             let Some(inbox) = &mut self.inbox else { return Ok(None) };
             let asked = inbox.asked;
             let message = tokio::select! {
                 biased;
                 message = inbox.messages.next() => message,
-                (message, asked) = late(&mut self.retired) => match self.arrival(message, asked) {
-                    Some(arrival) => return Ok(Some(arrival)),
+                (message, asked) = late(&mut self.retired) => match self.pulled(message, asked) {
+                    Some(pulled) => return Ok(Some(pulled)),
                     None => continue,
                 },
                 _ = self.link.changed() => None,
@@ -329,12 +332,12 @@ impl Source for Consumer {
                     self.outstanding = 0;
                     (self.share, self.pace) = (None, 1);
                 }
-            } else if let Some(arrival) = self.arrival(message, asked) {
+            } else if let Some(pulled) = self.pulled(message, asked) {
                 self.outstanding -= 1;
                 if self.outstanding == 0 {
                     (self.share, self.pace) = (None, self.pace.saturating_mul(2));
                 }
-                return Ok(Some(arrival));
+                return Ok(Some(pulled));
             }
         }
         Ok(None)
@@ -344,19 +347,19 @@ impl Source for Consumer {
         std::mem::take(&mut self.lost)
     }
 
-    async fn close(&mut self) -> Vec<Arrival> {
+    async fn close(&mut self) -> Vec<Pulled> {
         self.retire();
-        let mut arrivals = Vec::new();
+        let mut pulled = Vec::new();
         let end = Instant::now() + NOW;
         for mut inbox in std::mem::take(&mut self.retired) {
             if inbox.messages.drain().await.is_err() {
                 continue;
             }
             while let Ok(Some(message)) = timeout_at(end, inbox.messages.next()).await {
-                arrivals.extend(self.arrival(message, inbox.asked));
+                pulled.extend(self.pulled(message, inbox.asked));
             }
         }
-        arrivals
+        pulled
     }
 }
 

@@ -4,6 +4,7 @@
 //! Calls: text, tasks, retry, message, config, observe.
 
 pub mod seam;
+pub mod pulled;
 pub mod connect;
 pub mod clock;
 pub mod known_issues;

@@ -8,7 +8,7 @@ use std::{
 
 use async_nats::HeaderMap;
 
-use crate::message::{arrival::Arrival, record::Record};
+use crate::{broker::pulled::Pulled, message::record::Record};
 
 /// What to tell the broker about a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +107,12 @@ pub trait Source: Send + 'static {
 
     /// The next message of the request, or `None` when the request is answered. May be dropped and called
     /// again.
-    fn next(&mut self) -> impl Future<Output = Result<Option<Arrival>, BrokerError>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Option<Pulled>, BrokerError>> + Send;
 
     /// How many deliveries may have been lost on their way since this was last asked: what requests still
     /// asked for that were lost.
     fn lost(&mut self) -> usize;
 
     /// Takes the request back and returns what was delivered all the same.
-    fn close(&mut self) -> impl Future<Output = Vec<Arrival>> + Send;
+    fn close(&mut self) -> impl Future<Output = Vec<Pulled>> + Send;
 }

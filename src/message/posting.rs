@@ -105,30 +105,24 @@ pub fn status_of(cause: Option<Cause>, past: &Envelope) -> u16 {
 }
 
 impl Posting {
-    /// The callback of an invocation that ended so; `None` if nobody asked for one.
-    pub fn of(ending: Ending<'_>) -> Option<Self> {
+    /// The callback of an invocation that ended so, and why its URL cannot be used, if it cannot; `None` if
+    /// nobody asked for a callback.
+    pub fn of(ending: Ending<'_>) -> Option<(Self, Option<String>)> {
         let invocation = ending.invocation;
-        let url = match invocation.callback_url()? {
-            Ok(url) => url.into(),
-            Err(reason) => {
-                tracing::warn!(
-                    callId = ending.call_id,
-                    function = invocation.function.as_str(),
-                    reason,
-                    "the callback URL cannot be used"
-                );
-                String::new()
-            }
+        let (url, flaw) = match invocation.callback_url()? {
+            Ok(url) => (url.into(), None),
+            Err(reason) => (String::new(), Some(reason)),
         };
         let annotations = ending.annotations.iter().filter(|(name, _)| name.starts_with(ANNOTATIONS));
-        Some(Self {
+        let posting = Self {
             function: invocation.function.clone(),
             call_id: ending.call_id.to_owned(),
             url,
             headers: headers(ending),
             body: ending.answer.map(|answer| answer.body.clone()).unwrap_or_default(),
             annotations: annotations.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        })
+        };
+        Some((posting, flaw))
     }
 
     /// Reads what [`pack`](Self::pack) wrote.

@@ -19,6 +19,8 @@
 
 mod tally;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -43,6 +45,8 @@ const BEHIND_ALL: u64 = u32::MAX as u64;
 /// The orphans of one queue.
 #[derive(Debug, Default)]
 pub struct Orphans {
+    /// When it was looked for them first.
+    began: Option<Instant>,
     queue: Tally,
     retries: Tally,
     looked: Option<Instant>,
@@ -67,7 +71,8 @@ impl Orphans {
     ) -> Result<u64, ApiError> {
         if self.looked.is_none_or(|at| at.elapsed() >= SETTLED) {
             if let Some(look) = look_at_queue(jetstream, fresh, &mut self.floor).await? {
-                self.queue.add(&look, Instant::now());
+                let now = self.now();
+                self.queue.add(&look, now);
             }
             self.look_at_retries(jetstream, names).await?;
             self.looked = Some(Instant::now());
@@ -75,12 +80,19 @@ impl Orphans {
         Ok(self.queue.shown + self.retries.shown)
     }
 
+    fn now(&mut self) -> Duration {
+        self.began.get_or_insert_with(Instant::now).elapsed()
+    }
+
     async fn look_at_retries(&mut self, jetstream: &JetStream, names: &Names) -> Result<(), ApiError> {
         if !self.holders {
             let look = look(jetstream, names, None).await?;
             self.holders = look.is_some_and(|look| look.least() > 0);
             if !self.holders {
-                look.into_iter().for_each(|look| self.retries.add(&look, Instant::now()));
+                if let Some(look) = look {
+                    let now = self.now();
+                    self.retries.add(&look, now);
+                }
                 return Ok(());
             }
         }
@@ -92,7 +104,8 @@ impl Orphans {
         self.rested = Some(Instant::now() + began.elapsed() * REST);
         if let Some(look) = look {
             self.holders = look.held > 0 || look.least() > 0;
-            self.retries.add(&look, Instant::now());
+            let now = self.now();
+            self.retries.add(&look, now);
         }
         Ok(())
     }

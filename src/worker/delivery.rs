@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    broker::seam::Broker,
+    broker::{pulled::Pulled, seam::Broker},
     flow::permits::Seat,
     message::{
-        arrival::Arrival,
         decode::{self, Invocation, Undecodable},
         envelope::Kind,
         names,
@@ -76,18 +75,18 @@ pub struct Delivery<B> {
 
 impl<B: Broker> Delivery<B> {
     /// What arrived. `parked`: from the stream of retries, where only workers write.
-    pub fn new(broker: &B, arrival: Arrival, parked: bool) -> Self {
+    pub fn new(broker: &B, pulled: Pulled, parked: bool) -> Self {
         Self {
-            message: Message::new(&arrival, parked),
-            lease: Arc::new(Lease::new(broker, &arrival)),
+            message: Message::new(&pulled.arrival, parked),
+            lease: Arc::new(Lease::new(broker, &pulled)),
             seat: Arc::default(),
-            bytes: 2 * arrival.payload.len(),
-            reply: arrival.reply,
+            bytes: 2 * pulled.arrival.payload.len(),
+            reply: pulled.reply,
             trace: Trace::default(),
-            sequence: arrival.sequence,
-            delivered: arrival.delivered,
+            sequence: pulled.arrival.sequence,
+            delivered: pulled.delivered,
             unbegun: false,
-            doubtful: arrival.doubtful,
+            doubtful: pulled.doubtful,
         }
     }
 

@@ -14,9 +14,9 @@ use std::{
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::{
-    broker::seam::{Ack, Broker},
-    message::arrival::{AckWait, Arrival},
+use crate::broker::{
+    pulled::{AckWait, Pulled},
+    seam::{Ack, Broker},
 };
 
 /// The lease has ended, or is about to: another worker may hold the message now.
@@ -36,12 +36,12 @@ pub struct Lease<B> {
 
 impl<B: Broker> Lease<B> {
     /// The lease of what was just delivered.
-    pub fn new(broker: &B, arrival: &Arrival) -> Self {
+    pub fn new(broker: &B, pulled: &Pulled) -> Self {
         Self {
             broker: broker.clone(),
-            reply: arrival.reply.clone(),
-            ack_wait: arrival.ack_wait.clone(),
-            since: Mutex::new(arrival.asked),
+            reply: pulled.reply.clone(),
+            ack_wait: pulled.ack_wait.clone(),
+            since: Mutex::new(pulled.asked),
         }
     }
 
@@ -169,8 +169,8 @@ mod tests {
     }
 
     fn lease(heartbeats: usize, ack_wait: Duration) -> Lease<Confirms> {
-        let arrival = Arrival { ack_wait: ack_wait.into(), ..Arrival::example(HeaderMap::new(), "") };
-        Lease::new(&Confirms(Arc::new(AtomicUsize::new(heartbeats))), &arrival)
+        let pulled = Pulled { ack_wait: ack_wait.into(), ..Pulled::example(HeaderMap::new(), "") };
+        Lease::new(&Confirms(Arc::new(AtomicUsize::new(heartbeats))), &pulled)
     }
 
     #[tokio::test(start_paused = true)]
@@ -198,8 +198,8 @@ mod tests {
         {
             confirms.0.store(1, Ordering::Relaxed);
             let changed = tokio::sync::watch::Sender::new(seconds(60));
-            let arrival = Arrival { ack_wait: (&changed).into(), ..Arrival::example(HeaderMap::new(), "") };
-            let (lease, began) = (Lease::new(&confirms, &arrival), Instant::now());
+            let pulled = Pulled { ack_wait: (&changed).into(), ..Pulled::example(HeaderMap::new(), "") };
+            let (lease, began) = (Lease::new(&confirms, &pulled), Instant::now());
             let change = async {
                 sleep(seconds(after)).await;
                 changed.send_replace(seconds(ack_wait));

@@ -22,7 +22,7 @@ use crate::{
     message::{
         answer::Answer,
         decode::{Invocation, Undecodable},
-        posting::{Ending, Posting, status_of},
+        posting::{Ending, status_of},
     },
     observe::{
         log,
@@ -404,7 +404,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             retry: envelope.attempts.saturating_sub(1),
             retry_max: case.policy.max_attempts.saturating_sub(1),
         };
-        match (Posting::of(ending), cause) {
+        match (callback::posting(ending), cause) {
             (Some(posting), _) => self.first_callback(delivery, posting).await?,
             (None, None) => parts.settle.complete(delivery).await?,
             (None, Some(_)) => parts.settle.acknowledge(delivery).await?,

@@ -22,9 +22,11 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    broker::seam::{Ask, Broker, BrokerError, Source},
+    broker::{
+        pulled::Pulled,
+        seam::{Ask, Broker, BrokerError, Source},
+    },
     flow::permits::{Lane, Permit, Seat},
-    message::arrival::Arrival,
     outbound::invoke::Gateway,
     tasks::error_backoff::ErrorBackoff,
     worker::{delivery::Delivery, process::Worker},
@@ -76,8 +78,8 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             }
             self.lane.set_hungry(hungry);
         }
-        for arrival in self.source.close().await {
-            let delivery = self.delivery(arrival);
+        for pulled in self.source.close().await {
+            let delivery = self.delivery(pulled);
             self.release(delivery);
         }
     }
@@ -110,9 +112,9 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         let mut more = false;
         loop {
             let Some(next) = stop.run_until_cancelled(self.source.next()).await else { return Ok(false) };
-            let Some(arrival) = next? else { return Ok(more) };
-            more = arrival.pending > 0;
-            let delivery = self.delivery(arrival);
+            let Some(pulled) = next? else { return Ok(more) };
+            more = pulled.pending > 0;
+            let delivery = self.delivery(pulled);
             match permits.pop() {
                 Some(permit) => self.start(delivery, permit),
                 None => self.wait(delivery).await,
@@ -141,9 +143,9 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         }
     }
 
-    fn delivery(&mut self, arrival: Arrival) -> Delivery<B> {
-        let (lost, now, ack_wait) = (self.source.lost(), Instant::now(), arrival.ack_wait.now());
-        let mut delivery = Delivery::new(self.worker.broker(), arrival, self.parked);
+    fn delivery(&mut self, pulled: Pulled) -> Delivery<B> {
+        let (lost, now, ack_wait) = (self.source.lost(), Instant::now(), pulled.ack_wait.now());
+        let mut delivery = Delivery::new(self.worker.broker(), pulled, self.parked);
         let mut unbegun = self.unbegun();
         unbegun.lost(lost, now, ack_wait);
         delivery.unbegun = unbegun.holds(delivery.sequence, delivery.delivered, now);

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use queue_worker::{
     broker::{
         consumer::Doubt,
+        pulled::Pulled,
         seam::{Ask, BrokerError, Source},
     },
     message::arrival::Arrival,
@@ -22,7 +23,7 @@ use crate::{
 pub struct Subscription {
     client: Client,
     consumer: usize,
-    inbox: VecDeque<(Instant, Arrival)>,
+    inbox: VecDeque<(Instant, Pulled)>,
     asked: Instant,
     /// Deliveries that the request may still bring.
     open: usize,
@@ -66,13 +67,15 @@ impl Subscription {
             let (record, consumer) = (taken.message.record, &state.server.consumers[self.consumer]);
             self.inbox.push_back((
                 ready,
-                Arrival {
-                    subject: record.subject,
-                    headers: record.headers,
-                    payload: record.payload,
-                    stream: consumer.stream.clone(),
-                    sequence: taken.sequence,
-                    stored: taken.message.stored,
+                Pulled {
+                    arrival: Arrival {
+                        subject: record.subject,
+                        headers: record.headers,
+                        payload: record.payload,
+                        stream: consumer.stream.clone(),
+                        sequence: taken.sequence,
+                        stored: taken.message.stored,
+                    },
                     delivered: taken.count,
                     pending: taken.waiting,
                     reply: format!("{} {}", self.consumer, taken.sequence),
@@ -118,7 +121,7 @@ impl Source for Subscription {
         Ok(batch)
     }
 
-    async fn next(&mut self) -> Result<Option<Arrival>, BrokerError> {
+    async fn next(&mut self) -> Result<Option<Pulled>, BrokerError> {
         let changed = self.client.shared.state().server.consumers[self.consumer].changed.clone();
         loop {
             let mut changed = std::pin::pin!(changed.notified());
@@ -135,7 +138,7 @@ impl Source for Subscription {
                     return Err(unavailable());
                 }
                 self.client.stepped(fault).await;
-                return Ok(self.inbox.pop_front().map(|(_, arrival)| arrival));
+                return Ok(self.inbox.pop_front().map(|(_, pulled)| pulled));
             }
             let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires)
             else {
@@ -155,7 +158,7 @@ impl Source for Subscription {
         std::mem::take(&mut self.lost)
     }
 
-    async fn close(&mut self) -> Vec<Arrival> {
+    async fn close(&mut self) -> Vec<Pulled> {
         let fault = self.client.step("close").await;
         // The broker may answer the request just before it hears that it is withdrawn.
         if self.client.shared.state().dice.random() {
@@ -165,7 +168,7 @@ impl Source for Subscription {
         self.client.stepped(fault).await;
         self.client.pause(Duration::from_millis(5)).await;
         self.broke();
-        let arrivals = self.inbox.drain(..).map(|(_, arrival)| arrival);
-        if self.drops { Vec::new() } else { arrivals.collect() }
+        let pulled = self.inbox.drain(..).map(|(_, pulled)| pulled);
+        if self.drops { Vec::new() } else { pulled.collect() }
     }
 }

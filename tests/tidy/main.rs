@@ -220,12 +220,6 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
         stream,
         sequence: 1,
         stored: SystemTime::UNIX_EPOCH,
-        delivered: 1,
-        pending: 0,
-        reply: String::new(),
-        asked: tokio::time::Instant::now(),
-        ack_wait: Duration::ZERO.into(),
-        doubtful: false,
     };
     let answer = Answer {
         outcome: Outcome::TimedOut,

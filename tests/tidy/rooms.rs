@@ -89,21 +89,6 @@ const IMPURE: &[&str] = &[
     "std::thread",
 ];
 
-/// Files that are not held to all of that, to what of it, and why.
-const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
-    (
-        "message/arrival",
-        &["tokio::", "async fn", ".await", "Instant::now"],
-        "its lease follows tokio's clock and its consumer's `ack_wait`",
-    ),
-    (
-        "message/posting",
-        &["tracing::"],
-        "a header that cannot be passed on is said to the operator where it is found",
-    ),
-    ("upkeep/orphans/tally", &["tokio::"], "it is given moments of tokio's clock"),
-];
-
 /// The code of a file without comments and without its tests.
 fn code(source: &str) -> String {
     let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -154,12 +139,7 @@ fn faults(path: &str, of: &Room, source: &str) -> Vec<String> {
         }
     }
     if of.pure || PURE_FILES.iter().any(|file| path.contains(&format!("/src/{file}"))) {
-        let excused = |word: &str| {
-            EXCEPTIONS
-                .iter()
-                .any(|(file, what, _)| path.contains(&format!("/src/{file}")) && what.contains(&word))
-        };
-        let impure = IMPURE.iter().filter(|word| code.contains(**word) && !excused(word));
+        let impure = IMPURE.iter().filter(|word| code.contains(**word));
         faults.extend(impure.map(|word| format!("{path} is to be pure and has {word}")));
     }
     faults
@@ -247,7 +227,7 @@ fn the_head_of_a_room_says_what_it_may_call() {
 
 #[test]
 fn every_pure_file_is_there() {
-    for file in PURE_FILES.iter().chain(EXCEPTIONS.iter().map(|(file, ..)| file)) {
+    for file in PURE_FILES {
         let path = |end: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{file}{end}"));
         assert!(path(".rs").is_file() || path("/mod.rs").is_file(), "{file}");
     }

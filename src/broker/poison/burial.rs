@@ -3,8 +3,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
-
 use crate::{
     broker::{
         consumer::Bound,
@@ -107,12 +105,6 @@ impl Burial {
             stream: bound.stream.clone(),
             sequence: stored.sequence,
             stored: stored.time,
-            delivered: 1,
-            pending: 0,
-            reply: String::new(),
-            asked: Instant::now(),
-            ack_wait: bound.ack_wait(),
-            doubtful: false,
         };
         let mut message = Message::new(&arrival, bound.stream == self.names.retries);
         // For people who look. What cannot be read is called by nobody's name, whatever its payload says.

@@ -176,7 +176,7 @@ proptest! {
                     trace.call("f", 1, "http://h/").inject(&mut request);
                     message.envelope.record(None, &fields[1], Some(fields[2].clone()), Duration::ZERO, &fields[3]);
                     let answer = Answer { outcome: Outcome::TimedOut, took: Duration::ZERO, headers: request, body: Bytes::new(), truncated: true };
-                    let posting = Posting::of(ending(&invocation, &call_id, &answer)).unwrap();
+                    let (posting, _) = Posting::of(ending(&invocation, &call_id, &answer)).unwrap();
                     let mut callback = message.callback();
                     trace.carry(&mut callback.envelope.carried);
                     let (stored, encoding) = posting.pack(1 << 20);

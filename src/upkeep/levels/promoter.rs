@@ -15,7 +15,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::seam::{Ack, Ask, Broker, BrokerError, Source},
+    broker::{
+        pulled::Pulled,
+        seam::{Ack, Ask, Broker, BrokerError, Source},
+    },
     message::{
         arrival::Arrival,
         names::Names,
@@ -77,8 +80,8 @@ impl<B: Broker, S: Source> Promoter<B, S> {
                 }
             }
         }
-        for arrival in self.source.close().await {
-            self.take(&mut hands, arrival);
+        for pulled in self.source.close().await {
+            self.take(&mut hands, pulled);
         }
         while hands.next().await.is_some() {}
     }
@@ -104,9 +107,9 @@ impl<B: Broker, S: Source> Promoter<B, S> {
                 Some(()) = hands.next() => continue,
                 next = self.source.next() => next?,
             };
-            let Some(arrival) = next else { break };
+            let Some(pulled) = next else { break };
             arrived += 1;
-            self.take(hands, arrival);
+            self.take(hands, pulled);
         }
         if crowded && arrived < asked {
             let _ = stop.run_until_cancelled(hands.busy_until(sleep(REST))).await;
@@ -114,12 +117,12 @@ impl<B: Broker, S: Source> Promoter<B, S> {
         Ok(())
     }
 
-    fn take(&self, hands: &mut Hands, arrival: Arrival) {
+    fn take(&self, hands: &mut Hands, pulled: Pulled) {
         let (broker, names, held) = (self.broker.clone(), self.names.clone(), Arc::clone(&self.held));
-        let bytes = arrival.payload.len();
+        let bytes = pulled.arrival.payload.len();
         hands.bytes += bytes;
         let work = async move {
-            promote(&broker, &names, &held, arrival).await;
+            promote(&broker, &names, &held, pulled).await;
             bytes
         };
         hands.work.push(work.boxed());
@@ -167,13 +170,13 @@ fn handful(max_payload: usize) -> usize {
 }
 
 /// Brings a message to the due ones if its time has come, and hands it back until then if not.
-async fn promote<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, arrival: Arrival) {
+async fn promote<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, pulled: Pulled) {
+    let Pulled { arrival, delivered, reply, .. } = pulled;
     let wait = remaining(&arrival.headers, broker.now_at_least());
     let ack = if wait.is_zero() {
         moved(broker, names, &arrival).await
     } else {
-        let known =
-            if arrival.delivered > 1 { was_moved(broker, names, &arrival).await } else { Some(false) };
+        let known = if delivered > 1 { was_moved(broker, names, &arrival).await } else { Some(false) };
         match known {
             Some(true) => Ack::Done,
             Some(false) => Ack::Later(wait.min(longest(held.load(Ordering::Relaxed)))),
@@ -182,7 +185,7 @@ async fn promote<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, arrival
     };
     // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back
     // again.
-    if let Err(error) = broker.acknowledge(&arrival.reply, ack, true).await {
+    if let Err(error) = broker.acknowledge(&reply, ack, true).await {
         tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not \
             confirmed");
     }

@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 /// The first finding of a rise is at least so old when the second one counts.
 pub(super) const SETTLED: Duration = Duration::from_secs(5);
 /// What moves in this time may be on its way between a stream and its consumers.
@@ -50,14 +48,14 @@ impl Look {
 pub(super) struct Tally {
     pub(super) shown: u64,
     /// A rise that was found once: when, and to what at least.
-    suspected: Option<(Instant, u64)>,
+    suspected: Option<(Duration, u64)>,
     /// When the last look was, and all that had moved by then.
-    last: Option<(Instant, u64)>,
+    last: Option<(Duration, u64)>,
 }
 
 impl Tally {
-    /// Takes in a look that ended `now`.
-    pub(super) fn add(&mut self, look: &Look, now: Instant) {
+    /// Takes in a look that ended `now`, counted from any moment that stays the same.
+    pub(super) fn add(&mut self, look: &Look, now: Duration) {
         let (least, most) = (self.least(look, now), look.most());
         self.last = Some((now, look.moved));
         self.shown = self.shown.min(most);
@@ -73,7 +71,7 @@ impl Tally {
         };
     }
 
-    fn least(&self, look: &Look, now: Instant) -> u64 {
+    fn least(&self, look: &Look, now: Duration) -> u64 {
         // Before the second look it is not known what moves.
         let Some((at, moved)) = self.last else { return look.passed };
         let on_the_way = u128::from(look.moved.saturating_sub(moved)) * ON_THE_WAY.as_millis()
@@ -89,9 +87,9 @@ mod tests {
     /// Looks at these seconds, and what is shown after each.
     #[track_caller]
     fn check(looks: &[(u64, Look, u64)]) {
-        let (start, mut tally) = (Instant::now(), Tally::default());
+        let mut tally = Tally::default();
         for (second, look, shown) in looks {
-            tally.add(look, start + Duration::from_secs(*second));
+            tally.add(look, Duration::from_secs(*second));
             assert_eq!(tally.shown, *shown, "after {second} s of {looks:?}: {tally:?}");
         }
     }

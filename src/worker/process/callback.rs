@@ -23,6 +23,20 @@ use crate::{
     worker::{delivery::Delivery, settle::Unsettled},
 };
 
+/// The callback of an invocation that ended so; `None` if nobody asked for one.
+pub(super) fn posting(ending: Ending<'_>) -> Option<Posting> {
+    let (posting, flaw) = Posting::of(ending)?;
+    if let Some(reason) = flaw {
+        tracing::warn!(
+            callId = ending.call_id,
+            function = ending.invocation.function.as_str(),
+            reason,
+            "the callback URL cannot be used"
+        );
+    }
+    Some(posting)
+}
+
 impl<B: Broker, G: Gateway> Worker<B, G> {
     /// The first POST, in place. Whatever comes of it, the delivery is settled.
     pub(super) async fn first_callback(
@@ -117,7 +131,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             retry: past.attempts.saturating_sub(1),
             retry_max: policy.max_attempts.saturating_sub(1),
         };
-        let Some(posting) = Posting::of(ending) else { return parts.settle.acknowledge(delivery).await };
+        let Some(posting) = posting(ending) else { return parts.settle.acknowledge(delivery).await };
         let abandoned = delivery.was_abandoned();
         self.become_callback(&mut delivery);
         if parts.settle.successor(&delivery).await?.is_some() {
