@@ -1,4 +1,4 @@
-//! Who may say "not now": quarantine before a call, and a shortage in it. When a worker dies, every call that
+//! Says "not now": by quarantine before a call, and for a shortage in it. When a worker dies, every call that
 //! it ran is interrupted, the culprit's and the innocents'. A message that was interrupted again and again
 //! therefore runs with no other suspect beside it: the culprit meets its end alone, and the innocents
 //! complete.
@@ -13,7 +13,7 @@ use tokio::{
 use crate::flow::{permits::Permits, shortage::Shortage, strain::Strain};
 
 /// How long a suspect waits for its turn before it asks again.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The gate of one process.
 #[derive(Debug, Clone)]
@@ -52,6 +52,13 @@ impl Gate {
     /// Notes that this machine was short of something for a call, and says how long that is to wait.
     pub fn short(&self, short: Shortage) -> Duration {
         self.strain.as_ref().map_or(PATIENCE, |strain| strain.note(short))
+    }
+
+    /// How long a message is to wait that was delivered and not begun. Another worker may begin it at once,
+    /// unless it is a suspect that has to wait for its turn; a process that ends (`ending`) takes its
+    /// suspects with it.
+    pub fn not_begun(suspect: bool, ending: bool) -> Duration {
+        if suspect && !ending { PATIENCE } else { Duration::ZERO }
     }
 
     /// Notes a message for as long as it is in this process's hands.
@@ -101,6 +108,15 @@ mod tests {
         assert!(gate.pass(false).await.is_ok());
         drop(running);
         assert!(gate.pass(true).await.is_ok());
+    }
+
+    #[test]
+    fn only_a_suspect_waits_that_was_not_begun_and_not_if_its_worker_ends() {
+        for (suspect, ending, wait) in
+            [(true, false, PATIENCE), (true, true, Duration::ZERO), (false, false, Duration::ZERO)]
+        {
+            assert_eq!(Gate::not_begun(suspect, ending), wait, "{suspect} {ending}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,9 @@
 //! Room in memory for what functions answered, over all calls of a process.
 //!
 //! An answer that a callback is to carry is in memory until the callback was posted or stored. The answers of
-//! all calls share so many bytes, and what finds no room waits: it is read more slowly, and loses nothing. If
-//! all of them waited for each other, none would end, so that one of them at a time may have more than its
-//! share.
+//! all calls share so many bytes, and one that finds no room waits: it is read more slowly, and loses
+//! nothing. If all of them waited for each other, none would end, so that one of them at a time may have more
+//! than its share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +14,8 @@ use tokio::{
 
 /// The unit in which room is given out, in bytes.
 const UNIT: usize = 1 << 10;
-/// How long anybody waits for room. Whoever has it is posting a callback, or waits for the broker or for a
-/// permit; should those wait for this one in turn, it ends here.
+/// How long anybody waits for room. Its holders post a callback, or wait for the broker or for a permit;
+/// should those wait for this one in turn, it ends here.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The room of a process. The clones share it.
@@ -38,13 +38,13 @@ impl Room {
     }
 }
 
-/// What one answer has of the room. Dropped, it is free for others.
+/// One answer's share of the room. Dropped, it is free for others.
 #[derive(Debug)]
 pub struct Share {
     room: Room,
     bytes: usize,
     held: Option<OwnedSemaphorePermit>,
-    /// Whoever has this need not ask for more.
+    /// The one that has this need not ask for more.
     beyond: Option<OwnedSemaphorePermit>,
 }
 

@@ -1,4 +1,4 @@
-//! Who may start the next call. The permits of a process are shared by lanes (the consumers it pulls from),
+//! Permits to start a call. The permits of a process are shared by lanes (the consumers it pulls from),
 //! so that neither fresh nor due work starves the other: while several lanes have work, none holds more than
 //! its share, and a freed permit goes to the waiting lane that holds the fewest, the longest-unserved first.
 
@@ -222,7 +222,7 @@ impl Lane {
 }
 
 impl Drop for Lane {
-    /// What nobody pulls for is owed no share.
+    /// A lane that nobody pulls for is owed no share.
     fn drop(&mut self) {
         let mut state = self.permits.state();
         if let Some(lane) = state.lanes.get_mut(self.index) {

@@ -1,5 +1,5 @@
-//! What this machine was short of when a call could not be made. Nobody is to blame for it but the worker's
-//! own surroundings: the call is handed back and does not count.
+//! Shortages of this machine because of which a call could not be made. Nobody is to blame for it but the
+//! worker's own surroundings: the call is handed back and does not count.
 
 use std::{error::Error, io, net::UdpSocket};
 
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 /// How many files the look-up of a name opens at once, at most.
 const LOOKUP: usize = 3;
 
-/// What was wanting.
+/// The thing that was wanting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
     /// Open files, of this process or of the system.
@@ -42,7 +42,7 @@ impl Shortage {
         }
     }
 
-    /// What the system said, in the error itself or in one that it came from.
+    /// The shortage that the system told of, in the error itself or in one that it came from.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let errno = errno(error)?;
         match errno {

@@ -20,7 +20,7 @@ const RELIEF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_se
 /// A line in the log at most that often.
 const TELL: Duration = Duration::from_secs(10);
 
-/// What a process knows of its shortages. Cheap to clone; the clones agree.
+/// A process's knowledge of its shortages. Cheap to clone; the clones agree.
 #[derive(Debug, Clone)]
 pub struct Strain {
     permits: Permits,

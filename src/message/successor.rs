@@ -137,11 +137,6 @@ impl Message {
         Self { envelope: self.envelope.callback(), stored: Bytes::new(), has_callback: false, ..self.clone() }
     }
 
-    /// Whether nothing was stored of it yet.
-    pub fn is_hollow(&self) -> bool {
-        self.stored.is_empty()
-    }
-
     /// Gives a callback its payload.
     pub fn fill(&mut self, stored: Bytes, encoding: Encoding) {
         self.stored = stored;

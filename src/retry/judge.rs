@@ -35,7 +35,7 @@ pub struct Progress {
     pub not_found: (u32, Duration),
 }
 
-/// What to do about an outcome, with nothing left to decide.
+/// The decision about an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The invocation has succeeded.
@@ -87,7 +87,7 @@ impl Reason {
     }
 }
 
-/// What class of answer an outcome is, before anything is known about the attempts that are left.
+/// The class of an outcome, before anything is known about the attempts that are left.
 enum Finding {
     Success,
     Retriable(Reason),
@@ -121,7 +121,7 @@ pub fn judge(
     }
     let wait = wait(outcome, asked, policy, progress, draw);
     let age = progress.age.saturating_add(wait.unwrap_or_default());
-    if policy.max_message_age.is_some_and(|oldest| age > oldest) {
+    if policy.is_expired(age) {
         return Verdict::DeadLetter(Cause::Expired);
     }
     match wait {

@@ -1,8 +1,11 @@
-//! What to do about what happened: when and how often a call is tried again.
+//! Decides what to do about what happened: when and how often a call is tried again, and what becomes of its
+//! message.
 //!
 //! Calls: text. Pure.
 
 pub mod policy;
 pub mod backoff;
+pub mod interruption;
 pub mod judge;
 pub mod callback;
+pub mod disposition;

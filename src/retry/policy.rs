@@ -12,7 +12,7 @@ use crate::{
 
 pub use codes::{InvalidStatusCodes, StatusCodes};
 
-/// What the keys of the annotations begin with that are read here.
+/// The beginning of the keys of the annotations that are read here.
 pub const ANNOTATIONS: &str = "com.openfaas.retry.";
 /// The most attempts that an annotation may ask for.
 const MOST_ATTEMPTS: u32 = 1_000;
@@ -44,7 +44,7 @@ pub struct InvalidAnnotation {
     pub key: &'static str,
     /// Its value without control characters, at most 64 bytes of it.
     pub value: String,
-    /// What was expected.
+    /// The form that was expected.
     pub expected: String,
 }
 
@@ -68,6 +68,11 @@ impl RetryPolicy {
     /// spare whoever answers.
     pub fn heeded(&self, asked: Duration) -> Duration {
         asked.min(self.max_retry_after).max(self.backoff.initial)
+    }
+
+    /// Whether an invocation of this age is not tried any more.
+    pub fn is_expired(&self, age: Duration) -> bool {
+        self.max_message_age.is_some_and(|oldest| age > oldest)
     }
 }
 
@@ -127,6 +132,19 @@ mod tests {
     fn annotated(pairs: &[(&str, &str)]) -> (RetryPolicy, Vec<InvalidAnnotation>) {
         let annotations = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         worker().for_annotations(&annotations)
+    }
+
+    #[test]
+    fn an_invocation_expires_past_its_greatest_age_and_not_at_it() {
+        let check = |max_message_age, age, expected| {
+            assert_eq!(RetryPolicy { max_message_age, ..worker() }.is_expired(age), expected, "{age:?}");
+        };
+        let (second, moment) = (Duration::from_secs(1), Duration::from_nanos(1));
+        check(Some(second), second, false);
+        check(Some(second), second + moment, true);
+        check(Some(Duration::ZERO), Duration::ZERO, false);
+        check(Some(Duration::ZERO), moment, true);
+        check(None, Duration::MAX, false);
     }
 
     #[test]

@@ -43,9 +43,9 @@ use crate::{
         janitor, levels, phantom_acks,
     },
     worker::{
-        process::{News, Parts, Worker},
+        delivery::settle::Settle,
+        process::{Chance, News, Parts, Worker},
         pull::{Pull, Unbegun},
-        settle::Settle,
     },
 };
 
@@ -341,6 +341,7 @@ impl<'a> Service<'a> {
             metrics: self.metrics.clone(),
             news: News::default(),
             tracer: tracer.clone(),
+            chance: Chance::default(),
             name: worker.clone(),
             cut: running.cut.clone(),
         })

@@ -1,27 +1,33 @@
-//! A message in this worker's hands, until it is settled. Settling consumes it: nothing is settled twice.
+//! A message in this worker's hands, until it is settled.
+//!
+//! Its fields are its own. Only the two rooms in this one's folder know the subject of its acknowledgement:
+//! `lease` says that it is still being worked on, and `settle` settles it.
 
-use std::sync::Arc;
+pub mod lease;
+pub mod settle;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     broker::{pulled::Pulled, seam::Broker},
     flow::permits::Seat,
     message::{
         decode::{self, Invocation, Undecodable},
-        envelope::Kind,
+        envelope::{Envelope, Kind},
         names,
         posting::Posting,
         successor::Message,
     },
-    observe::trace::Trace,
+    observe::trace::{Trace, Tracer},
+    retry::interruption,
     tasks::heavy,
-    worker::lease::Lease,
+    worker::delivery::lease::Lease,
 };
 
-/// After so many interruptions a message is suspected of killing its workers, and runs apart from other
-/// suspects.
-pub const SUSPECT: u32 = 3;
-
-/// What is in a message.
+/// The content of a message.
 #[derive(Debug)]
 pub enum Content {
     /// A call to be made.
@@ -48,34 +54,58 @@ fn read(message: &Message) -> Result<Content, Undecodable> {
     }
 }
 
-/// A message that was delivered and is not settled yet.
+/// A message that was delivered and is not settled yet. Settling consumes it, so that nothing is settled
+/// twice:
+///
+/// ```compile_fail,E0382
+/// # use queue_worker::{broker::seam::Broker, retry::disposition::Disposition};
+/// # use queue_worker::worker::delivery::{Delivery, lease::LeaseLost, settle::{Settle, Settled}};
+/// async fn path<B: Broker>(settle: &Settle<B>, delivery: Delivery<B>) -> Result<Settled, LeaseLost> {
+///     settle.settle(delivery, Disposition::Delivered).await?;
+///     settle.settle(delivery, Disposition::Complete).await
+/// }
+/// ```
+///
+/// Once is enough:
+///
+/// ```no_run
+/// # use queue_worker::{broker::seam::Broker, retry::disposition::Disposition};
+/// # use queue_worker::worker::delivery::{Delivery, lease::LeaseLost, settle::{Settle, Settled}};
+/// async fn path<B: Broker>(settle: &Settle<B>, delivery: Delivery<B>) -> Result<Settled, LeaseLost> {
+///     settle.settle(delivery, Disposition::Complete).await
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Delivery<B> {
-    /// What it is and where it has been.
-    pub message: Message,
-    /// For how long it is this worker's alone.
-    pub lease: Arc<Lease<B>>,
+    /// Its content and its past.
+    message: Message,
+    /// The time for which it is this worker's alone.
+    lease: Arc<Lease<B>>,
     /// Its permit, which it gives back while it waits for the broker.
-    pub seat: Arc<Seat>,
+    seat: Arc<Seat>,
     /// The bytes that it takes while it waits: what was read from the payload, the payload itself, and the
     /// answer.
-    pub bytes: usize,
-    /// Where its acknowledgement goes.
-    pub reply: String,
+    bytes: usize,
+    /// The subject of its acknowledgement.
+    reply: String,
     /// Its part in its invocation's trace.
-    pub trace: Trace,
+    trace: Trace,
     /// Its sequence in its stream.
-    pub sequence: u64,
+    sequence: u64,
     /// How often the broker delivered this very message.
-    pub delivered: u64,
+    delivered: u64,
     /// Whether nobody began what was delivered before.
-    pub unbegun: bool,
+    unbegun: bool,
+    /// Whether the broker may have delivered it before, and does not say so.
     doubtful: bool,
+    /// Whether it is stored as what it is now: not so a callback that has just followed from its invocation.
+    stored: bool,
 }
 
 impl<B: Broker> Delivery<B> {
-    /// What arrived. `parked`: from the stream of retries, where only workers write.
-    pub fn new(broker: &B, pulled: Pulled, parked: bool) -> Self {
+    /// A delivery of what arrived. `parked`: from the stream of retries, where only workers write. `unbegun`:
+    /// nobody began it when it was delivered before.
+    pub fn new(broker: &B, pulled: Pulled, parked: bool, unbegun: bool) -> Self {
         Self {
             message: Message::new(&pulled.arrival, parked),
             lease: Arc::new(Lease::new(broker, &pulled)),
@@ -85,8 +115,9 @@ impl<B: Broker> Delivery<B> {
             trace: Trace::default(),
             sequence: pulled.arrival.sequence,
             delivered: pulled.delivered,
-            unbegun: false,
+            unbegun,
             doubtful: pulled.doubtful,
+            stored: true,
         }
     }
 
@@ -123,6 +154,101 @@ impl<B: Broker> Delivery<B> {
         read
     }
 
+    /// Begins its part of the trace.
+    pub fn trace_begins(
+        &mut self,
+        tracer: &Tracer,
+        queue: &str,
+        invocation: Option<&Invocation>,
+        now: SystemTime,
+    ) {
+        self.trace = tracer.begin(queue, &mut self.message, invocation, now);
+    }
+
+    /// Takes over the call id under which it is called.
+    pub fn identify(&mut self, call_id: String) {
+        self.trace.call_id(&call_id);
+        self.message.call_id = Some(call_id);
+    }
+
+    /// Gives a callback that was never stored its payload. Whatever happens to the packing of a large one, it
+    /// has one.
+    pub async fn fill(&mut self, posting: Posting, max_payload: usize) {
+        if !self.stored {
+            let (bytes, without) = (posting.body.len(), posting.without_body());
+            let packed = heavy::done(bytes, move || posting.pack(max_payload)).await;
+            let (stored, encoding) = packed.unwrap_or_else(|| without.pack(max_payload));
+            self.message.fill(stored, encoding);
+        }
+    }
+
+    /// Gives it a seat among the calls that run at once.
+    pub fn sit(&mut self, seat: Arc<Seat>) {
+        self.seat = seat;
+    }
+
+    /// Holds so many bytes more while it waits.
+    pub fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Counts an interruption, and returns how many there are in a row.
+    pub fn count_interruption(&mut self) -> u32 {
+        let interruptions = &mut self.message.envelope.interruptions;
+        *interruptions = interruptions.saturating_add(1);
+        *interruptions
+    }
+
+    /// Its message.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Its past.
+    pub fn envelope(&self) -> &Envelope {
+        &self.message.envelope
+    }
+
+    /// Its past, to be added to.
+    pub fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.message.envelope
+    }
+
+    /// The lease under which it is this worker's alone.
+    pub fn lease(&self) -> Arc<Lease<B>> {
+        self.lease.clone()
+    }
+
+    /// Its seat among the calls that run at once.
+    pub fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// Its part in its invocation's trace.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Its sequence in its stream.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How often the broker delivered this very message.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// The time since its invocation first arrived. `now` is the broker's.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.message.envelope.first_seen).unwrap_or_default()
+    }
+
+    /// Whether it is stored as what it is: a callback that has just followed from its invocation is not.
+    pub fn is_stored(&self) -> bool {
+        self.stored
+    }
+
     /// Whether a worker had it before and let its lease run out: it died, stood still or was cut off.
     pub fn was_abandoned(&self) -> bool {
         self.delivered > 1 && !self.unbegun
@@ -135,6 +261,6 @@ impl<B: Broker> Delivery<B> {
 
     /// Whether it may be what kills its workers.
     pub fn is_suspect(&self) -> bool {
-        self.message.envelope.interruptions >= SUSPECT
+        interruption::is_suspect(self.message.envelope.interruptions)
     }
 }

@@ -3,7 +3,5 @@
 //! Calls: text, tasks, retry, message, observe, broker, flow, outbound.
 
 pub mod pull;
-pub mod lease;
-pub mod delivery;
 pub mod process;
-pub mod settle;
+pub mod delivery;

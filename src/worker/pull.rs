@@ -42,7 +42,7 @@ const BATCH: usize = 128;
 /// A lane of a worker.
 #[derive(Debug)]
 pub struct Pull<B, G, S> {
-    /// Who processes what is pulled.
+    /// The worker that processes deliveries.
     pub worker: Worker<B, G>,
     /// The permits.
     pub lane: Lane,
@@ -50,11 +50,11 @@ pub struct Pull<B, G, S> {
     pub source: S,
     /// Whether it is the stream of retries, where only workers write.
     pub parked: bool,
-    /// Where calls run.
+    /// The tasks in which calls run.
     pub tasks: TaskTracker,
     /// Ends the pulling.
     pub stop: CancellationToken,
-    /// Which redeliveries were never begun.
+    /// The redeliveries that were never begun.
     pub unbegun: Arc<Mutex<Unbegun>>,
 }
 
@@ -106,7 +106,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         self.receive(permits).await
     }
 
-    /// What comes of a request; returns whether more is known to wait.
+    /// Receives the answers of a request; returns whether more is known to wait.
     async fn receive(&mut self, mut permits: Vec<Permit>) -> Result<bool, BrokerError> {
         let stop = self.stop.clone();
         let mut more = false;
@@ -132,11 +132,11 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             return self.release(delivery);
         }
         self.lane.set_hungry(true);
-        let lease = delivery.lease.clone();
+        let lease = delivery.lease();
         match self.stop.run_until_cancelled(lease.keep(self.lane.acquire())).await {
             Some(Ok(permit)) => self.start(delivery, permit),
             Some(Err(_lost)) => {
-                self.unbegun().gave_up(delivery.sequence, delivery.delivered, delivery.was_abandoned());
+                self.unbegun().gave_up(delivery.sequence(), delivery.delivered(), delivery.was_abandoned());
                 self.worker.expired(delivery);
             }
             None => self.release(delivery),
@@ -145,20 +145,19 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
 
     fn delivery(&mut self, pulled: Pulled) -> Delivery<B> {
         let (lost, now, ack_wait) = (self.source.lost(), Instant::now(), pulled.ack_wait.now());
-        let mut delivery = Delivery::new(self.worker.broker(), pulled, self.parked);
         let mut unbegun = self.unbegun();
         unbegun.lost(lost, now, ack_wait);
-        delivery.unbegun = unbegun.holds(delivery.sequence, delivery.delivered, now);
+        let not_begun = unbegun.holds(pulled.arrival.sequence, pulled.delivered, now);
         drop(unbegun);
-        delivery
+        Delivery::new(self.worker.broker(), pulled, self.parked, not_begun)
     }
 
     fn start(&self, mut delivery: Delivery<B>, permit: Permit) {
         let (worker, unbegun) = (self.worker.clone(), self.unbegun.clone());
         let seat = Arc::new(Seat::new(permit));
-        delivery.seat = seat.clone();
+        delivery.sit(seat.clone());
         let (sequence, delivered, abandoned) =
-            (delivery.sequence, delivery.delivered, delivery.was_abandoned());
+            (delivery.sequence(), delivery.delivered(), delivery.was_abandoned());
         self.tasks.spawn(async move {
             if worker.process(delivery).await.is_err() {
                 locked(&unbegun).gave_up(sequence, delivered, abandoned || seat.has_begun());

@@ -21,9 +21,9 @@ use queue_worker::{
         levels::{self, Promoter},
     },
     worker::{
-        process::{News, Parts, Worker},
+        delivery::settle::Settle,
+        process::{Chance, News, Parts, Worker},
         pull::Pull,
-        settle::Settle,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -166,6 +166,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
         gate: gate.clone(),
         news: News::default(),
         tracer: Tracer::default(),
+        chance: Chance::default(),
         metrics: metrics.clone(),
         name: format!("w{}", client.worker),
         cut: broker.running.cut.clone(),

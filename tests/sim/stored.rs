@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use async_nats::HeaderMap;
 use queue_worker::{
     message::{names, record::Record},
-    worker::delivery,
+    retry::interruption,
 };
 
 /// A stored message.
@@ -46,7 +46,7 @@ impl Stored {
 
     /// Whether it may be what kills its workers.
     pub fn is_suspect(&self) -> bool {
-        self.number(names::INTERRUPTIONS) >= u64::from(delivery::SUSPECT)
+        interruption::is_suspect(u32::try_from(self.number(names::INTERRUPTIONS)).unwrap_or(u32::MAX))
     }
 
     /// Whether it is a callback, and no call.

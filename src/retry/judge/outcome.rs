@@ -1,11 +1,11 @@
-//! What happened to a call.
+//! The outcome of a call.
 
 use http::{HeaderMap, StatusCode, header};
 
 /// The gateway's own 404 begins with these.
 const NOT_FOUND: &[u8] = b"error finding function";
 
-/// What happened to a call, without any judgement.
+/// The outcome of a call, without any judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// An answer came, and was read to its end.
@@ -18,7 +18,7 @@ pub enum Outcome {
     Broken(String),
 }
 
-/// What the verdict depends on in an answer.
+/// The facts of an answer on which the verdict depends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reply {
     /// The HTTP status.
@@ -36,7 +36,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// What an answer says; of its body a beginning is enough.
+    /// Takes from an answer what it says; of its body a beginning is enough.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         Self {
             status: status.as_u16(),
@@ -96,8 +96,8 @@ impl Outcome {
         }
     }
 
-    /// What is known of a failure beside its status, or the word in place of one: a few words, no body and no
-    /// URL.
+    /// The facts known of a failure beside its status, or the word in place of one: a few words, no body and
+    /// no URL.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::TimedOut => Some("no answer in time"),

@@ -41,7 +41,7 @@ fn asking(status: u16, retry_after: &str) -> Reply {
     Reply { retry_after: Some(retry_after.to_owned()), ..function(status) }
 }
 
-/// What the gateway answers when it cannot find a function, or cannot ask for it.
+/// The gateway's answer when it cannot find a function, or cannot ask for it.
 fn not_found() -> Reply {
     Reply { status: 404, not_found_text: true, ..Reply::default() }
 }
@@ -149,7 +149,7 @@ fn the_gateway_is_believed_after_five_tries_in_a_row_and_two_minutes() {
     check(9, 9, 119, later(Reason::GatewayNotFound));
     check(10, 10, 119, Verdict::DeadLetter(Cause::Exhausted));
     check(10, 10, 120, REFUSED);
-    // What failed otherwise before does not count.
+    // Failures of another kind before them do not count.
     check(9, 1, 0, later(Reason::GatewayNotFound));
     check(9, 4, 120, later(Reason::GatewayNotFound));
 }

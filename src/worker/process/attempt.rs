@@ -1,23 +1,23 @@
 //! The call itself, as often as it is tried within one delivery.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::{Case, Worker};
+use super::{CallContext, Worker};
 use crate::{
     broker::seam::Broker,
     message::{answer::Answer, envelope::NotFound},
     observe::log,
     outbound::invoke::{Call, Gateway, NotCalled},
-    retry::judge::{Cause, Progress, Verdict, judge},
+    retry::judge::{Cause, Progress, Reason, Verdict, judge},
     worker::delivery::Delivery,
 };
 
 /// How the tries of one delivery came out.
-pub(super) enum Tried {
+pub(super) enum AttemptResult {
     Completed(Answer),
     Retry {
         wait: Duration,
-        reason: &'static str,
+        reason: Reason,
         answer: Answer,
     },
     Dead(Cause, Answer),
@@ -28,64 +28,50 @@ pub(super) enum Tried {
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
     /// Tries the call, and again at once as often as the policy says.
-    pub(super) async fn attempt(&self, delivery: &mut Delivery<B>, case: &Case<'_>) -> Tried {
+    pub(super) async fn attempt(
+        &self,
+        delivery: &mut Delivery<B>,
+        context: &CallContext<'_>,
+    ) -> AttemptResult {
         let parts = &*self.0;
-        let function = case.invocation.function.as_str();
-        if parts.cut.run_until_cancelled(delivery.seat.begin()).await.is_none() {
-            return Tried::CutOff;
+        let function = context.invocation.function.as_str();
+        if parts.cut.run_until_cancelled(delivery.seat().begin()).await.is_none() {
+            return AttemptResult::CutOff;
         }
-        let target = parts.gateway.target(case.invocation);
+        let target = parts.gateway.target(context.invocation);
         self.note_waits(delivery);
         let mut immediate = 0;
         loop {
-            let envelope = &mut delivery.message.envelope;
-            let attempt = envelope.attempts.saturating_add(1);
-            log::invoke(case.call_id, function, attempt, case.invocation.body.len(), &target);
-            let span = delivery.trace.call(function, attempt, &target);
+            let retry = delivery.envelope().attempts;
+            let attempt = retry.saturating_add(1);
+            log::invoke(context.call_id, function, attempt, context.invocation.body.len(), &target);
+            let span = delivery.trace().call(function, attempt, &target);
             let call = Call {
-                invocation: case.invocation,
-                call_id: case.call_id,
-                retry: envelope.attempts,
-                retry_max: case.policy.max_attempts.saturating_sub(1),
-                keep: if case.invocation.callback.is_some() { parts.callbacks.max_body } else { 0 },
+                invocation: context.invocation,
+                call_id: context.call_id,
+                retry,
+                retry_max: context.policy.max_attempts.saturating_sub(1),
+                keep: if context.invocation.callback.is_some() { parts.callbacks.max_body } else { 0 },
                 span: &span,
             };
             let running = parts.metrics.call_started(function);
             let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
-                None => return Tried::CutOff,
-                Some(Err(why)) => return Tried::NotCalled(why),
+                None => return AttemptResult::CutOff,
+                Some(Err(why)) => return AttemptResult::NotCalled(why),
                 Some(Ok(answer)) => answer,
             };
             drop(running);
             let outcome = &answer.outcome;
-            delivery.bytes += answer.body.len();
+            delivery.grow(answer.body.len());
             span.ends(outcome);
             parts.metrics.attempt(function, outcome.label(), answer.took);
-            log::invoked(
-                case.call_id,
-                function,
-                attempt,
-                outcome,
-                answer.took,
-                parts.news.of_call(function, outcome),
-            );
-            envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &parts.name);
-            let now = self.broker().now();
-            envelope.note_found(!outcome.is_gateway_not_found(), now);
-            let lasting = |row: NotFound| (row.attempts, now.duration_since(row.since).unwrap_or_default());
-            let progress = Progress {
-                attempts: envelope.attempts,
-                delayed: envelope.delayed,
-                immediate,
-                not_found: envelope.not_found.map(lasting).unwrap_or_default(),
-                age: self.age(delivery),
-            };
-            match judge(outcome, &case.policy, &progress, SystemTime::now(), rand::random()) {
-                Verdict::Complete => return Tried::Completed(answer),
-                Verdict::DeadLetter(cause) => return Tried::Dead(cause, answer),
-                Verdict::RetryAfter { wait, reason } => {
-                    return Tried::Retry { wait, reason: reason.as_str(), answer };
-                }
+            let is_news = parts.news.of_call(function, outcome);
+            log::invoked(context.call_id, function, attempt, outcome, answer.took, is_news);
+            let progress = self.record(delivery, &answer, immediate);
+            match judge(outcome, &context.policy, &progress, (parts.chance.now)(), (parts.chance.draw)()) {
+                Verdict::Complete => return AttemptResult::Completed(answer),
+                Verdict::DeadLetter(cause) => return AttemptResult::Dead(cause, answer),
+                Verdict::RetryAfter { wait, reason } => return AttemptResult::Retry { wait, reason, answer },
                 Verdict::RetryNow(reason) => {
                     parts.metrics.retried(function, reason.as_str());
                     immediate += 1;
@@ -94,8 +80,24 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
     }
 
+    /// Writes an attempt into the past of its message, and says how far that has come.
+    fn record(&self, delivery: &mut Delivery<B>, answer: &Answer, immediate: u32) -> Progress {
+        let (outcome, now) = (&answer.outcome, self.broker().now());
+        let envelope = delivery.envelope_mut();
+        envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &self.0.name);
+        envelope.note_found(!outcome.is_gateway_not_found(), now);
+        let lasting = |row: NotFound| (row.attempts, now.duration_since(row.since).unwrap_or_default());
+        Progress {
+            attempts: envelope.attempts,
+            delayed: envelope.delayed,
+            immediate,
+            not_found: envelope.not_found.map(lasting).unwrap_or_default(),
+            age: self.age(delivery),
+        }
+    }
+
     fn note_waits(&self, delivery: &Delivery<B>) {
-        let envelope = &delivery.message.envelope;
+        let envelope = delivery.envelope();
         if let Some(due) = envelope.due.filter(|_| envelope.attempts > 0) {
             self.0.metrics.retry_lateness(self.broker().now().duration_since(due).unwrap_or_default());
         } else if envelope.attempts == 0 && envelope.interruptions == 0 {

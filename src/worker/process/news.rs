@@ -1,5 +1,5 @@
-//! Which failures are news: the first of each kind since the last success. What a function answers is its own
-//! affair, and none.
+//! Failures that are news: the first of each kind since the last success. A function's own answers are its
+//! own affair, and none.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ const KINDS: usize = 16;
 /// Stands for what all functions share, the way to them. No function is called so.
 const EVERYBODY: &str = "";
 
-/// Which failures of this worker's are news.
+/// The failures of this worker's that are news.
 #[derive(Debug, Default)]
 pub struct News {
     calls: Firsts,

@@ -1,9 +1,9 @@
-//! Which redeliveries were never begun: nobody's death is behind them, and they count as no interruption.
+//! Redeliveries that were never begun: nobody's death is behind them, and they count as no interruption.
 //!
-//! What was on its way when a connection broke is lost, and comes again as a delivery that somebody seems to
-//! have had. Which messages those were is not known, but how many there can be is: as many as the requests
-//! that were open still asked for. And what this process had and gave up, because its lease ended while it
-//! waited for a permit or for the broker, it remembers.
+//! A message that was on its way when a connection broke is lost, and comes again as a delivery that somebody
+//! seems to have had. Nobody knows which messages those were, but there are no more of them than the requests
+//! that were open still asked for. This process also remembers the messages that it had and gave up, because
+//! their leases ended while they waited for a permit or for the broker.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 /// So many are remembered of each kind.
 const MOST: usize = 1_024;
-/// What was lost comes again once `ack_wait` is over and somebody asks. It is waited for twice as long, and
+/// A lost delivery comes again once `ack_wait` is over and somebody asks. It is waited for twice as long, and
 /// this long besides.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// What one lane knows of this. Pure.
+/// One lane's knowledge of this. Pure.
 #[derive(Debug, Default)]
 pub struct Unbegun {
     /// How many deliveries may have been lost on their way, and until when they may come again.
@@ -85,7 +85,7 @@ mod tests {
         let (mut unbegun, now) = (Unbegun::default(), Instant::now());
         assert!(!unbegun.holds(1, 2, now));
         unbegun.lost(2, now, ACK_WAIT);
-        // What comes for the first time was not lost.
+        // A first delivery was not lost.
         assert!(!unbegun.holds(1, 1, now));
         assert!(unbegun.holds(1, 2, now) && unbegun.holds(2, 5, now));
         assert!(!unbegun.holds(3, 2, now));

@@ -1,4 +1,4 @@
-//! Who may have written an answer, and what follows: one row for everything on the way to a function that
+//! The writers of an answer, and what follows: one row for everything on the way to a function that
 //! answers in its place, beside the function that answers the same by itself.
 //!
 //! Source: the gateway's `forwarding_proxy.go` and `scaling.go`, the provider's `proxy.go`, and of-watchdog
@@ -16,7 +16,7 @@ const PROXY: Headers = &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Inter
 const WATCHDOG: Headers = &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Internal", "of-watchdog")];
 const MIDDLEWARE: Headers =
     &[("X-Served-By", "openfaas-ce/0.27"), ("X-OpenFaaS-Internal", "faas-middleware")];
-/// What the gateway answers before it lets a call through has no mark at all.
+/// The gateway's answers before it lets a call through have no mark at all.
 const UNMARKED: Headers = &[];
 
 const UNREACHABLE: &str = "error finding function f.openfaas-fn: Get \
@@ -107,7 +107,7 @@ fn whoever_answers_is_told_apart() {
     }
 }
 
-/// What becomes of a message, and after how many attempts, when an outage begins at its `before + 1`-th
+/// The end of a message, and the number of its attempts, when an outage begins at its `before + 1`-th
 /// attempt and lasts so long, under the settings that nobody changed. The attempts before failed by the
 /// function's own doing.
 fn through_an_outage(lasts: Duration, before: u32, during: &[Outcome]) -> (Verdict, u32) {
@@ -170,7 +170,7 @@ fn an_outage_of_the_provider_costs_no_message_under_the_default_settings() {
         // The fifth attempt comes after 150 s, so that even two minutes are harmless.
         assert_eq!(through_an_outage(150 * SECOND, 0, during).0, Verdict::Complete, "{during:?}");
     }
-    // What is missing for longer is taken to be missing.
+    // A function that is not found for longer is taken to be missing.
     assert_eq!(through_an_outage(151 * SECOND, 0, &[not_found]), (REFUSED, 5));
     assert_eq!(through_an_outage(750 * SECOND, 0, std::slice::from_ref(&gone)), (Verdict::Complete, 10));
     assert_eq!(through_an_outage(751 * SECOND, 0, &[gone]), (Verdict::DeadLetter(Cause::Exhausted), 10));

@@ -1,0 +1,93 @@
+//! The questions before a call, or a callback's POST, may start: the interruptions before it, its age, and
+//! the gate.
+
+use std::ops::ControlFlow;
+
+use super::{CallContext, Worker};
+use crate::{
+    broker::seam::Broker,
+    flow::gate::NotNow,
+    message::posting::Posting,
+    outbound::invoke::Gateway,
+    retry::{
+        disposition::Disposition,
+        interruption::{self, Interrupted},
+        judge::Cause,
+    },
+    worker::delivery::{Delivery, lease::LeaseLost, settle::Settled},
+};
+
+impl<B: Broker, G: Gateway> Worker<B, G> {
+    /// Gives a delivery back whose call may start.
+    pub(super) async fn may_call(
+        &self,
+        mut delivery: Delivery<B>,
+        context: &CallContext<'_>,
+    ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
+        if delivery.was_abandoned() {
+            let interruptions = delivery.count_interruption();
+            if interruption::judge(interruptions) == Interrupted::GiveUp {
+                let ended = self.end(delivery, context, Some(Cause::Interrupted), None).await;
+                return ended.map(ControlFlow::Break);
+            }
+            tracing::warn!(
+                callId = context.call_id,
+                function = context.invocation.function.as_str(),
+                interruptions,
+                "Interrupted: the worker that had this call died or lost its lease; it is made again"
+            );
+            delivery = match self.0.settle.make_again(delivery).await? {
+                ControlFlow::Continue(delivery) => delivery,
+                settled @ ControlFlow::Break(_) => return Ok(settled),
+            };
+        }
+        if context.policy.is_expired(self.age(&delivery)) {
+            let ended = self.end(delivery, context, Some(Cause::Expired), None).await;
+            return ended.map(ControlFlow::Break);
+        }
+        self.pass(delivery).await
+    }
+
+    /// Gives a delivery back whose callback may be posted.
+    pub(super) async fn may_post(
+        &self,
+        mut delivery: Delivery<B>,
+        posting: &Posting,
+    ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
+        if delivery.was_abandoned() {
+            let interruptions = delivery.count_interruption();
+            if interruption::judge(interruptions) == Interrupted::GiveUp {
+                let error = "its workers died while they posted it";
+                delivery.envelope_mut().last_error = Some(error.to_owned());
+                self.0.metrics.callback("failed");
+                let disposition = self.terms(&delivery).give_up(Cause::Callback);
+                return self.0.settle.settle(delivery, disposition).await.map(ControlFlow::Break);
+            }
+            tracing::warn!(
+                callId = posting.call_id,
+                function = posting.function.as_str(),
+                interruptions,
+                "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
+            );
+            delivery = match self.0.settle.make_again(delivery).await? {
+                ControlFlow::Continue(delivery) => delivery,
+                settled @ ControlFlow::Break(_) => return Ok(settled),
+            };
+        }
+        self.pass(delivery).await
+    }
+
+    /// Gives a delivery back that the gate lets pass.
+    async fn pass(&self, delivery: Delivery<B>) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
+        match self.0.gate.pass(delivery.is_suspect()).await {
+            Ok(pass) => {
+                delivery.seat().keep(pass);
+                Ok(ControlFlow::Continue(delivery))
+            }
+            Err(NotNow(wait)) => {
+                let handed_back = self.0.settle.settle(delivery, Disposition::hand_back(wait)).await;
+                handed_back.map(ControlFlow::Break)
+            }
+        }
+    }
+}
