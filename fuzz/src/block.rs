@@ -1,10 +1,7 @@
 //! Header blocks, as a server stores them. Whatever our reader lets pass, the client library reads without
 //! harm and alike: it is written again by the library's own types and comes back the same.
 
-use queue_worker::{
-    broker::jetstream::own_headers,
-    message::{header_block, kept_block, names},
-};
+use queue_worker::message::{header_block, kept_block, names};
 
 /// Panics where something does not hold.
 pub fn check(data: &[u8]) {
@@ -27,7 +24,7 @@ pub fn check(data: &[u8]) {
             );
         }
     }
-    assert!(own_headers(data).iter().all(|(name, _)| !names::is_brokers(name.as_ref())));
+    assert!(header_block::own(data).iter().all(|(name, _)| !names::is_brokers(name.as_ref())));
     assert!(
         kept_block::ways(data).iter().flatten().all(|(_, value)| value.len() <= 48 << 10 && value.is_ascii())
     );

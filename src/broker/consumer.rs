@@ -1,138 +1,38 @@
 //! One durable pull consumer, asked request by request. The client's own streams prefetch and stall on small
 //! batches; a worker wants just what it has permits for.
 
+mod bound;
 mod doubt;
+mod question;
 mod wire;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-    time::Duration,
-};
+use std::{task::Poll, time::Duration};
 
 use async_nats::{Message, StatusCode, Subscriber, jetstream};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
 };
 
+pub use bound::Bound;
 pub use doubt::Doubt;
+use question::{NOW, question};
 pub(crate) use wire::Wire;
 
 use crate::{
     broker::{
         connect::Link,
-        jetstream::{JetStream, nanoseconds},
+        jetstream::{JetStream, call},
         poison::{Burial, Search},
         pulled::{AckWait, Pulled},
         seam::{Ask, Broker, BrokerError, Source},
-        streams::rules,
     },
     message::arrival::Arrival,
 };
 
 /// A request waits at most this long at the broker.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How often the broker says that a waiting request stands. Its silence is the only sign that it dropped one.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A request for what is there now is answered by then.
-const NOW: Duration = Duration::from_secs(3);
-
-/// A consumer that is ready to be pulled from. Cheap to clone; the clones agree on what it is like.
-#[derive(Debug, Clone)]
-pub struct Bound {
-    /// Its stream.
-    pub stream: String,
-    /// Its name.
-    pub consumer: String,
-    /// How long the broker waits for an acknowledgement.
-    ack_wait: watch::Sender<Duration>,
-    /// All that is set, as the broker said last.
-    settings: Arc<Mutex<Value>>,
-    /// How many of its messages may be unacknowledged, over all workers.
-    pub max_ack_pending: usize,
-}
-
-impl Bound {
-    /// The consumer of this stream, with these settings.
-    pub fn new(stream: &str, consumer: &str, settings: Value) -> Self {
-        Self {
-            stream: stream.to_owned(),
-            consumer: consumer.to_owned(),
-            ack_wait: watch::Sender::new(rules::lease(&settings)),
-            max_ack_pending: usize::try_from(most(&settings, "max_ack_pending")).unwrap_or(usize::MAX),
-            settings: Arc::new(Mutex::new(settings)),
-        }
-    }
-
-    /// How long the broker waits for an acknowledgement, from now on as well.
-    pub fn ack_wait(&self) -> AckWait {
-        (&self.ack_wait).into()
-    }
-
-    /// Goes by what the broker says of it now, and says what was changed.
-    ///
-    /// # Errors
-    /// Why it cannot be pulled from any more.
-    pub(crate) fn learn(&self, info: &Value) -> Result<(), String> {
-        let Self { stream, consumer, .. } = self;
-        let mut settings = info.get("config").cloned().unwrap_or_default();
-        if let (Some(settings), Some(true)) =
-            (settings.as_object_mut(), info.get("paused").and_then(Value::as_bool))
-        {
-            settings.insert("paused".to_owned(), Value::Bool(true));
-        }
-        let before = std::mem::replace(&mut *self.settings(), settings.clone());
-        for (setting, was, found) in rules::changes(&before, &settings) {
-            tracing::warn!(
-                stream,
-                consumer,
-                setting,
-                was,
-                found,
-                "the consumer was changed; the worker goes by what it is now"
-            );
-        }
-        if let Some(reason) =
-            rules::unusable(&settings).map(str::to_owned).or_else(|| rules::hasty(&settings))
-        {
-            return Err(format!("consumer {consumer} of stream {stream} {reason}"));
-        }
-        let ack_wait = rules::lease(&settings);
-        self.ack_wait.send_if_modified(|known| std::mem::replace(known, ack_wait) != ack_wait);
-        Ok(())
-    }
-
-    /// How many messages one request may ask for.
-    fn max_batch(&self) -> usize {
-        usize::try_from(most(&self.settings(), "max_batch")).unwrap_or(usize::MAX)
-    }
-
-    /// How long one request may wait.
-    fn max_expires(&self) -> Duration {
-        Duration::from_nanos(most(&self.settings(), "max_expires"))
-    }
-
-    /// How many bytes one request may ask for. None where the server cannot be held to a number of them:
-    /// before 2.10.15 one that reached it while it delivered something again counted a delivery that it did
-    /// not make, and delivered another message twice. What is known is whether it is 2.11 or newer.
-    fn most_bytes(&self) -> Option<usize> {
-        let settings = self.settings();
-        let knows = settings.pointer("/metadata/_nats.level").is_some();
-        knows.then(|| usize::try_from(most(&settings, "max_bytes")).unwrap_or(usize::MAX))
-    }
-
-    fn settings(&self) -> MutexGuard<'_, Value> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A limit among the settings; none is endless.
-fn most(settings: &Value, name: &str) -> u64 {
-    settings.get(name).and_then(Value::as_u64).filter(|most| *most > 0).unwrap_or(u64::MAX)
-}
 
 /// A consumer of the broker's.
 #[derive(Debug)]
@@ -289,15 +189,13 @@ impl Source for Consumer {
         let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
         self.share = Some(share);
         let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
-        let subject = self
-            .jetstream
-            .api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.bound.consumer));
+        let subject = self.jetstream.api_subject(&call::next(&self.bound.stream, &self.bound.consumer));
         let asked = Instant::now();
         if let Some(inbox) = &mut self.inbox {
             inbox.asked = asked;
         }
         let sent =
-            self.jetstream.client().publish_with_reply(subject, inbox, question.to_string().into()).await;
+            self.jetstream.client().publish_with_reply(subject, inbox, call::written(&question).into()).await;
         sent.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         self.outstanding = batch;
         self.silence = silence;
@@ -363,34 +261,6 @@ impl Source for Consumer {
     }
 }
 
-/// A request for so many messages and bytes, that is answered at once or waits; and how long the broker's
-/// silence may last.
-fn question(batch: usize, bytes: Option<usize>, wait: Option<Duration>) -> (Value, Duration) {
-    let (mut question, silence) = match wait {
-        None => (json!({ "batch": batch, "no_wait": true }), NOW),
-        Some(wait) => {
-            let heartbeat = HEARTBEAT.min(wait / 3);
-            let question = json!({ "batch": batch, "expires": nanoseconds(wait), "idle_heartbeat": nanoseconds(heartbeat) });
-            (question, heartbeat * 2 + Duration::from_secs(1))
-        }
-    };
-    if let (Some(bytes), Some(fields)) = (bytes, question.as_object_mut()) {
-        fields.insert("max_bytes".to_owned(), json!(bytes));
-    }
-    (question, silence)
-}
-
-/// What a consumer takes, by what the broker knows of it.
-pub fn filters(consumer: &Value) -> Vec<&str> {
-    let one = consumer
-        .pointer("/config/filter_subject")
-        .and_then(Value::as_str)
-        .filter(|filter| !filter.is_empty());
-    let several = consumer.pointer("/config/filter_subjects").and_then(Value::as_array).into_iter().flatten();
-    let filters: Vec<_> = several.filter_map(Value::as_str).chain(one).collect();
-    if filters.is_empty() { vec![">"] } else { filters }
-}
-
 /// The next message in one of the retired inboxes, and when it was asked for.
 async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
     std::future::poll_fn(|context| {
@@ -404,21 +274,4 @@ async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
         Poll::Pending
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_consumer_without_filters_takes_all() {
-        for (config, expected) in [
-            (json!({}), vec![">"]),
-            (json!({ "filter_subject": "" }), vec![">"]),
-            (json!({ "filter_subject": "q" }), vec!["q"]),
-            (json!({ "filter_subjects": ["q", "r.>"] }), vec!["q", "r.>"]),
-        ] {
-            assert_eq!(filters(&json!({ "config": config })), expected);
-        }
-    }
 }

@@ -4,10 +4,8 @@ pub mod room;
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::{
-    broker::jetstream::{ApiError, JetStream, number},
+    broker::jetstream::{ApiError, Consumers, JetStream, Settings},
     message::{names::Names, timer::HIGHEST},
 };
 
@@ -23,7 +21,7 @@ pub struct Level {
     /// All up to here are settled.
     pub floor: u64,
     /// The consumer's settings; absent where the broker knows only its name just now.
-    pub settings: Option<Value>,
+    pub settings: Option<Settings>,
 }
 
 /// The levels that have a consumer.
@@ -31,7 +29,7 @@ pub struct Level {
 /// # Errors
 /// Where the broker does not answer.
 pub async fn look(jetstream: &JetStream, names: &Names) -> Result<Vec<Level>, ApiError> {
-    Ok(levels(&jetstream.consumers(&names.retries).await?))
+    Ok(levels(jetstream.consumers(&names.retries).await?))
 }
 
 /// The levels that have none.
@@ -40,23 +38,15 @@ pub fn absent(found: &[Level]) -> impl Iterator<Item = u32> {
 }
 
 /// The levels in a list of the consumers of the stream of retries.
-pub fn levels(answer: &Value) -> Vec<Level> {
-    let list = |name: &str| answer.get(name).and_then(Value::as_array).into_iter().flatten();
-    let told = list("consumers").filter_map(|info| {
-        let k = Names::level_of(info.get("name")?.as_str()?)?;
-        let held = number(info, "/num_pending").saturating_add(number(info, "/num_ack_pending"));
-        Some(Level {
-            k,
-            held,
-            floor: number(info, "/ack_floor/stream_seq"),
-            settings: info.get("config").cloned(),
-        })
+pub fn levels(list: Consumers) -> Vec<Level> {
+    let told = list.consumers.into_iter().filter_map(|info| {
+        let (k, held) = (Names::level_of(&info.name)?, info.unsettled());
+        let settings = Some(info.config).filter(|settings| !settings.is_none());
+        Some(Level { k, held, floor: info.ack_floor.stream_seq, settings })
     });
     // Those whose own server did not answer in time.
-    let silent = list("missing").filter_map(|name| {
-        Some(Level { k: Names::level_of(name.as_str()?)?, held: 0, floor: 0, settings: None })
-    });
-    told.chain(silent).collect()
+    let silent = list.missing.iter().filter_map(|name| Names::level_of(name));
+    told.chain(silent.map(|k| Level { k, held: 0, floor: 0, settings: None })).collect()
 }
 
 #[cfg(test)]
@@ -76,7 +66,7 @@ mod tests {
             ],
             "missing": ["l7", "due"],
         });
-        let found: Vec<_> = levels(&answer)
+        let found: Vec<_> = levels(serde_json::from_value(answer).unwrap())
             .into_iter()
             .map(|level| (level.k, level.held, level.settings.is_some()))
             .collect();

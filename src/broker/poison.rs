@@ -26,8 +26,8 @@ pub use burial::Burial;
 use crate::{
     broker::{
         connect::Link,
-        consumer::{Bound, filters},
-        jetstream::{ApiError, JetStream, Stored, number},
+        consumer::Bound,
+        jetstream::{ApiError, JetStream, Stored},
     },
     message::{
         header_block::{self, Flaw},
@@ -130,12 +130,12 @@ impl Search {
         let Self { jetstream, bound, burial, passed, buried, from, .. } = self;
         let began = Instant::now();
         let info = jetstream.consumer(&bound.stream, &bound.consumer).await?;
-        if number(&info, "/num_ack_pending") == 0 {
+        if info.num_ack_pending == 0 {
             return Ok(true);
         }
-        let (floor, last) = (number(&info, "/ack_floor/stream_seq"), number(&info, "/delivered/stream_seq"));
+        let (floor, last) = (info.ack_floor.stream_seq, info.delivered.stream_seq);
         *from = (*from).max(floor.saturating_add(1));
-        let filters = filters(&info);
+        let filters = info.config.filters();
         let filter = if let [filter] = filters.as_slice() { filter } else { ">" };
         let mut bytes = 0;
         for _ in 0..ROUND.0 {
@@ -152,7 +152,7 @@ impl Search {
             let ended = if buried.has(stored.sequence) {
                 burial.take_out(jetstream, bound, stored.sequence).await
             } else {
-                burial.bury(jetstream, bound, &stored, flaw, number(&info, "/delivered/consumer_seq")).await
+                burial.bury(jetstream, bound, &stored, flaw, info.delivered.consumer_seq).await
             };
             match ended {
                 Ok(()) => buried.note(stored.sequence),

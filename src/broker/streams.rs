@@ -6,13 +6,11 @@ pub mod limits;
 pub mod rules;
 pub mod desired;
 
-use serde_json::{Value, json};
-
 use self::rules::Complaint;
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{ApiError, JetStream, nanoseconds},
+        jetstream::{ApiError, JetStream, Settings, StreamInfo, code, nanoseconds},
         known_issues::{Advice, Facts, Severity, Sync, advice},
         levels, timer_choice,
         version::version,
@@ -20,18 +18,6 @@ use crate::{
     config::{Config, Queue, RetryTimer},
     message::{names::Names, timer::Timer},
 };
-
-/// JetStream's error codes that mean something here.
-pub(crate) mod code {
-    /// There is no such stream.
-    pub const STREAM_NOT_FOUND: u64 = 10059;
-    /// There is no such consumer.
-    pub const CONSUMER_NOT_FOUND: u64 = 10014;
-    /// There is no such message.
-    pub const NO_MESSAGE: u64 = 10037;
-    /// The account may not use JetStream.
-    pub const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
-}
 
 /// Why the queue cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +130,7 @@ pub async fn ensure(
     if config.dead_letters.enabled {
         setup.dead_stream().await?;
     }
-    let allowed = retries.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true);
+    let allowed = retries.allows_schedules();
     let (timer, why) = timer_choice::choose(config.retry_timer, server, allowed)
         .map_err(|reason| SetupError::Never(format!("stream {}: {reason}", names.retries)))?;
     let fresh = setup.consumer(&queue, desired::Consumer::fresh(settings, &queue)).await?;
@@ -152,15 +138,14 @@ pub async fn ensure(
     if timer == Timer::Levels {
         setup.levels().await?;
     }
-    let replicas = |stream: &Value| stream.get("num_replicas").and_then(Value::as_u64).unwrap_or(1);
     let facts = Facts {
         server,
         schedules: allowed,
-        discard_new: retries.get("discard").and_then(Value::as_str) == Some("new"),
-        replicas: replicas(&queue).min(replicas(&retries)),
+        discard_new: retries.refuses_new(),
+        replicas: queue.replicas().min(retries.replicas()),
         sync: Sync::Unknown,
     };
-    let sized = facts.discard_new && rules::number(&retries, "max_bytes") > 0;
+    let sized = facts.discard_new && retries.limit("max_bytes").is_some();
     Ok(Ready { fresh, due, timer, why, sized, advice: advice(&facts) })
 }
 
@@ -172,7 +157,7 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    async fn queue_stream(&self) -> Result<Value, SetupError> {
+    async fn queue_stream(&self) -> Result<Settings, SetupError> {
         let found = self.stream(&self.names.stream, desired::queue(self.config, self.settings)).await?;
         complain(&self.names.stream, None, rules::queue(&found, self.settings.subject()));
         Ok(found)
@@ -180,7 +165,7 @@ impl Setup<'_> {
 
     /// The stream of retries, with message schedules where they are wanted and can be had. One that has them
     /// keeps them: they cannot be turned off.
-    async fn retries_stream(&self, schedules: bool) -> Result<Value, SetupError> {
+    async fn retries_stream(&self, schedules: bool) -> Result<Settings, SetupError> {
         let stream = &self.names.retries;
         let found = self.stream(stream, desired::retries(self.config, self.names, schedules)).await?;
         belongs(stream, &found, &self.names.retries_subjects())?;
@@ -207,12 +192,12 @@ impl Setup<'_> {
         belongs(stream, &found, &self.names.dead_subjects())?;
         complain(stream, None, rules::dead(&found));
         let window = rules::duplicate_window(self.config.ack_wait);
-        let window = nanoseconds(rules::possible_window(window, rules::duration(&found, "max_age")));
+        let window = nanoseconds(rules::possible_window(window, found.duration("max_age")));
         self.amend(stream, found, &[("duplicate_window", window)], false).await.map(|_| ())
     }
 
     /// The stream's configuration; made as `wanted` if there is none.
-    async fn stream(&self, stream: &str, wanted: Value) -> Result<Value, SetupError> {
+    async fn stream(&self, stream: &str, wanted: Settings) -> Result<Settings, SetupError> {
         let found = match self.jetstream.stream(stream).await {
             Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
                 return Err(SetupError::Never(format!(
@@ -224,15 +209,16 @@ impl Setup<'_> {
             }
             other => other.map_err(|error| explain(&error, &format!("stream {stream}")))?,
         };
-        found.get("config").cloned().ok_or_else(|| {
-            SetupError::NotNow(format!("stream {stream}: an answer without its configuration"))
-        })
+        if found.config.is_none() {
+            return Err(SetupError::NotNow(format!("stream {stream}: an answer without its configuration")));
+        }
+        Ok(found.config)
     }
 
     /// Makes the stream, unless another worker is quicker. What a broker says then differs: that the name is
     /// in use, or that the subjects overlap with those of what the other has just made.
-    async fn make_stream(&self, stream: &str, wanted: &Value) -> Result<Value, SetupError> {
-        let refused = match self.jetstream.api(&format!("STREAM.CREATE.{stream}"), wanted).await {
+    async fn make_stream(&self, stream: &str, wanted: &Settings) -> Result<StreamInfo, SetupError> {
+        let refused = match self.jetstream.make_stream(stream, wanted).await {
             Ok(made) => {
                 tracing::info!(stream, "created the stream");
                 return Ok(made);
@@ -252,20 +238,18 @@ impl Setup<'_> {
     async fn amend(
         &self,
         stream: &str,
-        found: Value,
+        found: Settings,
         least: &[(&str, u64)],
         schedules: bool,
-    ) -> Result<Value, SetupError> {
+    ) -> Result<Settings, SetupError> {
         let mut wanted = found.clone();
-        if let Some(settings) = wanted.as_object_mut() {
-            for (name, value) in least {
-                if settings.get(*name).and_then(Value::as_u64).unwrap_or_default() < *value {
-                    settings.insert((*name).to_owned(), json!(value));
-                }
+        for (name, value) in least {
+            if found.limit(name).unwrap_or_default() < *value {
+                wanted.set(name, *value);
             }
-            if schedules {
-                settings.insert("allow_msg_schedules".to_owned(), json!(true));
-            }
+        }
+        if schedules {
+            wanted.set("allow_msg_schedules", true);
         }
         if wanted == found {
             return Ok(found);
@@ -277,11 +261,12 @@ impl Setup<'_> {
             );
             return Ok(found);
         }
-        let updated = self.jetstream.api(&format!("STREAM.UPDATE.{stream}"), &wanted).await;
-        let updated = updated
-            .map_err(|error| self.refused(&error, stream, &format!("stream {stream} cannot be updated")))?;
+        let updated =
+            self.jetstream.update_stream(stream, &wanted).await.map_err(|error| {
+                self.refused(&error, stream, &format!("stream {stream} cannot be updated"))
+            })?;
         tracing::info!(stream, "updated the stream");
-        Ok(updated.get("config").cloned().unwrap_or(found))
+        Ok(if updated.config.is_none() { found } else { updated.config })
     }
 
     /// Why something of `stream` was not made or changed, with what to set where the account's limits are in
@@ -319,6 +304,6 @@ fn complain(stream: &str, consumer: Option<&str>, complaints: Vec<Complaint>) {
     }
 }
 
-fn belongs(stream: &str, found: &Value, subjects: &str) -> Result<(), SetupError> {
+fn belongs(stream: &str, found: &Settings, subjects: &str) -> Result<(), SetupError> {
     rules::stranger(stream, found, subjects).map_or(Ok(()), |reason| Err(SetupError::Never(reason)))
 }

@@ -11,11 +11,20 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::text::line::one_line;
+use crate::{message::names::is_brokers, text::line::one_line};
 
 /// Sets a header, in place of all that have its name. Control characters of the value become spaces.
 pub fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     headers.insert(name, HeaderValue::from(one_line(value).collect::<String>()));
+}
+
+/// The headers of a message, less the broker's own.
+pub fn own(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, values) in headers.iter().filter(|(name, _)| !is_brokers(AsRef::<str>::as_ref(*name))) {
+        values.iter().for_each(|value| copy(&mut kept, name, value));
+    }
+    kept
 }
 
 /// Adds a header that another message had.

@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr};
 
 use async_nats::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
 
+use crate::message::header;
+
 /// What a header block begins with.
 const VERSION: &str = "NATS/1.0";
 
@@ -73,6 +75,20 @@ pub fn readable(block: &[u8]) -> HeaderMap {
         headers.append(name, value);
     }
     headers
+}
+
+/// What can be read of a header block, less the broker's own headers.
+pub fn own(block: &[u8]) -> HeaderMap {
+    header::own(&readable(block))
+}
+
+/// What follows the name of a header, just as a server looks for it: the client library may not be able to read
+/// the block at all.
+pub fn as_servers_find(block: &[u8], name: &str) -> Option<String> {
+    let sought = format!("\r\n{name}:");
+    let at = block.windows(sought.len()).position(|bytes| bytes == sought.as_bytes())?;
+    let value = block.get(at + sought.len()..)?.split(|byte| *byte == b'\r').next()?;
+    Some(String::from_utf8_lossy(value).trim().to_owned())
 }
 
 /// Whether the library can read a message on this subject, with headers or without. It takes all of Unicode's
@@ -160,6 +176,27 @@ mod tests {
             ("2", "\u{fffd}")
         );
         assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn a_block_is_read_without_the_brokers_own() {
+        let headers =
+            own(b"NATS/1.0\r\nNats-Schedule: @at x\r\nQueue-Worker-Hop: 2\r\nX: a: b\r\nX: c\r\n\r\n");
+        assert_eq!(headers.get("Queue-Worker-Hop").unwrap().as_str(), "2");
+        assert_eq!(headers.get_all("X").map(|value| value.as_str()).collect::<Vec<_>>(), ["a: b", "c"]);
+        assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_header_is_found_as_a_server_finds_it_whatever_else_is_in_the_block() {
+        for (block, value) in [
+            (b"NATS/1.0\r\nX: \rY\xff\r\nNats-Schedule: @at x \r\n\r\n".as_slice(), Some("@at x")),
+            (b"NATS/1.0\r\nNats-Schedule:@at x", Some("@at x")),
+            (b"NATS/1.0\r\nnats-schedule: @at x\r\n\r\n", None),
+            (b"NATS/1.0\r\nX-Nats-Schedule: @at x\r\n\r\n", None),
+        ] {
+            assert_eq!(as_servers_find(block, "Nats-Schedule").as_deref(), value, "{}", block.escape_ascii());
+        }
     }
 
     #[test]

@@ -115,13 +115,13 @@ pub fn promoted(
         Some((id, generation)) => format!("{}.due", id.of_clone(generation)),
         None => format!("{sequence}.due"),
     };
-    let mut kept = HeaderMap::new();
-    for (name, values) in headers.iter() {
-        if !names::is_brokers(name.as_ref()) {
-            values.iter().for_each(|value| header::copy(&mut kept, name, value));
-        }
-    }
-    Some(Record { stream: names.retries.clone(), subject: target, id, headers: kept, payload })
+    Some(Record {
+        stream: names.retries.clone(),
+        subject: target,
+        id,
+        headers: header::own(headers),
+        payload,
+    })
 }
 
 #[cfg(test)]

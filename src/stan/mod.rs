@@ -32,7 +32,6 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::try_join_all, stream::SelectAll};
 use prost::Message;
-use serde_json::Value;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout_at},
@@ -48,7 +47,7 @@ use self::{
 pub use self::{open::Open, requests::Channel};
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream},
+        jetstream::{ApiError, JetStream, StreamInfo},
         seam::{Broker, BrokerError},
     },
     message::record::Record,
@@ -235,7 +234,7 @@ impl Desk {
         }
     }
 
-    async fn ask_for(&self, channel: &Channel) -> Result<Value, ApiError> {
+    async fn ask_for(&self, channel: &Channel) -> Result<StreamInfo, ApiError> {
         self.jetstream.stream(&channel.stream).await
     }
 

@@ -2,16 +2,15 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
 
 use crate::{
     broker::{
-        consumer::{Bound, filters},
-        jetstream::{ApiError, JetStream, allows_schedules, number},
+        consumer::Bound,
+        jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details},
         levels::look,
         seam::Broker,
         standby::Standby,
@@ -21,7 +20,7 @@ use crate::{
         names::{DUE_CONSUMER, Names},
     },
     observe::metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
-    upkeep::orphans::{Orphans, is_work_queue},
+    upkeep::orphans::Orphans,
 };
 
 /// How many pages of subjects are asked for at most; the broker puts 100,000 on one.
@@ -94,22 +93,21 @@ impl Gauge {
     async fn read(&self) -> Result<(Depth, Duration), ApiError> {
         let names = &self.names;
         let consumer = self.jetstream.consumer(&self.fresh.stream, &self.fresh.consumer).await?;
-        let (pending, unsettled) = (number(&consumer, "/num_pending"), number(&consumer, "/num_ack_pending"));
         let queue = self.jetstream.stream(&names.stream).await?;
         // Only a work queue holds just what is not settled.
-        let backlogs = match self.functions.as_ref().filter(|_| is_work_queue(&queue)) {
-            Some(filter) => Some(self.backlogs(filter, pending.saturating_add(unsettled)).await?),
+        let backlogs = match self.functions.as_ref().filter(|_| queue.config.is_work_queue()) {
+            Some(filter) => Some(self.backlogs(filter, consumer.unsettled()).await?),
             None => None,
         };
         let due = self.jetstream.consumer(&names.retries, DUE_CONSUMER).await?;
         let oldest = self.age(&names.stream, &consumer).await?.max(self.age(&names.retries, &due).await?);
         let depth = Depth {
-            pending,
+            pending: consumer.num_pending,
             backlogs,
-            submitted: number(&queue, "/state/last_seq"),
+            submitted: queue.state.last_seq,
             parked: self.parked(&due).await?,
             dead: if self.dead_letters {
-                number(&self.jetstream.stream(&names.dead).await?, "/state/messages")
+                self.jetstream.stream(&names.dead).await?.state.messages
             } else {
                 0
             },
@@ -118,14 +116,14 @@ impl Gauge {
     }
 
     /// How many retries wait for their due time.
-    async fn parked(&self, due: &Value) -> Result<u64, ApiError> {
+    async fn parked(&self, due: &ConsumerInfo) -> Result<u64, ApiError> {
         let retries = self.jetstream.stream(&self.names.retries).await?;
-        if allows_schedules(&retries) {
-            // Nobody counts the holders; they are what is not due.
-            let unsettled = number(due, "/num_pending").saturating_add(number(due, "/num_ack_pending"));
-            return Ok(number(&retries, "/state/messages").saturating_sub(unsettled));
+        if retries.config.allows_schedules() {
+            // Nobody counts the scheduled messages; they are what is not due.
+            return Ok(retries.state.messages.saturating_sub(due.unsettled()));
         }
-        // Old servers keep acknowledged messages after a crash: only the consumers know what is not settled.
+        // Until NATS 2.10: servers keep acknowledged messages after a crash, and only the consumers know what is
+        // not settled.
         Ok(look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
     }
 
@@ -134,11 +132,12 @@ impl Gauge {
     async fn backlogs(&self, filter: &str, all: u64) -> Result<Backlogs, ApiError> {
         let (mut backlogs, mut offset) = (Backlogs::new(), 0);
         for _ in 0..PAGES {
-            let question = json!({ "subjects_filter": filter, "offset": offset });
-            let page = self.jetstream.api(&format!("STREAM.INFO.{}", self.names.stream), &question).await?;
+            let details =
+                Details { subjects_filter: Some(filter), offset: Some(offset), ..Details::default() };
+            let page = self.jetstream.stream_with(&self.names.stream, &details).await?;
             let read = add(&mut backlogs, filter, &page);
             offset += read;
-            if read == 0 || offset as u64 >= number(&page, "/total") {
+            if read == 0 || offset >= page.total {
                 return Ok(backlogs);
             }
         }
@@ -148,26 +147,18 @@ impl Gauge {
     }
 
     /// The age of the first message that a consumer has not delivered yet; 0 where there is none.
-    async fn age(&self, stream: &str, consumer: &Value) -> Result<Duration, ApiError> {
-        if number(consumer, "/num_pending") == 0 {
+    async fn age(&self, stream: &str, consumer: &ConsumerInfo) -> Result<Duration, ApiError> {
+        if consumer.num_pending == 0 {
             return Ok(Duration::ZERO);
         }
-        // 2.9.10 says that it has delivered everything there can be, once it could not read its notes about a
-        // consumer.
-        let next = number(consumer, "/delivered/stream_seq").saturating_add(1);
+        // Until NATS 2.10: 2.9.10 says that it has delivered everything there can be, once it could not read its
+        // notes about a consumer.
+        let next = consumer.delivered.stream_seq.saturating_add(1);
         let mut oldest = Duration::ZERO;
-        for filter in filters(consumer) {
-            let question = json!({ "seq": next, "next_by_subj": filter });
-            let answer = match self.jetstream.api(&format!("STREAM.MSG.GET.{stream}"), &question).await {
-                // There is none, or a worker has just taken it.
-                Err(ApiError::Refused { .. }) => continue,
-                other => other?,
-            };
-            let stored = answer
-                .pointer("/message/time")
-                .and_then(Value::as_str)
-                .and_then(|time| humantime::parse_rfc3339(time).ok());
-            let age = stored.and_then(|stored: SystemTime| self.jetstream.now().duration_since(stored).ok());
+        for filter in consumer.config.filters() {
+            // A worker may have just taken the message.
+            let Some(stored) = self.jetstream.next_stored(stream, filter, next).await? else { continue };
+            let age = self.jetstream.now().duration_since(stored.time);
             oldest = oldest.max(age.unwrap_or_default());
         }
         Ok(oldest)
@@ -176,14 +167,14 @@ impl Gauge {
 
 /// Adds the subjects of a page to the backlogs, and says how many there were. Subjects are other people's
 /// words: what names no function, and more functions than get a label, count together.
-fn add(backlogs: &mut Backlogs, filter: &str, page: &Value) -> usize {
-    let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { return 0 };
+fn add(backlogs: &mut Backlogs, filter: &str, page: &StreamInfo) -> u64 {
+    let subjects = &page.state.subjects;
     for (subject, messages) in subjects {
         let function = function(filter, subject)
             .filter(|function| backlogs.len() < MOST_NAMES || backlogs.contains_key(&Some(function.clone())));
-        *backlogs.entry(function).or_default() += messages.as_u64().unwrap_or_default();
+        *backlogs.entry(function).or_default() += messages;
     }
-    subjects.len()
+    subjects.len() as u64
 }
 
 /// The function that a subject names: what stands there for the wildcards of the filter. Dots of the name may
@@ -227,16 +218,18 @@ mod tests {
 
     #[test]
     fn there_is_an_end_to_the_names_in_subjects() {
-        let subjects: serde_json::Map<_, _> =
-            (0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), json!(2))).collect();
-        let (mut backlogs, page) = (Backlogs::new(), json!({ "state": { "subjects": subjects } }));
-        assert_eq!(add(&mut backlogs, "q.*", &page), MOST_NAMES + 5);
+        let page = |subjects: Vec<(String, u64)>| {
+            let mut page = StreamInfo::default();
+            page.state.subjects = subjects.into_iter().collect();
+            page
+        };
+        let mut backlogs = Backlogs::new();
+        let many = page((0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), 2)).collect());
+        assert_eq!(add(&mut backlogs, "q.*", &many), MOST_NAMES as u64 + 5);
         assert_eq!((backlogs.len(), backlogs.get(&None)), (MOST_NAMES + 1, Some(&10)));
-        assert_eq!(
-            add(&mut backlogs, "q.*", &json!({ "state": { "subjects": { "q.f0000": 3, "q.new": 1 } } })),
-            2
-        );
+        let two = page(vec![("q.f0000".to_owned(), 3), ("q.new".to_owned(), 1)]);
+        assert_eq!(add(&mut backlogs, "q.*", &two), 2);
         assert_eq!((backlogs.get(&"f0000".parse().ok()), backlogs.get(&None)), (Some(&5), Some(&11)));
-        assert_eq!(add(&mut backlogs, "q.*", &json!({ "state": {} })), 0);
+        assert_eq!(add(&mut backlogs, "q.*", &StreamInfo::default()), 0);
     }
 }

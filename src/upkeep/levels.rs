@@ -35,7 +35,7 @@ pub use promoter::Promoter;
 use crate::{
     broker::{
         consumer::{Bound, Consumer},
-        jetstream::{ApiError, JetStream, nanoseconds, own_headers},
+        jetstream::{ApiError, JetStream, nanoseconds},
         levels::{ACK_WAIT, Level, look, room},
         poison::Burial,
         seam::Broker,
@@ -68,7 +68,7 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
             else {
                 break;
             };
-            let due = due_in(&own_headers(&stored.block));
+            let due = due_in(&stored.headers());
             if due.is_some_and(|due| due + grace >= jetstream.now_at_least()) {
                 break;
             }
@@ -184,7 +184,7 @@ fn consumer(jetstream: &JetStream, burial: &Burial, k: u32) -> Consumer {
     let bound = Bound::new(
         &burial.names.retries,
         &Names::level_consumer(k),
-        json!({ "ack_wait": nanoseconds(ACK_WAIT) }),
+        json!({ "ack_wait": nanoseconds(ACK_WAIT) }).into(),
     );
     Consumer::new(jetstream, bound, burial.clone())
 }

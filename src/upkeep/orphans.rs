@@ -21,13 +21,12 @@ mod tally;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
     broker::{
-        consumer::{Bound, filters},
-        jetstream::{ApiError, JetStream, number},
+        consumer::Bound,
+        jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details},
     },
     message::names::Names,
 };
@@ -114,17 +113,16 @@ impl Orphans {
 /// A look at the stream of retries and all its consumers; `None` where not all of them can be counted just
 /// now. Schedules hold what lies on the subjects `held`.
 async fn look(jetstream: &JetStream, names: &Names, held: Option<&str>) -> Result<Option<Look>, ApiError> {
-    let question = held.map_or(json!({}), |held| json!({ "subjects_filter": held, "offset": BEHIND_ALL }));
-    let before = jetstream.api(&format!("STREAM.INFO.{}", names.retries), &question).await?;
-    if !is_work_queue(&before) {
+    let details = Details { subjects_filter: held, offset: held.map(|_| BEHIND_ALL), ..Details::default() };
+    let before = jetstream.stream_with(&names.retries, &details).await?;
+    if !before.config.is_work_queue() {
         return Ok(None);
     }
     let list = jetstream.consumers(&names.retries).await?;
     let after = jetstream.stream(&names.retries).await?;
-    let consumers = list.get("consumers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // Those whose own server did not answer in time are only named.
-    let all = consumers.len() as u64 == number(&after, "/state/consumer_count");
-    Ok(all.then(|| Look { held: number(&before, "/total"), ..compare(&before, consumers, &after) }))
+    let all = list.consumers.len() as u64 == after.state.consumer_count;
+    Ok(all.then(|| Look { held: before.total, ..compare(&before, &list.consumers, &after) }))
 }
 
 /// A look at the queue's own stream. Where others take from it as well, it is a look at what this consumer
@@ -135,23 +133,24 @@ async fn look_at_queue(
     floor: &mut u64,
 ) -> Result<Option<Look>, ApiError> {
     let before = jetstream.stream(&fresh.stream).await?;
-    if !is_work_queue(&before) {
+    if !before.config.is_work_queue() {
         return Ok(None);
     }
-    if number(&before, "/state/consumer_count") > 1 {
+    if before.state.consumer_count > 1 {
         return look_at_share(jetstream, fresh, &before).await;
     }
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     let after = jetstream.stream(&fresh.stream).await?;
-    if number(&after, "/state/consumer_count") != 1 {
+    if after.state.consumer_count != 1 {
         return Ok(None);
     }
-    // 2.9.10 says that all there can be is acknowledged, once it could not read its notes about a consumer.
-    let reached = number(&consumer, "/ack_floor/stream_seq");
-    let reached = if reached > number(&after, "/state/last_seq") { 0 } else { reached };
+    // Until NATS 2.10: 2.9.10 says that all there can be is acknowledged, once it could not read its notes about
+    // a consumer.
+    let reached = consumer.ack_floor.stream_seq;
+    let reached = if reached > after.state.last_seq { 0 } else { reached };
     // One that was made anew begins anew.
     let through = std::mem::replace(floor, reached).min(reached);
-    let first = number(&after, "/state/first_seq");
+    let first = after.state.first_seq;
     let passed = if (1..=through).contains(&first) {
         stored_up_to(jetstream, &fresh.stream, first, through).await?
     } else {
@@ -164,14 +163,8 @@ async fn look_at_queue(
 async fn stored_up_to(jetstream: &JetStream, stream: &str, first: u64, last: u64) -> Result<u64, ApiError> {
     let mut next = first;
     for found in 0..MOST {
-        let answer = match jetstream
-            .api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": next, "next_by_subj": ">" }))
-            .await
-        {
-            Err(ApiError::Refused { .. }) => return Ok(found),
-            other => other?,
-        };
-        next = number(&answer, "/message/seq").saturating_add(1);
+        let Some(stored) = jetstream.next_stored(stream, ">", next).await? else { return Ok(found) };
+        next = stored.sequence.saturating_add(1);
         if next > last.saturating_add(1) {
             return Ok(found);
         }
@@ -184,10 +177,10 @@ async fn stored_up_to(jetstream: &JetStream, stream: &str, first: u64, last: u64
 async fn look_at_share(
     jetstream: &JetStream,
     fresh: &Bound,
-    before: &Value,
+    before: &StreamInfo,
 ) -> Result<Option<Look>, ApiError> {
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
-    let filters = filters(&consumer);
+    let filters = consumer.config.filters();
     let Some(stored) = stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     let Some(still_stored) = self::stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
@@ -200,34 +193,26 @@ async fn look_at_share(
 async fn stored(jetstream: &JetStream, stream: &str, filters: &[&str]) -> Result<Option<u64>, ApiError> {
     let mut messages = 0;
     for filter in filters {
-        let page =
-            jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({ "subjects_filter": filter })).await?;
-        let Some(subjects) = page.pointer("/state/subjects").and_then(Value::as_object) else { continue };
-        if number(&page, "/total") > subjects.len() as u64 {
+        let details = Details { subjects_filter: Some(filter), ..Details::default() };
+        let page = jetstream.stream_with(stream, &details).await?;
+        if page.total > page.state.subjects.len() as u64 {
             return Ok(None);
         }
-        messages += subjects.values().filter_map(Value::as_u64).sum::<u64>();
+        messages += page.state.subjects.values().sum::<u64>();
     }
     Ok(Some(messages))
 }
 
-fn compare(before: &Value, consumers: &[Value], after: &Value) -> Look {
-    let sum = |pointer: &str| {
-        consumers.iter().map(|consumer| number(consumer, pointer)).fold(0, u64::saturating_add)
-    };
-    let last = number(after, "/state/last_seq");
+fn compare(before: &StreamInfo, consumers: &[ConsumerInfo], after: &StreamInfo) -> Look {
+    let sum = |figure: fn(&ConsumerInfo) -> u64| consumers.iter().map(figure).fold(0, u64::saturating_add);
+    let last = after.state.last_seq;
     Look {
-        before: number(before, "/state/messages"),
-        after: number(after, "/state/messages"),
-        arrived: last.saturating_sub(number(before, "/state/last_seq")),
-        known: sum("/num_pending").saturating_add(sum("/num_ack_pending")),
+        before: before.state.messages,
+        after: after.state.messages,
+        arrived: last.saturating_sub(before.state.last_seq),
+        known: sum(ConsumerInfo::unsettled),
         held: 0,
-        moved: last.saturating_add(sum("/delivered/consumer_seq")),
+        moved: last.saturating_add(sum(|consumer| consumer.delivered.consumer_seq)),
         passed: 0,
     }
-}
-
-/// Whether a stream holds just what is not settled.
-pub fn is_work_queue(stream: &Value) -> bool {
-    stream.pointer("/config/retention").and_then(Value::as_str) == Some("workqueue")
 }

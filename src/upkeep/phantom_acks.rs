@@ -14,12 +14,14 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde_json::{Value, json};
 
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{ApiError, JetStream, number},
+        jetstream::{
+            ApiError, ConsumerInfo, JetStream,
+            call::{self, Details},
+        },
         seam::{Ack, Broker},
         version::{Version, version},
     },
@@ -70,17 +72,16 @@ async fn lay_all(jetstream: &JetStream, names: &Names, fresh: &Bound) -> Result<
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     lay(jetstream, &fresh.stream, std::slice::from_ref(&consumer)).await?;
     let list = jetstream.consumers(&names.retries).await?;
-    let consumers = list.get("consumers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    lay(jetstream, &names.retries, consumers).await
+    lay(jetstream, &names.retries, &list.consumers).await
 }
 
 /// Lays the phantom acknowledgements of a stream's consumers.
-async fn lay(jetstream: &JetStream, stream: &str, consumers: &[Value]) -> Result<(), ApiError> {
-    let waiting: Vec<_> = consumers.iter().filter(|info| number(info, "/num_ack_pending") > 0).collect();
+async fn lay(jetstream: &JetStream, stream: &str, consumers: &[ConsumerInfo]) -> Result<(), ApiError> {
+    let waiting: Vec<_> = consumers.iter().filter(|info| info.num_ack_pending > 0).collect();
     if waiting.is_empty() {
         return Ok(());
     }
-    let gaps = number(&jetstream.stream(stream).await?, "/state/num_deleted");
+    let gaps = jetstream.stream(stream).await?.state.num_deleted;
     if gaps > MOST {
         tracing::warn!(
             stream,
@@ -90,10 +91,10 @@ async fn lay(jetstream: &JetStream, stream: &str, consumers: &[Value]) -> Result
         );
         return Ok(());
     }
-    let detailed =
-        jetstream.api(&format!("STREAM.INFO.{stream}"), &json!({ "deleted_details": true })).await?;
+    let details = Details { deleted_details: Some(true), ..Details::default() };
+    let deleted = jetstream.stream_with(stream, &details).await?.state.deleted;
     for consumer in waiting {
-        let acks = stream::iter(suspects(stream, consumer, &detailed));
+        let acks = stream::iter(suspects(stream, consumer, &deleted));
         let acks = acks.map(|reply| async move { jetstream.acknowledge(&reply, Ack::Done, true).await });
         acks.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     }
@@ -102,30 +103,30 @@ async fn lay(jetstream: &JetStream, stream: &str, consumers: &[Value]) -> Result
 
 /// Where the acknowledgements go of all that was deleted while the consumer may have awaited them. A delivery
 /// of number 0 moves no ack floor.
-fn suspects(stream: &str, consumer: &Value, detailed: &Value) -> Vec<String> {
-    let name = consumer.get("name").and_then(Value::as_str).unwrap_or_default();
-    let (floor, last) =
-        (number(consumer, "/ack_floor/stream_seq"), number(consumer, "/delivered/stream_seq"));
-    let deleted = detailed.pointer("/state/deleted").and_then(Value::as_array).into_iter().flatten();
-    let suspects =
-        deleted.filter_map(Value::as_u64).filter(|sequence| *sequence > floor && *sequence <= last);
-    suspects.map(|sequence| format!("$JS.ACK.{stream}.{name}.1.{sequence}.0.0.0")).collect()
+fn suspects(stream: &str, consumer: &ConsumerInfo, deleted: &[u64]) -> Vec<String> {
+    let (floor, last) = (consumer.ack_floor.stream_seq, consumer.delivered.stream_seq);
+    let awaited = deleted.iter().filter(|sequence| **sequence > floor && **sequence <= last);
+    awaited.map(|sequence| call::acknowledgement(stream, &consumer.name, *sequence, 0)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::jetstream::Position;
 
     #[test]
-    fn what_is_gone_between_the_ack_floor_and_the_last_delivery_may_be_a_ghost() {
-        let detailed = json!({ "state": { "deleted": [3, 4, 6, 9, 10] } });
-        let consumer =
-            json!({ "name": "l0", "ack_floor": { "stream_seq": 3 }, "delivered": { "stream_seq": 9 } });
+    fn what_is_gone_between_the_ack_floor_and_the_last_delivery_may_be_a_phantom() {
+        let consumer = |floor, last| ConsumerInfo {
+            name: "l0".to_owned(),
+            ack_floor: Position { stream_seq: floor, ..Position::default() },
+            delivered: Position { stream_seq: last, ..Position::default() },
+            ..ConsumerInfo::default()
+        };
+        let deleted = [3, 4, 6, 9, 10];
         let expected = [4, 6, 9].map(|sequence| format!("$JS.ACK.s.l0.1.{sequence}.0.0.0"));
-        assert_eq!(suspects("s", &consumer, &detailed), expected);
-        assert!(suspects("s", &consumer, &json!({ "state": {} })).is_empty());
+        assert_eq!(suspects("s", &consumer(3, 9), &deleted), expected);
+        assert!(suspects("s", &consumer(3, 9), &[]).is_empty());
         // As 2.9.10 has it once it could not read its notes.
-        let consumer = json!({ "name": "l0", "ack_floor": { "stream_seq": u64::MAX }, "delivered": { "stream_seq": u64::MAX } });
-        assert!(suspects("s", &consumer, &detailed).is_empty());
+        assert!(suspects("s", &consumer(u64::MAX, u64::MAX), &deleted).is_empty());
     }
 }

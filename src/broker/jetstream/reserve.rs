@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{JetStream, number};
+use super::{JetStream, Settings};
 use crate::{
     broker::seam::BrokerError,
     message::{names::Names, record::Record},
@@ -74,8 +73,7 @@ impl Reserve {
         if seen.at.is_none_or(|at| at.elapsed() >= FRESH) {
             let (at, parking) = (Some(Instant::now()), self.parking.load(Ordering::Relaxed));
             let Ok(info) = jetstream.stream(&self.stream).await else { return Ok(None) };
-            *seen =
-                Seen { at, most: size(&info), bytes: number(&info, "/state/bytes").saturating_add(parking) };
+            *seen = Seen { at, most: size(&info.config), bytes: info.state.bytes.saturating_add(parking) };
         }
         if seen.most == 0 {
             return Ok(None);
@@ -107,9 +105,8 @@ fn waits(subject: &str) -> bool {
 }
 
 /// The size in bytes of a stream that refuses what exceeds it.
-fn size(info: &Value) -> u64 {
-    let refuses = info.pointer("/config/discard").and_then(Value::as_str) == Some("new");
-    if refuses { number(info, "/config/max_bytes") } else { 0 }
+fn size(stream: &Settings) -> u64 {
+    stream.limit("max_bytes").filter(|_| stream.refuses_new()).unwrap_or_default()
 }
 
 /// An eighth, but room for two messages of any size; and half where the stream is smaller than that.
@@ -148,7 +145,7 @@ mod tests {
             (json!({ "discard": "new", "max_bytes": -1 }), 0),
             (json!({ "discard": "old", "max_bytes": 7 }), 0),
         ] {
-            assert_eq!(size(&json!({ "config": config })), expected);
+            assert_eq!(size(&config.into()), expected);
         }
     }
 }

@@ -3,11 +3,17 @@
 
 use std::time::SystemTime;
 
+use async_nats::HeaderMap;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use serde_json::{Value, json};
 
-use super::{ApiError, JetStream, code};
+use super::{
+    ApiError, JetStream,
+    answers::{MessageAnswer, StoredMessage},
+    call::{self, Deletion, Which},
+    code,
+};
+use crate::{broker::seam::BrokerError, message::header_block};
 
 /// A message as it is stored.
 #[derive(Clone)]
@@ -25,21 +31,21 @@ pub struct Stored {
 }
 
 impl Stored {
-    fn read(answer: &Value) -> Option<Self> {
-        let message = answer.get("message")?;
-        let bytes = |name: &str| {
-            message.get(name).and_then(Value::as_str).and_then(|text| BASE64_STANDARD.decode(text).ok())
+    /// The message of an answer. That there is none is an answer, too, but any other refusal is none.
+    fn read(answer: Result<MessageAnswer, ApiError>) -> Result<Option<Self>, ApiError> {
+        let StoredMessage { subject, seq, hdrs, data, time } = match answer {
+            Ok(answer) => answer.message,
+            Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        Some(Self {
-            subject: message.get("subject")?.as_str()?.to_owned(),
-            sequence: message.get("seq")?.as_u64()?,
-            time: message
-                .get("time")
-                .and_then(Value::as_str)
-                .and_then(|time| humantime::parse_rfc3339(time).ok())?,
-            block: bytes("hdrs").unwrap_or_default().into(),
-            payload: bytes("data").unwrap_or_default().into(),
-        })
+        let bytes = |text: String| BASE64_STANDARD.decode(text).unwrap_or_default().into();
+        let time = time.ok_or_else(|| BrokerError::Unavailable("a message without its time".to_owned()))?;
+        Ok(Some(Self { subject, sequence: seq, time, block: bytes(hdrs), payload: bytes(data) }))
+    }
+
+    /// Its headers, less the broker's own, as far as they can be read.
+    pub fn headers(&self) -> HeaderMap {
+        header_block::own(&self.block)
     }
 }
 
@@ -48,19 +54,83 @@ impl JetStream {
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub async fn next_stored(
+    pub(crate) async fn next_stored(
         &self,
         stream: &str,
         filter: &str,
         sequence: u64,
     ) -> Result<Option<Stored>, ApiError> {
-        match self
-            .api(&format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": sequence, "next_by_subj": filter }))
-            .await
-        {
-            Ok(answer) => Ok(Stored::read(&answer)),
-            Err(ApiError::Refused { code: code::NO_MESSAGE, .. }) => Ok(None),
+        self.get(stream, Which { seq: Some(sequence), next_by_subj: Some(filter), ..Which::default() }).await
+    }
+
+    /// The last message that `filter` covers, if there is one.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn last_stored(&self, stream: &str, filter: &str) -> Result<Option<Stored>, ApiError> {
+        self.get(stream, Which { last_by_subj: Some(filter), ..Which::default() }).await
+    }
+
+    /// The message of this sequence, if it is still there.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn stored(&self, stream: &str, sequence: u64) -> Result<Option<Stored>, ApiError> {
+        self.get(stream, Which { seq: Some(sequence), ..Which::default() }).await
+    }
+
+    async fn get(&self, stream: &str, which: Which<'_>) -> Result<Option<Stored>, ApiError> {
+        Stored::read(self.api(&call::message(stream), &which).await)
+    }
+
+    /// Deletes a message, if it is still there.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn delete(&self, stream: &str, sequence: u64) -> Result<(), ApiError> {
+        let deletion = Deletion { seq: sequence, no_erase: true };
+        match self.api::<serde::de::IgnoredAny>(&call::delete_message(stream), &deletion).await {
+            Ok(_) | Err(ApiError::Refused { code: code::NO_MESSAGE | code::NO_SEQUENCE, .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn refused(code: u64) -> ApiError {
+        ApiError::Refused { code, description: "no".to_owned() }
+    }
+
+    fn answer(text: &str) -> MessageAnswer {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn only_the_answer_that_there_is_no_message_counts_as_none() {
+        assert!(matches!(Stored::read(Err(refused(code::NO_MESSAGE))), Ok(None)));
+        let others = [code::STREAM_NOT_FOUND, code::NO_JETSTREAM_FOR_ACCOUNT, 10008, 0].map(refused);
+        for error in others.into_iter().chain([ApiError::NoJetStream]) {
+            assert_eq!(Stored::read(Err(error.clone())).map(drop), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_with_its_block_and_its_payload() {
+        let stored = Stored::read(Ok(answer(
+            r#"{"message":{"subject":"q","seq":7,"hdrs":"TkFUUy8xLjANClg6IGENCg0K","data":"aGk=","time":"1970-01-01T00:00:09Z"}}"#,
+        )))
+        .unwrap()
+        .unwrap();
+        assert_eq!((stored.subject.as_str(), stored.sequence, &*stored.payload), ("q", 7, b"hi".as_slice()));
+        assert_eq!(stored.time, SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+        assert_eq!(stored.headers().get("X").unwrap().as_str(), "a");
+        let bare = answer(r#"{"message":{"subject":"q","seq":7,"time":"1970-01-01T00:00:09Z"}}"#);
+        assert!(Stored::read(Ok(bare)).unwrap().unwrap().block.is_empty());
+        assert!(Stored::read(Ok(answer(r#"{"message":{"subject":"q","seq":7}}"#))).is_err());
     }
 }

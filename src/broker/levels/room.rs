@@ -4,12 +4,10 @@
 //! start: each message that a consumer holds costs the broker memory and time, and most levels never hold
 //! many.
 
-use serde_json::{Value, json};
-
 use super::Level;
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream},
+        jetstream::{ApiError, JetStream, Settings},
         streams::limits,
     },
     message::names::Names,
@@ -26,8 +24,8 @@ pub fn wanted(room: Option<u64>, held: u64) -> Option<u64> {
 }
 
 /// The places of a level's consumer; `None` where it has no bound, or where nobody says.
-fn room(settings: &Value) -> Option<u64> {
-    settings.get("max_ack_pending").and_then(Value::as_u64).filter(|room| *room > 0)
+fn room(settings: &Settings) -> Option<u64> {
+    settings.limit("max_ack_pending")
 }
 
 /// Whether more messages lie in the level than it has places for.
@@ -45,9 +43,7 @@ pub async fn make(jetstream: &JetStream, names: &Names, level: &Level) -> Result
     let Some(most) = wanted(found, level.held) else { return Ok(()) };
     let (stream, consumer) = (&names.retries, Names::level_consumer(level.k));
     let mut wanted = settings.clone();
-    if let Some(settings) = wanted.as_object_mut() {
-        settings.insert("max_ack_pending".to_owned(), json!(most));
-    }
+    wanted.set("max_ack_pending", most);
     if let Err(refused) = jetstream.put_consumer(stream, &consumer, &wanted).await {
         wanted = limits::granted(&refused, &wanted).filter(|granted| room(granted) > found).ok_or(refused)?;
         jetstream.put_consumer(stream, &consumer, &wanted).await?;
@@ -65,6 +61,8 @@ pub async fn make(jetstream: &JetStream, names: &Names, level: &Level) -> Result
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -92,7 +90,7 @@ mod tests {
             (json!({}), 11, false),
         ] {
             assert_eq!(
-                is_crowded(&Level { k: 3, held, floor: 0, settings: Some(settings.clone()) }),
+                is_crowded(&Level { k: 3, held, floor: 0, settings: Some(settings.clone().into()) }),
                 expected,
                 "{settings} {held}"
             );

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{JetStream, Stored},
+        jetstream::{JetStream, Stored, call},
         seam::{Ack, Broker, BrokerError},
     },
     message::{
@@ -93,7 +93,9 @@ impl Burial {
         bound: &Bound,
         sequence: u64,
     ) -> Result<(), BrokerError> {
-        jetstream.acknowledge(&reply(bound, sequence, 0), Ack::Done, true).await
+        jetstream
+            .acknowledge(&call::acknowledgement(&bound.stream, &bound.consumer, sequence, 0), Ack::Done, true)
+            .await
     }
 
     /// What the letter says, besides what is kept of the block.
@@ -145,11 +147,6 @@ impl Burial {
     }
 }
 
-/// Where the acknowledgement of a delivery goes, as the server reads it.
-fn reply(bound: &Bound, sequence: u64, delivery: u64) -> String {
-    format!("$JS.ACK.{}.{}.1.{sequence}.{delivery}.0.0", bound.stream, bound.consumer)
-}
-
 /// Leaves a message where it is for a while.
 async fn postpone(
     jetstream: &JetStream,
@@ -157,5 +154,6 @@ async fn postpone(
     sequence: u64,
     delivery: u64,
 ) -> Result<(), BrokerError> {
-    jetstream.acknowledge(&reply(bound, sequence, delivery), Ack::Later(LATER), true).await
+    let reply = call::acknowledgement(&bound.stream, &bound.consumer, sequence, delivery);
+    jetstream.acknowledge(&reply, Ack::Later(LATER), true).await
 }

@@ -2,17 +2,24 @@
 //! set.
 
 use futures_util::{TryStreamExt, stream::FuturesUnordered};
-use serde_json::{Value, json};
 
-use super::{Setup, SetupError, code, complain, desired, explain, limits, rules};
+use super::{Setup, SetupError, complain, desired, explain, limits, rules};
 use crate::{
-    broker::{consumer::Bound, jetstream::ApiError, levels},
+    broker::{
+        consumer::Bound,
+        jetstream::{ApiError, ConsumerInfo, Settings, code},
+        levels,
+    },
     message::names::Names,
 };
 
 impl Setup<'_> {
     /// The consumer as `wanted`, or as it was found, of a stream with these settings.
-    pub(super) async fn consumer(&self, of: &Value, wanted: desired::Consumer) -> Result<Bound, SetupError> {
+    pub(super) async fn consumer(
+        &self,
+        of: &Settings,
+        wanted: desired::Consumer,
+    ) -> Result<Bound, SetupError> {
         let (stream, consumer) = (wanted.stream.as_str(), wanted.name.as_str());
         let found = match self.jetstream.consumer(stream, consumer).await {
             Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => {
@@ -31,7 +38,7 @@ impl Setup<'_> {
                 other.map_err(|error| explain(&error, &format!("consumer {consumer} of stream {stream}")))?
             }
         };
-        let settings = found.get("config").cloned().unwrap_or_default();
+        let settings = found.config;
         if let Some(reason) = rules::unusable(&settings) {
             return Err(SetupError::Never(format!(
                 "consumer {consumer} of stream {stream} {reason}; set nats_durable to another name"
@@ -49,12 +56,10 @@ impl Setup<'_> {
     }
 
     /// Brings an existing consumer's `ack_wait` and `max_ack_pending` up to what is needed.
-    async fn adapt(&self, stream: &str, consumer: &str, found: Value) -> Result<Value, SetupError> {
+    async fn adapt(&self, stream: &str, consumer: &str, found: Settings) -> Result<Settings, SetupError> {
         let mut wanted = found.clone();
-        if let Some(settings) = wanted.as_object_mut() {
-            for (name, value) in rules::adaptations(&found, self.config) {
-                settings.insert(name.to_owned(), json!(value));
-            }
+        for (name, value) in rules::adaptations(&found, self.config) {
+            wanted.set(name, value);
         }
         if wanted == found {
             return Ok(found);
@@ -78,15 +83,15 @@ impl Setup<'_> {
             Ok(updated) => updated,
         };
         tracing::info!(stream, consumer, "updated the consumer's ack_wait or max_ack_pending");
-        Ok(updated.get("config").cloned().unwrap_or(found))
+        Ok(if updated.config.is_none() { found } else { updated.config })
     }
 
     async fn write_consumer(
         &self,
         stream: &str,
         consumer: &str,
-        wanted: &Value,
-    ) -> Result<Value, SetupError> {
+        wanted: &Settings,
+    ) -> Result<ConsumerInfo, SetupError> {
         match self.jetstream.put_consumer(stream, consumer, wanted).await {
             Ok(written) => Ok(written),
             Err(refused) => self.less_room(stream, consumer, wanted, refused).await,
@@ -99,9 +104,9 @@ impl Setup<'_> {
         &self,
         stream: &str,
         consumer: &str,
-        wanted: &Value,
+        wanted: &Settings,
         refused: ApiError,
-    ) -> Result<Value, SetupError> {
+    ) -> Result<ConsumerInfo, SetupError> {
         let written = match limits::granted(&refused, wanted) {
             Some(smaller) => {
                 tracing::info!(stream, consumer, reason = %refused, "the consumer is written with the room \
@@ -133,7 +138,7 @@ impl Setup<'_> {
     }
 }
 
-fn no_consumer(stream: &str, consumer: &str, wanted: &Value) -> SetupError {
+fn no_consumer(stream: &str, consumer: &str, wanted: &Settings) -> SetupError {
     SetupError::Never(format!(
         "stream {stream} has no consumer {consumer}, and nats_manage=false: create it as {wanted}"
     ))

@@ -1,10 +1,14 @@
 //! What is made where there is nothing, in the API's own words.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::rules::{duplicate_window, least_pending, possible_window, text};
+use super::rules::{duplicate_window, least_pending, possible_window};
 use crate::{
-    broker::{jetstream::nanoseconds, levels, timer_choice, version::Version},
+    broker::{
+        jetstream::{Settings, nanoseconds},
+        levels, timer_choice,
+        version::Version,
+    },
     config::{Config, Deliver, Queue},
     message::names::{DUE_CONSUMER, Names},
 };
@@ -13,19 +17,19 @@ use crate::{
 const MAX_ACK_PENDING: u64 = 10_000;
 
 /// The stream of fresh invocations.
-pub fn queue(config: &Config, queue: &Queue) -> Value {
+pub fn queue(config: &Config, queue: &Queue) -> Settings {
     let wanted = json!({
         "name": queue.stream, "subjects": [queue.subject()], "retention": "workqueue", "storage": "file",
         "num_replicas": config.nats.stream_replicas,
     });
-    sized(wanted, config.nats.stream_max_bytes)
+    sized(wanted.into(), config.nats.stream_max_bytes)
 }
 
 /// A stream with a size, if there is one: full, it refuses what is new, for what is old was accepted.
-fn sized(mut wanted: Value, max_bytes: u64) -> Value {
-    if let Some(settings) = wanted.as_object_mut().filter(|_| max_bytes > 0) {
-        settings.insert("max_bytes".to_owned(), json!(max_bytes));
-        settings.insert("discard".to_owned(), json!("new"));
+fn sized(mut wanted: Settings, max_bytes: u64) -> Settings {
+    if max_bytes > 0 {
+        wanted.set("max_bytes", max_bytes);
+        wanted.set("discard", "new");
     }
     wanted
 }
@@ -40,19 +44,20 @@ pub fn schedules(config: &Config, server: Version) -> Result<bool, String> {
 }
 
 /// The stream of parked retries.
-pub fn retries(config: &Config, names: &Names, schedules: bool) -> Value {
-    let mut wanted = json!({
+pub fn retries(config: &Config, names: &Names, schedules: bool) -> Settings {
+    let wanted = json!({
         "name": names.retries, "subjects": [names.retries_subjects()], "retention": "workqueue", "storage": "file",
         "num_replicas": config.nats.stream_replicas, "duplicate_window": nanoseconds(duplicate_window(config.ack_wait)), "allow_direct": true,
     });
-    if let Some(settings) = wanted.as_object_mut().filter(|_| schedules) {
-        settings.insert("allow_msg_schedules".to_owned(), json!(true));
+    let mut wanted = Settings::from(wanted);
+    if schedules {
+        wanted.set("allow_msg_schedules", true);
     }
     sized(wanted, config.retries_max_bytes)
 }
 
 /// The stream of dead letters.
-pub fn dead(config: &Config, names: &Names) -> Value {
+pub fn dead(config: &Config, names: &Names) -> Settings {
     let letters = &config.dead_letters;
     let window = possible_window(duplicate_window(config.ack_wait), letters.max_age);
     json!({
@@ -61,6 +66,7 @@ pub fn dead(config: &Config, names: &Names) -> Value {
         "duplicate_window": nanoseconds(window), "max_age": nanoseconds(letters.max_age),
         "max_bytes": if letters.max_bytes == 0 { json!(-1) } else { json!(letters.max_bytes) },
     })
+    .into()
 }
 
 /// A consumer as it is to be.
@@ -78,12 +84,12 @@ pub struct Consumer {
 
 impl Consumer {
     /// The consumer of fresh invocations, of a stream with these settings.
-    pub fn fresh(queue: &Queue, stream: &Value) -> Self {
+    pub fn fresh(queue: &Queue, stream: &Settings) -> Self {
         let told = queue.deliver.map(|deliver| match deliver {
             Deliver::New => "new",
             Deliver::All => "all",
         });
-        let deliver = if text(stream, "retention") == "workqueue" { Some("all") } else { told };
+        let deliver = if stream.is_work_queue() { Some("all") } else { told };
         Self {
             stream: queue.stream.clone(),
             name: queue.durable.clone(),
@@ -103,19 +109,21 @@ impl Consumer {
     }
 
     /// Its settings, if it is known where it starts.
-    pub fn settings(&self, config: &Config) -> Option<Value> {
-        Some(json!({
+    pub fn settings(&self, config: &Config) -> Option<Settings> {
+        let settings = json!({
             "durable_name": self.name, "filter_subject": self.filter, "deliver_policy": self.deliver?, "ack_policy": "explicit",
             "replay_policy": "instant", "ack_wait": nanoseconds(config.ack_wait), "max_deliver": -1,
             "max_ack_pending": least_pending(config.max_inflight).max(MAX_ACK_PENDING),
-        }))
+        });
+        Some(settings.into())
     }
 }
 
 /// The consumer of level `k`.
-pub fn level(names: &Names, k: u32) -> Value {
+pub fn level(names: &Names, k: u32) -> Settings {
     json!({
         "durable_name": Names::level_consumer(k), "filter_subject": names.level_subjects(k), "deliver_policy": "all", "ack_policy": "explicit",
         "replay_policy": "instant", "ack_wait": nanoseconds(levels::ACK_WAIT), "max_deliver": -1, "max_ack_pending": MAX_ACK_PENDING,
     })
+    .into()
 }

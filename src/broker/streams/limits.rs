@@ -2,32 +2,12 @@
 //! a consumer fewer unacknowledged deliveries than are asked for. Pure: a refusal goes in, what to set comes
 //! out.
 
-use serde_json::{Value, json};
-
-use super::rules::{least_pending, number, text};
+use super::rules::least_pending;
 use crate::{
-    broker::jetstream::ApiError,
+    broker::jetstream::{ApiError, Settings, code},
     config::Config,
     message::{names::Names, timer::HIGHEST},
 };
-
-/// JetStream's error codes for what an account does not grant.
-mod code {
-    /// The stream needs a size.
-    pub const SIZE_REQUIRED: u64 = 10113;
-    /// The stream's size is larger than the account allows for one.
-    pub const SIZE_TOO_LARGE: u64 = 10122;
-    /// The sizes of all streams are more than the account, or the server, may store.
-    pub const NO_ROOM: [u64; 4] = [10002, 10023, 10028, 10047];
-    /// There are as many streams as the account may have.
-    pub const STREAMS: u64 = 10027;
-    /// There are as many consumers as the account, or the stream, may have.
-    pub const CONSUMERS: u64 = 10026;
-    /// There are fewer servers than replicas, or the account grants fewer.
-    pub const REPLICAS: [u64; 3] = [10005, 10074, 10120];
-    /// The consumer may not have so many unacknowledged deliveries.
-    pub const ACK_PENDING: u64 = 10121;
-}
 
 /// A stream that is made with a size where one is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,34 +99,33 @@ fn size_required(all: &[Sized], own: Option<&Sized>) -> String {
 
 /// The same consumer with as much room as the account grants, where its room is what was refused. A broker
 /// that names no number is left to choose it.
-pub fn granted(error: &ApiError, wanted: &Value) -> Option<Value> {
+pub fn granted(error: &ApiError, wanted: &Settings) -> Option<Settings> {
     let ApiError::Refused { code: code::ACK_PENDING, description } = error else { return None };
     let granted = description.split_whitespace().next_back().and_then(|word| word.parse::<u64>().ok());
     let mut smaller = wanted.clone();
-    let settings = smaller.as_object_mut()?;
     match granted {
-        Some(room) => settings.insert("max_ack_pending".to_owned(), json!(room)),
-        None => settings.remove("max_ack_pending"),
-    };
+        Some(room) => smaller.set("max_ack_pending", room),
+        None => smaller.unset("max_ack_pending"),
+    }
     Some(smaller)
 }
 
 /// Whether what would be granted is less than what the consumer has.
-pub fn lowers(error: &ApiError, wanted: &Value, found: &Value) -> bool {
-    let room = |settings: &Value| number(settings, "max_ack_pending");
+pub fn lowers(error: &ApiError, wanted: &Settings, found: &Settings) -> bool {
+    let room = |settings: &Settings| settings.number("max_ack_pending");
     granted(error, wanted).is_some_and(|smaller| room(&smaller) < room(found))
 }
 
 /// What follows where a consumer has less room than workers of this size need.
-pub fn crowded(consumer: &Value, config: &Config) -> Option<String> {
-    let room = u64::try_from(number(consumer, "max_ack_pending")).ok().filter(|room| *room > 0)?;
+pub fn crowded(consumer: &Settings, config: &Config) -> Option<String> {
+    let room = consumer.limit("max_ack_pending")?;
     let least = least_pending(config.max_inflight);
     (room < least).then(|| {
         format!(
             "consumer {} may have {room} unacknowledged deliveries (max_ack_pending), and 4 × \
                 max_inflight={} are {least}: one worker can take \
              all of its room; set max_inflight to {} or have the account's max_ack_pending raised",
-            text(consumer, "durable_name"),
+            consumer.text("durable_name"),
             config.max_inflight,
             (room / 4).max(1)
         )
@@ -155,6 +134,8 @@ pub fn crowded(consumer: &Value, config: &Config) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::config;
 
@@ -206,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_consumer_takes_the_room_that_is_granted() {
-        let wanted = json!({ "durable_name": "d", "max_ack_pending": 10_000, "ack_wait": 1 });
+        let wanted = json!({ "durable_name": "d", "max_ack_pending": 10_000, "ack_wait": 1 }).into();
         for (description, expected) in [
             (
                 "consumer max ack pending exceeds system limit of 1000",
@@ -214,18 +195,26 @@ mod tests {
             ),
             ("too much", json!({ "durable_name": "d", "ack_wait": 1 })),
         ] {
-            assert_eq!(granted(&refused(10121, description), &wanted), Some(expected), "{description}");
+            assert_eq!(
+                granted(&refused(10121, description), &wanted),
+                Some(expected.into()),
+                "{description}"
+            );
         }
         assert_eq!(granted(&refused(10122, "limit of 7"), &wanted), None);
         for (found, lower) in [(999, false), (1_000, false), (1_001, true)] {
             let error = refused(10121, "consumer max ack pending exceeds system limit of 1000");
-            assert_eq!(lowers(&error, &wanted, &json!({ "max_ack_pending": found })), lower, "{found}");
+            assert_eq!(
+                lowers(&error, &wanted, &json!({ "max_ack_pending": found }).into()),
+                lower,
+                "{found}"
+            );
         }
     }
 
     #[test]
     fn less_room_than_workers_need_is_told_with_what_would_do() {
-        let consumer = |room: i64| json!({ "durable_name": "d", "max_ack_pending": room });
+        let consumer = |room: i64| json!({ "durable_name": "d", "max_ack_pending": room }).into();
         for (room, crowds) in [(-1, false), (0, false), (1_000, false), (999, true)] {
             assert_eq!(
                 crowded(&consumer(room), &config(&[("max_inflight", "250")])).is_some(),

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -15,9 +18,11 @@ use crate::{
     broker::{
         clock,
         connect::Connection,
-        jetstream::{ApiError, JetStream},
-        levels::Level,
-        streams::code,
+        jetstream::{
+            Account, ConsumerInfo, Consumers, JetStream, StreamInfo,
+            call::{self, Details, Page, Plain, Which},
+        },
+        levels::{self, Level},
     },
     message::names::Names,
     stan,
@@ -49,64 +54,54 @@ impl Ask {
     }
 
     /// What the broker knows of a stream, and how far the clocks are apart, if it tells the time.
-    pub async fn timed(&self, stream: &str) -> (Seen<Option<Value>>, Option<Duration>) {
+    pub async fn timed(&self, stream: &str) -> (Seen<Option<StreamInfo>>, Option<Duration>) {
         let asked = Instant::now();
         let answer = self.stream(stream).await;
         let journey = asked.elapsed();
-        let told = answer
-            .as_ref()
-            .ok()
-            .and_then(|found| found.as_ref()?.get("ts")?.as_str().map(humantime::parse_rfc3339));
-        (answer, told.and_then(Result::ok).map(|told| clock::skew(told, SystemTime::now(), journey)))
+        let told = answer.as_ref().ok().and_then(|found| found.as_ref()?.told);
+        (answer, told.map(|told| clock::skew(told, SystemTime::now(), journey)))
     }
 
     /// What the broker knows of a stream, if it is there.
-    pub async fn stream(&self, stream: &str) -> Seen<Option<Value>> {
-        self.optional(&format!("STREAM.INFO.{stream}"), json!({})).await
+    pub async fn stream(&self, stream: &str) -> Seen<Option<StreamInfo>> {
+        self.optional(&call::stream(stream), &Details::default()).await
     }
 
     /// What the broker knows of a consumer, if it is there.
-    pub async fn consumer(&self, stream: &str, consumer: &str) -> Seen<Option<Value>> {
-        self.optional(&format!("CONSUMER.INFO.{stream}.{consumer}"), json!({})).await
+    pub async fn consumer(&self, stream: &str, consumer: &str) -> Seen<Option<ConsumerInfo>> {
+        self.optional(&call::consumer(stream, consumer), &Plain {}).await
     }
 
     /// The names of a stream's consumers.
     pub async fn consumers(&self, stream: &str) -> Seen<Vec<String>> {
-        let answer = self
-            .optional(&format!("CONSUMER.LIST.{stream}"), json!({ "offset": 0 }))
-            .await?
-            .unwrap_or_default();
-        let list = answer.get("consumers").and_then(Value::as_array).into_iter().flatten();
-        Ok(list.filter_map(|consumer| consumer.get("name")?.as_str().map(str::to_owned)).collect())
+        Ok(self.list(stream).await?.consumers.into_iter().map(|consumer| consumer.name).collect())
     }
 
     /// The consumers of the levels.
     pub async fn levels(&self, names: &Names) -> Seen<Vec<Level>> {
-        let answer =
-            self.optional(&format!("CONSUMER.LIST.{}", names.retries), json!({ "offset": 0 })).await?;
-        Ok(answer.as_ref().map(crate::broker::levels::levels).unwrap_or_default())
+        Ok(levels::levels(self.list(&names.retries).await?))
+    }
+
+    async fn list(&self, stream: &str) -> Seen<Consumers> {
+        Ok(self.optional(&call::consumers(stream), &Page { offset: 0 }).await?.unwrap_or_default())
     }
 
     /// Whether a message lies on one of these subjects.
     pub async fn any(&self, stream: &str, subjects: &str) -> Seen<bool> {
-        let question = json!({ "last_by_subj": subjects });
-        Ok(self.optional(&format!("STREAM.MSG.GET.{stream}"), question).await?.is_some())
+        let question = Which { last_by_subj: Some(subjects), ..Which::default() };
+        Ok(self.optional::<IgnoredAny>(&call::message(stream), &question).await?.is_some())
     }
 
     /// The account: what it holds and what it may.
-    pub async fn account(&self) -> Seen<Value> {
-        self.optional("INFO", json!({})).await.map(Option::unwrap_or_default)
+    pub async fn account(&self) -> Seen<Account> {
+        self.optional(call::ACCOUNT, &Plain {}).await.map(Option::unwrap_or_default)
     }
 
-    async fn optional(&self, call: &str, question: Value) -> Seen<Option<Value>> {
-        let answer =
-            self.bounded(&self.jetstream.api_subject(call), self.jetstream.api(call, &question)).await?;
-        match answer {
+    async fn optional<A: DeserializeOwned>(&self, call: &str, question: &impl Serialize) -> Seen<Option<A>> {
+        let subject = self.jetstream.api_subject(call);
+        match self.bounded(&subject, self.jetstream.api(call, question)).await? {
             Ok(answer) => Ok(Some(answer)),
-            Err(ApiError::Refused {
-                code: code::STREAM_NOT_FOUND | code::CONSUMER_NOT_FOUND | code::NO_MESSAGE,
-                ..
-            }) => Ok(None),
+            Err(error) if error.is_absence() => Ok(None),
             Err(error) => Err(Unseen::Silent(error.to_string())),
         }
     }

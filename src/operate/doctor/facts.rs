@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::{
-    broker::{connect::ConnectError, known_issues::Sync, levels::Level, version::Version},
+    broker::{
+        connect::ConnectError,
+        jetstream::{Account, ConsumerInfo, StreamInfo},
+        known_issues::Sync,
+        levels::Level,
+        version::Version,
+    },
     config::{Loaded, Queue},
     message::names::Names,
 };
@@ -84,7 +88,7 @@ pub struct Broker {
     /// How far this machine's clock and the broker's are apart at least; absent where it tells no time.
     pub skew: Option<Duration>,
     /// The account and its limits.
-    pub account: Seen<Value>,
+    pub account: Seen<Account>,
     /// The servers whose monitoring could be read.
     pub monitored: Vec<Monitored>,
     /// Whether the bridge's clients find another NATS Streaming server, too.
@@ -110,15 +114,15 @@ pub struct QueueFacts {
     /// Its names.
     pub names: Names,
     /// Its stream, if there is one.
-    pub stream: Seen<Option<Value>>,
+    pub stream: Seen<Option<StreamInfo>>,
     /// The stream of its retries.
-    pub retries: Seen<Option<Value>>,
+    pub retries: Seen<Option<StreamInfo>>,
     /// The stream of its dead letters.
-    pub dead: Seen<Option<Value>>,
+    pub dead: Seen<Option<StreamInfo>>,
     /// The consumer of fresh invocations.
-    pub fresh: Seen<Option<Value>>,
+    pub fresh: Seen<Option<ConsumerInfo>>,
     /// The consumer of due retries.
-    pub due: Seen<Option<Value>>,
+    pub due: Seen<Option<ConsumerInfo>>,
     /// The consumers of the levels.
     pub levels: Seen<Vec<Level>>,
     /// Whether a retry is held for a schedule.
@@ -131,7 +135,7 @@ pub struct QueueFacts {
 
 impl QueueFacts {
     /// The streams that are there, each with what it is for.
-    pub fn streams(&self) -> impl Iterator<Item = &Value> {
+    pub fn streams(&self) -> impl Iterator<Item = &StreamInfo> {
         [&self.stream, &self.retries, &self.dead]
             .into_iter()
             .filter_map(|stream| stream.as_ref().ok()?.as_ref())
@@ -166,13 +170,10 @@ impl Broker {
 
     /// The servers that hold a stream, its leader first. One that is no cluster's names nobody but itself,
     /// and before 2.10 not even that.
-    pub fn peers(&self, stream: &Value) -> Vec<String> {
-        let name = |server: &Value| server.as_str().map(str::to_owned);
-        let leader = stream.pointer("/cluster/leader").and_then(name);
-        let replicas = stream.pointer("/cluster/replicas").and_then(Value::as_array).into_iter().flatten();
-        let replicas: Vec<_> = replicas.filter_map(|replica| replica.get("name").and_then(name)).collect();
+    pub fn peers(&self, stream: &StreamInfo) -> Vec<String> {
+        let (leader, replicas) = (stream.cluster.leader.clone(), &stream.cluster.replicas);
         let first = if leader.is_none() && replicas.is_empty() { Some(self.name.clone()) } else { leader };
-        first.into_iter().chain(replicas).collect()
+        first.into_iter().chain(replicas.iter().map(|replica| replica.name.clone())).collect()
     }
 }
 
@@ -183,7 +184,14 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{broker::streams::desired, config, message::timer};
+    use crate::{
+        broker::{
+            jetstream::{Cluster, Settings},
+            streams::desired,
+        },
+        config,
+        message::timer,
+    };
 
     /// Settings, as they stand in the environment.
     pub fn settings(set: &[(&str, &str)]) -> Loaded {
@@ -201,17 +209,15 @@ pub mod tests {
         };
         let loaded = settings(&calls.into_iter().chain(set.iter().copied()).collect::<Vec<_>>());
         let cluster = json!({ "name": "c", "leader": "n1", "replicas": [{ "name": "n2", "current": true }, { "name": "n3", "current": true }] });
-        let stream = |config: Value| {
-            let mut config = config;
-            for (name, value) in [("num_replicas", json!(3)), ("discard", json!("old"))] {
-                config.as_object_mut().unwrap().insert(name.to_owned(), value);
-            }
-            Ok(Some(json!({ "config": config, "state": { "messages": 0, "bytes": 0 }, "cluster": cluster })))
+        let cluster: Cluster = serde_json::from_value(cluster).unwrap();
+        let stream = |mut config: Settings| {
+            config.set("num_replicas", 3);
+            config.set("discard", "old");
+            Ok(Some(StreamInfo { config, cluster: cluster.clone(), ..StreamInfo::default() }))
         };
         let consumer = |wanted: desired::Consumer| {
-            Ok(Some(
-                json!({ "config": wanted.settings(&loaded.config), "num_pending": 0, "num_ack_pending": 0, "num_waiting": 1 }),
-            ))
+            let config = wanted.settings(&loaded.config).unwrap();
+            Ok(Some(ConsumerInfo { config, num_waiting: 1, ..ConsumerInfo::default() }))
         };
         let queues = loaded.config.queues.iter().map(|queue| {
             let names = queue.names();
@@ -239,9 +245,7 @@ pub mod tests {
             tls: false,
             max_payload: 1 << 20,
             skew: Some(Duration::ZERO),
-            account: Ok(
-                json!({ "streams": 3, "consumers": 2, "storage": 0, "limits": { "max_streams": -1, "max_consumers": -1, "max_storage": -1 } }),
-            ),
+            account: Ok(Account { streams: 3, consumers: 2, ..Account::default() }),
             monitored: ["n1", "n2", "n3"]
                 .map(|name| Monitored { name: name.to_owned(), sync: Sync::Always })
                 .into(),
@@ -275,12 +279,9 @@ pub mod tests {
         let broker = well(&[]).broker.unwrap();
         let clustered = broker.queues[0].stream.clone().unwrap().unwrap();
         assert_eq!(broker.peers(&clustered), ["n1", "n2", "n3"]);
-        assert_eq!(broker.peers(&json!({ "cluster": { "leader": "n7" } })), ["n7"]);
-        assert_eq!(broker.peers(&json!({})), ["n1"]);
-        assert_eq!(
-            broker.peers(&json!({ "cluster": { "replicas": [{ "name": "n2" }] } })),
-            ["n2"],
-            "no leader"
-        );
+        let of = |stream: serde_json::Value| broker.peers(&serde_json::from_value(stream).unwrap());
+        assert_eq!(of(json!({ "cluster": { "leader": "n7" } })), ["n7"]);
+        assert_eq!(of(json!({})), ["n1"]);
+        assert_eq!(of(json!({ "cluster": { "replicas": [{ "name": "n2" }] } })), ["n2"], "no leader");
     }
 }

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::{
     checks,
-    facts::{Broker, Facts, QueueFacts},
+    facts::{Broker, Facts, QueueFacts, Seen},
 };
 use crate::{
     broker::{
-        known_issues::{Severity, Sync},
+        jetstream::{ConsumerInfo, Settings, StreamInfo},
+        known_issues::{SYNC_INTERVAL, Severity, Sync},
         streams::rules,
     },
     config::Config,
@@ -63,12 +62,10 @@ pub fn guaranteed(facts: &Facts) -> Vec<Guarantee> {
 fn worker(config: &Config, broker: &Broker) -> Guarantee {
     let event = "a worker is killed";
     let consumers = || broker.queues.iter().flat_map(|queue| [&queue.fresh, &queue.due]);
-    let ends = |info: &&Value| {
-        info.get("config").is_some_and(|config| {
-            rules::number(config, "max_deliver") > 0 || rules::unusable(config).is_some()
-        })
+    let ends = |info: &ConsumerInfo| {
+        info.config.limit("max_deliver").is_some() || rules::unusable(&info.config).is_some()
     };
-    if consumers().filter_map(|seen| seen.as_ref().ok()?.as_ref()).any(|info| ends(&info)) {
+    if consumers().filter_map(|seen| seen.as_ref().ok()?.as_ref()).any(ends) {
         return Guarantee {
             event,
             survives: Survives::No,
@@ -86,11 +83,9 @@ fn worker(config: &Config, broker: &Broker) -> Guarantee {
 /// The broker's process is killed.
 fn process(config: &Config, broker: &Broker) -> Guarantee {
     let event = "the broker's process is killed";
-    let forgets = |info: &Value| {
-        let config = info.get("config").unwrap_or(&Value::Null);
-        let forgets =
-            rules::text(config, "storage") == "memory" || rules::text(config, "persist_mode") == "async";
-        forgets.then(|| rules::text(config, "name").to_owned())
+    let forgets = |StreamInfo { config, .. }: &StreamInfo| {
+        let forgets = config.text("storage") == "memory" || config.text("persist_mode") == "async";
+        forgets.then(|| config.name().to_owned())
     };
     let forgetful: Vec<_> = broker.queues.iter().flat_map(QueueFacts::streams).filter_map(forgets).collect();
     if !forgetful.is_empty() {
@@ -148,15 +143,11 @@ fn power(broker: &Broker) -> Guarantee {
             format!(
                 "up to the last {} may be lost (1 replica) unless sync_interval is set to less, which could \
                     not be seen",
-                shown(crate::broker::known_issues::SYNC_INTERVAL)
+                shown(SYNC_INTERVAL)
             ),
         ),
         (_, sync) => {
-            let interval = if let Sync::Every(interval) = sync {
-                interval
-            } else {
-                crate::broker::known_issues::SYNC_INTERVAL
-            };
+            let interval = if let Sync::Every(interval) = sync { interval } else { SYNC_INTERVAL };
             (
                 Survives::Partly,
                 format!(
@@ -220,16 +211,14 @@ fn gateway(config: &Config) -> Guarantee {
 /// A stream reaches a limit.
 fn full(broker: &Broker) -> Guarantee {
     let event = "more comes than is called";
-    let limited = |queue: &QueueFacts| {
-        let config = |seen: &Result<Option<Value>, _>| seen.as_ref().ok()?.as_ref()?.get("config").cloned();
-        let queued = config(&queue.stream).map(|stream| rules::queue(&stream, queue.queue.subject()));
-        let parked = config(&queue.retries).map(|stream| rules::retries(&stream));
-        queued
-            .into_iter()
-            .chain(parked)
-            .flatten()
-            .any(|complaint| complaint.setting.starts_with("max_") && complaint.severity == Severity::Fail)
-    };
+    let limited =
+        |queue: &QueueFacts| {
+            let queued = config(&queue.stream).map(|stream| rules::queue(stream, queue.queue.subject()));
+            let parked = config(&queue.retries).map(rules::retries);
+            queued.into_iter().chain(parked).flatten().any(|complaint| {
+                complaint.setting.starts_with("max_") && complaint.severity == Severity::Fail
+            })
+        };
     if broker.queues.iter().any(limited) {
         return Guarantee {
             event,
@@ -260,9 +249,14 @@ fn waits(policy: &RetryPolicy) -> Duration {
     total
 }
 
+/// The settings of a stream that was seen.
+fn config(seen: &Seen<Option<StreamInfo>>) -> Option<&Settings> {
+    seen.as_ref().ok()?.as_ref().map(|info| &info.config)
+}
+
 /// Whether a stream could not be seen, or is not there.
 fn hidden(broker: &Broker) -> bool {
-    let unseen = |seen: &Result<Option<Value>, _>| !matches!(seen, Ok(Some(_)));
+    let unseen = |seen: &Seen<Option<StreamInfo>>| config(seen).is_none();
     broker.queues.iter().any(|queue| unseen(&queue.stream) || unseen(&queue.retries))
 }
 
@@ -276,12 +270,13 @@ fn unseen(event: &'static str) -> Guarantee {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{
         super::facts::{Monitored, Seen, Unseen, tests::well},
         *,
     };
+    use crate::broker::jetstream::Cluster;
     use Survives::{No, Partly, Unknown, Yes};
 
     /// What survives a set-up that is well but for this change, in the order of the events.
@@ -293,9 +288,16 @@ mod tests {
         said.into_iter().map(|line| line.text).collect()
     }
 
-    fn config(facts: &mut Facts, which: fn(&mut QueueFacts) -> &mut Seen<Option<Value>>) -> &mut Value {
-        let queue = &mut facts.broker.as_mut().unwrap().queues[0];
-        &mut which(queue).as_mut().unwrap().as_mut().unwrap()["config"]
+    fn queue(facts: &mut Facts) -> &mut QueueFacts {
+        &mut facts.broker.as_mut().unwrap().queues[0]
+    }
+
+    fn set(
+        which: fn(&mut QueueFacts) -> &mut Seen<Option<StreamInfo>>,
+        setting: &'static str,
+        value: Value,
+    ) -> impl FnOnce(&mut Facts) {
+        move |facts| which(queue(facts)).as_mut().unwrap().as_mut().unwrap().config.set(setting, value)
     }
 
     /// One server, which writes this often.
@@ -304,7 +306,8 @@ mod tests {
         broker.monitored = vec![Monitored { name: "n1".to_owned(), sync }];
         let queue = &mut broker.queues[0];
         for info in [&mut queue.stream, &mut queue.retries, &mut queue.dead] {
-            info.as_mut().unwrap().as_mut().unwrap()["cluster"] = json!({ "leader": "n1" });
+            info.as_mut().unwrap().as_mut().unwrap().cluster =
+                Cluster { leader: Some("n1".to_owned()), ..Cluster::default() };
         }
     }
 
@@ -336,17 +339,11 @@ mod tests {
     #[test]
     fn what_breaks_a_promise_is_not_promised() {
         check(
-            |facts| config(facts, |queue| &mut queue.fresh)["max_deliver"] = json!(7),
+            |facts| queue(facts).fresh.as_mut().unwrap().as_mut().unwrap().config.set("max_deliver", 7),
             [No, Yes, Yes, Yes, Yes, Yes],
         );
-        check(
-            |facts| config(facts, |queue| &mut queue.retries)["storage"] = json!("memory"),
-            [Yes, No, Yes, Yes, Yes, Yes],
-        );
-        check(
-            |facts| config(facts, |queue| &mut queue.stream)["max_age"] = json!(1),
-            [Yes, Yes, Yes, Yes, Yes, No],
-        );
+        check(set(|queue| &mut queue.retries, "storage", json!("memory")), [Yes, No, Yes, Yes, Yes, Yes]);
+        check(set(|queue| &mut queue.stream, "max_age", json!(1)), [Yes, Yes, Yes, Yes, Yes, No]);
         check(
             |facts| facts.broker.as_mut().unwrap().version = (2, 10, 21),
             [Yes, Partly, Yes, Yes, Yes, Yes],

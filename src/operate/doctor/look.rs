@@ -13,14 +13,12 @@ use super::{
 use crate::{
     broker::{
         connect::{Connection, attempt},
-        jetstream::number,
         version::version,
     },
     config::{Config, Loaded, Queue},
     message::names::{DUE_CONSUMER, Names},
     outbound::callback::HttpPost,
     tasks::supervisor::Supervisor,
-    upkeep::orphans::is_work_queue,
 };
 
 /// How long one attempt to connect may take, whatever the number of servers.
@@ -121,14 +119,12 @@ async fn orphans(ask: &Ask, names: &Names, durable: &str) -> Seen<Option<u64>> {
         let Some(before) = ask.stream(&names.stream).await? else { return Ok(None) };
         let Some(consumer) = ask.consumer(&names.stream, durable).await? else { return Ok(None) };
         let Some(after) = ask.stream(&names.stream).await? else { return Ok(None) };
-        let one = number(&before, "/state/consumer_count") == 1;
-        if !one || !is_work_queue(&before) {
+        if before.state.consumer_count != 1 || !before.config.is_work_queue() {
             return Ok(None);
         }
-        let state = |info| (number(info, "/state/messages"), number(info, "/state/last_seq"));
-        if state(&before) == state(&after) {
-            let known = number(&consumer, "/num_pending") + number(&consumer, "/num_ack_pending");
-            return Ok(Some(number(&before, "/state/messages").saturating_sub(known)));
+        let (messages, last) = (before.state.messages, before.state.last_seq);
+        if (messages, last) == (after.state.messages, after.state.last_seq) {
+            return Ok(Some(messages.saturating_sub(consumer.unsettled())));
         }
     }
     Ok(None)

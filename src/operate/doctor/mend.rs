@@ -1,9 +1,19 @@
 //! Commands that mend what was found, as somebody would type them. Those for NATS are of its own tool,
 //! `nats`, and were each tried on a server in the state that they mend.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::{broker::streams::rules, config::Config, text::duration::shown};
+use crate::{
+    broker::{
+        jetstream::{
+            Settings,
+            call::{self, PutConsumer},
+        },
+        streams::rules,
+    },
+    config::Config,
+    text::duration::shown,
+};
 
 /// The tool for NATS, in the domain of the settings.
 #[derive(Debug, Clone)]
@@ -43,18 +53,14 @@ impl Nats {
     }
 
     /// Makes a stream.
-    pub fn make_stream(&self, wanted: &Value) -> String {
-        let name = rules::text(wanted, "name");
-        self.call(&format!("STREAM.CREATE.{name}"), wanted)
+    pub fn make_stream(&self, wanted: &Settings) -> String {
+        self.call(&call::make_stream(wanted.name()), wanted)
     }
 
     /// Makes a consumer.
-    pub fn make_consumer(&self, stream: &str, wanted: &Value) -> String {
-        let name = rules::text(wanted, "durable_name");
-        self.call(
-            &format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"),
-            &json!({ "stream_name": stream, "config": wanted }),
-        )
+    pub fn make_consumer(&self, stream: &str, wanted: &Settings) -> String {
+        let question = PutConsumer { stream_name: stream, config: wanted };
+        self.call(&call::put_consumer(stream, wanted.text("durable_name")), &question)
     }
 
     /// What makes a thing that cannot be changed be made anew.
@@ -74,20 +80,23 @@ impl Nats {
         )
     }
 
-    fn call(&self, call: &str, question: &Value) -> String {
-        let prefix =
-            self.0.as_ref().map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
-        format!("nats req {} {}", quoted(&format!("{prefix}.{call}")), quoted(&question.to_string()))
+    /// The subject of a call of JetStream's API.
+    pub fn subject(&self, call: &str) -> String {
+        format!("{}.{call}", call::prefix(self.0.as_deref()))
+    }
+
+    fn call(&self, call: &str, question: &impl Serialize) -> String {
+        let question = String::from_utf8_lossy(&call::written(question)).into_owned();
+        format!("nats req {} {}", quoted(&self.subject(call)), quoted(&question))
     }
 
     /// What mends a setting of a stream; `subject` is what it has to take.
-    pub fn stream_setting(&self, stream: &Value, setting: &str, subject: &str) -> String {
-        let name = rules::text(stream, "name");
+    pub fn stream_setting(&self, stream: &Settings, setting: &str, subject: &str) -> String {
+        let name = stream.name();
         let flag = match setting {
-            "subjects" => format!(
-                "--subjects={}",
-                rules::subjects(stream).chain([subject]).collect::<Vec<_>>().join(",")
-            ),
+            "subjects" => {
+                format!("--subjects={}", stream.subjects().chain([subject]).collect::<Vec<_>>().join(","))
+            }
             "max_age" => "--max-age=0".to_owned(),
             "max_msgs" => "--max-msgs=-1".to_owned(),
             "max_bytes" => "--max-bytes=-1".to_owned(),
@@ -102,9 +111,9 @@ impl Nats {
 
     /// What keeps a stream with a size from dropping what it accepted. One with message schedules has to
     /// drop.
-    pub fn refuse_what_is_new(&self, stream: &Value) -> String {
-        let name = rules::text(stream, "name");
-        if stream.get("allow_msg_schedules").and_then(Value::as_bool) == Some(true) {
+    pub fn refuse_what_is_new(&self, stream: &Settings) -> String {
+        let name = stream.name();
+        if stream.allows_schedules() {
             return self.remake_stream(name);
         }
         self.edit_stream(name, "--discard=new")

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream, Stored, allows_schedules, number, own_headers},
+        jetstream::{ApiError, JetStream, Stored},
         seam::Broker,
     },
     message::{
@@ -20,8 +20,6 @@ use crate::{
     upkeep::levels,
 };
 
-/// What the header begins with that makes the broker wake a message.
-const SCHEDULE: &[u8] = b"\r\nNats-Schedule:";
 /// How much of a header block that cannot be read is kept: headers are carried on up to a bound.
 const KEPT: usize = 3 << 10;
 
@@ -89,14 +87,12 @@ pub trait Parked: Broker {
 }
 
 impl Holder {
-    fn of(Stored { subject, sequence, block, payload, .. }: Stored) -> Self {
-        let schedule = block
-            .windows(SCHEDULE.len())
-            .position(|header| header == SCHEDULE)
-            .and_then(|at| block.get(at + SCHEDULE.len()..));
-        let (scheduled, wakes) = (schedule.is_some(), schedule.and_then(wakes));
+    fn of(stored: Stored) -> Self {
+        let mut headers = stored.headers();
+        let Stored { subject, sequence, block, payload, .. } = stored;
+        let schedule = header_block::as_servers_find(&block, names::SCHEDULE);
+        let (scheduled, wakes) = (schedule.is_some(), schedule.as_deref().and_then(wakes));
         let unreadable = !block.is_empty() && header_block::read(&block).is_err();
-        let mut headers = own_headers(&block);
         if unreadable {
             // Moved as something that everybody can read, and that no version takes for a call.
             let kept = kept_block::ways(&block)
@@ -119,7 +115,7 @@ impl Parked for JetStream {
 
     async fn known(&self, names: &Names) -> Result<Known, ApiError> {
         let stream = self.stream(&names.retries).await?;
-        Ok(Known { messages: number(&stream, "/state/messages"), schedules: allows_schedules(&stream) })
+        Ok(Known { messages: stream.state.messages, schedules: stream.config.allows_schedules() })
     }
 
     async fn overdue_in_levels(&self, names: &Names, grace: Duration) -> Result<u64, ApiError> {
@@ -149,10 +145,9 @@ impl Parked for JetStream {
     }
 }
 
-/// The time in a schedule that fires once, at the beginning of what follows its name.
-fn wakes(rest: &[u8]) -> Option<SystemTime> {
-    let value = rest.split(|byte| *byte == b'\r').next()?;
-    humantime::parse_rfc3339(str::from_utf8(value).ok()?.trim().strip_prefix("@at ")?).ok()
+/// The time of a schedule that fires once.
+fn wakes(schedule: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(schedule.strip_prefix("@at ")?).ok()
 }
 
 #[cfg(test)]

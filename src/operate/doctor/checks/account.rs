@@ -1,7 +1,5 @@
 //! What the account may hold.
 
-use serde_json::Value;
-
 use super::{
     super::{
         facts::{Broker, Unseen},
@@ -10,7 +8,10 @@ use super::{
     unknown,
 };
 use crate::{
-    broker::known_issues::Severity::{Fail, Warn},
+    broker::{
+        jetstream::Account,
+        known_issues::Severity::{Fail, Warn},
+    },
     config::Config,
 };
 
@@ -30,35 +31,29 @@ pub fn limits(_: &Config, broker: &Broker) -> Vec<Finding> {
         }
         Err(unseen) => return vec![unknown("account", unseen)],
     };
-    let tiers = account.get("tiers").and_then(Value::as_object).into_iter().flatten();
-    let tiers = tiers
+    let tiers = account
+        .tiers
+        .iter()
         .map(|(name, tier)| (format!("account, tier {name}"), tier))
         .chain([("account".to_owned(), account)]);
     let mut findings: Vec<_> = tiers.flat_map(|(what, holdings)| tier(&what, holdings)).collect();
     if findings.is_empty() {
-        let figure = |name| account.get(name).and_then(Value::as_u64).unwrap_or_default();
-        findings.push(Finding::ok(
-            "account",
-            format!(
-                "{} streams, {} consumers, {} bytes",
-                figure("streams"),
-                figure("consumers"),
-                figure("storage")
-            ),
-        ));
+        let Account { streams, consumers, storage, .. } = account;
+        let seen = format!("{streams} streams, {consumers} consumers, {storage} bytes");
+        findings.push(Finding::ok("account", seen));
     }
     findings
 }
 
-fn tier(what: &str, holdings: &Value) -> Vec<Finding> {
+fn tier(what: &str, holdings: &Account) -> Vec<Finding> {
+    let limits = &holdings.limits;
     let rows = [
-        ("storage", "max_storage", "--js-disk-storage", "bytes"),
-        ("streams", "max_streams", "--js-streams", "streams"),
-        ("consumers", "max_consumers", "--js-consumer", "consumers"),
+        (holdings.storage, limits.storage(), "--js-disk-storage", "bytes"),
+        (holdings.streams, limits.streams(), "--js-streams", "streams"),
+        (holdings.consumers, limits.consumers(), "--js-consumer", "consumers"),
     ];
     let findings = rows.into_iter().filter_map(|(used, most, flag, unit)| {
-        let used = holdings.get(used)?.as_u64()?;
-        let most = holdings.pointer(&format!("/limits/{most}"))?.as_u64().filter(|most| *most > 0)?;
+        let most = most?;
         let share = used as f64 / most as f64;
         let (severity, means) = match share {
             share if share >= 1.0 => (
@@ -98,7 +93,11 @@ mod tests {
             (with(100, 100), &[("account", Fail)]),
             (json!({ "tiers": { "R1": with(95, 100), "R3": with(1, 100) } }), &[("account, tier R1", Warn)]),
         ] {
-            check(&[], |facts| broker(facts).account = Ok(account), expected);
+            check(
+                &[],
+                |facts| broker(facts).account = Ok(serde_json::from_value(account).unwrap()),
+                expected,
+            );
         }
         let silent = || Unseen::Silent("nobody answers the JetStream API".to_owned());
         check(&[], |facts| broker(facts).account = Err(silent()), &[("JetStream", Fail)]);

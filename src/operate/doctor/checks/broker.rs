@@ -10,7 +10,6 @@ use super::{
 use crate::{
     broker::{
         clock::NOTABLE_SKEW,
-        jetstream::allows_schedules,
         known_issues::{
             About, Facts as Advised,
             Severity::{Fail, Note, Warn},
@@ -77,10 +76,12 @@ pub fn clock(_: &Config, broker: &Broker) -> Vec<Finding> {
 
 /// What the server's version is known to cost.
 pub fn versions(_: &Config, broker: &Broker) -> Vec<Finding> {
-    let schedules = broker
-        .queues
-        .iter()
-        .any(|queue| queue.retries.as_ref().is_ok_and(|info| info.as_ref().is_some_and(allows_schedules)));
+    let schedules = broker.queues.iter().any(|queue| {
+        queue
+            .retries
+            .as_ref()
+            .is_ok_and(|info| info.as_ref().is_some_and(|info| info.config.allows_schedules()))
+    });
     let facts = Advised {
         server: broker.version,
         schedules,

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::{super::finding::Finding, Look};
 use crate::{
     broker::{
+        jetstream::{Replica, StreamInfo},
         known_issues::{
             About, Facts as Advised,
             Severity::{Fail, Note, Warn},
             Sync, advice,
         },
-        streams::rules,
     },
     text::duration::shown,
 };
@@ -20,15 +18,15 @@ use crate::{
 /// Whether each stream has a leader and the replicas that it wants, and they keep up.
 pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
     let mut findings: Vec<_> = look.queue.streams().flat_map(|info| of_stream(look, info)).collect();
-    let alone: Vec<_> = look.queue.streams().filter(|info| wanted(info) == 1).collect();
+    let alone: Vec<_> = look.queue.streams().filter(|info| info.config.replicas() == 1).collect();
     if let Some(info) = alone.first() {
-        let names: Vec<_> = alone.iter().map(|info| name(info)).collect();
+        let names: Vec<_> = alone.iter().map(|info| info.config.name()).collect();
         let servers: BTreeSet<_> = alone.iter().flat_map(|info| look.broker.peers(info)).collect();
         let means = format!(
             "what they hold is lost with the disk of {}",
             servers.into_iter().collect::<Vec<_>>().join(", ")
         );
-        let mend = if is_clustered(info) {
+        let mend = if info.cluster.name.is_some() {
             names
                 .iter()
                 .map(|name| look.nats.edit_stream(name, "--replicas=3"))
@@ -50,37 +48,22 @@ pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
     findings
 }
 
-fn name(info: &Value) -> &str {
-    rules::text(info.get("config").unwrap_or(&Value::Null), "name")
-}
-
-fn wanted(info: &Value) -> u64 {
-    info.pointer("/config/num_replicas").and_then(Value::as_u64).unwrap_or(1)
-}
-
-fn is_clustered(info: &Value) -> bool {
-    info.pointer("/cluster/name").is_some()
-}
-
-fn of_stream(look: &Look<'_>, info: &Value) -> Vec<Finding> {
-    let (name, wanted) = (name(info), wanted(info));
+fn of_stream(look: &Look<'_>, info: &StreamInfo) -> Vec<Finding> {
+    let (name, wanted) = (info.config.name(), info.config.replicas());
     let what = format!("replicas of {name}");
     let peers = look.broker.peers(info);
     let there = peers.len() as u64;
     let mut findings = Vec::new();
-    if is_clustered(info) && info.pointer("/cluster/leader").is_none() {
+    if info.cluster.name.is_some() && info.cluster.leader.is_none() {
         let means = "it takes nothing and gives nothing until most of its servers are back";
         findings.push(
             Finding::new(Fail, &what, "no leader", means)
                 .mend("start the servers that are away; nats server check connection tells which answer"),
         );
     }
-    for replica in info.pointer("/cluster/replicas").and_then(Value::as_array).into_iter().flatten() {
-        let (server, is) = (rules::text(replica, "name"), |flag: &str| {
-            replica.get(flag).and_then(Value::as_bool) == Some(true)
-        });
-        let state = if is("offline") { "is offline" } else { "lags behind" };
-        if is("offline") || !is("current") {
+    for Replica { name: server, current, offline } in &info.cluster.replicas {
+        let state = if *offline { "is offline" } else { "lags behind" };
+        if *offline || !current {
             let means = "one server less can be lost until it is back";
             findings.push(
                 Finding::new(Warn, &what, format!("{server} {state}"), means)
@@ -156,7 +139,7 @@ pub fn power(look: &Look<'_>) -> Vec<Finding> {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{
         super::{
@@ -173,8 +156,8 @@ mod tests {
     /// The stream of retries, with so many replicas and in this cluster.
     fn retries(facts: &mut Facts, replicas: u64, cluster: Value) {
         let info = queue(facts).retries.as_mut().unwrap().as_mut().unwrap();
-        info["config"]["num_replicas"] = json!(replicas);
-        info["cluster"] = cluster;
+        info.config.set("num_replicas", replicas);
+        info.cluster = serde_json::from_value(cluster).unwrap();
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The consumers of a queue against [`crate::broker::streams::rules`], and what nobody gets.
 
-use serde_json::{Value, json};
-
 use super::{
     super::{facts::Seen, finding::Finding},
     Look, hidden, hosted,
@@ -10,7 +8,7 @@ use super::{
 };
 use crate::{
     broker::{
-        jetstream::{allows_schedules, number},
+        jetstream::{ConsumerInfo, Settings},
         known_issues::Severity::{Fail, Note, Warn},
         levels::{absent as missing, room},
         streams::{
@@ -27,40 +25,36 @@ use crate::{
 pub fn fresh(look: &Look<'_>) -> Vec<Finding> {
     // What is said of the stream says enough where it is not there.
     let Ok(Some(stream)) = &look.queue.stream else { return Vec::new() };
-    judged(
-        look,
-        &look.queue.fresh,
-        &Consumer::fresh(&look.queue.queue, stream.get("config").unwrap_or(&Value::Null)),
-        stream,
-    )
+    judged(look, &look.queue.fresh, &Consumer::fresh(&look.queue.queue, &stream.config), &stream.config)
 }
 
 /// The consumer of due retries.
 pub fn due(look: &Look<'_>) -> Vec<Finding> {
     let Ok(Some(stream)) = &look.queue.retries else { return Vec::new() };
-    judged(look, &look.queue.due, &Consumer::due(&look.queue.names), stream)
+    judged(look, &look.queue.due, &Consumer::due(&look.queue.names), &stream.config)
 }
 
-fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream: &Value) -> Vec<Finding> {
+fn judged(
+    look: &Look<'_>,
+    seen: &Seen<Option<ConsumerInfo>>,
+    wanted: &Consumer,
+    stream: &Settings,
+) -> Vec<Finding> {
     let Consumer { stream: of, name, filter, .. } = wanted;
     let what = format!("consumer {name} of {of}");
     let info = match seen {
         Err(unseen) => return vec![hidden(what, unseen)],
         Ok(None) => {
             let means = "nothing is called";
-            let settings = wanted.settings(look.config);
-            let known = settings.is_some();
-            let settings = settings.unwrap_or_else(|| json!({}));
-            let mend = if known {
-                look.nats.make_consumer(of, &settings)
-            } else {
-                "nats_deliver=all   # or new: only what arrives from now on".to_owned()
+            let mend = match wanted.settings(look.config) {
+                Some(settings) => look.nats.make_consumer(of, &settings),
+                None => "nats_deliver=all   # or new: only what arrives from now on".to_owned(),
             };
             return vec![absent(look, what, means).mend(mend)];
         }
         Ok(Some(info)) => info,
     };
-    let config = info.get("config").unwrap_or(&Value::Null);
+    let config = &info.config;
     if let Some(reason) = rules::unusable(config) {
         return vec![
             Finding::new(Fail, what, reason, "no worker can start").mend(look.nats.remake_consumer(of, name)),
@@ -70,7 +64,6 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
     let complaint = |Complaint { severity, setting, found, text }| {
         Finding::new(severity, &what, format!("{setting}: {found}"), text).mend(mend(setting))
     };
-    let stream = stream.get("config").unwrap_or(&Value::Null);
     let mut findings: Vec<_> = rules::consumer(config, filter, stream).into_iter().map(complaint).collect();
     let lease = rules::lease(config);
     for (setting, _) in rules::adaptations(config, look.config) {
@@ -91,7 +84,7 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
             Finding::new(
                 if short { Fail } else { Warn },
                 &what,
-                format!("{setting}: {}", rules::value(config, setting)),
+                format!("{setting}: {}", config.shown(setting)),
                 means,
             )
             .mend(mend(setting)),
@@ -108,13 +101,13 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
             .mend(mend("backoff")),
         );
     }
-    if info.get("paused").and_then(Value::as_bool) == Some(true) {
+    if info.paused {
         findings.push(
             Finding::new(Warn, &what, "paused", "nothing is called until it goes on")
                 .mend(look.nats.resume(of, name)),
         );
     }
-    let (own, streams) = (rules::number(config, "num_replicas"), rules::number(stream, "num_replicas"));
+    let (own, streams) = (config.number("num_replicas"), stream.number("num_replicas"));
     if own > 0 && own < streams {
         let means = "what is acknowledged is known on fewer servers than the messages are: with those calls \
             are made again";
@@ -124,11 +117,9 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
         );
     }
     if findings.is_empty() {
-        let figure = |name: &str| number(info, name);
-        let (pending, unacknowledged, waiting) =
-            (figure("/num_pending"), figure("/num_ack_pending"), figure("/num_waiting"));
+        let ConsumerInfo { num_pending, num_ack_pending, num_waiting, .. } = info;
         let seen = format!(
-            "ack_wait {}, {pending} pending, {unacknowledged} unacknowledged, {waiting} requests",
+            "ack_wait {}, {num_pending} pending, {num_ack_pending} unacknowledged, {num_waiting} requests",
             shown(lease)
         );
         findings.push(Finding::ok(what, seen));
@@ -139,11 +130,11 @@ fn judged(look: &Look<'_>, seen: &Seen<Option<Value>>, wanted: &Consumer, stream
 /// Whether retries are parked in levels, or will be when a worker has made their stream.
 pub fn needs_levels(look: &Look<'_>) -> bool {
     let (setting, version) = (look.config.retry_timer, look.broker.version);
-    let info = look.queue.retries.as_ref().ok().and_then(Option::as_ref).unwrap_or(&Value::Null);
+    let info = look.queue.retries.as_ref().ok().and_then(Option::as_ref);
+    let (allows, refuses) =
+        info.map_or((false, false), |info| (info.config.allows_schedules(), info.config.refuses_new()));
     // A worker turns on what is wanted and not there.
-    let refuses = rules::text(info.get("config").unwrap_or(&Value::Null), "discard") == "new";
-    let schedules =
-        allows_schedules(info) || (desired::schedules(look.config, version).unwrap_or(true) && !refuses);
+    let schedules = allows || (desired::schedules(look.config, version).unwrap_or(true) && !refuses);
     !timer_choice::choose(setting, version, schedules).is_ok_and(|(timer, _)| timer == Timer::Schedules)
 }
 
@@ -163,7 +154,7 @@ pub fn levels(look: &Look<'_>) -> Vec<Finding> {
         absent(look, what, "retries in this level wait")
             .mend(look.nats.make_consumer(&names.retries, &desired::level(names, k)))
     });
-    let stream = info.get("config").unwrap_or(&Value::Null);
+    let stream = &info.config;
     let complaints = found.iter().filter_map(|level| Some((level.k, level.settings.as_ref()?))).flat_map(
         |(k, settings)| {
             let (consumer, filter) = (Names::level_consumer(k), names.level_subjects(k));
@@ -247,6 +238,8 @@ pub fn orphans(look: &Look<'_>) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{
         super::{
             super::facts::Facts,
@@ -261,7 +254,11 @@ mod tests {
     fn with(settings: Value) -> impl FnOnce(&mut Facts) {
         move |facts| {
             let info = queue(facts).fresh.as_mut().unwrap().as_mut().unwrap();
-            info["config"].as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+            settings
+                .as_object()
+                .unwrap()
+                .iter()
+                .for_each(|(name, value)| info.config.set(name, value.clone()));
         }
     }
 
@@ -325,9 +322,7 @@ mod tests {
 
     #[test]
     fn one_that_is_paused_goes_on_by_command() {
-        let paused = |facts: &mut Facts| {
-            queue(facts).fresh.as_mut().unwrap().as_mut().unwrap()["paused"] = json!(true)
-        };
+        let paused = |facts: &mut Facts| queue(facts).fresh.as_mut().unwrap().as_mut().unwrap().paused = true;
         let found = check(&[], paused, &[(WORKERS, Warn)]);
         assert_eq!(found[0].mend.as_deref(), Some("nats consumer resume faas-request faas-workers --force"));
     }
@@ -343,7 +338,7 @@ mod tests {
             "{found:?}"
         );
         let told = |facts: &mut Facts| {
-            queue(facts).stream.as_mut().unwrap().as_mut().unwrap()["config"]["retention"] = json!("limits");
+            queue(facts).stream.as_mut().unwrap().as_mut().unwrap().config.set("retention", "limits");
             queue(facts).fresh = Ok(None);
         };
         let found = check(&[], told, &[("stream faas-request", Note), (WORKERS, Fail)]);
@@ -358,8 +353,7 @@ mod tests {
             .collect();
         let old = |facts: &mut Facts| {
             broker(facts).version = (2, 11, 0);
-            queue(facts).retries.as_mut().unwrap().as_mut().unwrap()["config"]["allow_msg_schedules"] =
-                json!(false);
+            queue(facts).retries.as_mut().unwrap().as_mut().unwrap().config.set("allow_msg_schedules", false);
             queue(facts).levels = Ok(all);
         };
         check(&[], old, &[("consumer l3 of faas-request-retries", Fail)]);
@@ -373,8 +367,7 @@ mod tests {
             let crowded = |facts: &mut Facts| {
                 broker(facts).version = (2, 11, 0);
                 let queue = queue(facts);
-                queue.retries.as_mut().unwrap().as_mut().unwrap()["config"]["allow_msg_schedules"] =
-                    json!(false);
+                queue.retries.as_mut().unwrap().as_mut().unwrap().config.set("allow_msg_schedules", false);
                 let level = &mut queue.levels.as_mut().unwrap()[3];
                 (level.held, level.settings) = (held, Some(desired::level(&queue.names, 3)));
             };

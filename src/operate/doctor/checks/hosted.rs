@@ -1,12 +1,10 @@
 //! What the account grants against what a worker will ask for: hosted accounts want a size for each stream,
 //! and bound how many there are and how much room a consumer has.
 
-use serde_json::Value;
-
 use super::{super::finding::Finding, Look};
 use crate::{
     broker::{
-        jetstream::number,
+        jetstream::{Account, Settings},
         known_issues::Severity::{Fail, Warn},
         streams::{
             limits::{self, Sized},
@@ -34,28 +32,19 @@ pub fn wants_sizes(look: &Look<'_>) -> bool {
     look.broker
         .account
         .as_ref()
-        .is_ok_and(|account| required(tier(account, look.config.nats.stream_replicas)))
-}
-
-fn required(granted: &Value) -> bool {
-    granted.pointer("/limits/max_bytes_required").and_then(Value::as_bool) == Some(true)
+        .is_ok_and(|account| tier(account, look.config.nats.stream_replicas).limits.max_bytes_required)
 }
 
 /// Whether a consumer has all the room that the account grants.
-pub fn has_all(consumer: &Value, look: &Look<'_>) -> bool {
+pub fn has_all(consumer: &Settings, look: &Look<'_>) -> bool {
     let Ok(account) = &look.broker.account else { return false };
-    let most = limit(tier(account, look.config.nats.stream_replicas), "max_ack_pending");
-    most.is_some_and(|most| number(consumer, "/max_ack_pending") >= most)
+    let most = tier(account, look.config.nats.stream_replicas).limits.ack_pending();
+    most.is_some_and(|most| consumer.limit("max_ack_pending").unwrap_or_default() >= most)
 }
 
-/// Accounts with tiers have limits for each number of replicas.
-fn tier(account: &Value, replicas: usize) -> &Value {
-    account.pointer(&format!("/tiers/R{replicas}")).unwrap_or(account)
-}
-
-/// A limit, if there is one: none is -1, and 0 in some answers.
-fn limit(granted: &Value, name: &str) -> Option<u64> {
-    granted.pointer(&format!("/limits/{name}"))?.as_u64().filter(|most| *most > 0)
+/// What holds for streams with so many replicas.
+fn tier(account: &Account, replicas: usize) -> &Account {
+    account.tiers.get(&format!("R{replicas}")).unwrap_or(account)
 }
 
 /// The streams of the queue that a worker will make.
@@ -66,14 +55,17 @@ fn missing(look: &Look<'_>) -> Vec<Sized> {
     all.filter(|(_, seen)| matches!(seen, Ok(None))).map(|(sized, _)| sized).collect()
 }
 
-fn size(Sized { stream, setting, bytes }: &Sized, granted: &Value) -> Option<Finding> {
-    let most = limit(granted, "storage_max_stream_bytes");
+fn size(Sized { stream, setting, bytes }: &Sized, granted: &Account) -> Option<Finding> {
+    let most = granted.limits.stream_bytes();
     let means = format!("stream {stream} cannot be made, and no worker starts");
     let refused = |seen: String| Finding::new(Fail, "account", seen, means.clone());
     if *bytes == 0 {
         let example = most.map_or_else(|| "1GiB".to_owned(), |most| most.to_string());
         let seen = format!("max_bytes_required: a stream needs a size, and {setting} is not set");
-        return required(granted).then(|| refused(seen).mend(format!("{setting}={example}   # or less")));
+        return granted
+            .limits
+            .max_bytes_required
+            .then(|| refused(seen).mend(format!("{setting}={example}   # or less")));
     }
     let most = most.filter(|most| bytes > most)?;
     Some(
@@ -82,11 +74,11 @@ fn size(Sized { stream, setting, bytes }: &Sized, granted: &Value) -> Option<Fin
     )
 }
 
-fn storage(missing: &[Sized], granted: &Value, replicas: usize) -> Option<Finding> {
-    let most = limit(granted, "max_storage")?;
+fn storage(missing: &[Sized], granted: &Account, replicas: usize) -> Option<Finding> {
+    let most = granted.limits.storage()?;
     let replicas = u64::try_from(replicas).unwrap_or(1);
-    // Old servers do not say what is set aside, only what is there.
-    let taken = number(granted, "/reserved_storage").max(number(granted, "/storage"));
+    // Until NATS 2.10: servers do not say what is set aside, only what is there.
+    let taken = granted.reserved_storage.max(granted.storage);
     let wanted =
         missing.iter().map(|sized| sized.bytes.saturating_mul(replicas)).fold(0_u64, u64::saturating_add);
     let left = most.saturating_sub(taken);
@@ -103,9 +95,9 @@ fn storage(missing: &[Sized], granted: &Value, replicas: usize) -> Option<Findin
     })
 }
 
-fn streams(missing: &[Sized], granted: &Value) -> Option<Finding> {
-    let most = limit(granted, "max_streams")?;
-    let left = most.saturating_sub(number(granted, "/streams"));
+fn streams(missing: &[Sized], granted: &Account) -> Option<Finding> {
+    let most = granted.limits.streams()?;
+    let left = most.saturating_sub(granted.streams);
     let wanted = u64::try_from(missing.len()).unwrap_or(u64::MAX);
     let seen = || format!("{wanted} streams are to be made, and {left} of {most} are left");
     (wanted > left).then(|| {
@@ -118,9 +110,9 @@ fn streams(missing: &[Sized], granted: &Value) -> Option<Finding> {
     })
 }
 
-fn consumers(look: &Look<'_>, granted: &Value) -> Option<Finding> {
-    let most = limit(granted, "max_consumers")?;
-    let left = most.saturating_sub(number(granted, "/consumers"));
+fn consumers(look: &Look<'_>, granted: &Account) -> Option<Finding> {
+    let most = granted.limits.consumers()?;
+    let left = most.saturating_sub(granted.consumers);
     let queue = look.queue;
     let lanes = [&queue.fresh, &queue.due].into_iter().filter(|seen| matches!(seen, Ok(None))).count();
     let levels = if super::consumers::needs_levels(look) {
@@ -140,8 +132,8 @@ fn consumers(look: &Look<'_>, granted: &Value) -> Option<Finding> {
     })
 }
 
-fn room(look: &Look<'_>, granted: &Value) -> Option<Finding> {
-    let most = limit(granted, "max_ack_pending")?;
+fn room(look: &Look<'_>, granted: &Account) -> Option<Finding> {
+    let most = granted.limits.ack_pending()?;
     let (inflight, least) = (look.config.max_inflight, least_pending(look.config.max_inflight));
     let seen = || format!("max_ack_pending: {most}, and 4 × max_inflight={inflight} are {least}");
     (most < least).then(|| {
@@ -160,7 +152,7 @@ fn room(look: &Look<'_>, granted: &Value) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{
         super::{
@@ -171,12 +163,15 @@ mod tests {
     };
     use crate::broker::known_issues::Severity;
 
+    fn read(account: Value) -> Account {
+        serde_json::from_value(account).unwrap()
+    }
+
     /// Before a worker was there, in an account with these limits.
     fn fresh(limits: Value) -> impl FnOnce(&mut Facts) {
         move |facts| {
-            broker(facts).account = Ok(
-                json!({ "streams": 1, "consumers": 1, "storage": 10, "reserved_storage": 100, "limits": limits }),
-            );
+            let account = json!({ "streams": 1, "consumers": 1, "storage": 10, "reserved_storage": 100, "limits": limits });
+            broker(facts).account = Ok(read(account));
             let queue = queue(facts);
             (queue.stream, queue.retries, queue.dead, queue.fresh, queue.due) =
                 (Ok(None), Ok(None), Ok(None), Ok(None), Ok(None));
@@ -241,9 +236,9 @@ mod tests {
         let limits =
             json!({ "max_bytes_required": true, "max_storage": 1, "max_streams": 3, "max_consumers": 2 });
         let account = json!({ "streams": 0, "consumers": 0, "storage": 0, "limits": limits });
-        check(&[], |facts| broker(facts).account = Ok(account), &[]);
+        check(&[], |facts| broker(facts).account = Ok(read(account)), &[]);
         let tiers = json!({ "tiers": { "R1": { "streams": 0, "limits": { "max_ack_pending": 7 } }, "R3": { "limits": {} } } });
-        check(&[], |facts| broker(facts).account = Ok(tiers.clone()), &[("account", Warn)]);
-        check(&[("nats_stream_replicas", "3")], |facts| broker(facts).account = Ok(tiers), &[]);
+        check(&[], |facts| broker(facts).account = Ok(read(tiers.clone())), &[("account", Warn)]);
+        check(&[("nats_stream_replicas", "3")], |facts| broker(facts).account = Ok(read(tiers)), &[]);
     }
 }

@@ -1,0 +1,84 @@
+//! What the API is asked and told about streams and consumers.
+
+use super::{
+    ApiError, Consumers, JetStream, Settings, StreamInfo,
+    answers::ConsumerInfo,
+    call::{self, Details, Page, Plain, PutConsumer},
+};
+
+impl JetStream {
+    /// What the broker knows of a stream.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn stream(&self, stream: &str) -> Result<StreamInfo, ApiError> {
+        self.stream_with(stream, &Details::default()).await
+    }
+
+    /// What the broker knows of a stream, with these details.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn stream_with(
+        &self,
+        stream: &str,
+        details: &Details<'_>,
+    ) -> Result<StreamInfo, ApiError> {
+        self.api(&call::stream(stream), details).await
+    }
+
+    /// Makes a stream with these settings. Returns what the broker knows of it then.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn make_stream(
+        &self,
+        stream: &str,
+        settings: &Settings,
+    ) -> Result<StreamInfo, ApiError> {
+        self.api(&call::make_stream(stream), settings).await
+    }
+
+    /// Gives a stream these settings. Returns what the broker knows of it then.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn update_stream(
+        &self,
+        stream: &str,
+        settings: &Settings,
+    ) -> Result<StreamInfo, ApiError> {
+        self.api(&call::update_stream(stream), settings).await
+    }
+
+    /// What the broker knows of a consumer.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn consumer(&self, stream: &str, consumer: &str) -> Result<ConsumerInfo, ApiError> {
+        self.api(&call::consumer(stream, consumer), &Plain {}).await
+    }
+
+    /// What the broker knows of a stream's consumers, of the first 256 at least: nobody needs as many.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn consumers(&self, stream: &str) -> Result<Consumers, ApiError> {
+        self.api(&call::consumers(stream), &Page { offset: 0 }).await
+    }
+
+    /// Makes a consumer with these settings, or gives them to the one that is there. Returns what the broker
+    /// knows of it then.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn put_consumer(
+        &self,
+        stream: &str,
+        consumer: &str,
+        settings: &Settings,
+    ) -> Result<ConsumerInfo, ApiError> {
+        let wanted = PutConsumer { stream_name: stream, config: settings };
+        self.api(&call::put_consumer(stream, consumer), &wanted).await
+    }
+}
