@@ -1,8 +1,21 @@
 //! Log lines on their way out: a bounded buffer that one thread empties.
 //!
-//! A write to a pipe whose reader is stalled blocks, and on a single-threaded runtime it would hold every
-//! heartbeat and every acknowledgement with it. So the program only ever appends here, and what does not fit
-//! is dropped and counted.
+//! A write to a pipe whose reader is stalled blocks. On a single-threaded runtime it would hold up every
+//! heartbeat and every acknowledgement. So the program only appends here. Lines without room are dropped and
+//! counted.
+//!
+//! The library for this is tracing-appender, with one channel send a line. `cargo bench --bench log` compares
+//! the two: at 20,000 lines a second this buffer takes 0.5 µs of processor time a line and the library 4.7
+//! µs, where a whole call takes 40 µs and logs two lines. And the library cannot keep three promises:
+//!
+//! * Memory is bounded in bytes: a stalled reader holds 1.2 MiB here. The library counts lines, 128,000 by
+//!   default, which are 26 MB of short lines and 500 MB of the longest.
+//! * A line in the log says how many lines are missing, at their place. The library only counts them.
+//! * A panic waits for its line to be written, since the program may abort, and a writer that panicked is
+//!   started again. The library writes when its guard is dropped, and its thread cannot be replaced.
+//!
+//! It is worse at one thing: of a burst of a million lines it keeps 29,000 and the library 236,000, which may
+//! wait in 26 MB.
 
 use std::{
     io::{self, Write},
