@@ -1,22 +1,18 @@
 //! # The life of a message
 //!
 //! ```text
-//!  JetStream ─pull─▶ Delivery ─decode─▶ Invocation ─lookup, policy─▶ RetryPolicy
-//!                       │                   │
-//!          settled before? ack         gate: "not now"? park it as it is
-//!                                           ▼
-//!                                        invoke ─▶ Outcome
-//!                                                    ▼
-//!   ack ◀─┬─ park a retry ◀────────────── settle ◀─ Verdict ◀─judge
-//!         └─ callback ◀─ dead-letter ◀──────┘
+//!  pull ─▶ Delivery ─open─▶ Invocation ─policy─▶ may it start? ─▶ call ─▶ Outcome
+//!                                                                           │ judge
+//!                                 Settled ◀─settle─ Disposition ◀─ Verdict ◀┘
 //! ```
 //!
 //! A parked callback comes the same way, and is posted where an invocation is called.
 //!
-//! A message walks through the program once, forwards. Facts and judgements are different types: an
-//! [`Outcome`](retry::judge::Outcome) is what happened, a [`Verdict`](retry::judge::Verdict) is what to do
-//! about it, with nothing left to decide. The rooms below stand in the order in which they may call each
-//! other: each calls only those before it.
+//! A message walks through the program once, forwards. Facts and decisions have different types: an
+//! [`Outcome`](retry::judge::Outcome) is a fact, and a
+//! [`Disposition`](retry::disposition::Disposition) leaves nothing to decide. The rooms below stand in the
+//! order in which they may call each other: each calls only those before it. `docs/architecture.md` has the
+//! map.
 
 pub mod text;
 pub mod tasks;

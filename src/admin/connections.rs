@@ -1,8 +1,8 @@
-//! The connections of those who ask: few, and none for long.
+//! The connections to the pages: few, and none for long.
 //!
-//! Whoever reaches the port may open connections and leave it at that. Then the oldest goes when a new one
-//! comes, so that neither files nor memory run out, and a probe of Kubernetes gets its answer whoever else is
-//! there.
+//! Anybody who reaches the port may open connections and send nothing. So the oldest connection is closed
+//! when there are too many: neither files nor memory run out, and a probe of Kubernetes always gets its
+//! answer.
 
 use std::{
     collections::VecDeque,
@@ -33,21 +33,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flow::shortage::Shortage;
 
-/// How many connections there may be. Those who ask in earnest are a few scrapers and probes.
+/// The most connections at once. Real clients are a few scrapers and probes.
 const MOST: usize = 32;
-/// How long a request may take to come in, a connection may be idle, and an answer may take when its
-/// connection is to end.
+/// The time for a request to come in, for a connection to be idle, and for an answer when its connection is
+/// to end.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How old a connection may become. A client whose connection is retired makes another.
+/// The age at which a connection is closed. Its client makes another.
 const AGE: Duration = Duration::from_secs(60);
-/// How long answers that have begun may still take when the server ends.
+/// The time for begun answers when the server ends.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// How many bytes a request's head may have.
+/// The most bytes of a request's head.
 const HEAD: usize = 16 << 10;
-/// How many files are kept for connections of their own.
+/// The files that are kept for connections.
 const SPARE: usize = 8;
-/// The pause when the system gives no connection out: it has none left, for now.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after the system accepted no connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the pages until `until` is cancelled, and then for no more than half a second, whatever the clients
 /// do.
@@ -67,14 +67,14 @@ pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: Canc
         oldest.retain(|connection| !connection.is_finished());
         let stream = match accepted {
             Ok((stream, _)) => stream,
-            // Whoever asks now has to be answered now: a probe that is not ends the process.
+            // An unanswered probe would end the process.
             Err(error) if Shortage::of(&error) == Some(Shortage::Files) && spare.give() => continue,
             Err(_) => {
-                // Whoever holds more than that asks nothing.
+                // With so many open, the oldest asks nothing.
                 if oldest.len() > SPARE {
                     oldest.pop_front().inspect(AbortHandle::abort);
                 }
-                sleep(PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
@@ -87,11 +87,11 @@ pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: Canc
         oldest.push_back(connections.spawn(converse(stream, pages.clone(), until.clone())));
     }
     drop((listener, spare));
-    // What is left after that ends with the set.
+    // The set ends the rest.
     let _ = timeout(GOODBYE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// Files that are kept for times in which the system gives no more: each makes room for a connection.
+/// Files that are kept for times of shortage: each makes room for a connection.
 struct Spare(Vec<OwnedFd>);
 
 impl Spare {
@@ -131,7 +131,7 @@ async fn converse(stream: TcpStream, pages: Router, until: CancellationToken) ->
     timeout(PATIENCE, connection).await.unwrap_or(Ok(()))
 }
 
-/// The same request without slashes that say nothing: `//healthz/` is `/healthz`. Probes are written by hand.
+/// The same request without empty path segments: `//healthz/` is `/healthz`. People write probes by hand.
 fn plain<B>(mut request: Request<B>) -> Request<B> {
     let uri = request.uri();
     let path: String = uri

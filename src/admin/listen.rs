@@ -1,6 +1,6 @@
-//! Where the pages are served. As in Go's programs, an address that stands for all addresses stands for those
-//! of both families: a Pod of an IPv6 cluster is probed at its IPv6 address, whatever was set with IPv4 in
-//! mind.
+//! The address of the pages. As in Go's programs, an address that stands for all addresses stands for those
+//! of both families: Kubernetes probes a Pod of an IPv6 cluster at its IPv6 address, even where the setting
+//! is `0.0.0.0`.
 
 use std::{
     io::{Error, ErrorKind, Result},
@@ -10,14 +10,14 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-/// How many connections may wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
 /// Listens at the address; at all addresses of both families where it stands for all, or of IPv4 on a system
 /// without IPv6.
 ///
 /// # Errors
-/// Where the system says no: the port is taken, say.
+/// The system's, such as a port that is taken.
 pub fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::from_std(choose(address, open)?.into())
 }
@@ -55,7 +55,7 @@ fn open(address: SocketAddr) -> Result<Socket> {
 mod tests {
     use super::*;
 
-    /// Where `address` is listened at, on a system that says this of IPv6.
+    /// The addresses to listen at for `address`, with or without IPv6.
     fn check(address: &str, of_ipv6: Option<ErrorKind>, expected: std::result::Result<&str, ErrorKind>) {
         let open = |address: SocketAddr| match of_ipv6 {
             Some(kind) if address.is_ipv6() => Err(kind.into()),

@@ -1,9 +1,9 @@
-//! What the worker says about itself over HTTP: `/metrics`, `/healthz` and `/readyz`.
+//! The worker's own pages over HTTP: `/metrics`, `/healthz` and `/readyz`.
 //!
 //! Calls: text, tasks, observe, broker, flow.
 
 mod connections;
-pub mod listen;
+pub(crate) mod listen;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,17 +22,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{broker::standby::Standby, observe::metrics::Exposition, tasks::supervisor::Supervisor};
+use crate::{broker::standby::Standby, observe::metrics::Registry, tasks::supervisor::Supervisor};
 
-/// How long a scrape waits for the broker. Prometheus gives up after 10 s by default, and old gauges are
+/// The longest wait of a scrape for the broker. Prometheus gives up after 10 s by default, and old gauges are
 /// better than none.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How old the broker's gauges may be before a scrape reads them anew, so that no number of scrapers is a
-/// load on it.
+/// The age at which a scrape reads the broker's gauges anew: many scrapers are no load on the broker.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Whether this worker takes messages now, of all its queues, and why not. Cheap to clone; the clones agree.
+/// Tells whether this worker takes messages of all its queues now, and if not, why. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<Mutex<State>>, Supervisor);
 
@@ -40,50 +39,51 @@ pub struct Readiness(Arc<Mutex<State>>, Supervisor);
 struct State {
     draining: bool,
     connected: bool,
-    /// Each queue, and why it is not ready.
+    /// The queues, each ready or with the reason why not.
     queues: Vec<(String, Result<(), String>)>,
-    /// Why NATS Streaming clients are not served, where they are to be.
+    /// The bridge, serving or with the reason why not.
     bridge: Result<(), String>,
-    /// What waits for the broker, of each queue.
+    /// The messages of each queue that wait for the broker.
     standbys: Vec<Standby>,
 }
 
 impl Readiness {
-    /// Nothing is ready: neither the connection nor these queues. A part that does not run is a reason, too.
+    /// Begins unready: neither the connection nor these queues. A part of `supervisor` that does not run is a
+    /// reason, too.
     pub fn of(queues: impl IntoIterator<Item = String>, supervisor: &Supervisor) -> Self {
         let queues = queues.into_iter().map(|queue| (queue, Err("starting".to_owned()))).collect();
         let state = State { draining: false, connected: false, queues, bridge: Ok(()), standbys: Vec::new() };
         Self(Arc::new(Mutex::new(state)), supervisor.clone())
     }
 
-    /// A queue that takes no more messages until what stands by is settled is not ready meanwhile.
+    /// Counts a queue as unready while it takes no more messages because too many wait in `standby`.
     pub fn watch(&self, standby: Standby) {
         self.state().standbys.push(standby);
     }
 
-    /// A queue is ready, or not for this reason, which everybody may read.
+    /// Says that a queue is ready, or why not. Everybody may read the reason.
     pub fn set(&self, queue: &str, ready: Result<(), String>) {
         if let Some((_, state)) = self.state().queues.iter_mut().find(|(name, _)| name == queue) {
             *state = ready;
         }
     }
 
-    /// NATS Streaming clients are served as they are to be, or not for this reason.
+    /// Says that the bridge serves its clients, or why not.
     pub fn bridge(&self, ready: Result<(), String>) {
         self.state().bridge = ready;
     }
 
-    /// Whether the connection to NATS stands.
+    /// Says whether the connection to NATS stands.
     pub fn connected(&self, up: bool) {
         self.state().connected = up;
     }
 
-    /// From now on not ready, for good: `draining`.
+    /// Says that the process drains: it is not ready any more.
     pub fn draining(&self) {
         self.state().draining = true;
     }
 
-    /// Whether this worker takes messages now.
+    /// Tells whether this worker takes messages now.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl Readiness {
 /// and given up after two.
 pub async fn serve(
     listener: Arc<TcpListener>,
-    metrics: Exposition,
+    metrics: Registry,
     readiness: Readiness,
     refresh: impl Fn() -> BoxFuture<'static, ()> + Clone + Send + Sync + 'static,
     until: CancellationToken,
@@ -158,17 +158,17 @@ impl<F: Fn() -> BoxFuture<'static, ()>> Gauges<F> {
     async fn refresh(&self) {
         let refreshed = async {
             let Ok(mut asked) = self.asked.try_lock() else {
-                // Somebody reads them already, and what that brings serves both.
+                // The figures of a reading under way serve both scrapes.
                 drop(self.asked.lock().await);
                 return;
             };
             if asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
-                // Before the reading: one that is given up must not make the next scrape ask at once.
+                // Before the reading, so that the next scrape does not ask at once if this one is given up.
                 *asked = Some(Instant::now());
                 (self.read)().await;
             }
         };
-        // When the time is over the page shows what was known before.
+        // After that time the page shows the old figures.
         let _ = timeout(REFRESH_PATIENCE, refreshed).await;
     }
 }
@@ -199,7 +199,7 @@ mod tests {
     async fn admin() -> Admin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let metrics = Exposition::new("openfaas-fn").unwrap();
+        let metrics = Registry::new("openfaas-fn").unwrap();
         let readiness = Readiness::of([QUEUE, "other"].map(str::to_owned), &Supervisor::default());
         let until = CancellationToken::new();
         let counted = metrics.clone();

@@ -178,19 +178,19 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::observe::metrics::Exposition;
+    use crate::observe::metrics::Registry;
 
-    fn standby(queues: usize) -> (Exposition, Standby) {
-        let exposition = Exposition::new("openfaas-fn").unwrap();
-        let metrics = exposition.queue("q").unwrap();
-        (exposition, Standby::new("q", metrics, queues))
+    fn standby(queues: usize) -> (Registry, Standby) {
+        let registry = Registry::new("openfaas-fn").unwrap();
+        let metrics = registry.queue("q").unwrap();
+        (registry, Standby::new("q", metrics, queues))
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_stand_by_are_counted_and_the_oldest_is_known() {
-        let (exposition, standby) = standby(1);
+        let (registry, standby) = standby(1);
         let shows =
-            |n| exposition.render().contains(&format!("\nqueue_worker_unsettled{{queue_name=\"q\"}} {n}\n"));
+            |n| registry.render().contains(&format!("\nqueue_worker_unsettled{{queue_name=\"q\"}} {n}\n"));
         assert!(shows(0) && standby.oldest().is_zero());
         let first = standby.enter(1);
         advance(Duration::from_secs(9)).await;

@@ -1,4 +1,4 @@
-//! Which hosts may be called back. Pure.
+//! The hosts that may be called back. Pure.
 
 use std::str::FromStr;
 
@@ -65,7 +65,7 @@ fn label(text: &str) -> Result<String, InvalidHosts> {
 }
 
 impl AllowedHosts {
-    /// Whether the URL's host, and its port where a glob names one, is among them.
+    /// Whether they include the URL's host, and its port where a glob names one.
     pub fn permits(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -87,8 +87,8 @@ impl Glob {
     }
 }
 
-/// Whether a text is what a glob stands for. The pieces between the stars are looked for from the left, each
-/// where it comes first: if that does not fit, nothing does.
+/// Whether a glob matches a text. It looks for the pieces between the stars from the left, each where it
+/// comes first: if that does not fit, nothing does.
 fn matches(glob: &str, text: &str) -> bool {
     let Some((first, rest)) = glob.split_once('*') else { return glob == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };

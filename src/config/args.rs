@@ -13,16 +13,16 @@ use super::{
     values::{Read, boolean},
 };
 
-/// What the arguments say.
+/// The settings in the arguments.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
-    /// What is set, by the names of the settings. Of a flag that is repeated, the last one counts, as in Go.
+    /// The values, by the names of the settings. The last one of a repeated flag counts, as in Go.
     pub values: BTreeMap<&'static str, Typed>,
-    /// What cannot be used.
+    /// The faults.
     pub faults: Vec<String>,
-    /// What to print instead of running.
+    /// A text to print instead of running.
     pub print: Option<String>,
-    /// What to do instead of serving.
+    /// The doctor's flags, if it is to run instead.
     pub doctor: Option<Doctor>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
         };
         // Go's flags have one dash.
         let Some(bare) = name.strip_prefix("--").or_else(|| name.strip_prefix('-')) else {
-            // It may be the value of an unknown flag and secret, so it is not repeated.
+            // Not repeated: it may be the value of an unknown flag, and secret.
             arguments.faults.push(format!("argument {position}: expected a flag, such as --max-inflight=50"));
             continue;
         };
@@ -169,13 +169,15 @@ fn help() -> String {
     });
     Command::new("queue-worker")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and \
-            dead-letters what keeps failing")
+        .about(
+            "Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and \
+            dead-letters what keeps failing",
+        )
         .after_help(AFTER)
         .subcommand(Command::new("doctor").about(
             "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with \
-                1 where something is not. \
-                 --json: for machines; --monitor=URL: a monitoring address of NATS, if it is not port 8222 of its host",
+             1 where something is not. --json: for machines; --monitor=URL: a monitoring address of NATS, \
+             if it is not port 8222 of its host",
         ))
         .disable_help_subcommand(true)
         .args(flags)
@@ -186,8 +188,8 @@ fn help() -> String {
 
 const AFTER: &str = "\
 Each setting is an environment variable too: --max-inflight is max_inflight, MAX_INFLIGHT or maxInflight. \
-The flag wins; an \
-empty value means that nothing is set. Durations are Go's (300ms, 1m10s, 1.5h, 0), sizes are bytes or have a unit (10MiB, 64kB).";
+The flag wins; an empty value means that nothing is set. Durations are Go's (300ms, 1m10s, 1.5h, 0), sizes \
+are bytes or have a unit (10MiB, 64kB).";
 
 fn value_name(kind: Kind) -> &'static str {
     match kind {

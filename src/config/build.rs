@@ -1,4 +1,4 @@
-//! From what was typed to the [`Config`]: every setting is read before the first error ends it.
+//! Builds the [`Config`]: reads every setting before it fails, so that all errors are reported.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     })
 }
 
-/// Who names the cluster wants the bridge; who wants it need not name the cluster.
+/// The cluster's name turns the bridge on; the bridge does not need the name.
 fn stan_cluster(reader: &mut Reader, queues: &[Queue]) -> Result<Option<String>, Reported> {
     let bridge = reader.optional("stan_bridge", boolean);
     let cluster = reader.value("faas_nats_cluster_name", names::token);
@@ -118,7 +118,7 @@ fn retry_timer(reader: &mut Reader) -> Result<(RetryTimer, u64), Reported> {
 
 fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {
     let enabled = reader.value("dead_letters", boolean);
-    // A server refuses a stream whose messages live shorter than that.
+    // A server refuses a stream with a shorter age limit.
     let max_age = reader.value("dead_letter_max_age", |text| match duration(text)? {
         Duration::ZERO => Ok(Duration::ZERO),
         _ => at_least(Duration::from_millis(100), text),
@@ -159,7 +159,7 @@ fn log(reader: &mut Reader) -> Result<Log, Reported> {
     Ok(Log { encoding: encoding?, debug: debug? })
 }
 
-/// A setting whose feature is not there yet may be set to its default only: who sets it counts on more.
+/// Accepts only the default of a setting whose feature is not built yet: another value counts on the feature.
 fn unbuilt(reader: &mut Reader, name: &'static str, what: &str) {
     let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", Setting::default_text);
     let read = |text: &str| {

@@ -1,19 +1,19 @@
-//! Settings that can be worked with, and together hardly do what was meant.
+//! Settings that are usable, but together hardly do what was meant.
 
 use std::fmt;
 
 use super::{Config, reader::Reader};
 
-/// What was set, what follows, and what to set in its place.
+/// A doubtful setting, its consequence, and the advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
     /// The setting.
     pub setting: &'static str,
-    /// What is so.
+    /// Its state.
     pub seen: &'static str,
-    /// What follows from it.
+    /// The consequence.
     pub means: &'static str,
-    /// What to set.
+    /// The advice.
     pub mend: &'static str,
 }
 
@@ -33,7 +33,7 @@ const NO_BRIDGE: Doubt = Doubt {
     mend: "stan_bridge=true, or stan_bridge=false if no such gateway is there",
 };
 
-/// What is doubtful about these settings.
+/// The doubts about these settings.
 pub(super) fn doubts(reader: &Reader, config: &Config) -> Vec<Doubt> {
     let unbridged =
         reader.is_set(NO_BRIDGE.setting) && !reader.is_set("stan_bridge") && config.stan_cluster.is_none();

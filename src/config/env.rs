@@ -1,4 +1,4 @@
-//! The environment: which variables are settings, whatever their spelling.
+//! The environment: finds the settings among its variables, in any spelling.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
@@ -8,19 +8,18 @@ use super::{
     typed::Typed,
 };
 
-/// What the environment says.
+/// The settings in the environment.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
-    /// What is set, by the names of the settings.
+    /// The values, by the names of the settings.
     pub values: BTreeMap<&'static str, Typed>,
-    /// One line for each variable that is ignored and has a name that is known.
+    /// A line for each known variable that is ignored.
     pub notes: Vec<String>,
-    /// What cannot be used.
+    /// The faults.
     pub faults: Vec<String>,
 }
 
-/// Reads what is ours among the variables. Others are left alone, also where they are not UTF-8; an empty one
-/// is not set.
+/// Reads our variables. It leaves others alone, even those that are not UTF-8. An empty one is not set.
 pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
     let mut environment = Environment::default();
     let mut spellings: BTreeMap<&'static str, Vec<Typed>> = BTreeMap::new();
@@ -47,7 +46,7 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
         }
     }
     for (setting, mut spelt) in spellings {
-        // The order of an environment is chance, and a report should read the same twice.
+        // Sorted, so that a report reads the same twice.
         spelt.sort_by(|a, b| a.name.cmp(&b.name));
         let mut spelt = spelt.into_iter();
         let Some(first) = spelt.next() else { continue };
@@ -62,7 +61,7 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
 }
 
 /// Kubernetes tells every container about the services beside it, in the manner of Docker's links: for a
-/// service called `nats` there is `NATS_PORT=tcp://10.0.0.1:4222`. Nobody meant that as a port.
+/// service called `nats` there is `NATS_PORT=tcp://10.0.0.1:4222`. That is no port.
 fn is_service_link(setting: &Setting, text: &str) -> bool {
     setting.kind == Kind::Port && text.contains("://")
 }

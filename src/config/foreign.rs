@@ -1,6 +1,6 @@
-//! Variables that mean nothing here, and get one line at start that says what became of them: settings of
-//! other OpenFaaS workers, which charts render and people bring along, and variables of other programs that
-//! happen to have a setting's name.
+//! Variables that mean nothing here. Each gets one line at the start, which says that it is ignored. They are
+//! settings of other OpenFaaS workers, which charts render and people bring along, and variables of other
+//! programs that happen to have a setting's name.
 
 use super::table::{Setting, key};
 
@@ -9,7 +9,7 @@ const SHARED: &str = "one consumer serves all functions of the queue";
 const BODIES: &str = "bodies are never logged";
 const GATEWAY: &str = "functions are always called through the gateway, which asks for no login there";
 
-/// Names, and why nothing comes of them.
+/// Their names, and why they are ignored.
 const FOREIGN: &[(&str, &str)] = &[
     ("max_reconnect", RECONNECTS),
     ("reconnect_delay", RECONNECTS),
@@ -34,8 +34,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("limiter_enabled", "max_inflight is the one limit of calls at once"),
 ];
 
-/// Settings that are called by one common word, which other programs use for theirs, and what such a setting
-/// may be.
+/// Settings whose name is one common word, which other programs use, too; and the values that they know.
 const COMMON: &[(&str, &[&str])] = &[
     ("debug", &["true", "false", "1", "0"]),
     ("audit", &["off", "failures", "all"]),

@@ -1,4 +1,4 @@
-//! Where functions answer.
+//! The address of the gateway.
 
 use url::Url;
 

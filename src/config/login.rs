@@ -1,4 +1,4 @@
-//! One way to log in to NATS, out of those that are set.
+//! The login to NATS: one of the ways that are set.
 
 use std::{fmt, path::PathBuf};
 
@@ -10,8 +10,8 @@ use super::{
     values::{Read, file, pair},
 };
 
-/// One way to log in to NATS. Files are read at the start; a log-in that is refused later for half a minute
-/// ends the program, and its restart reads them again.
+/// A way to log in to NATS. Files are read at the start. A login that is refused later for half a minute ends
+/// the program, and its restart reads the files again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// No credentials.
@@ -24,7 +24,7 @@ pub enum Login {
     Token(PathBuf),
     /// A user, and a file with the password.
     UserPassword(String, PathBuf),
-    /// What stands in front of the @ in `nats_url`.
+    /// The text before the @ in `nats_url`.
     InUrl(UrlLogin),
 }
 
@@ -43,7 +43,7 @@ impl fmt::Debug for UrlLogin {
     }
 }
 
-/// What is refused is named by its settings; nothing of it is shown.
+/// Names the settings of a refused login and shows nothing of it.
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

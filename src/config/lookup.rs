@@ -1,4 +1,4 @@
-//! How the annotations are found that a gateway does not send along.
+//! The look-up of annotations that a gateway does not send along.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,17 +7,18 @@ use super::{
     values::{boolean, file, positive},
 };
 
-/// How the annotations of functions are looked up at the gateway.
+/// The look-up of functions' annotations at the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionLookup {
-    /// How long an answer is used before the gateway is asked again.
+    /// The time for which an answer is used.
     pub ttl: Duration,
     /// The folder of the files that hold user and password; `None`: the gateway wants no login.
     pub secrets: Option<PathBuf>,
 }
 
-/// The community edition's gateway sends no annotations. Its chart renders `basic_auth`, and who has the
-/// bridge for NATS Streaming (`bridged`) has that gateway too: for them an exchange of the image is enough.
+/// The default depends on the gateway. The community edition's sends no annotations. Its chart renders
+/// `basic_auth`, and an installation with the bridge for NATS Streaming (`bridged`) has that gateway, too:
+/// for both, a change of the image is enough.
 pub(super) fn function_lookup(
     reader: &mut Reader,
     bridged: bool,

@@ -1,4 +1,4 @@
-//! What was typed (flags and environment) becomes the [`Config`] that is used.
+//! Flags and environment become the [`Config`].
 //!
 //! ```text
 //!  arguments ─args──┐
@@ -48,7 +48,7 @@ use crate::{config::allowed::AllowedHosts, retry::policy::RetryPolicy};
 ///
 /// # Errors
 ///
-/// [`Refusal`], when the worker is not to run: something is to be printed, or settings are wrong.
+/// [`Refusal`] where there is something to print instead, or settings are wrong.
 pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -76,34 +76,34 @@ pub fn settings() -> &'static [Setting] {
     table::SETTINGS
 }
 
-/// Settings that can be worked with.
+/// Usable settings.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// One line each on what was set and ignored, for the log.
+    /// Lines for the log about ignored settings.
     pub notes: Vec<String>,
-    /// What may not do what was meant, for the log.
+    /// Lines for the log about settings that may not do what was meant.
     pub doubts: Vec<Doubt>,
-    /// Set where the queues are not to be served but looked at.
+    /// The doctor's flags, if it is to run instead of the worker.
     pub doctor: Option<Doctor>,
 }
 
-/// How the doctor is asked.
+/// The flags of the doctor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Doctor {
-    /// For machines.
+    /// Whether to print JSON.
     pub json: bool,
-    /// Where NATS is monitored, where that is not port 8222 of its host.
+    /// The monitoring address of NATS, if it is not port 8222 of its host.
     pub monitor: Option<Url>,
 }
 
-/// Why the worker is not to run.
+/// The reason not to run the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Help or version, which somebody asked for: to stdout as it is, and exit 0.
+    /// Help or version, on request: printed to stdout as it is, exit code 0.
     Print(String),
-    /// Everything that is wrong, one line each and no secret in it: to stderr, and exit 64.
+    /// All faults, one line each and without secrets: printed to stderr, exit code 64.
     Invalid(Vec<String>),
 }
 
@@ -133,7 +133,7 @@ pub struct Config {
     pub upstream_timeout: Duration,
     /// How messages are retried unless their annotations say otherwise.
     pub retry: RetryPolicy,
-    /// What carries a parked retry to its due time.
+    /// The timer of parked retries.
     pub retry_timer: RetryTimer,
     /// Size limit in bytes of a stream of retries when it is created; 0 is none.
     pub retries_max_bytes: u64,
@@ -153,7 +153,7 @@ pub struct Config {
     pub tracing: Option<Tracing>,
 }
 
-/// What carries a parked retry to its due time.
+/// The timer of parked retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryTimer {
     /// The best that the server offers.

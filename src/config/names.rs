@@ -1,4 +1,4 @@
-//! What NATS allows in subjects and in the names of streams and consumers.
+//! The names that NATS allows for subjects, streams and consumers.
 //!
 //! Source: the naming rules in the NATS documentation, and JetStream's limit of 255 bytes for a name.
 

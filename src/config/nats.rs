@@ -16,7 +16,7 @@ use super::{
 pub struct Nats {
     /// At least one `nats://` or `tls://` URL, without user and password.
     pub servers: Vec<String>,
-    /// How to log in.
+    /// The login.
     pub login: Login,
     /// Certificate authorities in place of the system's.
     pub ca_file: Option<PathBuf>,

@@ -16,7 +16,7 @@ pub struct Queue {
     pub name: String,
     /// Its stream.
     pub stream: String,
-    /// What the consumer takes from the stream.
+    /// The subjects that the consumer takes from the stream.
     pub filter_subject: String,
     /// The durable pull consumer of fresh invocations.
     pub durable: String,
@@ -24,7 +24,7 @@ pub struct Queue {
     pub deliver: Option<Deliver>,
 }
 
-/// Where a new durable consumer starts.
+/// The start of a new durable consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deliver {
     /// With what arrives from now on.
@@ -34,8 +34,9 @@ pub enum Deliver {
 }
 
 impl Queue {
-    /// What the queue's stream takes when it is made: the queue's name, unless the consumer is to take other
-    /// subjects. Newer gateways of OpenFaaS put the function's name into the subject, behind the queue's.
+    /// The subject of the queue's stream when it is made: the queue's name, unless the consumer is to take
+    /// other subjects. Newer gateways of OpenFaaS put the function's name into the subject, behind the
+    /// queue's.
     #[must_use]
     pub fn subject(&self) -> &str {
         if covers(&self.filter_subject, &self.name) { &self.name } else { &self.filter_subject }

@@ -1,4 +1,4 @@
-//! Takes settings one by one from what was typed, and remembers everything that was wrong with them.
+//! Takes the settings one by one from the typed texts, and remembers all their faults.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -11,7 +11,7 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reported;
 
-/// What was typed, and what was wrong with it.
+/// The typed texts, and their faults.
 #[derive(Debug)]
 pub(super) struct Reader {
     typed: BTreeMap<&'static str, Typed>,

@@ -1,28 +1,27 @@
-//! The table of settings: what each is called, what it is when nobody sets it, and what it means. `--help`,
-//! the flags and the names in the environment are all made from it, and each default is read from it, so that
-//! none can tell a lie.
+//! The table of settings: name, default and meaning of each. `--help`, the flags and the names in the
+//! environment are made from it, and each default is read from it, so none of them can be wrong.
 
 use Kind::{Bool, Bytes, Count, Duration, File, Port, Secret, Text, Url};
 use Preset::{Derived, Nothing, Value};
 
-/// One thing that can be set, by a flag or in the environment.
+/// One setting, which a flag or a variable sets.
 #[derive(Debug)]
 pub struct Setting {
     /// Its name in snake case.
     pub name: &'static str,
     /// Names that it is known by elsewhere.
     pub aliases: &'static [&'static str],
-    /// What it is when nobody sets it.
+    /// Its default.
     pub preset: Preset,
-    /// What it means.
+    /// Its meaning.
     pub help: &'static str,
     /// The part of the program that it belongs to.
     pub group: &'static str,
-    /// What kind of value it takes.
+    /// The kind of its value.
     pub kind: Kind,
 }
 
-/// What a setting is when nobody sets it.
+/// The default of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// A value, as one would type it.
@@ -33,7 +32,7 @@ pub enum Preset {
     Nothing,
 }
 
-/// What kind of value a setting takes.
+/// The kind of value that a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A word or several.
@@ -52,7 +51,7 @@ pub enum Kind {
     File,
     /// One or more URLs.
     Url,
-    /// Words that nobody is to see: no message quotes them.
+    /// A secret: no message quotes it.
     Secret,
 }
 
@@ -95,11 +94,20 @@ pub(super) fn names(setting: &Setting) -> impl Iterator<Item = &'static str> {
 }
 
 macro_rules! settings {
-    ($($group:literal { $($name:ident: $kind:ident = $preset:expr, $help:literal $(, also $aliases:expr)?;)* })*) => {
+    ($($group:literal {
+        $($name:ident: $kind:ident = $preset:expr, $help:literal $(, also $aliases:expr)?;)*
+    })*) => {
         /// Every setting, in the order in which people read about them.
         pub(super) static SETTINGS: &[Setting] = &[$($(
-            Setting { name: stringify!($name), aliases: &[], preset: $preset, help: $help, group: $group, kind: $kind }
-                $(.also($aliases))?,
+            Setting {
+                name: stringify!($name),
+                aliases: &[],
+                preset: $preset,
+                help: $help,
+                group: $group,
+                kind: $kind,
+            }
+            $(.also($aliases))?,
         )*)*];
     };
 }
@@ -135,15 +143,15 @@ settings! {
             also &["nats_channel", "faas_nats_channel"];
         nats_stream: Text = Derived("the queue's name, dots as _"), "The queue's stream; several queues: one \
             each, comma separated, in their order";
-        nats_filter_subject: Text = Derived("the queue's name"), "What the consumer takes from the stream; \
-            several queues: one each, as for nats_stream";
+        nats_filter_subject: Text = Derived("the queue's name"), "The subjects that the consumer takes \
+            from the stream; several queues: one each, as for nats_stream";
         nats_durable: Text = Value("faas-workers"), "The queue's durable pull consumer";
         nats_deliver: Text = Nothing, "new or all: where a new durable starts on an existing stream that is \
             no work queue";
         nats_stream_replicas: Count = Value("1"), "Replicas of the streams that this program creates, 1 to 5";
         nats_stream_max_bytes: Bytes = Value("0"),
-            "Size limit of the queue's stream when it is created; what exceeds it is refused to its \
-                publisher; 0: none";
+            "Size limit of the queue's stream when it is created; a publisher beyond it is \
+                refused; 0: none";
     }
     "NATS Streaming" {
         stan_bridge: Bool = Derived("true if faas_nats_cluster_name is set, else false"),
@@ -193,15 +201,15 @@ settings! {
         max_message_age: Duration = Value("0"), "An older invocation goes to the dead letters as expired; 0: \
             none is";
         retry_timer: Text = Value("auto"),
-            "What carries a parked retry to its due time: schedules (of NATS, 2.12.9 and newer), levels (any \
+            "The timer of parked retries: schedules (of NATS, 2.12.9 and newer), levels (any \
                 server), or auto: schedules from 2.14 on, else levels";
         retries_max_bytes: Bytes = Value("0"),
             "Size limit of the stream of retries when it is created; with one retries wait in levels, and \
-                what exceeds it waits for room; 0: none";
+                more of them wait for room; 0: none";
     }
     "Dead letters" {
-        dead_letters: Bool = Value("true"), "false: drop what would be dead-lettered, with a warning and a \
-            count each";
+        dead_letters: Bool = Value("true"), "false: drop messages instead of dead-lettering them, with a \
+            warning and a count each";
         dead_letter_max_age: Duration = Value("336h"), "Age limit of the dead-letter stream when it is \
             created; 0: none";
         dead_letter_max_bytes: Bytes = Value("0"), "Size limit of the dead-letter stream when it is created; \
@@ -214,7 +222,7 @@ settings! {
             100";
         callback_max_body: Bytes = Value("10MiB"), "The most of a function's answer that is passed on";
         callback_memory: Bytes = Value("160MiB"), "The most of all answers that are in memory for callbacks \
-            at once; what finds no room waits";
+            at once; an answer without room waits";
         allowed_callback_urls: Text = Value("*"),
             "Hosts that may be called back, comma separated: globs such as *.example.com, with a port or \
                 without; none: no host";
@@ -243,7 +251,7 @@ settings! {
             is no other way";
         otel_service_name: Text = Derived("service.name of otel_resource_attributes, else \
             queue-worker"), "This program's name in traces";
-        otel_resource_attributes: Text = Nothing, "What else to say of it there: name=value, comma \
+        otel_resource_attributes: Text = Nothing, "More attributes of it there: name=value, comma \
             separated, values percent-encoded";
         otel_traces_sampler: Text = Value("parentbased_always_on"),
             "Which calls are traced: always_on, always_off or traceidratio; parentbased_ before it: the \

@@ -201,12 +201,16 @@ fn the_version_is_printed() {
 proptest! {
     #[test]
     fn no_environment_and_no_arguments_make_it_panic(
-        variables in proptest::collection::vec((0..settings().len(), "\\PC*|[-0-9.a-zµ:/@\\[\\],*>]{0,20}"), 0..8),
+        variables in proptest::collection::vec(
+            (0..settings().len(), "\\PC*|[-0-9.a-zµ:/@\\[\\],*>]{0,20}"),
+            0..8,
+        ),
         others in proptest::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>()), 0..4),
         arguments in proptest::collection::vec("--?[a-z-]*=?\\PC*|\\PC*", 0..4),
     ) {
         let ours = variables.into_iter().map(|(index, value)| (settings()[index].name.into(), value.into()));
-        let others = others.into_iter().map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value)));
+        let text = OsString::from_vec;
+        let others = others.into_iter().map(|(name, value)| (text(name), text(value)));
         let _ = load(arguments.into_iter().map(OsString::from), ours.chain(others));
     }
 }

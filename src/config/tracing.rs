@@ -1,5 +1,4 @@
-//! Where traces go, under the names that such settings have in every program that OpenTelemetry is built
-//! into.
+//! The settings of traces, under the names that OpenTelemetry gives them in every program.
 
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
@@ -12,14 +11,14 @@ use super::{
 
 const SERVICE_NAME: &str = "service.name";
 
-/// How calls are traced.
+/// The way of traces.
 #[derive(Debug, Clone)]
 pub struct Tracing {
-    /// Where spans are posted.
+    /// The URL that spans are posted to.
     pub endpoint: Url,
     /// What is said beside them. The values are marked as sensitive, so that no `Debug` shows them.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What is said of this program; `service.name` is its name in traces.
+    /// The attributes of this program; `service.name` is its name in traces.
     pub resource: Vec<(String, String)>,
     /// Which calls are traced.
     pub sampler: Sampler,

@@ -1,9 +1,9 @@
-//! One value as somebody typed it, and how it is shown to people again.
+//! One value as it was typed, and as errors show it.
 
 use super::table::{self, Kind};
 use crate::text::line::escaped;
 
-/// A value and where it stood.
+/// A value and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Typed {
     /// The variable or the flag, in the spelling that was used.

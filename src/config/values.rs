@@ -1,5 +1,5 @@
-//! From one text to one value. Each function says what it expected when it refuses, and nothing about the
-//! setting.
+//! Reads one value from one text. Each function says what it expected when it refuses a text, and does not
+//! know the setting.
 
 use std::{
     fmt::Display,

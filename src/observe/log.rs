@@ -1,5 +1,5 @@
-//! What is logged: every message and every field name stands here, because people grep for them and machines
-//! parse them.
+//! The log. The lines about calls have their words and field names here, because people grep for them and
+//! machines parse them.
 //!
 //! An event is one line on stderr. The names of the first three are those of OpenFaaS's own workers, so that
 //! saved searches and dashboards go on working. No body and no header value is ever logged, and no URL with
@@ -26,17 +26,17 @@ use line::Line;
 mod buffer;
 mod line;
 
-/// Bytes of lines that may wait for a slow reader.
+/// The most bytes of lines that wait for a slow reader.
 const CAPACITY: usize = 1 << 20;
 
-/// How long the exit waits for a reader that has stalled.
+/// The time that the exit waits for a stalled reader.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a panic waits for its line to be out. The program may be about to abort, or may have other calls
-/// to go on with.
+/// The time that a panic waits for its line to be written. The program may be about to abort, or may have
+/// other calls to go on with.
 const PANIC_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Writes what was logged when it is dropped, waiting for at most a second. Lines logged after that are lost,
+/// Writes the remaining lines when it is dropped, within a second. Lines logged after that are lost,
 /// so it is the first thing that `main` makes and the last that it drops.
 #[must_use = "lines logged after the guard is dropped are lost"]
 pub struct Guard(Arc<Buffer>);
@@ -127,18 +127,18 @@ pub fn posted_result(call_id: &str, function: &str, url: &str, outcome: &Outcome
     });
 }
 
-/// What comes after a failure: another try is parked.
+/// The next try after a failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Next<'a> {
     /// The number of the try that failed, from 1.
     pub delivery: u32,
-    /// How many there are at most.
+    /// The most tries.
     pub max_attempts: u32,
-    /// How long until the next one; logged in seconds.
+    /// The wait until the next one; logged in seconds.
     pub wait: Duration,
-    /// When that is, in RFC 3339.
+    /// The moment of the next one, in RFC 3339.
     pub at: &'a str,
-    /// How the try came out.
+    /// The outcome of the try that failed.
     pub outcome: &'a Outcome,
 }
 
@@ -185,9 +185,8 @@ pub fn retry_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
     });
 }
 
-/// An invocation ended without success. What is not known (a message that cannot be decoded has no call id,
-/// no function and no status) is an empty string, and its field is left out. `reason` is what the status does
-/// not say.
+/// An invocation ended without success. An unknown text is empty, and its field is left out: a message that
+/// cannot be decoded has no call id, no function and no status. `reason` adds to the status.
 pub fn dead_letter(
     call_id: &str,
     function: &str,
@@ -216,7 +215,7 @@ pub fn lease_lost(call_id: Option<&str>, function: Option<&str>) {
     warn!(callId = call_id, function, "Lease lost: the broker delivers the message again");
 }
 
-/// What would have been a dead letter is dropped, as the settings ask.
+/// A message is dropped instead of becoming a dead letter, as the settings ask.
 pub fn dropped(call_id: Option<&str>, function: Option<&str>, cause: &str) {
     let (call_id, function) = (call_id.unwrap_or_default(), function.unwrap_or_default());
     warn!(callId = call_id, function, cause, "Dropped: dead_letters is false");

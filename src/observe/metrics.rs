@@ -1,4 +1,4 @@
-//! What is counted, one method an event.
+//! The metrics, with one method for each event.
 //!
 //! Label values come from closed sets and from function names, and of the latter there are at most 2,000:
 //! callers choose them, and every new one costs memory here and in Prometheus for good.
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Error, IntGauge, IntGaugeVec, Registry, TextEncoder, core::Collector};
+use prometheus::{Error, IntGauge, IntGaugeVec, TextEncoder, core::Collector};
 
 use crate::{message::decode::FunctionName, tasks::supervisor::Part};
 
@@ -21,7 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-/// How many functions get a label of their own; the others are `other` together.
+/// The most functions with a label of their own; the others are `other` together.
 pub const MOST_NAMES: usize = 2_000;
 
 /// The label of functions that get none of their own.
@@ -44,10 +44,10 @@ pub fn names() -> Vec<String> {
     table::all().map(|(name, ..)| name.to_owned()).collect()
 }
 
-/// How many messages there are of each function; of those without a name of their own, for `None`.
+/// The number of messages of each function; `None` stands for messages without a name of their own.
 pub type Backlogs = BTreeMap<Option<FunctionName>, u64>;
 
-/// How much there is in NATS, for the gauges that every replica shows alike.
+/// The amounts in NATS, for the gauges that every replica shows alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that the queue's consumer has not delivered yet.
@@ -62,12 +62,12 @@ pub struct Depth {
     pub dead: u64,
 }
 
-/// What a process shows: its own metrics and those of its queues, in one registry. Cheap to clone.
+/// All metrics that a process shows: its own and those of its queues. Cheap to clone.
 #[derive(Clone)]
-pub struct Exposition(Arc<Process>);
+pub struct Registry(Arc<Process>);
 
 struct Process {
-    registry: Registry,
+    registry: prometheus::Registry,
     families: OfProcess,
     namespace: String,
     functions: Mutex<HashSet<String>>,
@@ -82,9 +82,9 @@ pub struct Metrics {
     queue: Arc<OfQueue>,
 }
 
-impl fmt::Debug for Exposition {
+impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Exposition")
+        f.write_str("Registry")
     }
 }
 
@@ -94,7 +94,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-impl Exposition {
+impl Registry {
     /// The metrics of a process without queues so far. `function_namespace` is that of functions whose name
     /// has none.
     ///
@@ -102,7 +102,7 @@ impl Exposition {
     ///
     /// None but those of a broken table, which a test would have shown.
     pub fn new(function_namespace: &str) -> Result<Self, Error> {
-        let registry = Registry::new();
+        let registry = prometheus::Registry::new();
         let families = OfProcess::register(&registry, None)?;
         families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self(Arc::new(Process {
@@ -220,7 +220,7 @@ impl Metrics {
         dead_lettered.with_label_values(&[&*label, cause]).inc();
     }
 
-    /// What would have been a dead letter was dropped, as the settings ask.
+    /// A message was dropped instead of becoming a dead letter, as the settings ask.
     pub fn dead_letter_dropped(&self) {
         self.process.families.dead_letters_dropped.inc();
     }

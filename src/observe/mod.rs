@@ -1,4 +1,4 @@
-//! What the worker says about itself: log, metrics, traces.
+//! The worker's log, metrics and traces.
 //!
 //! Calls: text, tasks, retry, message, config.
 

@@ -28,7 +28,7 @@ pub use delivery::{Post, Trace, Tracer};
 
 use crate::retry::judge::Cause;
 
-/// What became of a delivery.
+/// The end of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// The call succeeded.

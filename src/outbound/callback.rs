@@ -24,10 +24,10 @@ use crate::{
     retry::{callback::Refused, judge::Outcome},
 };
 
-/// Why there was no POST.
+/// The reason for making no POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotPosted {
-    /// It is not to be made.
+    /// It must not be made.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// This machine was short of something.
@@ -35,21 +35,21 @@ pub enum NotPosted {
     Short(Shortage),
 }
 
-/// The seam to the callers.
+/// The seam to the receivers of callbacks.
 pub trait Post: Debug + Send + Sync + 'static {
     /// Makes one POST. `id` is the same at each try and no other callback's.
     fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>>;
 }
 
-/// How callbacks are made.
+/// The way to make callbacks.
 #[derive(Debug, Clone)]
 pub struct Callbacks {
-    /// Makes them.
+    /// Makes one POST.
     pub post: Arc<dyn Post>,
-    /// How often one is tried, at least once.
+    /// The most tries of one callback, at least one.
     pub attempts: u32,
     /// The most bytes of a function's answer that are passed on.
     pub max_body: usize,
-    /// Where all answers are that are to be passed on.
+    /// The memory for all answers that are passed on.
     pub room: Room,
 }

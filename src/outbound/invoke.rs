@@ -48,7 +48,7 @@ use crate::{
     retry::judge::{Outcome, Reply},
 };
 
-/// How much of every answer's body is looked at: enough to know the gateway's own words.
+/// The bytes of every answer's body that are looked at: enough to know the gateway's own words.
 const HEAD: usize = 64;
 
 /// The longest URL that the HTTP library takes.
@@ -64,7 +64,7 @@ const NOT_PASSED_ON: [&str; 6] =
 /// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
 const MOST_HEADERS: usize = 20_000;
 
-/// What is to be called.
+/// One call to make.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     /// The invocation.
@@ -75,13 +75,13 @@ pub struct Call<'a> {
     pub retry: u32,
     /// The last retry's number.
     pub retry_max: u32,
-    /// How many bytes of the answer's body are kept.
+    /// The most bytes of the answer's body that are kept.
     pub keep: usize,
     /// The call's part in its invocation's trace.
     pub span: &'a Post,
 }
 
-/// Why there was no call.
+/// The reason for making no call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotCalled {
     /// No request can be made of the invocation.
@@ -100,7 +100,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// See [`NotCalled`].
     fn call(&self, call: Call<'_>) -> impl Future<Output = Result<Answer, NotCalled>> + Send;
 
-    /// Where the call goes, as logs may show it: no query.
+    /// The URL of the call as logs may show it, without its query.
     fn target(&self, invocation: &Invocation) -> String;
 }
 
@@ -109,7 +109,7 @@ pub trait Gateway: Send + Sync + 'static {
 pub struct HttpGateway {
     base: String,
     limit: Duration,
-    /// Where answers are kept.
+    /// The memory for answers.
     room: Room,
     connector: Watching,
     client: Arc<Mutex<(Instant, HttpClient)>>,
@@ -173,7 +173,7 @@ impl HttpGateway {
         Ok(request)
     }
 
-    /// What came of a request without an answer.
+    /// The outcome of a request without an answer.
     async fn unanswered(&self, error: legacy::Error) -> Failure {
         let (connected, cause) = (!error.is_connect(), root(&error));
         let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
@@ -185,7 +185,7 @@ impl HttpGateway {
                 Failure::Outcome(Outcome::Unreachable(cause))
             }
             Some(short) => {
-                // Connections that nobody uses take files and ports, too.
+                // Idle connections take files and ports, too.
                 self.renew();
                 Failure::Short(short)
             }
@@ -237,7 +237,7 @@ impl Gateway for HttpGateway {
     }
 }
 
-/// Why there is no answer.
+/// The reason for having no answer.
 enum Failure {
     Outcome(Outcome),
     Short(Shortage),
@@ -257,7 +257,7 @@ pub(crate) async fn is_reachable(url: &str) -> bool {
     })
 }
 
-/// What no URL's query may hold as it is; everything else goes through untouched.
+/// The characters that no URL's query may hold. All others pass unchanged.
 const NOT_IN_QUERIES: &percent_encoding::AsciiSet =
     &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
 

@@ -1,8 +1,8 @@
-//! The annotations of a function where its messages carry none: the gateway of OpenFaaS's community edition
-//! queues none, but tells them to who asks.
+//! The look-up of a function's annotations where its messages carry none. The gateway of OpenFaaS's community
+//! edition puts none into messages, but answers questions about them.
 //!
-//! Nothing depends on an answer. A call waits for one at most half a second, and goes on with what was known
-//! before, else with the worker's policy; the look-up itself goes on and serves the calls after it.
+//! Nothing depends on an answer. A call waits at most half a second for one, and goes on with the last
+//! answer, else with the worker's policy. The look-up itself goes on and serves later calls.
 
 mod cache;
 pub(crate) mod system;
@@ -27,21 +27,21 @@ use url::Url;
 use crate::{
     config::FunctionLookup,
     message::decode::{FunctionName, Invocation},
-    observe::metrics::Exposition,
+    observe::metrics::Registry,
     outbound::invoke::Trust,
     tasks::supervisor::Supervisor,
 };
 
-use cache::{Cache, Look};
+use cache::{Cache, Step};
 use system::{Failure, System};
 
-/// What a function says about how it is to be called.
+/// The annotations of a function about its calls.
 pub type Annotations = BTreeMap<String, String>;
 
 /// Finds the annotations of functions. Cheap to clone; the clones remember together.
 #[derive(Debug, Clone)]
 pub enum Lookup {
-    /// What a message carries is all there is.
+    /// Nobody is asked: only the message's own annotations count.
     Off,
     /// The gateway is asked.
     On(Arc<Directory>),
@@ -55,7 +55,7 @@ pub struct Directory {
     /// Says that a look-up has ended.
     ended: watch::Sender<()>,
     failing: AtomicBool,
-    metrics: Exposition,
+    metrics: Registry,
 }
 
 impl Lookup {
@@ -65,7 +65,7 @@ impl Lookup {
         base: &Url,
         trust: &Trust,
         settings: Option<&FunctionLookup>,
-        metrics: Exposition,
+        metrics: Registry,
         supervisor: &Supervisor,
     ) -> Self {
         let Some(settings) = settings else { return Self::Off };
@@ -119,9 +119,9 @@ impl Directory {
         let mut ended = self.ended.subscribe();
         let look = self.cache().look(function.as_str(), Instant::now());
         let until = match look {
-            Look::Settled(known) => return known,
-            Look::Join(until) => until,
-            Look::Begin(until) => {
+            Step::Settled(known) => return known,
+            Step::Join(until) => until,
+            Step::Begin(until) => {
                 // It outlives the call that began it, and nothing is lost with it when the process ends.
                 tokio::spawn(self.clone().ask(function.clone()));
                 until

@@ -1,14 +1,14 @@
-//! How many files this process may have open, and for how many calls that is enough.
+//! The limit of open files, and the number of calls at once that it allows.
 //!
-//! Each connection is a file. A worker that runs out of them can neither call nor be asked whether it is
-//! well, so that it begins no more calls at once than there are files for.
+//! Each connection is a file. A worker without files can neither call nor answer probes. So it begins no more
+//! calls at once than there are files for.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept free of calls: the connections of the pages (32), NATS, name look-ups, files that are read,
-/// and what the program itself has open.
+/// The files that calls do not get: for the connections of the pages (32), NATS, name look-ups, files that
+/// are read, and the program itself.
 const RESERVE: u64 = 64;
-/// What a call may take: a connection to the gateway, and then one to the receiver of its callback.
+/// The files of a call: a connection to the gateway, and then one to the receiver of its callback.
 const EACH: u64 = 2;
 
 /// There is no room for a single call.
@@ -30,7 +30,7 @@ pub fn raised() -> Option<u64> {
     }
 }
 
-/// How many calls at once there is room for, of `wanted`.
+/// The number of calls at once, of `wanted`, that there are files for.
 ///
 /// # Errors
 /// See [`TooFew`].

@@ -3,7 +3,7 @@
 //! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan, worker.
 
 pub mod process;
-pub mod queue;
-pub mod unserved;
+pub(crate) mod queue;
+pub(crate) mod unserved;
 pub mod signals;
 pub mod files;

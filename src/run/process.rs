@@ -1,5 +1,5 @@
-//! The process: connect, serve every queue until a signal, drain. It drains as well when nothing can be
-//! served any more.
+//! The process: it connects, serves every queue until a signal comes or no queue can be served any more, and
+//! drains.
 
 use std::{io, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     config::{Config, Queue},
     flow::{gate::Gate, memory::Room, permits::Permits},
     observe::{
-        metrics::{Exposition, Metrics},
+        metrics::{Metrics, Registry},
         trace::Tracer,
     },
     outbound::{
@@ -44,7 +44,7 @@ use crate::{
     upkeep::depth::Gauges,
 };
 
-/// Why the process cannot work.
+/// The reason why the process cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// No connection can be had.
@@ -73,14 +73,14 @@ pub enum Fatal {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Serves the queues until a signal says that it is enough, or nothing can be served any more; then drains.
+/// Serves the queues until a signal ends it, or no queue can be served any more; then drains.
 ///
 /// # Errors
 /// See [`Fatal`].
 pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> Result<(), Fatal> {
-    let exposition = Exposition::new(&config.function_namespace)?;
+    let registry = Registry::new(&config.function_namespace)?;
     let metrics: Vec<Metrics> =
-        config.queues.iter().map(|queue| exposition.queue(&queue.name)).collect::<Result<_, _>>()?;
+        config.queues.iter().map(|queue| registry.queue(&queue.name)).collect::<Result<_, _>>()?;
     let callbacks = Callbacks {
         post: Arc::new(HttpPost::new(config.callback.clone(), &supervisor)?),
         attempts: config.callback.attempts,
@@ -102,30 +102,16 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
     let signals = Arc::new(signals);
     attendants.keep(Part::Signals, move || signals.clone().count());
     attendants.keep_to_its_end(Part::Pages, {
-        let (exposition, readiness, gauges) = (exposition.clone(), readiness.clone(), gauges.clone());
+        let (registry, readiness, gauges) = (registry.clone(), readiness.clone(), gauges.clone());
         let over = attendants.over.clone();
         let refresh = move || gauges.clone().refresh().boxed();
         move || {
-            admin::serve(
-                listener.clone(),
-                exposition.clone(),
-                readiness.clone(),
-                refresh.clone(),
-                over.clone(),
-            )
+            admin::serve(listener.clone(), registry.clone(), readiness.clone(), refresh.clone(), over.clone())
         }
     });
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
-    let process = Process {
-        exposition,
-        metrics,
-        standbys,
-        callbacks,
-        trust,
-        readiness,
-        gauges,
-        tracer: tracer.clone(),
-    };
+    let process =
+        Process { registry, metrics, standbys, callbacks, trust, readiness, gauges, tracer: tracer.clone() };
     let served = process.run(config, &mut attendants, &told).await;
     tracer.finish().await;
     attendants.dismiss().await;
@@ -133,7 +119,7 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
 }
 
 struct Process {
-    exposition: Exposition,
+    registry: Registry,
     /// Of each queue, in the order of the settings.
     metrics: Vec<Metrics>,
     /// Likewise.
@@ -158,9 +144,8 @@ impl Process {
             async move { match keeper.lock().await.keep().await {} }
         });
         attendants.keep(Part::Link, {
-            let (link, readiness, exposition) =
-                (link.clone(), self.readiness.clone(), self.exposition.clone());
-            move || follow(link.clone(), readiness.clone(), exposition.clone())
+            let (link, readiness, registry) = (link.clone(), self.readiness.clone(), self.registry.clone());
+            move || follow(link.clone(), readiness.clone(), registry.clone())
         });
         let gateway =
             HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout, &self.callbacks.room);
@@ -175,7 +160,7 @@ impl Process {
                 &config.gateway_url,
                 &self.trust,
                 config.function_lookup.as_ref(),
-                self.exposition.clone(),
+                self.registry.clone(),
                 &supervisor,
             ),
             callbacks: self.callbacks.clone(),
@@ -200,13 +185,13 @@ impl Process {
             .map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone()))
             .collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
-        keep_bridge(shared, &self.exposition);
+        keep_bridge(shared, &self.registry);
         let end = tokio::select! {
             () = told.times(1) => Ok(()),
             reason = shared.unserved.all() => Err(Fatal::Setup(reason)),
             complaint = denied_to_all(shared) => Err(Fatal::Denied(complaint)),
             reason = attendants.given_up() => Err(Fatal::Part(reason)),
-            // None of them ends.
+            // No part ends by itself.
             Some(never) = serving.next() => match never {},
         };
         if let Err(reason) = &end {
@@ -224,7 +209,7 @@ impl Process {
 }
 
 /// Opens the bridge if there is to be one, and keeps it open until it is drained.
-fn keep_bridge(shared: &Shared, exposition: &Exposition) {
+fn keep_bridge(shared: &Shared, registry: &Registry) {
     let Shared { config, jetstream, readiness, names, denied, running, supervisor, .. } = shared;
     let Some(cluster) = &config.stan_cluster else { return };
     readiness.bridge(Err("starting".to_owned()));
@@ -238,26 +223,26 @@ fn keep_bridge(shared: &Shared, exposition: &Exposition) {
             .collect(),
         names: names.clone(),
         denied: denied.clone(),
-        metrics: exposition.clone(),
+        metrics: registry.clone(),
         readiness: readiness.clone(),
         running: running.clone(),
     };
     let (supervisor, stop) = (supervisor.clone(), running.stop.clone());
     running.pulling.spawn(async move {
-        // It is never given up.
+        // The bridge is never given up.
         let _ = supervisor.keep(Part::Bridge, "", &stop, || desk.clone().keep()).await;
     });
 }
 
-/// Keeps readiness in step with the connection, for as long as there is one.
-async fn follow(mut link: watch::Receiver<Link>, readiness: Readiness, exposition: Exposition) {
+/// Tells readiness and metrics about the connection, for as long as there is one.
+async fn follow(mut link: watch::Receiver<Link>, readiness: Readiness, registry: Registry) {
     // The first time is no reconnect.
     let mut made = link.borrow().made.max(1);
     loop {
         let now = *link.borrow_and_update();
         if now.made > made {
             made = now.made;
-            exposition.reconnected();
+            registry.reconnected();
         }
         readiness.connected(now.up);
         if link.changed().await.is_err() {

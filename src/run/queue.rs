@@ -1,5 +1,5 @@
-//! The service of one queue: make it ready, pull from its lanes, look after it. A queue that is late or loses
-//! a stream is made ready (again) while the others of the process are served. One that cannot be served says
+//! One queue of the process: makes it ready, pulls from its lanes, looks after it. A queue that is late or
+//! loses a stream is made ready (again) while the other queues are served. A queue that cannot be served says
 //! why, and is tried again.
 
 use std::{
@@ -49,49 +49,49 @@ use crate::{
     },
 };
 
-/// How long a server without JetStream is believed to be still starting.
+/// The time for which a server without JetStream may still be starting.
 const JETSTREAM_STARTS: Duration = Duration::from_secs(3);
 /// The pause before the set-up is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often the consumers are looked for.
+/// The time between two looks for the consumers.
 const LOOK: Duration = Duration::from_secs(5);
 /// The pause before a queue that cannot be served is tried again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A queue that was served for so long is well: the next failure counts as its first.
+/// The time after which a served queue is well: its next failure counts as its first.
 const WELL: Duration = Duration::from_secs(60);
 
-/// What the queues of a process share.
+/// The parts that the queues of a process share.
 #[derive(Debug)]
 pub struct Shared {
     /// The settings.
     pub config: Config,
     /// The broker.
     pub jetstream: JetStream,
-    /// Who may start the next call, whichever queue it comes from.
+    /// The permits to call, for all queues.
     pub permits: Permits,
-    /// Where functions answer.
+    /// The gateway.
     pub gateway: HttpGateway,
     /// Finds the annotations that messages do not carry.
     pub lookup: Lookup,
     /// Posts callbacks.
     pub callbacks: Callbacks,
-    /// Says "not now".
+    /// The gate, which may say "not now".
     pub gate: Gate,
     /// Makes traces.
     pub tracer: Tracer,
-    /// Whether the queues are ready.
+    /// The readiness of the queues.
     pub readiness: Readiness,
     /// The depths of the queues that were made ready.
     pub gauges: Gauges,
     /// The names of all queues, in the order of the settings.
     pub names: Vec<Names>,
-    /// What the broker denies.
+    /// The broker's complaints.
     pub denied: watch::Receiver<Option<String>>,
     /// The queues that cannot be served.
     pub unserved: Unserved,
     /// Keeps the parts running.
     pub supervisor: Supervisor,
-    /// What runs, and how it is told to end.
+    /// The running tasks, and the signals that end them.
     pub running: Running,
     /// This worker's name in histories.
     pub worker: String,
@@ -154,7 +154,8 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Serves until that cannot go on, and says why. What was pulled and not begun is handed back by then.
+    /// Serves until that cannot go on, and says why. By then it has handed back the pulled messages that were
+    /// not begun.
     async fn serve(&self) -> String {
         let stop = self.shared.running.stop.child_token();
         let _over = stop.clone().drop_guard();
@@ -187,7 +188,7 @@ impl<'a> Service<'a> {
         let janitor = || janitor::run(jetstream, &self.names, ready.timer, &self.metrics);
         let phantom_acks = || phantom_acks::run(jetstream, &self.names, &ready.fresh);
         tokio::select! {
-            // Neither is ever given up.
+            // Neither part is ever given up.
             _ = supervisor.keep(Part::Janitor, queue, stop, janitor) => std::future::pending().await,
             _ = supervisor.keep(Part::PhantomAcks, queue, stop, phantom_acks) => std::future::pending().await,
             reason = self.keep_ready(&ready) => reason,
@@ -280,25 +281,7 @@ impl<'a> Service<'a> {
                 }
             }));
         }
-        let levels = {
-            let (jetstream, timer, manage) = (jetstream.clone(), ready.timer, config.nats.manage);
-            let (supervisor, stop) = (supervisor.clone(), stop.clone());
-            move || {
-                levels::run(
-                    jetstream.clone(),
-                    burial.clone(),
-                    timer,
-                    manage,
-                    supervisor.clone(),
-                    stop.clone(),
-                )
-            }
-        };
-        let (supervisor, queue, stop) = (supervisor.clone(), self.queue.name.clone(), stop.clone());
-        running.pulling.spawn(lanes.track_future(async move {
-            // It is never given up.
-            let _ = supervisor.keep(Part::Levels, &queue, &stop, levels).await;
-        }));
+        self.keep_levels(ready, burial, stop, lanes);
         gauges.set(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),
@@ -318,6 +301,30 @@ impl<'a> Service<'a> {
             "Ready"
         );
         ready.advise(&self.queue.name);
+    }
+
+    /// Looks which levels have work, and promotes what comes due in them.
+    fn keep_levels(&self, ready: &Ready, burial: Burial, stop: &CancellationToken, lanes: &TaskTracker) {
+        let Shared { config, jetstream, supervisor, running, .. } = self.shared;
+        let levels = {
+            let (jetstream, timer, manage) = (jetstream.clone(), ready.timer, config.nats.manage);
+            let (supervisor, stop) = (supervisor.clone(), stop.clone());
+            move || {
+                levels::run(
+                    jetstream.clone(),
+                    burial.clone(),
+                    timer,
+                    manage,
+                    supervisor.clone(),
+                    stop.clone(),
+                )
+            }
+        };
+        let (supervisor, queue, stop) = (supervisor.clone(), self.queue.name.clone(), stop.clone());
+        running.pulling.spawn(lanes.track_future(async move {
+            // This part is never given up.
+            let _ = supervisor.keep(Part::Levels, &queue, &stop, levels).await;
+        }));
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {

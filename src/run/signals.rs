@@ -12,7 +12,7 @@ use crate::tasks::drain::Told;
 /// Both signals.
 #[derive(Debug)]
 pub struct Signals {
-    /// Kept over an end of the task that listens, so that no signal is missed in between.
+    /// Kept while the listening task is started again, so that no signal is missed.
     both: Mutex<(Signal, Signal)>,
     count: watch::Sender<u32>,
     told: Told,
@@ -22,24 +22,24 @@ impl Signals {
     /// Listens from now on. The process does not end by these signals any more.
     ///
     /// # Errors
-    /// Where the system does not let it.
+    /// The system's.
     pub fn listen() -> io::Result<Self> {
         let both = Mutex::new((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
         let (count, told) = Told::new();
         Ok(Self { both, count, told })
     }
 
-    /// How often they came.
+    /// The number of signals so far.
     pub fn told(&self) -> Told {
         self.told.clone()
     }
 
-    /// Counts what comes.
+    /// Counts the signals.
     pub async fn count(self: Arc<Self>) {
         let mut both = self.both.lock().await;
         let (terminate, interrupt) = &mut *both;
         loop {
-            // Neither stream ends.
+            // Neither stream of signals ends.
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",

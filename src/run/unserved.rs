@@ -4,27 +4,27 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-/// Which queues cannot be served, and why. Cheap to clone; the clones agree.
+/// The queues that cannot be served, and why. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Unserved {
-    /// How many queues there are.
+    /// The number of all queues.
     all: usize,
     reasons: watch::Sender<BTreeMap<String, String>>,
 }
 
 impl Unserved {
-    /// None yet, of so many queues.
+    /// Begins with so many queues, all served.
     pub fn of(all: usize) -> Self {
         Self { all, reasons: watch::Sender::default() }
     }
 
-    /// This queue cannot be served. Says whether another one still can.
+    /// Notes that this queue cannot be served. Returns whether another one still can.
     pub fn add(&self, queue: &str, reason: String) -> bool {
         self.reasons.send_modify(|reasons| drop(reasons.insert(queue.to_owned(), reason)));
         self.reasons.borrow().len() < self.all
     }
 
-    /// This queue is served.
+    /// Notes that this queue is served.
     pub fn remove(&self, queue: &str) {
         self.reasons.send_if_modified(|reasons| reasons.remove(queue).is_some());
     }

@@ -1,4 +1,4 @@
-//! What is said of refused messages: whoever may publish could otherwise fill the logs.
+//! Warnings about refused messages, few enough that no publisher can fill the log.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::requests::{Reason, Refused};
 
-/// One warning of a kind in so long.
+/// The time between two warnings of a kind.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// When each kind of refusal was last warned about.
+/// The last warning of each kind of refusal.
 #[derive(Debug, Default)]
 pub struct Complaints(Mutex<HashMap<Reason, Instant>>);
 

@@ -1,5 +1,4 @@
-//! Whom it concerns that the broker denies something. Pure: the broker's complaint names the subject, and
-//! that says.
+//! Finds the part that a denial of the broker concerns, by the subject in the broker's complaint. Pure.
 
 use crate::{
     message::names::{Names, covers},
@@ -19,7 +18,7 @@ const CALLS: [&str; 9] = [
     "CONSUMER.MSG.NEXT.",
 ];
 
-/// Whom a complaint concerns.
+/// The part that a complaint concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern<'a> {
     /// Everything: the log-in was taken away, or answers cannot be read.

@@ -11,9 +11,9 @@
 //! there are no sessions: all replicas listen on the same subjects in one queue group, each can answer any
 //! request of any client, and none that dies takes anything with it but what it had not acknowledged.
 //!
-//! Nothing tells a publisher on plain NATS to slow down, and what a subscriber does not read piles up or is
-//! dropped in silence. So everything is read at once, a bounded amount of it waits for its turn to be stored,
-//! and the rest is refused aloud.
+//! Nothing tells a publisher on plain NATS to slow down, and unread messages pile up or are dropped in
+//! silence. So the bridge reads everything at once, keeps a bounded amount until its turn to be stored, and
+//! refuses the rest with an error.
 //!
 //! Calls: text, tasks, message, observe, broker, admin.
 
@@ -51,22 +51,22 @@ use crate::{
         seam::{Broker, BrokerError},
     },
     message::record::Record,
-    observe::metrics::Exposition,
+    observe::metrics::Registry,
     tasks::error_backoff::ErrorBackoff,
 };
 
 /// The bridges of all replicas.
 const GROUP: &str = "queue-worker";
-/// How many bytes may wait to be stored, in this process.
+/// The most bytes that wait to be stored, in this process.
 const HELD: usize = 32 << 20;
-/// What a message costs besides its bytes.
+/// The cost of a message besides its bytes.
 const COST: usize = 1 << 10;
-/// How many messages are being stored at once, in this process.
+/// The most messages that are being stored at once, in this process.
 const STORING: usize = 256;
-/// How long a broker that does not answer is asked again. A try takes some seconds at most, and clients wait
+/// The time for which a silent broker is asked again. A try takes some seconds at most, and clients wait
 /// 30 s.
 const SILENCE: Duration = Duration::from_secs(20);
-/// How long a broker that says no is asked again: a stream that is full may be so for a moment.
+/// The time for which a broker that says no is asked again: a stream may be full for a moment only.
 const REFUSAL: Duration = Duration::from_secs(2);
 /// The pause between two tries, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -80,7 +80,7 @@ pub struct Bridge {
     desk: Arc<Desk>,
 }
 
-/// Where clients look for the server of a cluster.
+/// The subject on which clients look for the server of a cluster.
 pub fn discovery(cluster: &str) -> String {
     Subjects::of(cluster).discovery().to_owned()
 }
@@ -97,13 +97,13 @@ pub fn is_bridge(answer: &[u8]) -> bool {
     wire::ConnectResponse::decode(answer).is_ok_and(|answer| Subjects::are_a_bridges(&answer))
 }
 
-/// What requests are answered with.
+/// The parts that answer requests.
 #[derive(Debug)]
 struct Desk {
     jetstream: JetStream,
     subjects: Subjects,
     channels: Vec<Channel>,
-    metrics: Exposition,
+    metrics: Registry,
     complaints: Complaints,
     held: Arc<Semaphore>,
     storing: Semaphore,
@@ -120,7 +120,7 @@ impl Bridge {
         jetstream: &JetStream,
         cluster: &str,
         channels: Vec<Channel>,
-        metrics: &Exposition,
+        metrics: &Registry,
     ) -> Result<Self, SubscribeError> {
         let desk = Desk {
             jetstream: jetstream.clone(),
@@ -349,8 +349,8 @@ impl Desk {
         let mut pause = ErrorBackoff::new(PAUSE);
         let mut refused_since = None;
         // Given back between the tries, so that a queue which takes nothing does not hold up the others.
-        // Never closed. What is stored after its client gave up would be an invocation that its caller was
-        // told had failed.
+        // Never closed. A message must not be stored after its client gave up: its caller was told that it
+        // had failed.
         let end = received + SILENCE;
         while Instant::now() < end
             && let Ok(turn) = timeout_at(end, self.storing.acquire()).await

@@ -10,7 +10,7 @@ use crate::{
     admin::Readiness,
     broker::jetstream::JetStream,
     message::names::Names,
-    observe::metrics::Exposition,
+    observe::metrics::Registry,
     stan::denial::{Concern, concern},
     tasks::{drain::Running, error_backoff::ErrorBackoff},
 };
@@ -20,25 +20,25 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// A bridge that was open for so long is well: the next failure counts as its first.
 const WELL: Duration = Duration::from_secs(60);
 
-/// How long a bridge that is denied something has to answer what it had received.
+/// The time for a denied bridge to answer the requests that it had received.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// What a bridge is opened with.
+/// The parts of a bridge.
 #[derive(Debug, Clone)]
 pub struct Open {
     /// The broker.
     pub jetstream: JetStream,
     /// The name that clients look for.
     pub cluster: String,
-    /// Where clients may publish.
+    /// The channels that clients may publish to.
     pub channels: Vec<Channel>,
     /// The names of the queues.
     pub names: Vec<Names>,
-    /// What the broker denies.
+    /// The broker's complaints.
     pub denied: watch::Receiver<Option<String>>,
-    /// Where the bridge's messages are counted.
-    pub metrics: Exposition,
-    /// Whether the bridge is open.
+    /// The metrics that count the bridge's messages.
+    pub metrics: Registry,
+    /// The readiness that knows whether the bridge is open.
     pub readiness: Readiness,
     /// Ends the bridge.
     pub running: Running,

@@ -1,4 +1,4 @@
-//! From a client's request to what is answered or to be done, with no I/O.
+//! Turns a client's request into an answer or a message to store, without I/O.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use crate::text::line::one_line;
 
 /// Longest guid in bytes. Those of the known clients have 22.
 const LONGEST_GUID: usize = 256;
-/// How much of a text that a client chose is repeated to people.
+/// The most characters of a client's text that are shown.
 const SHOWN: usize = 64;
-/// How often a client pings when it does not say, in seconds.
+/// The seconds between two pings of a client that names none.
 const PING_INTERVAL: i32 = 5;
 
 /// A channel that clients may publish to: a queue.
@@ -32,16 +32,16 @@ pub struct Channel {
 pub struct Publication {
     /// Its own id.
     pub guid: String,
-    /// Where it goes.
+    /// The channel that it goes to.
     pub channel: Channel,
-    /// What is stored.
+    /// The bytes to store.
     pub data: Bytes,
-    /// Who sent it, fit to be shown.
+    /// The sender's name, fit to be shown.
     pub client: String,
 }
 
 impl fmt::Debug for Publication {
-    /// Without what is stored.
+    /// Leaves the payload out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Publication");
         shown
@@ -63,7 +63,7 @@ pub struct Refused {
     pub error: String,
 }
 
-/// Why a message is not stored.
+/// The reason for not storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// It is no message of the protocol.

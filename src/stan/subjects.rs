@@ -1,8 +1,8 @@
-//! Where the bridge listens, and where it may answer.
+//! The subjects on which the bridge listens, and on which it may answer.
 
 use super::wire::ConnectResponse;
 
-/// What the subjects of bridges begin with.
+/// The prefix of the subjects of bridges.
 const BRIDGES: &str = "_STAN.bridge.";
 
 /// The subjects of one cluster's bridge. They follow from the cluster's name alone, so that any replica can
@@ -13,7 +13,7 @@ pub struct Subjects {
     base: String,
 }
 
-/// What a client wants.
+/// The kind of a client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// To connect.

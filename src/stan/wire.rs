@@ -178,7 +178,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_message_reads_back_as_it_was_written(client_id: String, guid: String, subject: String, data: Vec<u8>) {
+        fn any_message_reads_back_as_it_was_written(
+            client_id: String,
+            guid: String,
+            subject: String,
+            data: Vec<u8>,
+        ) {
             let message = PubMsg { client_id, guid, subject, data: data.into(), conn_id: Bytes::new() };
             prop_assert_eq!(PubMsg::decode(message.encode_to_vec().as_slice()), Ok(message));
         }

@@ -8,13 +8,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long calls that were cut off have to be handed back.
+/// The time to hand back calls that were cut off.
 pub const HAND_BACK: Duration = Duration::from_secs(3);
 
-/// How long the last acknowledgements have to leave.
+/// The time for the last acknowledgements to leave.
 pub const FLUSH: Duration = Duration::from_secs(1);
 
-/// What runs in a process, and how it is told to end.
+/// The running tasks of a process, and the signals that end them.
 #[derive(Debug, Clone, Default)]
 pub struct Running {
     /// The lanes.
@@ -27,8 +27,8 @@ pub struct Running {
     pub cut: CancellationToken,
 }
 
-/// How often the process was told to end: the first time it drains, the second time it waits for no call any
-/// more, and the third time for nothing.
+/// The number of times that the process was told to end: the first time it drains, the second time it waits
+/// for no call any more, and the third time for nothing.
 #[derive(Debug, Clone)]
 pub struct Told(watch::Receiver<u32>);
 
@@ -39,7 +39,7 @@ impl Told {
         (count, Self(told))
     }
 
-    /// Returns once it was said so many times.
+    /// Waits until the process was told so many times.
     pub async fn times(&self, times: u32) {
         if self.0.clone().wait_for(|told| *told >= times).await.is_err() {
             std::future::pending().await
@@ -49,7 +49,7 @@ impl Told {
 
 impl Running {
     /// Returns when nothing runs any more, once `grace` is over or before, and at most three seconds later.
-    /// Who says so again ends the grace, and then the three seconds.
+    /// Being told again ends the grace, and then the three seconds.
     pub async fn drain(&self, grace: Duration, told: &Told) {
         tracing::info!(running = self.calls.len(), grace = grace.as_secs_f64(), "Draining");
         let began = Instant::now();

@@ -1,5 +1,5 @@
-//! The pause after a question that the broker did not answer: twice as long each time, up to a bound. Not the
-//! back-off of invocations, which waits in the broker.
+//! The pause after an error: twice as long each time, up to a bound. The back-off of invocations is another:
+//! it waits in the broker.
 
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! Work that takes long and waits for nothing: packing and unpacking large payloads.
 //!
-//! The thread that runs the worker renews leases, so that such work is done beside it. It is done in turn,
-//! because each takes some of its size in memory meanwhile: when a receiver goes away, all callbacks that are
-//! under way fail together.
+//! The thread that runs the worker also renews leases, so such work is done beside it. It is done one by one,
+//! because each takes memory of its payload's size: when a receiver goes away, all callbacks under way fail
+//! together.
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// What has more bytes than this takes so long that leases might suffer.
+/// Payloads of more bytes take so long that leases might suffer.
 pub const LARGE: usize = 64 << 10;
 
 static TURNS: Semaphore = Semaphore::const_new(2);
@@ -36,7 +36,7 @@ mod tests {
         let here: ThreadId = thread::current().id();
         assert_eq!(done(LARGE, || thread::current().id()).await, Some(here));
         assert_ne!(done(LARGE + 1, || thread::current().id()).await, Some(here));
-        // What is held up there holds nothing up here.
+        // A wait there holds nothing up here.
         let (go_on, held) = mpsc::channel::<()>();
         let work = tokio::spawn(done(LARGE + 1, move || held.recv().is_err()));
         tokio::task::yield_now().await;

@@ -1,10 +1,9 @@
-//! The tasks that the process lives on: who watches them, threads of their own for what may block, and how
-//! they end.
+//! The tasks of the process: their supervisor, threads for work that may block, and their end.
 //!
 //! Calls: none.
 
 pub mod supervisor;
 pub mod offload;
-pub mod heavy;
-pub mod error_backoff;
+pub(crate) mod heavy;
+pub(crate) mod error_backoff;
 pub mod drain;

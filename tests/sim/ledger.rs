@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use queue_worker::{
     message::{names, record::Record},
-    observe::metrics::Exposition,
+    observe::metrics::Registry,
     upkeep::levels,
 };
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ pub struct Ledger {
     /// When somebody set the broker's clock, and by how much forward or back.
     steps: Vec<(Instant, bool, Duration)>,
     /// What the workers show.
-    exposition: Exposition,
+    registry: Registry,
     /// How many holders went by a janitor's hand, and how many messages were stored compressed.
     moved: usize,
     compressed: usize,
@@ -77,7 +77,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(plan: Arc<Plan>, exposition: Exposition, verbose: bool) -> Self {
+    pub fn new(plan: Arc<Plan>, registry: Registry, verbose: bool) -> Self {
         Self {
             plan,
             began: Instant::now(),
@@ -88,7 +88,7 @@ impl Ledger {
             doubted: BTreeMap::new(),
             forgetful: false,
             steps: Vec::new(),
-            exposition,
+            registry,
             moved: 0,
             compressed: 0,
             broken: Vec::new(),

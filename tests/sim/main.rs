@@ -2,8 +2,8 @@
 //!
 //! * `seeds`: under the faults that a seed decides. `SIM_SEEDS=<number>` runs more of them, `SIM_SEED=<seed>`
 //!   one alone, with its story.
-//! * `points`: small plans, one for each way that a message can go, with a failpoint at each step of a worker.
-//!   `SIM_FAILPOINT=<plan>:<failpoint>` runs one alone, with its story.
+//! * `points`: small plans, one for each way that a message can go, with a failpoint at each step of a
+//!   worker. `SIM_FAILPOINT=<plan>:<failpoint>` runs one alone, with its story.
 //! * `bites`: mutants, workers with a bug, are found, each by the invariant that is there for it.
 
 #![allow(

@@ -1,4 +1,5 @@
-//! What a seed stands for: settings, messages with the answers that they will get, and the schedule of its faults.
+//! What a seed stands for: settings, messages with the answers that they will get, and the schedule of its
+//! faults.
 
 use std::time::Duration;
 

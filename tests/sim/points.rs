@@ -151,8 +151,7 @@ fn a_message_that_kills_its_workers_ends_as_interrupted_and_its_bystander_comple
 }
 
 #[test]
-fn a_successor_that_is_not_looked_for_is_found_by_the_crashes_between_the_letter_and_the_acknowledgement_alone()
- {
+fn a_successor_that_is_not_looked_for_is_found_by_crashes_between_letter_and_acknowledgement_alone() {
     let way = ways::all().into_iter().find(|way| way.name == "refusal").unwrap();
     let bug = Some(Bug::LooksForNothing);
     let steps = &run(way.plan.clone(), bug).steps[&0];

@@ -7,7 +7,7 @@ use queue_worker::{
     flow::{gate::Gate, memory::Room, permits::Permits},
     message::timer::Timer,
     observe::{
-        metrics::{Exposition, Metrics},
+        metrics::{Metrics, Registry},
         trace::Tracer,
     },
     outbound::{callback::Callbacks, lookup::Lookup},
@@ -175,5 +175,5 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
 
 /// Metrics that nobody sees.
 fn uncounted() -> Metrics {
-    Exposition::new("ns").and_then(|exposition| exposition.queue("q")).unwrap()
+    Registry::new("ns").and_then(|registry| registry.queue("q")).unwrap()
 }

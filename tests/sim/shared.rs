@@ -13,7 +13,7 @@ use queue_worker::{
         names::{Id, Names},
         record::Record,
     },
-    observe::metrics::Exposition,
+    observe::metrics::Registry,
 };
 use rand::{RngExt, SeedableRng};
 use tokio::{
@@ -68,7 +68,7 @@ pub struct State {
 impl Shared {
     pub fn new(
         plan: Plan,
-        exposition: Exposition,
+        registry: Registry,
         verbose: bool,
     ) -> (Self, mpsc::UnboundedReceiver<(usize, Fault)>) {
         let queues: Arc<[Names]> =
@@ -76,7 +76,7 @@ impl Shared {
         let plan = Arc::new(plan);
         let state = State {
             server: Server::new(&queues, plan.ack_wait, plan.level_room, plan.max_payload),
-            ledger: Ledger::new(plan.clone(), exposition, verbose),
+            ledger: Ledger::new(plan.clone(), registry, verbose),
             dice: Dice::seed_from_u64(!plan.seed),
             spare_dice: Dice::seed_from_u64(plan.seed.rotate_left(32)),
             fault_rates: plan.fault_rates,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use queue_worker::observe::metrics::{Exposition, Metrics};
+use queue_worker::observe::metrics::{Metrics, Registry};
 use rand::RngExt;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -56,9 +56,9 @@ fn live(plan: Plan, bug: Option<Bug>, verbose: bool) -> Report {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let exposition = Exposition::new("ns").unwrap();
-        let (shared, faults) = Shared::new(plan, exposition.clone(), verbose);
-        let metrics = shared.queues.iter().map(|names| exposition.queue(&names.queue).unwrap()).collect();
+        let registry = Registry::new("ns").unwrap();
+        let (shared, faults) = Shared::new(plan, registry.clone(), verbose);
+        let metrics = shared.queues.iter().map(|names| registry.queue(&names.queue).unwrap()).collect();
         let mut world = World { shared, metrics, bug, faults, next: 0, alive: Vec::new() };
         let (tally, steps) = world.live().await;
         let ledger = &mut world.shared.state().ledger;

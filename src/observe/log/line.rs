@@ -1,4 +1,4 @@
-//! How one event becomes one line.
+//! One event becomes one line.
 
 use std::{
     borrow::Cow,
@@ -141,7 +141,7 @@ impl Visit for Fields<'_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // What is no number in JSON (NaN, the infinities) becomes `null`.
+        // NaN and the infinities are no numbers in JSON and become `null`.
         self.plain(field.name(), serde_json::Value::from(value));
     }
 

@@ -3,23 +3,23 @@
 use super::*;
 
 /// A process with one queue.
-fn metrics() -> (Exposition, Metrics) {
-    let exposition = Exposition::new("openfaas-fn").unwrap();
-    let metrics = exposition.queue("faas-request").unwrap();
-    (exposition, metrics)
+fn metrics() -> (Registry, Metrics) {
+    let registry = Registry::new("openfaas-fn").unwrap();
+    let metrics = registry.queue("faas-request").unwrap();
+    (registry, metrics)
 }
 
 /// The lines of a rendered page that are not comments.
-fn values(exposition: &Exposition) -> Vec<String> {
-    let text = exposition.render();
+fn values(registry: &Registry) -> Vec<String> {
+    let text = registry.render();
     text.lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect()
 }
 
 #[track_caller]
 fn check(event: impl FnOnce(&Metrics), line: &str) {
-    let (exposition, metrics) = metrics();
+    let (registry, metrics) = metrics();
     event(&metrics);
-    let values = values(&exposition);
+    let values = values(&registry);
     assert!(values.iter().any(|l| l == line), "{line} is not in\n{values:#?}");
 }
 
@@ -111,7 +111,7 @@ fn what_the_broker_says_is_shown() {
 
 #[test]
 fn what_is_not_known_is_not_shown() {
-    let (exposition, metrics) = metrics();
+    let (registry, metrics) = metrics();
     let shown = || {
         let names = [
             "queue_worker_oldest_pending_age_seconds",
@@ -119,7 +119,7 @@ fn what_is_not_known_is_not_shown() {
             "queue_worker_overdue_holders",
         ];
         let lines =
-            values(&exposition).into_iter().filter(|line| names.iter().any(|name| line.starts_with(name)));
+            values(&registry).into_iter().filter(|line| names.iter().any(|name| line.starts_with(name)));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
     };
     let set = |age, orphans, overdue| {
@@ -136,13 +136,13 @@ fn what_is_not_known_is_not_shown() {
 
 #[test]
 fn where_the_functions_are_known_pending_messages_are_shown_by_function() {
-    let (exposition, metrics) = metrics();
+    let (registry, metrics) = metrics();
     let backlogs = |counts: &[(Option<&str>, u64)]| {
         let counts =
             counts.iter().map(|(function, messages)| (function.map(|name| name.parse().unwrap()), *messages));
         metrics.set_depth(Depth { pending: 9, backlogs: Some(counts.collect()), ..Depth::default() });
         let lines =
-            values(&exposition).into_iter().filter(|line| line.starts_with("queue_worker_pending_messages"));
+            values(&registry).into_iter().filter(|line| line.starts_with("queue_worker_pending_messages"));
         lines.map(|line| line.replace(r#",queue_name="faas-request""#, "")).collect::<Vec<_>>()
     };
     let line = |function, messages| {
@@ -158,7 +158,7 @@ fn where_the_functions_are_known_pending_messages_are_shown_by_function() {
 
 #[test]
 fn a_call_is_in_flight_until_its_guard_is_dropped() {
-    let (exposition, metrics) = metrics();
+    let (registry, metrics) = metrics();
     let line = |n| {
         format!(
             r#"queue_worker_function_invocation_inflight{{function_name="echo.openfaas-fn",queue_name="faas-request"}} {n}"#
@@ -166,21 +166,21 @@ fn a_call_is_in_flight_until_its_guard_is_dropped() {
     };
     let first = metrics.call_started("echo");
     let second = metrics.clone().call_started("echo.openfaas-fn");
-    assert!(values(&exposition).contains(&line(2)));
+    assert!(values(&registry).contains(&line(2)));
     drop((first, second));
-    assert!(values(&exposition).contains(&line(0)));
+    assert!(values(&registry).contains(&line(0)));
 }
 
 #[test]
 fn there_is_an_end_to_the_names_that_callers_choose() {
-    let (exposition, metrics) = metrics();
+    let (registry, metrics) = metrics();
     assert_eq!(metrics.label(&"a".repeat(LONGEST_NAME)), "other");
     for n in 0..MOST_NAMES {
         assert_eq!(metrics.label(&format!("f{n}")), format!("f{n}.openfaas-fn"));
     }
     assert_eq!(metrics.label("one-more"), "other");
     assert_eq!(metrics.label("f0.openfaas-fn"), "f0.openfaas-fn");
-    let beside = exposition.queue("beside").unwrap();
+    let beside = registry.queue("beside").unwrap();
     assert_eq!(
         (beside.label("one-more"), beside.label("f0")),
         ("other".to_owned(), "f0.openfaas-fn".to_owned())
@@ -189,16 +189,16 @@ fn there_is_an_end_to_the_names_that_callers_choose() {
 
 #[test]
 fn each_queue_of_a_process_has_series_of_its_own() {
-    let (exposition, first) = metrics();
-    let second = exposition.queue("second").unwrap();
+    let (registry, first) = metrics();
+    let second = registry.queue("second").unwrap();
     first.settled();
     second.callback("delivered");
     second.lease_lost();
-    exposition.reconnected();
-    exposition.stan_message(Some("faas-request"), "stored");
-    exposition.stan_message(None, "refused");
-    exposition.function_lookup("found");
-    let values = values(&exposition);
+    registry.reconnected();
+    registry.stan_message(Some("faas-request"), "stored");
+    registry.stan_message(None, "refused");
+    registry.function_lookup("found");
+    let values = values(&registry);
     for line in [
         r#"queue_worker_messages_processed_total{queue_name="faas-request"} 1"#,
         r#"queue_worker_messages_processed_total{queue_name="second"} 0"#,
@@ -211,7 +211,7 @@ fn each_queue_of_a_process_has_series_of_its_own() {
     ] {
         assert_eq!(values.iter().filter(|found| *found == line).count(), 1, "{line} is not in\n{values:#?}");
     }
-    let text = exposition.render();
+    let text = registry.render();
     assert!(table::all().all(|(name, ..)| text.matches(&format!("# TYPE {name} ")).count() == 1), "{text}");
-    assert!(exposition.queue("second").is_err());
+    assert!(registry.queue("second").is_err());
 }

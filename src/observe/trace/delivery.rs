@@ -18,8 +18,8 @@ use crate::{
     retry::{callback::Refused, judge::Outcome},
 };
 
-/// Makes the traces of a process. Its default makes none, and costs nothing. The clones share what waits to
-/// be exported.
+/// Makes the traces of a process. Its default makes none, and costs nothing. Clones share one queue before
+/// the exporter.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer(Option<Arc<Pipeline>>);
 
@@ -30,7 +30,7 @@ pub struct Trace(Option<Box<Open>>);
 
 #[derive(Debug)]
 struct Open {
-    /// What the delivery's spans are children of.
+    /// The parent of the delivery's spans.
     parent: SpanContext,
     delivery: Mutex<(Span, Option<Fate>)>,
 }
@@ -89,13 +89,13 @@ impl Tracer {
     /// Exports what waits, but for no more than two seconds.
     pub async fn finish(&self) {
         if let Some(pipeline) = self.0.clone() {
-            // What goes wrong is logged there.
+            // Errors are logged there.
             let _ = tokio::task::spawn_blocking(move || pipeline.finish()).await;
         }
     }
 }
 
-/// What the caller told, in the call's own headers or else in those of the message that it came in.
+/// The caller's span, from the call's own headers or else from those of its message.
 fn told(message: &Message, invocation: Option<&Invocation>) -> Option<SpanContext> {
     let of_call = invocation.and_then(|invocation| {
         let headers = invocation.headers.iter();
@@ -144,7 +144,7 @@ impl Trace {
         }
     }
 
-    /// What became of the delivery. The first word holds, but for a death: an invocation may have been
+    /// Notes the end of the delivery. The first one holds, but for a death: an invocation may have been
     /// completed, and its callback die.
     pub fn ends(&self, fate: Fate) {
         if let Some(mut delivery) = self.delivery()

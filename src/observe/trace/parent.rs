@@ -1,4 +1,4 @@
-//! To which trace a message belongs, and how that is written. Pure.
+//! The trace that a message belongs to, read from headers and written to them. Pure.
 //!
 //! Source: W3C Trace Context, level 1.
 
@@ -20,7 +20,7 @@ pub const TRACESTATE: &str = "tracestate";
 /// every callback.
 const STATE: usize = 512;
 
-/// What the two headers say.
+/// The values of the two headers.
 #[derive(Default)]
 struct Carrier {
     parents: Vec<String>,

@@ -29,15 +29,15 @@ use crate::config;
 
 /// Spans that may wait for a slow collector, some kilobytes each; more are dropped and counted.
 const QUEUE: usize = 8192;
-/// How long the last spans have at the end of the process.
+/// The time for the last spans at the end of the process.
 const FLUSH: Duration = Duration::from_secs(2);
-/// How often it is said that traces get lost.
+/// The time between two warnings about lost traces.
 const SAY: Duration = Duration::from_secs(60);
 
-/// What ended spans go through.
+/// The way of ended spans to the exporter.
 #[derive(Debug)]
 pub struct Pipeline {
-    /// Who made the spans, as each of them says.
+    /// The maker of the spans, as each of them says.
     pub scope: InstrumentationScope,
     processor: BatchSpanProcessor,
     follows_parent: bool,

@@ -1,4 +1,4 @@
-//! One span: what is said of it while it lasts, and its end, which is when it is dropped.
+//! One span. It takes attributes while it lasts, and ends when it is dropped.
 
 use std::{
     borrow::Cow,
@@ -22,7 +22,7 @@ const LONGEST: usize = 256;
 #[derive(Debug)]
 pub struct Span {
     pipeline: Arc<Pipeline>,
-    /// What children and others call it by.
+    /// The identity that children and others know it by.
     pub context: SpanContext,
     data: Option<SpanData>,
 }
@@ -68,12 +68,12 @@ impl Span {
         Self::begin(&self.pipeline, &self.context, kind, name)
     }
 
-    /// Whether anybody hears of it.
+    /// Whether it will be exported.
     pub fn is_sampled(&self) -> bool {
         self.data.is_some()
     }
 
-    /// Says something of it.
+    /// Adds an attribute.
     pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         if let Some(data) = &mut self.data {
             let value = match value.into() {
@@ -84,7 +84,7 @@ impl Span {
         }
     }
 
-    /// Says what went wrong with it: a word, and a few for people.
+    /// Marks it as failed: a word for machines, a few for people.
     pub fn fail(&mut self, kind: &str, why: &str) {
         self.set("error.type", kind.to_owned());
         if let Some(data) = &mut self.data {

@@ -1,7 +1,7 @@
-//! Which addresses belong to the public internet. Pure.
+//! Tells public addresses from others. Pure.
 //!
-//! What does not is what IANA's registries of special-purpose addresses (RFC 6890) list as not globally
-//! reachable, and every form of IPv6 address in which such an IPv4 address is wrapped up.
+//! Not public are the addresses that IANA's registries of special-purpose addresses (RFC 6890) list as not
+//! globally reachable, and every form of IPv6 address in which such an IPv4 address is wrapped up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,11 +1,11 @@
-//! One POST to a caller, and who may be reached by it.
+//! One POST to a receiver, if its address is allowed.
 //!
 //! ```text
-//!  the URL's host ─▶ allowed_callback_urls? ─▶ callback_deny_private? ─▶ the environment names a proxy for it?
-//!                                               │ no: the addresses that the client resolves are filtered, and the
-//!                                               │     connection goes to one that passed
-//!                                               └ yes: the name is resolved here, and goes to the proxy, which may be
-//!                                                     private itself, if every address passes
+//!  the URL's host ─▶ allowed_callback_urls? ─▶ callback_deny_private? ─▶ does the environment name a proxy?
+//!                                              │ no: the client's addresses are filtered, and the
+//!                                              │     connection goes to one that passed
+//!                                              └ yes: the name is resolved here, and goes to the proxy if
+//!                                                     every address passes; the proxy may be private
 //! ```
 
 use std::{
@@ -102,7 +102,7 @@ impl HttpPost {
         let clients = match self.clients() {
             Ok(clients) => clients,
             Err(error) => {
-                // Without files the system's certificates cannot be read either, and that is all that is said
+                // Without files the system's certificates cannot be read either, and the error says only that
                 // then.
                 if let Some(short) = Shortage::on_the_way(&error) {
                     return Err(NotPosted::Short(short));
@@ -140,7 +140,7 @@ impl HttpPost {
         }
     }
 
-    /// What came of a POST without an answer.
+    /// The outcome of a POST without an answer.
     async fn unanswered(&self, error: reqwest::Error, url: &str) -> Result<Outcome, NotPosted> {
         let error = error.without_url();
         let (connected, cause) = (!error.is_connect(), root(&error));
@@ -151,7 +151,7 @@ impl HttpPost {
             None => Ok(Outcome::Unreachable(cause)),
             Some(Shortage::Ports) if !is_reachable(url).await => Ok(Outcome::Unreachable(cause)),
             Some(short) => {
-                // Connections that nobody uses take files and ports, too.
+                // Idle connections take files and ports, too.
                 *self.made() = None;
                 Err(NotPosted::Short(short))
             }
@@ -179,8 +179,8 @@ impl HttpPost {
         if public { Ok(Ok(())) } else { Err(PRIVATE.into()) }
     }
 
-    /// The clients, made now where they are not there yet. What cannot be made now may be made for the next
-    /// callback.
+    /// The clients, made now where they are not there yet. A client that cannot be made now may be made for
+    /// the next callback.
     fn clients(&self) -> io::Result<Arc<Clients>> {
         let mut made = self.made();
         if let Some(clients) = &*made {

@@ -18,11 +18,11 @@ use http::{HeaderMap, HeaderValue};
 use ring::hmac::{self, HMAC_SHA256, Key};
 use tokio::time::Instant;
 
-/// How often the file is read anew: secrets that Kubernetes mounts are changed in place.
+/// The time after which the file is read anew: Kubernetes changes mounted secrets in place.
 const LOOK: Duration = Duration::from_secs(60);
 /// A secret of fewer bytes could be guessed.
 const LEAST: usize = 16;
-/// What may stand before a secret.
+/// The prefix that a secret may have.
 const PREFIX: &str = "whsec_";
 /// Base64, whether padded or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -30,7 +30,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why callbacks cannot be signed. Quotes nothing of the file.
+/// The reason why callbacks cannot be signed. It quotes nothing of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("callback_signing_secret_file={path}: {reason}")]
 pub struct SecretsError {
@@ -90,7 +90,7 @@ impl Signer {
         }
     }
 
-    /// Reads the file anew when it was read a while ago. What cannot be used leaves things as they were.
+    /// Reads the file anew after a while. A file that cannot be used changes nothing.
     async fn look(&self) {
         {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);

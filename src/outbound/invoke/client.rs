@@ -1,4 +1,4 @@
-//! How connections to the gateway are made, kept and given up, and which answers on them are read.
+//! The connections to the gateway: how they are made, kept and given up, and which answers are read.
 
 use std::{io, time::Duration};
 
@@ -19,9 +19,9 @@ use super::{trust::Trust, turns::ShortTurns, wire::Watching};
 pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// A gateway that takes longer to accept a connection cannot be reached.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A peer that has vanished answers no probe: after the first silence, and so many probes that far apart, the
-/// connection is broken. What was sent and is not acknowledged by the peer's system for as long as all of
-/// that together breaks it, too.
+/// The probes of a silent connection: the time before the first one, the time between two, and their number.
+/// A connection is broken when none is answered, or when the peer's system does not acknowledge sent bytes
+/// for as long as all of that together.
 const SILENCE: Duration = Duration::from_secs(15);
 const PROBE: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;

@@ -1,4 +1,4 @@
-//! What is kept of an answer's body, within the room that all answers share.
+//! The kept part of an answer's body, within the memory that all answers share.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ pub(super) struct Kept {
     bytes: Vec<u8>,
     share: Share,
     most: usize,
-    /// How many bytes there will be, as far as the answer says.
+    /// The length of the body, if the answer says it.
     expected: Option<usize>,
 }
 
 impl Kept {
-    /// Nothing yet, and at most `most` bytes.
+    /// Keeps at most `most` bytes.
     pub fn new(room: &Room, most: usize, expected: Option<u64>) -> Self {
         let expected = expected.map(|bytes| usize::try_from(bytes).map_or(most, |bytes| bytes.min(most)));
         Self { bytes: Vec::new(), share: room.share(), most, expected }
@@ -59,7 +59,7 @@ impl Kept {
         waited
     }
 
-    /// What was kept so far.
+    /// The part that was kept so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,4 +1,4 @@
-//! Whose certificates the gateway may show: those of the system's authorities, or those of a file's.
+//! The certificate authorities that the gateway may use: the system's, or those of a file.
 
 use std::{
     fs, io,
@@ -44,7 +44,7 @@ impl Trust {
         if found.is_empty() {
             return Err(bad("no certificate is in it".to_owned()));
         }
-        // One that cannot be used would show only when the gateway is called.
+        // Checked here, because a useless certificate would show only at the first call.
         for certificate in &found {
             RootCertStore::empty().add(certificate.clone()).map_err(|error| bad(error.to_string()))?;
         }

@@ -1,4 +1,4 @@
-//! Turns at the processor for the connections of the gateway.
+//! Short turns at the processor for the gateway's connections.
 //!
 //! One thread runs the worker. A task gives way after 128 reads that found something, and the HTTP client
 //! reads up to 400 KiB at once: where each read brings ten thousand provisional answers (1xx), which it

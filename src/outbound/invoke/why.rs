@@ -1,4 +1,4 @@
-//! Why a connection failed, in a few words that an operator can act on. Quotes no URL.
+//! The reason why a connection failed, in a few words that an operator can act on. It quotes no URL.
 
 use std::{error::Error, io};
 

@@ -1,10 +1,9 @@
-//! What has passed over a connection: whether its other side may have closed it before it saw the last
-//! request.
+//! Watches the bytes of a connection, to tell whether the other side may have closed it before it saw the
+//! last request.
 //!
 //! A server closes a connection that was idle for long, and the next request may be on its way just then.
-//! Nobody has read that request, and it may go out again. What tells is what browsers go by: the connection
-//! has served a request before, not a byte answers this one, and the end comes within a moment of its
-//! sending.
+//! Nobody has read that request, so it may go out again. The rule is the one of browsers: the connection has
+//! served a request before, not a byte answers this one, and the end comes within a moment of its sending.
 
 use std::{
     io::{self, IoSlice},
@@ -31,19 +30,19 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// The way of a request to a server, and of the end of the connection back, takes less than this. Who hangs
-/// up later has read it and may have called the function.
+/// The time for a request to reach a server, and for the end of the connection to come back. A gateway that
+/// hangs up later has read the request and may have called the function.
 const MOMENT: Duration = Duration::from_millis(150);
 
-/// What a connection has seen. The clones share it.
+/// The notes about a connection. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wire(Arc<Mutex<Past>>);
 
 #[derive(Debug, Default)]
 struct Past {
-    /// Whether anything was ever answered.
+    /// Whether the connection ever carried an answer.
     served: bool,
-    /// When the first byte went out that nothing has answered since.
+    /// The moment of the first byte that nothing has answered since.
     asked: Option<Instant>,
 }
 

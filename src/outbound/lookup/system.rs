@@ -25,16 +25,16 @@ use crate::{
     },
 };
 
-/// How long a look-up may take, its wait for its turn included.
+/// The longest time of a look-up, its wait for its turn included.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How many look-ups run at once. A gateway that just came back has others to serve.
+/// The most look-ups at once. A gateway that just came back has others to serve.
 const AT_ONCE: usize = 8;
 /// The longest answer that is read.
 const LONGEST: usize = 1 << 20;
-/// How much is remembered of one function's annotations, in bytes. They are four short texts.
+/// The most bytes of one function's annotations that are remembered. They are four short texts.
 const REMEMBERED: usize = 4_096;
 
-/// The gateway as one who knows the functions.
+/// The gateway's API about functions.
 #[derive(Debug)]
 pub(super) struct System {
     base: String,
@@ -44,7 +44,7 @@ pub(super) struct System {
     turns: Semaphore,
 }
 
-/// Why nothing was learned; nothing secret is in it, and nothing of an answer's body.
+/// The reason why a look-up failed. It holds no secret, and nothing of an answer's body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("no answer within {LIMIT:?}")]
@@ -99,8 +99,8 @@ impl System {
     }
 }
 
-/// Where a gateway at `base` is asked for a function. A name without a namespace is looked up without one:
-/// the provider knows its own default, and ours is for metrics.
+/// The URL of a function in the API of a gateway at `base`. A name without a namespace is looked up without
+/// one: the provider knows its own default, and ours is for metrics.
 pub(crate) fn url(base: &str, function: &FunctionName) -> String {
     let query = function.namespace().map(|namespace| format!("?namespace={namespace}")).unwrap_or_default();
     format!("{base}/system/function/{}{query}", function.name())
@@ -124,7 +124,7 @@ async fn answer(request: RequestBuilder) -> Result<Option<Annotations>, Failure>
     read(&body).map(Some).map_err(Failure::Unreadable)
 }
 
-/// What concerns retries in the description of a function.
+/// The annotations about retries in a function's description.
 fn read(body: &[u8]) -> Result<Annotations, &'static str> {
     #[derive(Deserialize)]
     struct Status {

@@ -14,7 +14,7 @@ const HANDED_ON: usize = 10;
 impl Ledger {
     /// How many drops the workers show.
     pub(super) fn drops_counted(&self) -> u64 {
-        let page = self.exposition.render();
+        let page = self.registry.render();
         let figure =
             page.lines().find_map(|line| line.strip_prefix("queue_worker_dead_letters_dropped_total "));
         figure.map_or(0, |figure| figure.parse().unwrap())
