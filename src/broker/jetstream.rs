@@ -1,5 +1,5 @@
-//! The broker, for real: JetStream's API over one connection. Each of its calls, its answers and its errors is
-//! written down in here and nowhere else.
+//! The broker, for real: JetStream's API over one connection. Each of its calls, its answers and its errors
+//! is written down in here and nowhere else.
 
 mod answers;
 mod asked;

@@ -81,8 +81,8 @@ pub fn advice(facts: &Facts) -> Vec<Advice> {
             Severity::Warn,
             About::Version,
             "NATS before 2.10 is no longer maintained: after a crash it may forget which messages were \
-                acknowledged (they stay in its \
-             streams, or are delivered again), and it tells no time, so that the workers' clocks have to agree; update it",
+             acknowledged (they stay in its streams, or are delivered again), and it tells no time, so that \
+             the workers' clocks have to agree; update it",
         ),
         (
             within((2, 10, 20), (2, 10, 22)),

@@ -5,12 +5,16 @@ use std::{fmt, str::FromStr, time::SystemTime};
 use async_nats::HeaderMap;
 use ring::digest::{SHA256, digest};
 
+pub use kind::{Encoding, Kind};
+
 use crate::message::{
     arrival::Arrival,
     header,
     names::{self, Id, Names},
 };
 use crate::text::line::ascii;
+
+mod kind;
 
 /// How many attempts the history keeps, and how many bytes.
 const HISTORY: (usize, usize) = (20, 1024);
@@ -75,44 +79,6 @@ pub struct NotFound {
     pub attempts: u32,
     /// When the first of them ended.
     pub since: SystemTime,
-}
-
-/// What a message is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// A call to be made.
-    Invocation,
-    /// The answer of a call that ended, to be posted to the URL that the caller asked for.
-    Callback,
-    /// Something of another version's, in its own word.
-    Unknown(String),
-}
-
-impl Kind {
-    fn read(text: Option<&str>) -> Self {
-        match text {
-            None => Self::Invocation,
-            Some("callback") => Self::Callback,
-            Some(other) => Self::Unknown(other.to_owned()),
-        }
-    }
-
-    fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::Invocation => None,
-            Self::Callback => Some("callback"),
-            Self::Unknown(other) => Some(other),
-        }
-    }
-}
-
-/// How a payload is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// As it arrived.
-    Plain,
-    /// Compressed, because it would not have fitted.
-    Gzip,
 }
 
 impl fmt::Debug for Envelope {

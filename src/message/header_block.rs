@@ -82,8 +82,8 @@ pub fn own(block: &[u8]) -> HeaderMap {
     header::own(&readable(block))
 }
 
-/// What follows the name of a header, just as a server looks for it: the client library may not be able to read
-/// the block at all.
+/// What follows the name of a header, just as a server looks for it: the client library may not be able to
+/// read the block at all.
 pub fn as_servers_find(block: &[u8], name: &str) -> Option<String> {
     let sought = format!("\r\n{name}:");
     let at = block.windows(sought.len()).position(|bytes| bytes == sought.as_bytes())?;

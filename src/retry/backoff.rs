@@ -177,7 +177,9 @@ mod tests {
             initial in 0..100_000_u64, max in 0..10_000_000_u64, delayed in 0..40_u32,
         ) {
             let backoff = Backoff {
-                initial: Duration::from_millis(initial), max: Duration::from_millis(max), jitter: Jitter::None,
+                initial: Duration::from_millis(initial),
+                max: Duration::from_millis(max),
+                jitter: Jitter::None,
             };
             let formula = max.min(initial << delayed);
             prop_assert_eq!(backoff.wait(delayed, 0.3), Duration::from_millis(formula));

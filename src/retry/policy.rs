@@ -227,7 +227,8 @@ mod tests {
         fn any_annotations_leave_a_usable_policy(
             values in prop::collection::vec(prop_oneof![".*", "[0-9]{1,5}", "[0-9.]{1,4}(ms|s|m|h)"], 4),
         ) {
-            let keys = ["attempts", "codes", "min_wait", "max_wait"].map(|key| format!("com.openfaas.retry.{key}"));
+            let keys = ["attempts", "codes", "min_wait", "max_wait"];
+            let keys = keys.map(|key| format!("com.openfaas.retry.{key}"));
             let (policy, invalid) = worker().for_annotations(&keys.into_iter().zip(values).collect());
             prop_assert!((1..=MOST_ATTEMPTS).contains(&policy.max_attempts));
             for annotation in invalid {

@@ -196,7 +196,8 @@ mod tests {
         #[test]
         fn whole_nanoseconds_survive(nanoseconds in 0..=i64::MAX as u64) {
             check(&format!("{nanoseconds}ns"), nanoseconds);
-            check(&format!("{}.{:09}s", nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000), nanoseconds);
+            let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+            check(&format!("{whole}.{rest:09}s"), nanoseconds);
         }
     }
 }

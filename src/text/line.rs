@@ -17,7 +17,8 @@ pub fn cut(text: &str, most: usize) -> &str {
 /// lines, and what turns the direction of writing (Unicode's `Bidi_Control`).
 pub fn is_unruly(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text whose unruly characters are written as `escape` says.

@@ -122,8 +122,8 @@ impl Gauge {
             // Nobody counts the scheduled messages; they are what is not due.
             return Ok(retries.state.messages.saturating_sub(due.unsettled()));
         }
-        // Until NATS 2.10: servers keep acknowledged messages after a crash, and only the consumers know what is
-        // not settled.
+        // Until NATS 2.10: servers keep acknowledged messages after a crash, and only the consumers know what
+        // is not settled.
         Ok(look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
     }
 
@@ -151,8 +151,8 @@ impl Gauge {
         if consumer.num_pending == 0 {
             return Ok(Duration::ZERO);
         }
-        // Until NATS 2.10: 2.9.10 says that it has delivered everything there can be, once it could not read its
-        // notes about a consumer.
+        // Until NATS 2.10: 2.9.10 says that it has delivered everything there can be, once it could not read
+        // its notes about a consumer.
         let next = consumer.delivered.stream_seq.saturating_add(1);
         let mut oldest = Duration::ZERO;
         for filter in consumer.config.filters() {

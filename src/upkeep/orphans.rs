@@ -144,8 +144,8 @@ async fn look_at_queue(
     if after.state.consumer_count != 1 {
         return Ok(None);
     }
-    // Until NATS 2.10: 2.9.10 says that all there can be is acknowledged, once it could not read its notes about
-    // a consumer.
+    // Until NATS 2.10: 2.9.10 says that all there can be is acknowledged, once it could not read its notes
+    // about a consumer.
     let reached = consumer.ack_floor.stream_seq;
     let reached = if reached > after.state.last_seq { 0 } else { reached };
     // One that was made anew begins anew.

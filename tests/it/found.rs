@@ -19,7 +19,8 @@ fn settings(nats: &Nats, gateway: &Gateway) -> Settings {
 
 /// Makes a durable consumer of the queue with these settings, which the API's own words name.
 async fn make_consumer(nats: &Nats, name: &str, settings: Value) {
-    let mut config = json!({ "durable_name": name, "ack_policy": "explicit", "deliver_policy": "all", "filter_subject": QUEUE });
+    let mut config = json!({ "durable_name": name, "ack_policy": "explicit", "deliver_policy": "all",
+        "filter_subject": QUEUE });
     config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     let question = json!({ "stream_name": QUEUE, "config": config }).to_string();
     let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{QUEUE}.{name}");

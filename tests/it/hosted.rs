@@ -11,7 +11,8 @@ use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Se
 /// A broker whose only account has these limits.
 async fn hosted(limits: &str) -> Nats {
     Nats::start_with(&format!(
-        "accounts {{\nHOSTED {{\njetstream {{ {limits} }}\nusers: [ {{ user: observer, password: observer }} ]\n}}\n\
+        "accounts {{\nHOSTED {{\njetstream {{ {limits} }}\n\
+         users: [ {{ user: observer, password: observer }} ]\n}}\n\
          SYS {{ users: [ {{ user: sys, password: sys }} ] }}\n}}\nsystem_account: SYS"
     ))
     .await

@@ -11,7 +11,8 @@ use crate::support::{
     eventually, free_port, has_schedules, refuses_to_start,
 };
 
-const USERS: &str = "authorization { users = [ { user: observer, password: observer }, { user: worker, password: \"s3cr3t/@\" } ] }";
+const USERS: &str = "authorization { users = [ { user: observer, password: observer }, \
+    { user: worker, password: \"s3cr3t/@\" } ] }";
 
 async fn gateway() -> Gateway {
     Gateway::start(|call| Answer::status(if call.nth == 1 { 500 } else { 200 })).await

@@ -21,9 +21,8 @@ fn is_question(call: &Call) -> bool {
 /// How the gateway tells that a function is tried so often.
 fn described(attempts: &str) -> Answer {
     let annotations = json!({"com.openfaas.retry.attempts": attempts, "com.openfaas.queue": "slow"});
-    description(
-        &json!({"name": "f", "image": "x", "namespace": "openfaas-fn", "annotations": annotations, "labels": {}}),
-    )
+    description(&json!({"name": "f", "image": "x", "namespace": "openfaas-fn", "annotations": annotations,
+            "labels": {}}))
 }
 
 fn description(status: &Value) -> Answer {

@@ -18,6 +18,7 @@ mod addresses;
 mod adversary;
 mod blocks;
 mod broker;
+mod callback_deaths;
 mod callback_retries;
 mod callback_rules;
 mod callbacks;

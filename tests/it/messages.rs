@@ -36,10 +36,9 @@ const LEFT: [&str; 15] = [
 fn message() -> Map<String, Value> {
     let Value::Object(message) = json!({
         "Header": {
-            "Accept": ["*/*"], "Authorization": ["Bearer \
-                x"], "Content-Length": ["5"], "Content-Type": ["text/plain"],
-            "Cookie": ["a=b; \
-                c=d"], "Expect": ["100-continue"], "User-Agent": ["curl/7.88.1"], "X-Call-Id": ["the-caller-s"],
+            "Accept": ["*/*"], "Authorization": ["Bearer x"], "Content-Length": ["5"],
+            "Content-Type": ["text/plain"], "Cookie": ["a=b; c=d"], "Expect": ["100-continue"],
+            "User-Agent": ["curl/7.88.1"], "X-Call-Id": ["the-caller-s"],
             "X-Start-Time": ["1795303291416000271", "1795303291416000272"], "X-Twice": ["2", "1", "2"],
         },
         "Host": "gateway.example:8080",

@@ -95,8 +95,15 @@ async fn the_metrics_count_what_happened() {
     assert!(strange.is_empty(), "not in the contract: {strange:?}");
     assert!(!metrics.labels().contains("call_id"));
 
-    // What is under way shows as well: one call holds the permit, one delivery waits for it, one is still in
-    // the queue.
+    assert_shows_held_calls(&worker, &nats, &gateway).await;
+    latch.open();
+    nats.await_counts([0, 0, 2]).await;
+}
+
+/// Running and waiting messages show as well: one call holds the permit, one delivery waits for it, one is
+/// still in the queue.
+async fn assert_shows_held_calls(worker: &Worker, nats: &Nats, gateway: &Gateway) {
+    let queue = ("queue_name", QUEUE);
     for _ in 0..3 {
         nats.publish(&Invocation::of("held")).await;
     }
@@ -117,8 +124,6 @@ async fn the_metrics_count_what_happened() {
             .is_some_and(|pending| pending >= 1.0)
     })
     .await;
-    latch.open();
-    nats.await_counts([0, 0, 2]).await;
 }
 
 #[tokio::test]

@@ -187,7 +187,8 @@ async fn a_worker_that_can_serve_no_queue_at_all_ends() {
 #[tokio::test]
 async fn a_right_that_one_queue_lacks_stops_that_queue_only() {
     let nats = Nats::start_with(
-        "authorization { users = [ { user: observer, password: observer }, { user: worker, password: secret, permissions: { \
+        "authorization { users = [ { user: observer, password: observer }, \
+         { user: worker, password: secret, permissions: { \
          publish: { deny: [\"$JS.API.CONSUMER.MSG.NEXT.b.>\"] } } } ] }",
     )
     .await;

@@ -85,7 +85,8 @@ pub async fn restricted(rights: &[&Right]) -> Nats {
         }
     }
     Nats::start_with(&format!(
-        "authorization {{ users = [ {{ user: observer, password: observer }}, {{ user: worker, password: secret, permissions: {{ \
+        "authorization {{ users = [ {{ user: observer, password: observer }}, \
+         {{ user: worker, password: secret, permissions: {{ \
          publish: {{ allow: {publish:?} }}, subscribe: {{ allow: {subscribe:?} }} }} }} ] }}"
     ))
     .await

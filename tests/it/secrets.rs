@@ -4,7 +4,9 @@ use async_nats::{ConnectOptions, HeaderMap};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use nkeys::KeyPair;
 
-use crate::support::{Answer, Gateway, Invocation, Nats, Operator, QUEUE, Settings, Worker, eventually};
+use crate::support::{
+    Answer, Gateway, Invocation, Nats, Operator, QUEUE, Settings, Stored, Worker, eventually,
+};
 
 /// What the worker has said, and what it says to who asks, less what people may know.
 async fn assert_silent(worker: &Worker, secrets: &[String]) {
@@ -42,7 +44,8 @@ async fn no_login_is_shown_however_much_is_logged() {
     let secret = "s3cr3t-of-the-broker".to_owned();
 
     let users = format!(
-        "authorization {{ users = [ {{ user: observer, password: observer }}, {{ user: worker, password: {secret} }} ] }}"
+        "authorization {{ users = [ {{ user: observer, password: observer }}, \
+         {{ user: worker, password: {secret} }} ] }}"
     );
     let nats = Nats::start_with(&users).await;
     let settings = Worker::of(&nats, &gateway).set("nats_user", "worker").file("nats_password_file", &secret);
@@ -83,10 +86,9 @@ fn hidden(what: &str) -> String {
     format!("hidden-{what}-hidden")
 }
 
-#[tokio::test]
-async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() {
-    let nats = Nats::start().await;
-    let gateway = Gateway::start(|call| {
+/// A gateway whose functions answer in all ways, each with hidden words.
+async fn gateway_of_all_kinds() -> Gateway {
+    Gateway::start(|call| {
         let answer = Answer::status(match call.function() {
             "completes" => 200,
             "refuses" => 400,
@@ -104,7 +106,59 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
             _ => answer.body(hidden("answer")),
         }
     })
-    .await;
+    .await
+}
+
+/// URLs of callbacks with hidden words: one that is there, one behind a proxy that is not, one to nobody, and
+/// one of no scheme that is posted to.
+fn callbacks(at: &str) -> [String; 4] {
+    let login = format!("{}:{}", hidden("cb-user"), hidden("cb-password"));
+    let query = hidden("cb-query");
+    [
+        format!("http://{login}@{at}/{}?{query}", hidden("cb-path")),
+        format!("https://{login}@example.invalid/?{query}"),
+        format!("http://{login}@127.0.0.1:1/?{query}"),
+        format!("ftp://{}@{at}/?{query}", hidden("cb-user")),
+    ]
+}
+
+fn invocation(function: &str) -> Invocation {
+    Invocation::of(function)
+        .header("Authorization", &format!("Bearer {}", hidden("authorization")))
+        .header("Cookie", &hidden("cookie"))
+        .header("X-Broken", &format!("{}\r\n", hidden("broken-header")))
+        .body(hidden("body"))
+        .field("QueryString", hidden("query").into())
+}
+
+/// Queues messages that nobody can decode.
+async fn publish_undecodable(nats: &Nats) {
+    let mut headers = HeaderMap::new();
+    headers.append("Authorization", hidden("nats-header"));
+    let undecodable = [
+        invocation("f").field("Path", format!("/../{}", hidden("path")).into()).to_bytes(),
+        invocation("f").field("Function", hidden("name/").into()).to_bytes(),
+        invocation("f").field("Body", hidden("not-base64").into()).to_bytes(),
+        format!("{{\"Function\":\"f\", {}", hidden("json")).into_bytes(),
+    ];
+    for message in undecodable {
+        nats.publish_raw(QUEUE, headers.clone(), message).await;
+    }
+}
+
+fn assert_tells_nothing(letter: &Stored) {
+    let ours = letter.headers.iter().filter(|(name, _)| name.to_string().starts_with("Queue-Worker-"));
+    for (name, values) in ours {
+        // The password of a login is as good in base64.
+        assert!(!values.iter().any(|value| value.as_str().contains("hidden")), "{name}: {values:?}");
+    }
+    assert!(!letter.subject.contains("hidden"), "{}", letter.subject);
+}
+
+#[tokio::test]
+async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() {
+    let nats = Nats::start().await;
+    let gateway = gateway_of_all_kinds().await;
     let receiver = Gateway::start(|call| {
         Answer::status(if call.nth % 2 == 1 { 503 } else { 200 }).body(hidden("receipt"))
     })
@@ -124,64 +178,20 @@ async fn what_callers_and_functions_wrote_is_not_shown_whatever_becomes_of_it() 
         .login(&hidden("user"), &hidden("password"));
     let worker = settings.start().await;
 
-    let at = receiver.address();
-    let callbacks = [
-        format!(
-            "http://{}:{}@{at}/{}?{}",
-            hidden("cb-user"),
-            hidden("cb-password"),
-            hidden("cb-path"),
-            hidden("cb-query")
-        ),
-        // By the proxy, which nobody is; and to a host that is none.
-        format!(
-            "https://{}:{}@example.invalid/?{}",
-            hidden("cb-user"),
-            hidden("cb-password"),
-            hidden("cb-query")
-        ),
-        format!("http://{}:{}@127.0.0.1:1/?{}", hidden("cb-user"), hidden("cb-password"), hidden("cb-query")),
-        format!("ftp://{}@{at}/?{}", hidden("cb-user"), hidden("cb-query")),
-    ];
+    let callbacks = callbacks(&receiver.address().to_string());
     let functions =
         ["completes", "refuses", "moves", "fails", "hangs-up", "is-silent", "breaks-off", "speaks-badly"];
-    let invocation = |function: &str| {
-        Invocation::of(function)
-            .header("Authorization", &format!("Bearer {}", hidden("authorization")))
-            .header("Cookie", &hidden("cookie"))
-            .header("X-Broken", &format!("{}\r\n", hidden("broken-header")))
-            .body(hidden("body"))
-            .field("QueryString", hidden("query").into())
-    };
     for (n, function) in functions.into_iter().enumerate() {
         let call =
             invocation(function).call_id(&format!("call-{n}")).callback(&callbacks[n % callbacks.len()]);
         nats.publish(&call).await;
     }
-    let mut headers = HeaderMap::new();
-    headers.append("Authorization", hidden("nats-header"));
-    let undecodable = [
-        invocation("f").field("Path", format!("/../{}", hidden("path")).into()).to_bytes(),
-        invocation("f").field("Function", hidden("name/").into()).to_bytes(),
-        invocation("f").field("Body", hidden("not-base64").into()).to_bytes(),
-        format!("{{\"Function\":\"f\", {}", hidden("json")).into_bytes(),
-    ];
-    for message in undecodable {
-        nats.publish_raw(QUEUE, headers.clone(), message).await;
-    }
+    publish_undecodable(&nats).await;
 
     eventually("all end", async || nats.counts().await[..2] == [0, 0]).await;
     let letters = nats.messages("faas-request-dead").await;
     assert!(letters.len() >= 11, "{}", letters.len());
-    for letter in &letters {
-        for (name, values) in
-            letter.headers.iter().filter(|(name, _)| name.to_string().starts_with("Queue-Worker-"))
-        {
-            // The password of a login is as good in base64.
-            assert!(!values.iter().any(|value| value.as_str().contains("hidden")), "{name}: {values:?}");
-        }
-        assert!(!letter.subject.contains("hidden"), "{}", letter.subject);
-    }
+    letters.iter().for_each(assert_tells_nothing);
     let login = format!("{}:{}", hidden("user"), hidden("password"));
     let proxied = format!("{}:{}", hidden("proxy-user"), hidden("proxy-password"));
     let called = format!("{}:{}", hidden("cb-user"), hidden("cb-password"));

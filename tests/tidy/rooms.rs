@@ -91,7 +91,7 @@ const IMPURE: &[&str] = &[
 
 /// The code of a file without comments and without its tests.
 fn code(source: &str) -> String {
-    let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
@@ -243,7 +243,8 @@ fn a_planted_import_of_every_forbidden_pair_is_found() {
                 format!("use crate::{name}::x;"),
                 format!("use crate::{{{}::a, {name}::{{x, y}}}};", of.name),
                 format!(
-                    "use crate::{{\n    {}::{{\n        a,\n        b::{{c, d}},\n    }},\n    {name}::x,\n}};",
+                    "use crate::{{\n    {}::{{\n        a,\n        b::{{c, d}},\n    }},\n\
+                     \x20   {name}::x,\n}};",
                     of.name
                 ),
                 format!("fn f() {{ crate::{name}::x() }}"),

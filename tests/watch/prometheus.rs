@@ -32,7 +32,8 @@ impl Prometheus {
     pub async fn watching(workers: &[&Worker], rules: &str) -> Self {
         let (scratch, port) = (Scratch::new(), free_port());
         let file = scratch.write("rules.yml", "");
-        let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\n\
+        let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n\
+             rule_files: [rules.yml]\n\
              scrape_configs:\n- job_name: openfaas/queue-worker\n  static_configs:\n"
             .to_owned();
         for (n, worker) in workers.iter().enumerate() {

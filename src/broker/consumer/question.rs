@@ -37,7 +37,8 @@ mod tests {
             (
                 Some(30),
                 Some(99),
-                json!({ "batch": 7, "expires": 30_000_000_000_u64, "idle_heartbeat": 5_000_000_000_u64, "max_bytes": 99 }),
+                json!({ "batch": 7, "expires": 30_000_000_000_u64, "idle_heartbeat": 5_000_000_000_u64,
+                    "max_bytes": 99 }),
                 11,
             ),
             (

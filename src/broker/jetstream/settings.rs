@@ -1,5 +1,5 @@
-//! The settings of a stream or a consumer: an operator's as much as this program's. They are kept as JSON, and
-//! written back with all that this program does not know. What it knows of them is read here.
+//! The settings of a stream or a consumer: an operator's as much as this program's. They are kept as JSON,
+//! and written back with all that this program does not know. What it knows of them is read here.
 
 use std::{fmt, time::Duration};
 

@@ -46,8 +46,9 @@ pub fn schedules(config: &Config, server: Version) -> Result<bool, String> {
 /// The stream of parked retries.
 pub fn retries(config: &Config, names: &Names, schedules: bool) -> Settings {
     let wanted = json!({
-        "name": names.retries, "subjects": [names.retries_subjects()], "retention": "workqueue", "storage": "file",
-        "num_replicas": config.nats.stream_replicas, "duplicate_window": nanoseconds(duplicate_window(config.ack_wait)), "allow_direct": true,
+        "name": names.retries, "subjects": [names.retries_subjects()], "retention": "workqueue",
+        "storage": "file", "num_replicas": config.nats.stream_replicas, "allow_direct": true,
+        "duplicate_window": nanoseconds(duplicate_window(config.ack_wait)),
     });
     let mut wanted = Settings::from(wanted);
     if schedules {
@@ -111,8 +112,9 @@ impl Consumer {
     /// Its settings, if it is known where it starts.
     pub fn settings(&self, config: &Config) -> Option<Settings> {
         let settings = json!({
-            "durable_name": self.name, "filter_subject": self.filter, "deliver_policy": self.deliver?, "ack_policy": "explicit",
-            "replay_policy": "instant", "ack_wait": nanoseconds(config.ack_wait), "max_deliver": -1,
+            "durable_name": self.name, "filter_subject": self.filter, "deliver_policy": self.deliver?,
+            "ack_policy": "explicit", "replay_policy": "instant", "max_deliver": -1,
+            "ack_wait": nanoseconds(config.ack_wait),
             "max_ack_pending": least_pending(config.max_inflight).max(MAX_ACK_PENDING),
         });
         Some(settings.into())
@@ -122,8 +124,9 @@ impl Consumer {
 /// The consumer of level `k`.
 pub fn level(names: &Names, k: u32) -> Settings {
     json!({
-        "durable_name": Names::level_consumer(k), "filter_subject": names.level_subjects(k), "deliver_policy": "all", "ack_policy": "explicit",
-        "replay_policy": "instant", "ack_wait": nanoseconds(levels::ACK_WAIT), "max_deliver": -1, "max_ack_pending": MAX_ACK_PENDING,
+        "durable_name": Names::level_consumer(k), "filter_subject": names.level_subjects(k),
+        "deliver_policy": "all", "ack_policy": "explicit", "replay_policy": "instant", "max_deliver": -1,
+        "ack_wait": nanoseconds(levels::ACK_WAIT), "max_ack_pending": MAX_ACK_PENDING,
     })
     .into()
 }

@@ -202,13 +202,11 @@ pub mod tests {
     /// A set-up in which all is well, with these settings.
     pub fn well(set: &[(&str, &str)]) -> Facts {
         // A drain that may cut calls off is worth a note by default.
-        let calls = if set.iter().any(|(name, _)| *name == "upstream_timeout") {
-            None
-        } else {
-            Some(("upstream_timeout", "20s"))
-        };
+        let is_set = set.iter().any(|(name, _)| *name == "upstream_timeout");
+        let calls = (!is_set).then_some(("upstream_timeout", "20s"));
         let loaded = settings(&calls.into_iter().chain(set.iter().copied()).collect::<Vec<_>>());
-        let cluster = json!({ "name": "c", "leader": "n1", "replicas": [{ "name": "n2", "current": true }, { "name": "n3", "current": true }] });
+        let replicas = json!([{ "name": "n2", "current": true }, { "name": "n3", "current": true }]);
+        let cluster = json!({ "name": "c", "leader": "n1", "replicas": replicas });
         let cluster: Cluster = serde_json::from_value(cluster).unwrap();
         let stream = |mut config: Settings| {
             config.set("num_replicas", 3);

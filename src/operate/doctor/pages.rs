@@ -177,7 +177,9 @@ mod tests {
                 Sync::Every(SYNC_INTERVAL),
             ),
             (
-                json!({ "config": { "store_dir": "/data", "sync_interval": 120_000_000_000_u64, "sync_always": true } }),
+                json!({ "config": {
+                    "store_dir": "/data", "sync_interval": 120_000_000_000_u64, "sync_always": true,
+                } }),
                 Sync::Always,
             ),
             // Before 2.10.

@@ -86,8 +86,8 @@ impl<B: Broker, S: Source> Promoter<B, S> {
         while hands.next().await.is_some() {}
     }
 
-    /// One request and what it brings. The next one goes out before all of it is moved, so that neither waits for
-    /// the other.
+    /// One request and what it brings. The next one goes out before all of it is moved, so that neither waits
+    /// for the other.
     async fn round(&mut self, hands: &mut Hands) -> Result<(), BrokerError> {
         let stop = self.stop.clone();
         while hands.are_full() {

@@ -25,7 +25,7 @@ use crate::{
     support::{
         Answer, Call, DEAD, End, Gateway, Invocation, QUEUE, RETRIES, Settings, Worker, binary,
         has_schedules,
-        nats::{books, messages, unsettled},
+        nats::books::{books, messages, unsettled},
     },
     until_or,
 };
@@ -60,7 +60,8 @@ impl House {
         Self::playing(js, invocation, move |call, mood| answer(call, mood, pace)).await
     }
 
-    /// A house whose messages are these, by their number and the URL for callbacks, and whose gateway answers so.
+    /// A house whose messages are these, by their number and the URL for callbacks, and whose gateway answers
+    /// so.
     pub async fn playing(
         js: Context,
         message: fn(usize, &str) -> Invocation,

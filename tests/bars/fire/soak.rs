@@ -206,18 +206,20 @@ impl Soak {
                 sleep(slow).await;
                 self.house.receiver.open().await;
             }
+            _ => self.strike_network(kind, n, slow, one).await,
+        }
+    }
+
+    /// The same for the way between one worker and the broker.
+    async fn strike_network(&self, kind: Kind, n: usize, slow: Duration, one: Fault) {
+        match kind {
             Kind::Latency => {
                 let latency = Duration::from_millis(150);
                 self.weather(n, Way::Both, Flow { latency, jitter: latency, ..Flow::default() }, slow).await;
             }
             Kind::SlowNetwork => {
-                self.weather(
-                    n,
-                    Way::Both,
-                    Flow { bytes_per_second: Some(64 * 1024), ..Flow::default() },
-                    slow,
-                )
-                .await;
+                let flow = Flow { bytes_per_second: Some(64 * 1024), ..Flow::default() };
+                self.weather(n, Way::Both, flow, slow).await;
                 // A busy worker may be too slow to renew its leases.
                 self.house.mended(one);
             }
@@ -235,6 +237,7 @@ impl Soak {
                 self.proxies[n].pass();
                 self.house.mended(one);
             }
+            _ => unreachable!("{kind:?} is no fault of the network"),
         }
     }
 
@@ -337,27 +340,18 @@ async fn whatever_happens_for_however_long_nothing_is_lost_and_memory_is_flat() 
     let later = &looks[looks.len() / 2..];
     let mut levels: Vec<f64> = later.iter().map(|look| look.elder).collect();
     let (grown, level) = (growth(later), median(&mut levels));
-    println!(
-        "     memory: {level:.1} MB in the later half, {grown:+.1} MB over it; bound {:.1} MB",
-        level * GROWTH
-    );
+    let bound = level * GROWTH;
+    println!("     memory: {level:.1} MB in the later half, {grown:+.1} MB over it; bound {bound:.1} MB");
     assert_eq!(verdict.losses(), Vec::<String>::new(), "{}", soak.house.story(&verdict));
     // One fault comes so soon after the other that few calls are met by none; the scenarios of each are
     // stricter. And a machine that is too busy to renew a lease is a fault that nobody books.
-    if !verdict.surprises().is_empty() {
-        println!(
-            "     not explained by the faults: {:?}\n{}",
-            verdict.surprises(),
-            soak.house.story(&verdict)
-        );
+    let surprises = verdict.surprises();
+    if !surprises.is_empty() {
+        println!("     not explained by the faults: {surprises:?}\n{}", soak.house.story(&verdict));
     }
-    assert!(
-        verdict.repeated <= verdict.exposed,
-        "{} calls were repeated, {} met a fault",
-        verdict.repeated,
-        verdict.exposed
-    );
-    assert!(minutes.is_none() || grown < level * GROWTH, "memory grows");
+    let (repeated, exposed) = (verdict.repeated, verdict.exposed);
+    assert!(repeated <= exposed, "{repeated} calls were repeated, {exposed} met a fault");
+    assert!(minutes.is_none() || grown < bound, "memory grows");
     assert!(verdict.accepted > 0);
 }
 

@@ -57,8 +57,9 @@ impl Invocation {
         self.header("X-Callback-Url", url).field(
             "CallbackUrl",
             json!({
-                "Scheme": parsed.scheme(), "Opaque": "", "User": user, "Host": host, "Path": parsed.path(), "RawPath": "",
-                "OmitHost": false, "ForceQuery": false, "RawQuery": parsed.query().unwrap_or_default(),
+                "Scheme": parsed.scheme(), "Opaque": "", "User": user, "Host": host,
+                "Path": parsed.path(), "RawPath": "", "OmitHost": false, "ForceQuery": false,
+                "RawQuery": parsed.query().unwrap_or_default(),
                 "Fragment": "", "RawFragment": "",
             }),
         )

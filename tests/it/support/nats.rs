@@ -3,11 +3,7 @@
 //! [`Nats::schedules`].
 
 use std::{
-    collections::BTreeMap,
-    env,
     path::{Path, PathBuf},
-    process::Command as Program,
-    sync::{Mutex, OnceLock},
     time::Duration,
 };
 
@@ -17,7 +13,6 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{
@@ -26,6 +21,13 @@ use super::{
     stored::{Stored, Watch},
     worker::resident,
 };
+
+pub mod books;
+mod server;
+
+pub use books::count;
+use server::old_binary;
+pub use server::{binary, has_schedules, refuses_to_start};
 
 /// The queue's stream and subject.
 pub const QUEUE: &str = "faas-request";
@@ -320,7 +322,7 @@ impl Nats {
     /// What the queue and its retries hold and what their consumers know about it, for people who ask why it
     /// does not go away.
     pub async fn books(&self) -> String {
-        books(&self.js()).await
+        books::books(&self.js()).await
     }
 
     /// Awaits that nothing is queued or parked, and returns the dead letters, of which there must be so many.
@@ -336,7 +338,7 @@ impl Nats {
 
     /// Every message of a stream, oldest first.
     pub async fn messages(&self, stream: &str) -> Vec<Stored> {
-        messages(&self.js(), stream, 1).await
+        books::messages(&self.js(), stream, 1).await
     }
 
     pub async fn consumer(&self, stream: &str, name: &str) -> consumer::Info {
@@ -375,132 +377,4 @@ impl Nats {
         self.client().flush().await.unwrap();
         Watch::new(subject, subscriber)
     }
-}
-
-/// How many messages a stream holds; 0 when there is no such stream. An old server that was killed, or had to
-/// replicate a stream that was not replicated before, keeps acknowledged messages for ever: there its
-/// consumers know better.
-pub async fn count(js: &Context, stream: &str, schedules: bool) -> u64 {
-    match js.get_stream(stream).await {
-        Ok(found) if schedules => found.cached_info().state.messages,
-        Ok(_) => unsettled(js, stream).await.unwrap_or_else(|| panic!("{stream} does not say what it holds")),
-        Err(_) => 0,
-    }
-}
-
-/// How many messages of a stream its consumers have not settled, parked ones included; all where there is
-/// nothing to settle. `None` where the broker does not say.
-pub async fn unsettled(js: &Context, stream: &str) -> Option<u64> {
-    let found = js.get_stream(stream).await.ok()?;
-    let info = found.cached_info();
-    if info.state.messages == 0
-        || info.config.retention != stream::RetentionPolicy::WorkQueue
-        || info.state.consumer_count == 0
-    {
-        return Some(info.state.messages);
-    }
-    let consumers: Vec<_> = found.consumers().collect().await;
-    let consumers: Vec<_> = consumers.into_iter().collect::<Result<_, _>>().ok()?;
-    let unsettled =
-        consumers.iter().map(|consumer| consumer.num_pending + consumer.num_ack_pending as u64).sum::<u64>();
-    // No consumer reads the holders of schedules. The client's own listing of subjects panics where the
-    // broker goes away.
-    let filter = json!({ "subjects_filter": format!("{stream}.at.>") });
-    let info: Value = js.request(format!("STREAM.INFO.{stream}"), &filter).await.ok()?;
-    let holders = info.pointer("/state/subjects").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-    Some(unsettled + holders as u64)
-}
-
-/// The messages of a stream from this sequence on, oldest first.
-pub async fn messages(js: &Context, stream: &str, mut next: u64) -> Vec<Stored> {
-    let stream = js.get_stream_no_info(stream).await.unwrap();
-    let mut messages = Vec::new();
-    while let Ok(message) = stream.get_first_raw_message_by_subject(">", next).await {
-        next = message.sequence + 1;
-        messages.push(message.into());
-    }
-    messages
-}
-
-/// What the queue and its retries hold and what their consumers know about it.
-pub async fn books(js: &Context) -> String {
-    let mut lines = Vec::new();
-    for name in [QUEUE, RETRIES] {
-        let Ok(stream) = js.get_stream(name).await else { continue };
-        lines.push(format!("{name}: {:?}", stream.cached_info().state));
-        let mut consumers = stream.consumers();
-        while let Some(Ok(info)) = consumers.next().await {
-            let (delivered, floor) = (info.delivered.stream_sequence, info.ack_floor.stream_sequence);
-            let consumer::Info { num_ack_pending, num_redelivered, num_waiting, num_pending, .. } = info;
-            lines.push(format!(
-                "  {}: delivered {delivered}, ack floor {floor}, unacknowledged {num_ack_pending}, \
-                    redelivered {num_redelivered}, \
-                 pending {num_pending}, requests {num_waiting}",
-                info.name
-            ));
-        }
-        for message in messages(js, name, 1).await {
-            let Stored { sequence, subject, time, .. } = &message;
-            let time = humantime::format_rfc3339_millis(*time);
-            lines.push(format!(
-                "  {sequence} {subject}, stored {time}, due {:?}",
-                message.header("Queue-Worker-Due")
-            ));
-        }
-    }
-    lines.join("\n")
-}
-
-/// `NATS_SERVER`, else one on the path, else what the repository's own script provides.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        env::var_os("NATS_SERVER").map(PathBuf::from).or_else(on_path).unwrap_or_else(|| from_script(&[]))
-    })
-}
-
-/// `NATS_SERVER_OLD`, else what the repository's own script provides.
-fn old_binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| env::var_os("NATS_SERVER_OLD").map_or_else(|| from_script(&["2.9"]), PathBuf::from))
-}
-
-fn from_script(arguments: &[&str]) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats-server.sh");
-    let output =
-        Program::new(script).args(arguments).output().expect("no server is named, and there is no script");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().into()
-}
-
-/// An old server does not know this setting, and says so: there is no scenario with it.
-pub async fn refuses_to_start(setting: &str, complaint: &str) {
-    let scratch = Scratch::new();
-    let config = scratch.write("nats.conf", setting);
-    let output = Command::new(binary()).arg("--config").arg(config).output().await.unwrap();
-    assert!(
-        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains(complaint),
-        "{output:?}"
-    );
-}
-
-/// Whether a server fires message schedules.
-pub fn has_schedules(binary: &'static Path) -> bool {
-    static KNOWN: Mutex<BTreeMap<&Path, bool>> = Mutex::new(BTreeMap::new());
-    *KNOWN.lock().unwrap().entry(binary).or_insert_with(|| {
-        let output = Program::new(binary).arg("--version").output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let mut numbers = text
-            .rsplit('v')
-            .next()
-            .unwrap()
-            .split('.')
-            .map(|number| number.trim().parse::<u32>().unwrap_or(0));
-        (numbers.next().unwrap(), numbers.next().unwrap()) >= (2, 14)
-    })
-}
-
-fn on_path() -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|file| file.is_file())
 }

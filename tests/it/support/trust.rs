@@ -56,7 +56,8 @@ impl Operator {
         let claims = json!({ "type": "operator", "system_account": self.system.public_key() });
         let operator = token(&self.key, &self.key, claims);
         let unlimited = json!({
-            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+            "conn": -1, "leaf": -1,
             "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
         });
         let mut limited = unlimited.clone();
@@ -66,7 +67,8 @@ impl Operator {
         let account = token(&self.key, &self.account, json!({ "type": "account", "limits": unlimited }));
         let system = token(&self.key, &self.system, json!({ "type": "account", "limits": limited }));
         format!(
-            "operator: {operator}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {account}, {}: {system} }}",
+            "operator: {operator}\nsystem_account: {}\nresolver: MEMORY\n\
+             resolver_preload: {{ {}: {account}, {}: {system} }}",
             self.system.public_key(),
             self.account.public_key(),
             self.system.public_key(),
@@ -95,7 +97,8 @@ impl Operator {
 fn token(issuer: &KeyPair, subject: &KeyPair, mut claims: Value) -> String {
     claims["version"] = json!(2);
     let body = json!({
-        "jti": "test", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test", "nats": claims,
+        "jti": "test", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(),
+            "name": "test", "nats": claims,
     });
     let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
     let signed = [header, body].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");

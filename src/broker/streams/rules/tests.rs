@@ -18,7 +18,8 @@ fn check(
 
 #[test]
 fn a_queue_s_stream_keeps_what_it_took() {
-    let well = json!({ "subjects": ["q"], "retention": "workqueue", "storage": "file", "discard": "old", "max_age": 0, "max_msgs": -1 });
+    let well = json!({ "subjects": ["q"], "retention": "workqueue", "storage": "file", "discard": "old",
+        "max_age": 0, "max_msgs": -1 });
     let rule = |found: &Settings| queue(found, "q");
     for (found, expected) in [
         (json!({}), [].as_slice()),
@@ -46,7 +47,8 @@ fn a_queue_s_stream_keeps_what_it_took() {
 
 #[test]
 fn retries_have_no_limits_and_dead_letters_may() {
-    let well = json!({ "retention": "workqueue", "storage": "file", "discard": "old", "max_age": 0, "max_msg_size": -1 });
+    let well = json!({ "retention": "workqueue", "storage": "file", "discard": "old", "max_age": 0,
+        "max_msg_size": -1 });
     for (found, expected) in [
         (json!({}), [].as_slice()),
         (json!({ "retention": "interest" }), &[("retention", Fail)]),

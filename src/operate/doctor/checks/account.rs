@@ -85,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_limit_is_told_before_it_is_reached() {
-        let with = |used: u64, most: i64| json!({ "storage": used, "streams": 3, "limits": { "max_storage": most, "max_streams": -1 } });
+        let with = |used: u64, most: i64| {
+            json!({ "storage": used, "streams": 3,
+            "limits": { "max_storage": most, "max_streams": -1 } })
+        };
         for (account, expected) in [
             (with(5, -1), [].as_slice()),
             (with(5, 100), &[]),

@@ -163,20 +163,13 @@ mod tests {
     #[test]
     fn a_stream_has_a_leader_and_its_replicas() {
         let peer = |name: &str| json!({ "name": name, "current": true });
+        let with = |third: Value| json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), third] });
         let well = || json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), peer("n3")] });
         for (replicas, cluster, expected) in [
             (3, well(), [].as_slice()),
             (3, json!({ "name": "c", "replicas": [peer("n2"), peer("n3")] }), &[(REPLICAS, Fail)]),
-            (
-                3,
-                json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), { "name": "n3", "current": true, "offline": true }] }),
-                &[(REPLICAS, Warn)],
-            ),
-            (
-                3,
-                json!({ "name": "c", "leader": "n1", "replicas": [peer("n2"), { "name": "n3", "current": false }] }),
-                &[(REPLICAS, Warn)],
-            ),
+            (3, with(json!({ "name": "n3", "current": true, "offline": true })), &[(REPLICAS, Warn)]),
+            (3, with(json!({ "name": "n3", "current": false })), &[(REPLICAS, Warn)]),
             (3, json!({ "leader": "n1" }), &[(REPLICAS, Warn)]),
             (2, json!({ "name": "c", "leader": "n1", "replicas": [peer("n2")] }), &[(REPLICAS, Note)]),
             (1, json!({ "name": "c", "leader": "n1" }), &[(ALONE, Note)]),

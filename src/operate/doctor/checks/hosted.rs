@@ -170,7 +170,8 @@ mod tests {
     /// Before a worker was there, in an account with these limits.
     fn fresh(limits: Value) -> impl FnOnce(&mut Facts) {
         move |facts| {
-            let account = json!({ "streams": 1, "consumers": 1, "storage": 10, "reserved_storage": 100, "limits": limits });
+            let account = json!({ "streams": 1, "consumers": 1, "storage": 10, "reserved_storage": 100,
+                "limits": limits });
             broker(facts).account = Ok(read(account));
             let queue = queue(facts);
             (queue.stream, queue.retries, queue.dead, queue.fresh, queue.due) =
@@ -237,7 +238,8 @@ mod tests {
             json!({ "max_bytes_required": true, "max_storage": 1, "max_streams": 3, "max_consumers": 2 });
         let account = json!({ "streams": 0, "consumers": 0, "storage": 0, "limits": limits });
         check(&[], |facts| broker(facts).account = Ok(read(account)), &[]);
-        let tiers = json!({ "tiers": { "R1": { "streams": 0, "limits": { "max_ack_pending": 7 } }, "R3": { "limits": {} } } });
+        let tiers = json!({ "tiers": { "R1": { "streams": 0, "limits": { "max_ack_pending": 7 } },
+            "R3": { "limits": {} } } });
         check(&[], |facts| broker(facts).account = Ok(read(tiers.clone())), &[("account", Warn)]);
         check(&[("nats_stream_replicas", "3")], |facts| broker(facts).account = Ok(read(tiers)), &[]);
     }

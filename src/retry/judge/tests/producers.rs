@@ -29,19 +29,16 @@ fn reply(status: u16, headers: Headers, body: &str) -> Outcome {
     Outcome::Replied(Reply::new(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes()))
 }
 
+/// Checks the verdict by default, and the one where the codes list none of these statuses.
+fn check(producer: &str, status: u16, headers: Headers, body: &str, by_default: Verdict, by_choice: Verdict) {
+    let choosy = RetryPolicy { codes: "418".parse().unwrap(), ..policy() };
+    let outcome = reply(status, headers, body);
+    assert_eq!(judged(&outcome, &policy(), &first()), by_default, "{producer} {status}");
+    assert_eq!(judged(&outcome, &choosy, &first()), by_choice, "{producer} {status}, its code not listed");
+}
+
 #[test]
 fn whoever_answers_is_told_apart() {
-    let choosy = RetryPolicy { codes: "418".parse().unwrap(), ..policy() };
-    // What follows by default, and what where the codes list none of these statuses.
-    let check = |producer, status, headers, body, by_default, by_choice| {
-        let outcome = reply(status, headers, body);
-        assert_eq!(judged(&outcome, &policy(), &first()), by_default, "{producer} {status}");
-        assert_eq!(
-            judged(&outcome, &choosy, &first()),
-            by_choice,
-            "{producer} {status}, its code not listed"
-        );
-    };
     let status = later(Reason::Status);
     let internal = later(Reason::Internal);
     let missing = later(Reason::GatewayNotFound);
@@ -84,7 +81,11 @@ fn whoever_answers_is_told_apart() {
     check("watchdog: the process is gone", 500, WATCHDOG, "", internal, internal);
     check("watchdog: no token", 401, MIDDLEWARE, "", REFUSED, REFUSED);
     check("watchdog: a bad token", 403, MIDDLEWARE, "", REFUSED, REFUSED);
+}
 
+#[test]
+fn a_function_s_own_answer_is_told_apart_whatever_its_words() {
+    let status = later(Reason::Status);
     for code in [408, 429, 500, 502, 504] {
         check("function", code, SERVED, "", status, REFUSED);
     }

@@ -7,7 +7,7 @@ use super::{
     },
     *,
 };
-use crate::broker::levels::Level;
+use crate::broker::{known_issues::Severity, levels::Level};
 
 type Stream = fn(&mut QueueFacts) -> &mut Seen<Option<StreamInfo>>;
 
@@ -24,84 +24,33 @@ const QUEUE: Stream = |queue| &mut queue.stream;
 const RETRIES: Stream = |queue| &mut queue.retries;
 const DEAD: Stream = |queue| &mut queue.dead;
 
+/// Checks the command for a stream of these settings, found under this name with this severity.
+fn mends(which: Stream, settings: Value, found: (&str, Severity), mend: &str) {
+    let found = check(&[], with(which, settings, json!({})), &[found]);
+    assert_eq!(found[0].mend.as_deref(), Some(mend));
+}
+
 #[test]
-fn each_complaint_has_its_command() {
-    for (which, settings, what, severity, mend) in [
-        (
-            QUEUE,
-            json!({ "subjects": ["other"] }),
-            "stream faas-request",
-            Fail,
-            "nats stream edit faas-request --subjects=other,faas-request --force",
-        ),
-        (
-            QUEUE,
-            json!({ "max_age": 1 }),
-            "stream faas-request",
-            Fail,
-            "nats stream edit faas-request --max-age=0 --force",
-        ),
-        (
-            QUEUE,
-            json!({ "storage": "memory" }),
-            "stream faas-request",
-            Fail,
-            "nats stream rm faas-request --force   # once it is empty; then a worker makes it anew, or \
+fn each_complaint_about_the_queue_has_its_command() {
+    mends(
+        QUEUE,
+        json!({ "subjects": ["other"] }),
+        ("stream faas-request", Fail),
+        "nats stream edit faas-request --subjects=other,faas-request --force",
+    );
+    mends(
+        QUEUE,
+        json!({ "max_age": 1 }),
+        ("stream faas-request", Fail),
+        "nats stream edit faas-request --max-age=0 --force",
+    );
+    mends(
+        QUEUE,
+        json!({ "storage": "memory" }),
+        ("stream faas-request", Fail),
+        "nats stream rm faas-request --force   # once it is empty; then a worker makes it anew, or \
                 the doctor tells how",
-        ),
-        (
-            RETRIES,
-            json!({ "max_msgs": 9 }),
-            "stream faas-request-retries",
-            Fail,
-            "nats stream edit faas-request-retries --max-msgs=-1 --force",
-        ),
-        (
-            RETRIES,
-            json!({ "no_ack": true }),
-            "stream faas-request-retries",
-            Fail,
-            "nats stream edit faas-request-retries --ack --force",
-        ),
-        (
-            RETRIES,
-            json!({ "discard": "new" }),
-            "stream faas-request-retries",
-            Fail,
-            "nats stream edit faas-request-retries --discard=old --force",
-        ),
-        (
-            RETRIES,
-            json!({ "duplicate_window": 1 }),
-            "stream faas-request-retries",
-            Warn,
-            "nats stream edit faas-request-retries --dupe-window=10m --force",
-        ),
-        (
-            RETRIES,
-            json!({ "subjects": ["x"] }),
-            "stream faas-request-retries",
-            Fail,
-            "queue_name=faas-request-2   # any other name",
-        ),
-        (
-            RETRIES,
-            json!({ "allow_msg_schedules": false }),
-            "timer of faas-request",
-            Warn,
-            "nats stream edit faas-request-retries --allow-schedules --force",
-        ),
-        (
-            DEAD,
-            json!({ "max_msg_size": 9 }),
-            "stream faas-request-dead",
-            Warn,
-            "nats stream edit faas-request-dead --max-msg-size=-1 --force",
-        ),
-    ] {
-        let found = check(&[], with(which, settings, json!({})), &[(what, severity)]);
-        assert_eq!(found[0].mend.as_deref(), Some(mend));
-    }
+    );
     let found = check(
         &[("nats_js_domain", "hub")],
         with(QUEUE, json!({ "max_age": 1 }), json!({})),
@@ -110,6 +59,52 @@ fn each_complaint_has_its_command() {
     assert_eq!(
         found[0].mend.as_deref(),
         Some("nats --js-domain=hub stream edit faas-request --max-age=0 --force")
+    );
+}
+
+#[test]
+fn each_complaint_about_retries_and_dead_letters_has_its_command() {
+    mends(
+        RETRIES,
+        json!({ "max_msgs": 9 }),
+        ("stream faas-request-retries", Fail),
+        "nats stream edit faas-request-retries --max-msgs=-1 --force",
+    );
+    mends(
+        RETRIES,
+        json!({ "no_ack": true }),
+        ("stream faas-request-retries", Fail),
+        "nats stream edit faas-request-retries --ack --force",
+    );
+    mends(
+        RETRIES,
+        json!({ "discard": "new" }),
+        ("stream faas-request-retries", Fail),
+        "nats stream edit faas-request-retries --discard=old --force",
+    );
+    mends(
+        RETRIES,
+        json!({ "duplicate_window": 1 }),
+        ("stream faas-request-retries", Warn),
+        "nats stream edit faas-request-retries --dupe-window=10m --force",
+    );
+    mends(
+        RETRIES,
+        json!({ "subjects": ["x"] }),
+        ("stream faas-request-retries", Fail),
+        "queue_name=faas-request-2   # any other name",
+    );
+    mends(
+        RETRIES,
+        json!({ "allow_msg_schedules": false }),
+        ("timer of faas-request", Warn),
+        "nats stream edit faas-request-retries --allow-schedules --force",
+    );
+    mends(
+        DEAD,
+        json!({ "max_msg_size": 9 }),
+        ("stream faas-request-dead", Warn),
+        "nats stream edit faas-request-dead --max-msg-size=-1 --force",
     );
 }
 
