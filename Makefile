@@ -1,4 +1,4 @@
-.PHONY: help bars chart-install-test chart-test compat-test demo deny fire fuzz image image-test migrating-test soak test
+.PHONY: help bars bench chart-install-test chart-test compat-test demo deny fire fuzz image image-test migrating-test soak test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ MEASURE = cargo build --release --all-features && server="$$(tests/nats-server.s
 
 bars: ## Measure the worker against its bars, in full size (about a quarter of an hour, on a quiet machine)
 	$(MEASURE) BARS=full cargo test --all-features --test bars -- --skip fire:: --nocapture --test-threads=1
+
+# The worker is the one that is shipped: the one that cargo builds for a bench has crates with what tests need in them.
+bench: ## Measure the worker beside a bare loop (some 15 minutes, on a quiet machine); BENCH="latency --rounds 3" for a part of it
+	$(MEASURE) cargo bench --all-features --bench bench -- $(BENCH)
 
 # FAULT=workers takes the scenarios of one file; without it all of them make the table of docs/RELIABILITY.md.
 fire: ## Do to real parts what messages must survive, in full size (about half an hour); FAULT=disk, cluster, … for a part of it

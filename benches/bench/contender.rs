@@ -1,0 +1,119 @@
+//! Who is measured. Each is a command that the environment tells where to work; the bare loop is the first.
+
+use std::{env, fs::File, path::Path, process::Stdio};
+
+use anyhow::{Context as _, Result};
+use tokio::process::Command;
+
+use crate::{
+    broker::{DURABLE, STREAM, SUBJECT, free_port},
+    plan::Plan,
+    process::{Process, role},
+    scratch::Scratch,
+};
+
+pub struct Contender {
+    pub name: &'static str,
+    command: Box<dyn Fn() -> Result<Command>>,
+}
+
+/// Where a contender works.
+pub struct Place<'a> {
+    pub broker: &'a str,
+    pub gateway: &'a str,
+    pub concurrency: usize,
+}
+
+impl Contender {
+    pub async fn all(plan: &Plan, scratch: &Scratch) -> Result<Vec<Self>> {
+        let mut all = vec![Self::bare("bare", "plain"), Self::bare("bare, confirmed", "confirmed")];
+        if plan.go {
+            all.extend(go(scratch.path()).await?);
+        }
+        all.push(Self::worker());
+        if let Ok(peer) = env::var("PEER") {
+            all.push(Self::peer(peer));
+        }
+        Ok(all)
+    }
+
+    /// Whether this is what all is about.
+    pub fn is_worker(&self) -> bool {
+        self.name == "worker"
+    }
+
+    fn bare(name: &'static str, acks: &'static str) -> Self {
+        let command = move || {
+            let mut command = role("bare", &[])?;
+            command.env("BENCH_ACKS", acks);
+            Ok(command)
+        };
+        Self { name, command: Box::new(command) }
+    }
+
+    /// The worker with its defaults, and a JSON line for each event.
+    fn worker() -> Self {
+        let command = || {
+            let program = env::var_os("WORKER_BIN");
+            let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
+            let mut command = Command::new(program);
+            // Nothing of the environment of whoever runs this gets in.
+            command.env_clear().env("listen_addr", format!("127.0.0.1:{}", free_port()?));
+            command.env("log_encoding", "json");
+            Ok(command)
+        };
+        Self { name: "worker", command: Box::new(command) }
+    }
+
+    /// The shell reads the command, and then becomes it: the process is the contender's own.
+    fn peer(peer: String) -> Self {
+        let command = move || {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(format!("exec {peer}"));
+            Ok(command)
+        };
+        Self { name: "peer", command: Box::new(command) }
+    }
+
+    /// What it prints goes into a file, which costs it about what a container's log does.
+    pub fn start(&self, place: &Place<'_>, log: &Path) -> Result<Process> {
+        let log = File::create(log)?;
+        let concurrency = place.concurrency.to_string();
+        let mut command = (self.command)()?;
+        for (name, of_the_worker, value) in [
+            ("BENCH_NATS_URL", "nats_url", place.broker),
+            ("BENCH_STREAM", "nats_stream", STREAM),
+            ("BENCH_SUBJECT", "queue_name", SUBJECT),
+            ("BENCH_DURABLE", "nats_durable", DURABLE),
+            ("BENCH_GATEWAY_URL", "gateway_url", place.gateway),
+            ("BENCH_CONCURRENCY", "max_inflight", &concurrency),
+        ] {
+            command.env(if self.is_worker() { of_the_worker } else { name }, value);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Process::spawn(command)
+    }
+}
+
+/// The loop in Go, where it can be built: go says itself what is missing.
+async fn go(folder: &Path) -> Result<Option<Contender>> {
+    let program = folder.join("go-loop");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/bench/go");
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(&program).arg(".").current_dir(source).env("GOTOOLCHAIN", "local");
+    let built = match build.output().await {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    match built {
+        Ok(()) => {
+            let command = move || Ok(Command::new(&program));
+            Ok(Some(Contender { name: "Go", command: Box::new(command) }))
+        }
+        Err(reason) => {
+            println!("The loop in Go is left out: {}\n", reason.lines().last().context("go build failed")?);
+            Ok(None)
+        }
+    }
+}

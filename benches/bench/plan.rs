@@ -1,0 +1,126 @@
+//! The plan: what the arguments ask for.
+
+use anyhow::{Result, ensure};
+use clap::{
+    Arg, ArgAction, Command,
+    builder::{PossibleValuesParser, RangedU64ValueParser},
+};
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Part {
+    Throughput,
+    Latency,
+    Memory,
+}
+
+const PARTS: [(&str, Part); 3] =
+    [("throughput", Part::Throughput), ("latency", Part::Latency), ("memory", Part::Memory)];
+
+pub struct Plan {
+    pub parts: Vec<Part>,
+    /// Bytes of a body.
+    pub bodies: Vec<usize>,
+    /// Calls at once.
+    pub concurrency: Vec<usize>,
+    /// A figure is the median of so many.
+    pub rounds: usize,
+    /// The size of a run for throughput is this one, or less for bodies that are large.
+    pub messages: usize,
+    /// Messages a second for latency, and for how many seconds; half of the maximum comes after them.
+    pub rates: Vec<(usize, usize)>,
+    pub half_of_maximum: bool,
+    /// Calls that are open at once, and how many milliseconds each takes.
+    pub slow: Vec<(usize, u64)>,
+    /// Whether the loop in Go takes part.
+    pub go: bool,
+}
+
+impl Plan {
+    /// `None` where cargo's own tests are asked for by a name that is not this one's, or are listed.
+    pub fn of(arguments: &[String]) -> Result<Option<Self>> {
+        if arguments.iter().any(|argument| argument == "--bench") {
+            return Self::full(arguments).map(Some);
+        }
+        let mut names = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
+        let asked = names.peek().is_none() || names.any(|name| "bench".contains(name.as_str()));
+        Ok((asked && !arguments.iter().any(|argument| argument == "--list")).then(Self::short))
+    }
+
+    /// Some seconds in all: times say nothing then, but nothing may be lost either.
+    fn short() -> Self {
+        Self {
+            parts: PARTS.map(|(_, part)| part).to_vec(),
+            bodies: vec![1024],
+            concurrency: vec![64],
+            rounds: 1,
+            messages: 500,
+            rates: vec![(500, 1)],
+            half_of_maximum: false,
+            slow: vec![(100, 500)],
+            go: false,
+        }
+    }
+
+    fn full(arguments: &[String]) -> Result<Self> {
+        let name = ["bench".to_owned()];
+        let given = command().get_matches_from(name.iter().chain(arguments));
+        let numbers =
+            |id: &str| given.get_many::<u64>(id).into_iter().flatten().map(|n| *n as usize).collect();
+        let parts = given.get_many::<String>("parts").into_iter().flatten();
+        let plan = Self {
+            parts: parts
+                .flat_map(|wanted| PARTS.into_iter().filter(move |(name, _)| name == wanted))
+                .map(|(_, part)| part)
+                .collect(),
+            bodies: numbers("bodies"),
+            concurrency: numbers("concurrency"),
+            rounds: given.get_one::<u64>("rounds").map_or(1, |n| *n as usize),
+            messages: given.get_one::<u64>("messages").map_or(1, |n| *n as usize),
+            rates: vec![(100, 10), (1_000, 5)],
+            half_of_maximum: true,
+            slow: vec![(1_000, 5_000), (10_000, 15_000)],
+            go: true,
+        };
+        ensure!(!plan.parts.is_empty(), "no part");
+        Ok(plan)
+    }
+
+    /// The broker stores all messages of a run before it begins, so there are fewer with large bodies. One
+    /// call at a time takes longer, and costs more.
+    pub fn messages(&self, body: usize, concurrency: usize) -> usize {
+        let of_this_size = self.messages / (1 + body / 8192);
+        if concurrency == 1 { of_this_size / 4 } else { of_this_size }.max(1)
+    }
+
+    /// Body and calls at once where neither is varied: those that are usual, or the most that is asked for.
+    pub fn usual(&self) -> (usize, usize) {
+        let preferred = |all: &[usize], usual: usize| {
+            if all.contains(&usual) { usual } else { all.iter().copied().max().unwrap_or(usual) }
+        };
+        (preferred(&self.bodies, 1024), preferred(&self.concurrency, 64))
+    }
+}
+
+fn command() -> Command {
+    let numbers = |id: &'static str, default: &'static [&'static str], help: &'static str, least: u64| {
+        Arg::new(id)
+            .long(id)
+            .value_delimiter(',')
+            .default_values(default)
+            .value_parser(RangedU64ValueParser::<u64>::new().range(least..))
+            .help(help)
+    };
+    Command::new("bench")
+        .about("Measures the worker beside a bare loop; NATS_SERVER and WORKER_BIN name the programs")
+        .arg(
+            Arg::new("parts")
+                .num_args(0..)
+                .default_values(PARTS.map(|(name, _)| name))
+                .value_parser(PossibleValuesParser::new(PARTS.map(|(name, _)| name))),
+        )
+        .arg(numbers("bodies", &["0", "1024", "65536", "524288"], "Bytes of a body, comma separated", 0))
+        .arg(numbers("concurrency", &["1", "16", "64", "256"], "Calls at once, comma separated", 1))
+        .arg(numbers("rounds", &["5"], "A figure is the median of so many", 1))
+        .arg(numbers("messages", &["20000"], "Messages of a run with small bodies", 1))
+        .arg(Arg::new("bench").long("bench").hide(true).action(ArgAction::SetTrue))
+}
