@@ -6,7 +6,7 @@ use crate::sources;
 const LINES: usize = 400;
 /// The most columns of a line of code. Raw strings and URLs cannot be broken, and do not count.
 const COLUMNS: usize = 110;
-const FOLDERS: [&str; 5] = ["src", "tests", "examples", "fuzz", "benches"];
+const FOLDERS: [&str; 5] = ["src", "tests", "examples", "fuzz", "bench"];
 
 /// What is too large in a file.
 fn faults(path: &str, source: &str) -> Vec<String> {

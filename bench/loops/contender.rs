@@ -98,7 +98,7 @@ impl Contender {
 /// The loop in Go, where it can be built: go says itself what is missing.
 async fn go(folder: &Path) -> Result<Option<Contender>> {
     let program = folder.join("go-loop");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/bench/go");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/loops/go");
     let mut build = Command::new("go");
     build.args(["build", "-o"]).arg(&program).arg(".").current_dir(source).env("GOTOOLCHAIN", "local");
     let built = match build.output().await {
