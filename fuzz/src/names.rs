@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
             let token = function.token();
             assert!(!token.contains(['.', '*', '>', ' ']) && token.is_ascii() && token.len() <= 765);
             let level = u32::try_from(number % 17).unwrap_or_default();
-            for parked in [names.holder(&token, id, number), names.level(level, &token, id, number)] {
+            for parked in [names.scheduled(&token, id, number), names.level(level, &token, id, number)] {
                 assert_eq!(names.target_of(&parked), Some(names.due(&token, id, number)));
                 assert_eq!(Names::clone_of(&parked), Some((id, number)));
                 assert!(

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// An answer that took longer says too little about the broker's clock.
 const PRECISE: Duration = Duration::from_millis(250);
 /// A skew that people should know of.
-pub const NOTABLE_SKEW: Duration = Duration::from_secs(2);
+pub(crate) const NOTABLE_SKEW: Duration = Duration::from_secs(2);
 
 /// The broker's clock, as far as its answers tell.
 #[derive(Debug, Default)]
@@ -49,7 +49,9 @@ impl BrokerClock {
     }
 
     /// The broker's time now, or a journey later; the local wall clock before the first answer, and for good
-    /// where the broker tells no time (before NATS 2.10).
+    /// where the broker tells no time.
+    ///
+    /// Until NATS 2.10: a broker may tell none.
     pub fn now(&self) -> SystemTime {
         self.told().map_or_else(SystemTime::now, |told| told.time + told.asked.elapsed())
     }
@@ -65,7 +67,7 @@ impl BrokerClock {
 }
 
 /// How far two clocks are apart at least, the one read a `journey` before the other at most.
-pub fn skew(told: SystemTime, here: SystemTime, journey: Duration) -> Duration {
+pub(crate) fn skew(told: SystemTime, here: SystemTime, journey: Duration) -> Duration {
     here.duration_since(told)
         .or_else(|_| told.duration_since(here))
         .unwrap_or_default()

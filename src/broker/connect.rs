@@ -13,7 +13,7 @@ use rustls::pki_types::{
 };
 use tokio::{sync::watch, time::sleep};
 
-pub use keeper::Keeper;
+pub(crate) use keeper::Keeper;
 pub use link::Link;
 use link::Notes;
 
@@ -30,7 +30,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub enum ConnectError {
     /// The broker refused the credentials: these.
     #[error("NATS refused the credentials: {0}")]
-    Refused(Login),
+    LoginRefused(Login),
     /// A file of the settings cannot be read.
     #[error("{path}: {error}")]
     File {
@@ -54,14 +54,14 @@ pub struct Connection {
     /// What the broker denies for good: a right, with its subject, or the log-in.
     pub denied: watch::Receiver<Option<String>>,
     /// Replaces a client that ended by itself, as long as it is kept running.
-    pub keeper: Keeper,
+    pub(crate) keeper: Keeper,
 }
 
 /// Connects, however long the broker is away.
 ///
 /// # Errors
 /// See [`ConnectError`]: what waiting cannot mend.
-pub async fn connect(settings: &Nats) -> Result<Connection, ConnectError> {
+pub(crate) async fn connect(settings: &Nats) -> Result<Connection, ConnectError> {
     let mut said = String::new();
     loop {
         match attempt(settings).await? {
@@ -81,7 +81,7 @@ pub async fn connect(settings: &Nats) -> Result<Connection, ConnectError> {
 ///
 /// # Errors
 /// See [`ConnectError`]: what waiting cannot mend.
-pub async fn attempt(settings: &Nats) -> Result<Result<Connection, String>, ConnectError> {
+pub(crate) async fn attempt(settings: &Nats) -> Result<Result<Connection, String>, ConnectError> {
     let notes = Arc::new(Notes::default());
     Ok(client(settings, &notes).await?.map(|first| {
         let (link, denied) = (notes.link(), notes.denied());
@@ -111,7 +111,9 @@ async fn client(
     match options.connect(settings.servers.as_slice()).await {
         Ok(client) => Ok(Ok((client, place))),
         Err(error) => match error.kind() {
-            ConnectErrorKind::AuthorizationViolation => Err(ConnectError::Refused(settings.login.clone())),
+            ConnectErrorKind::AuthorizationViolation => {
+                Err(ConnectError::LoginRefused(settings.login.clone()))
+            }
             ConnectErrorKind::Authentication => Err(ConnectError::Unusable(format!(
                 "{}: the seed cannot sign what the server asks",
                 settings.login

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-pub use bound::Bound;
+pub(crate) use bound::Bound;
 pub use doubt::Doubt;
 use question::{NOW, question};
 pub(crate) use wire::Wire;
@@ -36,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A consumer of the broker's.
 #[derive(Debug)]
-pub struct Consumer {
+pub(crate) struct Consumer {
     jetstream: JetStream,
     /// Reads ack subjects. Made once: making one starts a task.
     context: jetstream::Context,

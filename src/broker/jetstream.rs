@@ -18,13 +18,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::Instant};
 
-pub use answers::{Account, Cluster, ConsumerInfo, Consumers, Position, Replica, StreamInfo, StreamState};
+pub(crate) use answers::{Account, ConsumerInfo, Consumers, Replica, StreamInfo};
+#[cfg(test)]
+pub(crate) use answers::{Cluster, Position};
 pub(crate) use call::nanoseconds;
 pub use error::ApiError;
 use error::Refusal;
 pub(crate) use error::code;
-pub use settings::Settings;
-pub use stored::Stored;
+pub(crate) use settings::Settings;
+pub(crate) use stored::Stored;
 
 use crate::broker::{clock::BrokerClock, connect::Link, consumer::Wire, seam::BrokerError};
 
@@ -86,7 +88,7 @@ impl JetStream {
     }
 
     /// The subject of an API call.
-    pub fn api_subject(&self, call: &str) -> String {
+    pub(crate) fn api_subject(&self, call: &str) -> String {
         format!("{}.{call}", self.prefix)
     }
 

@@ -8,7 +8,7 @@ use crate::{broker::version::Version, text::duration::shown};
 
 /// How much weight a line has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// As it should be.
     Ok,
     /// Good to know.
@@ -31,17 +31,17 @@ pub enum Sync {
 }
 
 /// How often servers do so unless told otherwise (`sync_interval`); before 2.10 there is no telling them.
-pub const SYNC_INTERVAL: Duration = Duration::from_secs(120);
+pub(crate) const SYNC_INTERVAL: Duration = Duration::from_secs(120);
 
 /// What is known of the broker and the queue's streams.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The server's version.
     pub server: Version,
     /// Whether the stream of retries allows message schedules.
     pub schedules: bool,
     /// Whether the stream of retries refuses what exceeds a limit.
-    pub discard_new: bool,
+    pub(crate) discard_new: bool,
     /// The fewest replicas of any of the queue's streams.
     pub replicas: u64,
     /// The laxest of the servers' ways with their disks.
@@ -50,7 +50,7 @@ pub struct Facts {
 
 /// What a line is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub(crate) enum About {
     /// The server's version.
     Version,
     /// What the stream of retries does with more than it may hold.
@@ -61,7 +61,7 @@ pub enum About {
 
 /// A line for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advice {
+pub(crate) struct Advice {
     /// How much it weighs.
     pub severity: Severity,
     /// What it is about.
@@ -71,7 +71,7 @@ pub struct Advice {
 }
 
 /// What is to be said about these facts.
-pub fn advice(facts: &Facts) -> Vec<Advice> {
+pub(crate) fn advice(facts: &Facts) -> Vec<Advice> {
     let known = facts.server > (0, 0, 0);
     let within = |from: Version, to: Version| (from..=to).contains(&facts.server);
     let before = |version: Version| known && facts.server < version;

@@ -1,4 +1,7 @@
 //! The consumers of the timer *levels*, as the broker knows them.
+//!
+//! Until NATS 2.14: without this timer retries could not wait on older servers. Newer ones use it on request,
+//! and for a stream of retries that cannot have schedules.
 
 pub mod room;
 
@@ -28,7 +31,7 @@ pub struct Level {
 ///
 /// # Errors
 /// Where the broker does not answer.
-pub async fn look(jetstream: &JetStream, names: &Names) -> Result<Vec<Level>, ApiError> {
+pub async fn list(jetstream: &JetStream, names: &Names) -> Result<Vec<Level>, ApiError> {
     Ok(levels(jetstream.consumers(&names.retries).await?))
 }
 
@@ -38,7 +41,7 @@ pub fn absent(found: &[Level]) -> impl Iterator<Item = u32> {
 }
 
 /// The levels in a list of the consumers of the stream of retries.
-pub fn levels(list: Consumers) -> Vec<Level> {
+pub(crate) fn levels(list: Consumers) -> Vec<Level> {
     let told = list.consumers.into_iter().filter_map(|info| {
         let (k, held) = (Names::level_of(&info.name)?, info.unsettled());
         let settings = Some(info.config).filter(|settings| !settings.is_none());

@@ -14,5 +14,5 @@ pub mod consumer;
 pub mod poison;
 pub mod standby;
 pub mod levels;
-pub mod timer_choice;
+pub(crate) mod timer_choice;
 pub mod version;

@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-pub use burial::Burial;
+pub(crate) use burial::Burial;
 
 use crate::{
     broker::{
@@ -40,11 +40,11 @@ const ROUND: (usize, usize, Duration) = (4_096, 64 << 20, Duration::from_secs(1)
 /// So many of the last messages that came through are remembered.
 const REMEMBERED: usize = 1 << 10;
 /// The pause before a look that failed is tried again, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The search for what cannot be read among what one consumer has given out.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Search {
     jetstream: JetStream,
     bound: Bound,
     burial: Burial,
@@ -54,7 +54,7 @@ pub struct Search {
     /// What was buried lately: where a stream keeps what is settled, it is seen again, and gets no second
     /// letter.
     buried: Recent,
-    look: Option<Look>,
+    sweep: Option<Sweep>,
     /// Where the next look begins: what lies before was looked at, and stays as it is. A level may hold a
     /// million, and be cut off at each round.
     from: u64,
@@ -62,9 +62,9 @@ pub struct Search {
     again: Option<(Instant, Duration)>,
 }
 
-/// A look that goes on.
+/// A look at what is unacknowledged, which goes on.
 #[derive(Debug, Clone, Copy, Default)]
-struct Look {
+struct Sweep {
     /// How many were found.
     found: usize,
     /// Whether one of them could not be buried.
@@ -76,7 +76,18 @@ impl Search {
     pub fn new(jetstream: &JetStream, bound: &Bound, burial: Burial) -> Self {
         let (jetstream, bound) = (jetstream.clone(), bound.clone());
         let (passed, buried) = (Recent::default(), Recent::default());
-        Self { jetstream, bound, burial, cuts: 0, moves: 0, passed, buried, look: None, from: 0, again: None }
+        Self {
+            jetstream,
+            bound,
+            burial,
+            cuts: 0,
+            moves: 0,
+            passed,
+            buried,
+            sweep: None,
+            from: 0,
+            again: None,
+        }
     }
 
     /// Notes a message that came through whole.
@@ -91,7 +102,7 @@ impl Search {
             (self.passed, self.buried, self.from) = (Recent::default(), Recent::default(), 0);
         }
         if std::mem::replace(&mut self.cuts, link.cuts) < link.cuts {
-            self.look = Some(Look::default());
+            self.sweep = Some(Sweep::default());
             self.again = None;
         }
     }
@@ -100,21 +111,21 @@ impl Search {
     /// nothing meanwhile.
     pub async fn round(&mut self) {
         if self.again.is_some_and(|(at, _)| Instant::now() >= at) {
-            self.look = Some(Look::default());
+            self.sweep = Some(Sweep::default());
         }
-        let Some(mut look) = self.look.take() else { return };
-        match self.walk(&mut look).await {
-            Ok(false) => self.look = Some(look),
-            Ok(true) if !look.left => {
+        let Some(mut sweep) = self.sweep.take() else { return };
+        match self.walk(&mut sweep).await {
+            Ok(false) => self.sweep = Some(sweep),
+            Ok(true) if !sweep.left => {
                 self.again = None;
                 // Where none was found the reason may be among those that were passed over.
-                if look.found == 0 {
+                if sweep.found == 0 {
                     (self.passed, self.from) = (Recent::default(), 0);
                 }
             }
             failed => {
                 self.from = 0;
-                let (first, most) = PAUSE;
+                let (first, most) = BACKOFF;
                 let pause = self.again.map_or(first, |(_, pause)| (pause * 2).min(most));
                 self.again = Some((Instant::now() + pause, pause));
                 if let Err(error) = failed {
@@ -126,7 +137,7 @@ impl Search {
     }
 
     /// Looks at the next unacknowledged messages, and says whether they were the last.
-    async fn walk(&mut self, look: &mut Look) -> Result<bool, ApiError> {
+    async fn walk(&mut self, sweep: &mut Sweep) -> Result<bool, ApiError> {
         let Self { jetstream, bound, burial, passed, buried, from, .. } = self;
         let began = Instant::now();
         let info = jetstream.consumer(&bound.stream, &bound.consumer).await?;
@@ -148,7 +159,7 @@ impl Search {
             bytes += stored.payload.len() + stored.block.len();
             *from = stored.sequence + 1;
             let Err(flaw) = readable(&stored, &filters) else { continue };
-            look.found += 1;
+            sweep.found += 1;
             let ended = if buried.has(stored.sequence) {
                 burial.take_out(jetstream, bound, stored.sequence).await
             } else {
@@ -157,7 +168,7 @@ impl Search {
             match ended {
                 Ok(()) => buried.note(stored.sequence),
                 Err(error) => {
-                    look.left = true;
+                    sweep.left = true;
                     tracing::error!(stream = bound.stream, sequence = stored.sequence, %error, "it could not \
                         be buried; trying again");
                 }

@@ -21,7 +21,7 @@ use crate::{
 
 /// Why the queue cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub(crate) enum SetupError {
     /// The broker did not answer; it may later.
     #[error("{0}")]
     NotNow(String),
@@ -32,7 +32,7 @@ pub enum SetupError {
 
 /// What stands ready.
 #[derive(Debug, Clone)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// The consumer of fresh invocations.
     pub fresh: Bound,
     /// The consumer of due retries.
@@ -44,12 +44,12 @@ pub struct Ready {
     /// Whether the stream of retries has a size, and refuses what exceeds it.
     pub sized: bool,
     /// What the operator should know.
-    pub advice: Vec<Advice>,
+    pub(crate) advice: Vec<Advice>,
 }
 
 impl Ready {
     /// Says what the operator should know.
-    pub fn advise(&self, queue: &str) {
+    pub(crate) fn advise(&self, queue: &str) {
         for Advice { severity, text, .. } in &self.advice {
             if *severity > Severity::Note {
                 tracing::warn!(queue, "{text}");
@@ -74,7 +74,7 @@ pub enum Fault {
 ///
 /// # Errors
 /// See [`ApiError`]: where the broker does not say.
-pub async fn look(
+pub(crate) async fn first_fault(
     jetstream: &JetStream,
     names: &Names,
     ready: &Ready,
@@ -107,7 +107,7 @@ pub async fn look(
     if ready.timer == Timer::Schedules {
         return Ok(None);
     }
-    let found = levels::look(jetstream, names).await?;
+    let found = levels::list(jetstream, names).await?;
     let gone = |k| Fault::Gone(format!("consumer {} of stream {}", Names::level_consumer(k), names.retries));
     Ok(levels::absent(&found).next().map(gone))
 }
@@ -116,7 +116,7 @@ pub async fn look(
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn ensure(
+pub(crate) async fn ensure(
     jetstream: &JetStream,
     config: &Config,
     settings: &Queue,

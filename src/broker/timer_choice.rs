@@ -3,7 +3,9 @@
 use crate::{broker::version::Version, config::RetryTimer, message::timer::Timer};
 
 /// From this version on schedules are used unasked.
-pub const SCHEDULES: Version = (2, 14, 0);
+///
+/// Until NATS 2.14: the choice is needed, for older servers lose schedules or have none.
+pub(crate) const SCHEDULES: Version = (2, 14, 0);
 /// From this version on schedules are used on request: older ones lose some on recovery.
 const SCHEDULES_ON_REQUEST: Version = (2, 12, 9);
 
@@ -11,7 +13,7 @@ const SCHEDULES_ON_REQUEST: Version = (2, 12, 9);
 ///
 /// # Errors
 /// Where the operator asks for schedules and the server has none.
-pub fn wants_schedules(setting: RetryTimer, server: Version) -> Result<bool, String> {
+pub(crate) fn wants_schedules(setting: RetryTimer, server: Version) -> Result<bool, String> {
     match setting {
         RetryTimer::Levels => Ok(false),
         RetryTimer::Auto => Ok(server >= SCHEDULES),
@@ -30,7 +32,11 @@ pub fn wants_schedules(setting: RetryTimer, server: Version) -> Result<bool, Str
 ///
 /// # Errors
 /// Where the operator asks for schedules and the stream has none.
-pub fn choose(setting: RetryTimer, server: Version, allowed: bool) -> Result<(Timer, &'static str), String> {
+pub(crate) fn choose(
+    setting: RetryTimer,
+    server: Version,
+    allowed: bool,
+) -> Result<(Timer, &'static str), String> {
     match setting {
         RetryTimer::Levels => Ok((Timer::Levels, "retry_timer=levels")),
         RetryTimer::Schedules if allowed => Ok((Timer::Schedules, "retry_timer=schedules")),

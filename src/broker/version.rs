@@ -1,7 +1,7 @@
 //! Versions of servers.
 
 /// A server's version: major, minor, patch.
-pub type Version = (u64, u64, u64);
+pub(crate) type Version = (u64, u64, u64);
 
 /// Reads a version as servers write theirs, like `2.15.0-dev`. What cannot be read is older than everything.
 pub fn version(text: &str) -> Version {

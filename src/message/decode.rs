@@ -63,7 +63,7 @@ pub struct Invocation {
     /// Environment variables of the function.
     pub environment: BTreeMap<String, String>,
     /// The caller's method. It is always POST in practice, and calls are made with POST whatever it is.
-    pub method: String,
+    pub(crate) method: String,
     /// The host that the caller addressed.
     pub host: String,
     /// The queue that the gateway chose; empty for the default one.

@@ -1,10 +1,14 @@
 //! What a message carries about its own past: the headers that travel from clone to clone.
 
+mod carried;
+mod kind;
+
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use async_nats::HeaderMap;
 use ring::digest::{SHA256, digest};
 
+use carried::{CARRIED, carried};
 pub use kind::{Encoding, Kind};
 
 use crate::message::{
@@ -14,23 +18,20 @@ use crate::message::{
 };
 use crate::text::line::ascii;
 
-mod kind;
-
 /// How many attempts the history keeps, and how many bytes.
 const HISTORY: (usize, usize) = (20, 1024);
 /// The most bytes of a header's value where nothing else is said.
 const VALUE: usize = 256;
 /// The most bytes of the last error.
 const ERROR: usize = 1024;
-/// The most bytes of other people's headers that are carried on.
-const CARRIED: usize = 4096;
 /// The longest text that says how often an operator sent a message round again; a number is shorter.
 const REDRIVES: usize = 64;
 /// About as much as the headers of what is parked take at most.
-pub const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
+pub(crate) const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
 
-/// More hops than any message ever makes. One that could not be counted further would be its own successor.
-const MOST_HOPS: u64 = u64::MAX / 2;
+/// More generations than any message ever has. A message that could not be counted further would be its own
+/// successor.
+const MOST_GENERATIONS: u64 = u64::MAX / 2;
 
 /// The past of an invocation.
 #[derive(Clone, PartialEq)]
@@ -48,7 +49,7 @@ pub struct Envelope {
     /// Delayed waits so far, which the back-off counts.
     pub delayed: u32,
     /// Calls in a row that were cut off with their worker.
-    pub interruptions: u32,
+    pub(crate) interruptions: u32,
     /// How often an operator sent it round again, in the words of whoever wrote that: each is a life of its
     /// own, with a dead letter of its own.
     pub redrives: Option<String>,
@@ -61,9 +62,9 @@ pub struct Envelope {
     /// When it was parked; only where its waits are traced.
     pub parked: Option<SystemTime>,
     /// The last HTTP status.
-    pub last_status: Option<String>,
+    pub(crate) last_status: Option<String>,
     /// Why the last attempt failed.
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
     /// The last attempts, oldest first.
     pub history: Vec<String>,
     /// How the payload is stored.
@@ -89,7 +90,7 @@ impl fmt::Debug for Envelope {
             .field("kind", &self.kind)
             .field("origin", &self.origin)
             .field("id", &self.id)
-            .field("hop", &self.generation);
+            .field("generation", &self.generation);
         shown
             .field("attempts", &self.attempts)
             .field("delayed", &self.delayed)
@@ -132,7 +133,8 @@ impl Envelope {
     /// itself for an earlier one would find itself as its own successor.
     pub fn parked(arrival: &Arrival) -> Self {
         let told = Self::fresh(arrival).as_told(&arrival.headers);
-        let by_subject = Names::generation_of(&arrival.subject).filter(|generation| *generation <= MOST_HOPS);
+        let by_subject =
+            Names::generation_of(&arrival.subject).filter(|generation| *generation <= MOST_GENERATIONS);
         Self { generation: told.generation.max(by_subject.unwrap_or(0)), ..told }
     }
 
@@ -158,7 +160,9 @@ impl Envelope {
             kind: Kind::read(text(names::KIND)),
             origin,
             id,
-            generation: number(text(names::HOP)).filter(|generation| *generation <= MOST_HOPS).unwrap_or(0),
+            generation: number(text(names::HOP))
+                .filter(|generation| *generation <= MOST_GENERATIONS)
+                .unwrap_or(0),
             attempts,
             delayed: number(text(names::DELAYED)).unwrap_or(attempts),
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
@@ -320,51 +324,6 @@ fn redrives(text: &str) -> String {
     let hash = digest(&SHA256, text.as_bytes());
     hash.as_ref().iter().take(REDRIVES / 4).map(|byte| format!("{byte:02x}")).collect()
 }
-
-/// Other people's headers, and first those that another version of this program wrote. Never the broker's
-/// own.
-fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
-    let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let mut kept = HeaderMap::new();
-    let mut bytes = 0;
-    for ours in [true, false] {
-        let of_these = |name: &str| {
-            names::is_ours(name) == ours && !names::is_brokers(name) && !(ours && (!ours_too || known(name)))
-        };
-        for (name, values) in headers.iter().filter(|(name, _)| of_these(name.as_ref())) {
-            for value in values {
-                bytes += AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
-                if bytes <= CARRIED {
-                    header::copy(&mut kept, name, value);
-                }
-            }
-        }
-    }
-    kept
-}
-
-/// The headers that this version writes anew on every message.
-const KNOWN: [&str; 19] = [
-    names::HOP,
-    names::ATTEMPTS,
-    names::DELAYED,
-    names::DUE,
-    names::PARKED_AT,
-    names::ORIGINAL_ID,
-    names::FIRST_SEEN,
-    names::CALL_ID,
-    names::FUNCTION,
-    names::LAST_STATUS,
-    names::LAST_ERROR,
-    names::HISTORY,
-    names::INTERRUPTIONS,
-    names::REDRIVES,
-    names::NOT_FOUND,
-    names::KIND,
-    names::ENCODING,
-    names::CAUSE,
-    names::FAILED_AT,
-];
 
 #[cfg(test)]
 mod tests;

@@ -84,7 +84,7 @@ pub fn own(block: &[u8]) -> HeaderMap {
 
 /// What follows the name of a header, just as a server looks for it: the client library may not be able to
 /// read the block at all.
-pub fn as_servers_find(block: &[u8], name: &str) -> Option<String> {
+pub(crate) fn as_servers_find(block: &[u8], name: &str) -> Option<String> {
     let sought = format!("\r\n{name}:");
     let at = block.windows(sought.len()).position(|bytes| bytes == sought.as_bytes())?;
     let value = block.get(at + sought.len()..)?.split(|byte| *byte == b'\r').next()?;

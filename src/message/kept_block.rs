@@ -3,7 +3,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use crate::message::{names, successor::compressed};
+use crate::message::{gzip, names};
 
 /// The most bytes of base64. NATS takes 64 KiB of headers, and the letter has others, too.
 const MOST: usize = 48 << 10;
@@ -18,7 +18,7 @@ pub type Headers = Vec<(&'static str, String)>;
 pub fn ways(block: &[u8]) -> Vec<Headers> {
     let raw = |bytes: &[u8]| (names::RAW_HEADERS, BASE64_STANDARD.encode(bytes));
     let whole = vec![raw(block)];
-    let packed = compressed(block).map(|packed| vec![raw(&packed), (names::RAW_ENCODING, "gzip".to_owned())]);
+    let packed = gzip::pack(block).map(|packed| vec![raw(&packed), (names::RAW_ENCODING, "gzip".to_owned())]);
     let cut = |most: usize| {
         vec![raw(block.get(..most).unwrap_or(block)), (names::RAW_BYTES, block.len().to_string())]
     };

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Headers with this prefix are ours.
-pub const PREFIX: &str = "Queue-Worker-";
+pub(crate) const PREFIX: &str = "Queue-Worker-";
 /// Headers with this prefix, in any case, are the broker's: a copied roll-up or schedule header can wipe a
 /// stream.
 const BROKERS: &str = "nats-";
@@ -21,7 +21,7 @@ pub const DELAYED: &str = "Queue-Worker-Delayed-Retries";
 /// RFC 3339, when the next attempt may start.
 pub const DUE: &str = "Queue-Worker-Due";
 /// RFC 3339, when the message was parked; only where its waits are traced.
-pub const PARKED_AT: &str = "Queue-Worker-Parked-At";
+pub(crate) const PARKED_AT: &str = "Queue-Worker-Parked-At";
 /// `<stream>:<id>`.
 pub const ORIGINAL_ID: &str = "Queue-Worker-Original-Id";
 /// RFC 3339, when the message first arrived.
@@ -29,11 +29,11 @@ pub const FIRST_SEEN: &str = "Queue-Worker-First-Seen";
 /// The call id, for people who look.
 pub const CALL_ID: &str = "Queue-Worker-Call-Id";
 /// The function, for people who look.
-pub const FUNCTION: &str = "Queue-Worker-Function";
+pub(crate) const FUNCTION: &str = "Queue-Worker-Function";
 /// The last HTTP status, if any.
 pub const LAST_STATUS: &str = "Queue-Worker-Last-Status";
 /// Why the last attempt failed, one line.
-pub const LAST_ERROR: &str = "Queue-Worker-Last-Error";
+pub(crate) const LAST_ERROR: &str = "Queue-Worker-Last-Error";
 /// The last attempts: `n:status:milliseconds:worker`.
 pub const HISTORY: &str = "Queue-Worker-History";
 /// Calls in a row that were cut off with their worker.
@@ -44,47 +44,47 @@ pub const NOT_FOUND: &str = "Queue-Worker-Not-Found";
 /// Absent: an invocation; `callback`: its answer, on its way to the URL that the caller asked for.
 pub const KIND: &str = "Queue-Worker-Kind";
 /// The kind of what was parked with headers that cannot be read.
-pub const UNREADABLE: &str = "unreadable";
+pub(crate) const UNREADABLE: &str = "unreadable";
 /// Absent: the payload as it arrived; `gzip`: compressed to fit.
 pub const ENCODING: &str = "Queue-Worker-Encoding";
 /// How often an operator sent the invocation round again.
 pub const REDRIVES: &str = "Queue-Worker-Redrives";
 /// The header block of a message that the NATS client cannot read, in base64.
-pub const RAW_HEADERS: &str = "Queue-Worker-Raw-Headers";
+pub(crate) const RAW_HEADERS: &str = "Queue-Worker-Raw-Headers";
 /// Absent: the block as it was; `gzip`: compressed to fit.
-pub const RAW_ENCODING: &str = "Queue-Worker-Raw-Headers-Encoding";
+pub(crate) const RAW_ENCODING: &str = "Queue-Worker-Raw-Headers-Encoding";
 /// How many bytes the block had, where only its beginning fitted.
-pub const RAW_BYTES: &str = "Queue-Worker-Raw-Headers-Bytes";
+pub(crate) const RAW_BYTES: &str = "Queue-Worker-Raw-Headers-Bytes";
 /// Why a message is dead.
 pub const CAUSE: &str = "Queue-Worker-Cause";
 /// RFC 3339, when it died.
-pub const FAILED_AT: &str = "Queue-Worker-Failed-At";
+pub(crate) const FAILED_AT: &str = "Queue-Worker-Failed-At";
 
 /// What the broker knows a message by, for as long as it remembers ids.
-pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// The stream that has to take a message.
-pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+pub(crate) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// The sequence that the last message on the subject has to have.
-pub const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(crate) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The subject for which [`EXPECTED_LAST`] holds, where it is another one than the message's.
-pub const EXPECTED_LAST_ON: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+pub(crate) const EXPECTED_LAST_ON: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 /// The sequence that the last message of the stream has to have.
-pub const EXPECTED_LAST_OF_ALL: &str = "Nats-Expected-Last-Sequence";
+pub(crate) const EXPECTED_LAST_OF_ALL: &str = "Nats-Expected-Last-Sequence";
 /// The id that the last message of the stream has to have.
-pub const EXPECTED_LAST_ID: &str = "Nats-Expected-Last-Msg-Id";
+pub(crate) const EXPECTED_LAST_ID: &str = "Nats-Expected-Last-Msg-Id";
 /// When the broker is to wake a message.
-pub const SCHEDULE: &str = "Nats-Schedule";
+pub(crate) const SCHEDULE: &str = "Nats-Schedule";
 /// The subject on which the broker publishes the message then.
-pub const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+pub(crate) const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
 /// The subject of the scheduled message from which this one was made.
-pub const SCHEDULER: &str = "Nats-Scheduler";
+pub(crate) const SCHEDULER: &str = "Nats-Scheduler";
 /// What becomes of that scheduled message.
-pub const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
+pub(crate) const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
 
 /// The consumer of the retries whose time has come.
-pub const DUE_CONSUMER: &str = "due";
+pub(crate) const DUE_CONSUMER: &str = "due";
 /// In a subject, stands for the function of a message that names none.
-pub const UNDECODABLE: &str = "_undecodable";
+pub(crate) const UNDECODABLE: &str = "_undecodable";
 
 /// Whether a header is the broker's own.
 pub fn is_brokers(header: &str) -> bool {
@@ -92,7 +92,7 @@ pub fn is_brokers(header: &str) -> bool {
 }
 
 /// Whether a header is ours.
-pub fn is_ours(header: &str) -> bool {
+pub(crate) fn is_ours(header: &str) -> bool {
     begins(header, PREFIX)
 }
 
@@ -126,7 +126,7 @@ impl Names {
     }
 
     /// The stream of `queue`, where none is set: names of streams have no dots.
-    pub fn usual_stream(queue: &str) -> String {
+    pub(crate) fn usual_stream(queue: &str) -> String {
         queue.replace('.', "_")
     }
 
@@ -140,22 +140,22 @@ impl Names {
         format!("{}-retries.due.>", self.queue)
     }
 
-    /// The subjects of retries that a schedule holds.
-    pub fn holder_subjects(&self) -> String {
+    /// The subjects of retries that wait for their schedule.
+    pub fn scheduled_subjects(&self) -> String {
         format!("{}-retries.at.>", self.queue)
     }
 
-    /// The subjects of retries that wait in level `k`.
+    /// The subjects of retries that wait in delay level `k`.
     pub fn level_subjects(&self, k: u32) -> String {
         format!("{}-retries.l{k}.>", self.queue)
     }
 
-    /// The consumer of level `k`.
-    pub fn level_consumer(k: u32) -> String {
+    /// The consumer of delay level `k`.
+    pub(crate) fn level_consumer(k: u32) -> String {
         format!("l{k}")
     }
 
-    /// The level of a consumer's name; `None` if it is no level's.
+    /// The delay level of a consumer's name; `None` if it is no level's.
     pub fn level_of(consumer: &str) -> Option<u32> {
         let k = consumer.strip_prefix('l')?.parse().ok()?;
         (Self::level_consumer(k) == consumer).then_some(k)
@@ -166,12 +166,12 @@ impl Names {
         format!("{}-dead.>", self.queue)
     }
 
-    /// Where a schedule holds the clone `id.generation` of a call to `function` (a token).
-    pub fn holder(&self, function: &str, id: Id, generation: u64) -> String {
+    /// Where the clone `id.generation` of a call to `function` (a token) waits for its schedule.
+    pub fn scheduled(&self, function: &str, id: Id, generation: u64) -> String {
         format!("{}-retries.at.{function}.{id}.{generation}", self.queue)
     }
 
-    /// Where the clone `id.generation` of a call to `function` (a token) waits in level `k`.
+    /// Where the clone `id.generation` of a call to `function` (a token) waits in delay level `k`.
     pub fn level(&self, k: u32, function: &str, id: Id, generation: u64) -> String {
         format!("{}-retries.l{k}.{function}.{id}.{generation}", self.queue)
     }
@@ -192,12 +192,12 @@ impl Names {
     }
 
     /// A subject of the retries that no message has: questions are asked on it.
-    pub fn retries_probe(&self) -> String {
+    pub(crate) fn retries_probe(&self) -> String {
         format!("{}-retries._probe", self.queue)
     }
 
     /// A subject of the dead letters that no message has: questions are asked on it.
-    pub fn dead_probe(&self) -> String {
+    pub(crate) fn dead_probe(&self) -> String {
         format!("{}-dead._probe", self.queue)
     }
 
@@ -242,12 +242,12 @@ impl Id {
     }
 
     /// What the broker knows its clone by that is so many steps from the first arrival.
-    pub fn of_clone(self, generation: u64) -> String {
+    pub(crate) fn of_clone(self, generation: u64) -> String {
         format!("{self}.{generation}")
     }
 
     /// When the broker stored it.
-    pub fn stored_at(self) -> SystemTime {
+    pub(crate) fn stored_at(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(self.stored)
     }
 }
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!((names.retries.as_str(), names.dead.as_str()), ("a_b-retries", "a_b-dead"));
         assert_eq!(Names::usual_stream("a.b"), "a_b");
         let id = Id { sequence: 7, stored: 36 };
-        assert_eq!(names.holder("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
+        assert_eq!(names.scheduled("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
         assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));
         assert_eq!(names.target_of(&names.level(16, "f%2Ens", id, 2)), Some(names.due("f%2Ens", id, 2)));
         for elsewhere in [

@@ -14,26 +14,22 @@
 //! The invocation's own figures are among the headers: `X-Function-Status`, `X-Retry`, `X-Duration-Seconds`.
 //! Signatures are not, because each POST has its own.
 
+mod wire;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use base64::{
-    display::Base64Display,
-    prelude::{BASE64_STANDARD, Engine as _},
-};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, Visitor},
-};
+use http::{HeaderMap, HeaderName};
+
+use wire::Wire;
 
 use crate::{
     message::{
         answer::Answer,
         decode::{FunctionName, Invocation, Undecodable},
         envelope::{Encoding, Envelope},
+        gzip,
         http_headers::{HOP_BY_HOP, set},
-        successor,
     },
     retry::{judge::Cause, policy::ANNOTATIONS},
 };
@@ -59,7 +55,7 @@ pub struct Ending<'a> {
     /// How long the last attempt took.
     pub took: Duration,
     /// Whether there was an answer that is no more at hand.
-    pub answer_lost: bool,
+    pub(crate) answer_lost: bool,
     /// Retries made.
     pub retry: u32,
     /// Retries that were allowed.
@@ -94,7 +90,7 @@ impl fmt::Debug for Posting {
 }
 
 /// The status that a callback reports where the answer is not at hand: what the last attempt came to.
-pub fn status_of(cause: Option<Cause>, past: &Envelope) -> u16 {
+pub(crate) fn status_of(cause: Option<Cause>, past: &Envelope) -> u16 {
     let known = past.last_status.as_deref().and_then(|status| status.parse().ok());
     match (cause, past.last_attempt()) {
         (Some(Cause::Interrupted), _) => 503,
@@ -150,10 +146,9 @@ impl Posting {
         if whole <= room {
             return (Wire::of(&self).written(), Encoding::Plain);
         }
-        if u64::try_from(whole).is_ok_and(|length| length <= successor::MAX_PAYLOAD) {
+        if u64::try_from(whole).is_ok_and(|length| length <= gzip::MAX_PAYLOAD) {
             // The plain text, some times as large, is never there as a whole.
-            let packed =
-                successor::compressed_from(room, |out| Ok(serde_json::to_writer(out, &Wire::of(&self))?));
+            let packed = gzip::pack_from(room, |out| Ok(serde_json::to_writer(out, &Wire::of(&self))?));
             if let Ok(small) = packed {
                 return (small, Encoding::Gzip);
             }
@@ -172,7 +167,7 @@ impl Posting {
 
     /// The same without its body, which its headers say.
     #[must_use]
-    pub fn without_body(&self) -> Self {
+    pub(crate) fn without_body(&self) -> Self {
         let mut cut = Self { body: Bytes::new(), ..self.clone() };
         set(&mut cut.headers, "x-body-truncated", "true");
         cut
@@ -220,92 +215,6 @@ fn ours(all: &HeaderMap) -> HeaderMap {
         "x-body-truncated",
     ];
     OURS.iter().filter_map(|name| Some((HeaderName::from_static(name), all.get(*name)?.clone()))).collect()
-}
-
-/// As it is written.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Wire {
-    function: String,
-    call_id: String,
-    url: String,
-    headers: Vec<(String, String)>,
-    body: Base64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
-}
-
-/// A body, in base64 where it is written. The text, larger than the body, is in no string of its own.
-struct Base64(Bytes);
-
-impl Serialize for Base64 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Base64Display::new(&self.0, &BASE64_STANDARD))
-    }
-}
-
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = Base64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string of base64")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64, E> {
-                BASE64_STANDARD
-                    .decode(text)
-                    .map(|bytes| Base64(bytes.into()))
-                    .map_err(|_| E::custom("no base64"))
-            }
-        }
-
-        deserializer.deserialize_str(Text)
-    }
-}
-
-impl Wire {
-    fn of(posting: &Posting) -> Self {
-        let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-        Self {
-            function: posting.function.as_str().to_owned(),
-            call_id: posting.call_id.clone(),
-            url: posting.url.clone(),
-            headers: posting
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), text(value)))
-                .collect(),
-            body: Base64(posting.body.clone()),
-            annotations: posting.annotations.clone(),
-        }
-    }
-
-    fn written(&self) -> Bytes {
-        // Strings are all there is to write, and memory to write to does not fail.
-        serde_json::to_vec(self).unwrap_or_default().into()
-    }
-
-    fn posting(self) -> Option<Posting> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in self.headers {
-            let bytes: Vec<u8> = value.chars().map(u8::try_from).collect::<Result<_, _>>().ok()?;
-            headers
-                .try_append(name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(&bytes).ok()?)
-                .ok()?;
-        }
-        Some(Posting {
-            function: self.function.parse().ok()?,
-            call_id: self.call_id,
-            url: self.url,
-            headers,
-            body: self.body.0,
-            annotations: self.annotations,
-        })
-    }
 }
 
 #[cfg(test)]

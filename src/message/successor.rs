@@ -1,22 +1,17 @@
 //! Makes the messages that follow from a message: its clones and its dead letter. Pure: what goes into the
 //! stream is decided here, byte for byte; `settle` sends it.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    io::{ErrorKind, Read, Write},
-    time::SystemTime,
-};
+use std::{borrow::Cow, fmt, time::SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
 use crate::{
     message::{
         arrival::Arrival,
         decode::{FunctionName, Undecodable},
         envelope::{Encoding, Envelope, Kind, ROOM, rfc3339},
+        gzip,
         header::{self, size},
         names::{self, Names},
         record::Record,
@@ -25,8 +20,6 @@ use crate::{
     retry::judge::Cause,
 };
 
-/// The largest payload that any NATS server can be set to take, in bytes.
-pub(crate) const MAX_PAYLOAD: u64 = 64 << 20;
 /// What the broker and the client add to a message's headers, in bytes, with room to spare.
 const OVERHEAD: usize = 256;
 
@@ -49,15 +42,15 @@ pub struct Message {
     /// The call id, where there is one.
     pub call_id: Option<String>,
     /// Whether its end is to be told by a callback.
-    pub has_callback: bool,
+    pub(crate) has_callback: bool,
     /// Whether its waits are traced.
-    pub is_traced: bool,
+    pub(crate) is_traced: bool,
 }
 
 impl fmt::Debug for Message {
     /// Without what callers wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Parcel");
+        let mut shown = f.debug_struct("Message");
         shown
             .field("envelope", &self.envelope)
             .field("function", &self.function_name)
@@ -89,12 +82,7 @@ impl Message {
         if self.envelope.encoding == Encoding::Plain {
             return Ok(Cow::Borrowed(&self.stored));
         }
-        let mut plain = Vec::with_capacity(self.unpacked());
-        match GzDecoder::new(self.stored.as_ref()).take(MAX_PAYLOAD + 1).read_to_end(&mut plain) {
-            Ok(read) if read as u64 <= MAX_PAYLOAD => Ok(Cow::Owned(plain)),
-            Ok(_) => Err("the compressed payload is larger than any message can be".to_owned()),
-            Err(_) => Err("the compressed payload is damaged".to_owned()),
-        }
+        gzip::unpack(&self.stored, self.unpacked()).map(Cow::Owned)
     }
 
     /// About how many bytes the payload has when it is unpacked; 0 where it is not packed. The last bytes of
@@ -106,20 +94,20 @@ impl Message {
 
     /// How many bytes are to be packed if this goes into a message of a broker with this maximum; 0 where it
     /// fits as it is.
-    pub fn to_pack(&self, max_payload: usize) -> usize {
+    pub(crate) fn to_pack(&self, max_payload: usize) -> usize {
         let fits = self.stored.len() + OVERHEAD + ROOM <= max_payload;
         if fits || self.envelope.encoding == Encoding::Gzip { 0 } else { self.stored.len() }
     }
 
     /// Takes over the names by which people and subjects know the invocation.
-    pub fn identify(&mut self, function: &FunctionName, call_id: Option<&str>) {
+    pub(crate) fn identify(&mut self, function: &FunctionName, call_id: Option<&str>) {
         self.function = Some(function.token());
         self.function_name = Some(function.as_str().to_owned());
         self.call_id = call_id.map(str::to_owned);
     }
 
     /// Takes over what is known of a message that is no invocation.
-    pub fn identify_undecodable(&mut self, undecodable: &Undecodable) {
+    pub(crate) fn identify_undecodable(&mut self, undecodable: &Undecodable) {
         self.function = undecodable.function.as_ref().map(FunctionName::token);
         self.function_name = undecodable.function.as_ref().map(|function| function.as_str().to_owned());
         self.call_id.clone_from(&undecodable.call_id);
@@ -127,7 +115,7 @@ impl Message {
 
     /// The id of the clone that follows from this message: a redelivered parent makes the same, a new
     /// decision another.
-    pub fn successor_id(&self) -> String {
+    pub(crate) fn successor_id(&self) -> String {
         self.envelope.id.of_clone(self.envelope.next().generation)
     }
 
@@ -146,7 +134,7 @@ impl Message {
     /// The id of the invocation's dead letter: whichever of its messages comes to that end, there is one,
     /// until somebody sends it round again. Its callback has another one. What is of no known kind may be
     /// anything: one for each message.
-    pub fn dead_letter_id(&self) -> String {
+    pub(crate) fn dead_letter_id(&self) -> String {
         let id = match self.envelope.kind {
             Kind::Invocation => self.envelope.id.to_string(),
             Kind::Callback => format!("{}.callback", self.envelope.id),
@@ -162,7 +150,7 @@ impl Message {
     ///
     /// # Errors
     /// [`TooLarge`] where it fits in no way.
-    pub fn clone_due(
+    pub(crate) fn clone_due(
         &self,
         next: &Envelope,
         names: &Names,
@@ -254,42 +242,8 @@ impl Message {
                 return Err(TooLarge);
             }
             envelope.encoding = Encoding::Gzip;
-            payload = compressed(&payload).map_err(|_| TooLarge)?;
+            payload = gzip::pack(&payload).map_err(|_| TooLarge)?;
         }
-    }
-}
-
-pub(crate) fn compressed(payload: &[u8]) -> std::io::Result<Bytes> {
-    compressed_from(usize::MAX, |out| out.write_all(payload))
-}
-
-/// What is written, compressed. An error where that has more than `most` bytes.
-pub(crate) fn compressed_from(
-    most: usize,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> std::io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(AtMost { bytes: Vec::new(), most }, Compression::default());
-    write(&mut encoder)?;
-    encoder.finish().map(|out| out.bytes.into())
-}
-
-/// Takes so many bytes and no more.
-struct AtMost {
-    bytes: Vec<u8>,
-    most: usize,
-}
-
-impl Write for AtMost {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.most {
-            return Err(ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::message::{
 };
 
 /// The highest level. Its delays have no upper bound.
-pub const HIGHEST: u32 = 16;
+pub(crate) const HIGHEST: u32 = 16;
 /// What brings a parked retry back at its due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
@@ -57,7 +57,7 @@ impl Timer {
         }
         match self {
             Self::Schedules => Place {
-                subject: names.holder(function, id, generation),
+                subject: names.scheduled(function, id, generation),
                 headers: vec![
                     (names::SCHEDULE, format!("@at {}", rfc3339(due))),
                     (names::SCHEDULE_TARGET, target),
@@ -85,25 +85,25 @@ fn level(wait: Duration) -> u32 {
 }
 
 /// `now` and a wait make a due time; a wait beyond all calendars is cut.
-pub fn due_after(now: SystemTime, wait: Duration) -> SystemTime {
+pub(crate) fn due_after(now: SystemTime, wait: Duration) -> SystemTime {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     now + wait.min(CENTURY)
 }
 
 /// When what is parked with these headers is due, if they say so.
-pub fn due_in(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn due_in(headers: &HeaderMap) -> Option<SystemTime> {
     header::said(headers, names::DUE).and_then(|due| humantime::parse_rfc3339(due).ok())
 }
 
 /// How long it has still to wait. Without a due time that can be read it is tried rather than kept.
-pub fn remaining(headers: &HeaderMap, now: SystemTime) -> Duration {
+pub(crate) fn remaining(headers: &HeaderMap, now: SystemTime) -> Duration {
     due_in(headers).and_then(|due| due.duration_since(now).ok()).unwrap_or_default()
 }
 
 /// What is to be published so that the message parked as `sequence` is due; `None` if none is parked on this
 /// subject. Its id is the clone's own, so that one which is brought twice counts once. No header of the
 /// broker's goes along.
-pub fn promoted(
+pub(crate) fn promoted(
     names: &Names,
     subject: &str,
     sequence: u64,

@@ -361,7 +361,7 @@ impl<'a> Service<'a> {
         let dead = config.dead_letters.enabled.then_some(self.names.dead.as_str());
         loop {
             sleep(LOOK).await;
-            let missing = match streams::look(jetstream, &self.names, ready, dead).await {
+            let missing = match streams::first_fault(jetstream, &self.names, ready, dead).await {
                 Ok(Some(Fault::Gone(missing))) => missing,
                 Ok(Some(Fault::Unusable(reason))) => return reason,
                 Ok(None) => {

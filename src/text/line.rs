@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The characters of a text, fit for one line: a space stands for each control character.
-pub fn one_line(text: &str) -> impl Iterator<Item = char> {
+pub(crate) fn one_line(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if c.is_control() { ' ' } else { c })
 }
 
@@ -22,7 +22,7 @@ pub fn is_unruly(c: char) -> bool {
 }
 
 /// A text whose unruly characters are written as `escape` says.
-pub fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+pub(crate) fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(is_unruly) {
         return text.into();
     }
@@ -31,7 +31,7 @@ pub fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
 
 /// A text in ASCII, of at most `most` bytes: control characters become spaces, and other characters are
 /// percent-encoded, each of them as a whole or not at all.
-pub fn ascii(text: &str, most: usize) -> String {
+pub(crate) fn ascii(text: &str, most: usize) -> String {
     let mut line = String::new();
     for c in text.chars() {
         let piece = match c {

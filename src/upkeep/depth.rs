@@ -11,7 +11,7 @@ use crate::{
     broker::{
         consumer::Bound,
         jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details},
-        levels::look,
+        levels::list,
         seam::Broker,
         standby::Standby,
     },
@@ -32,7 +32,7 @@ pub struct Gauges(Arc<Mutex<Vec<Gauge>>>);
 
 /// Where the depth of one queue is read, and where it is shown.
 #[derive(Debug, Clone)]
-pub struct Gauge {
+pub(crate) struct Gauge {
     /// The broker.
     pub jetstream: JetStream,
     /// The queue's names.
@@ -53,7 +53,7 @@ pub struct Gauge {
 
 impl Gauges {
     /// Reads this queue from now on, in the place of what was read of it before.
-    pub fn set(&self, gauge: Gauge) {
+    pub(crate) fn set(&self, gauge: Gauge) {
         let mut gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.retain(|other| other.names.queue != gauge.names.queue);
         gauges.push(gauge);
@@ -61,7 +61,7 @@ impl Gauges {
 
     /// Brings them all up to date. A queue whose figures cannot be had keeps its last ones, but for those
     /// that would say that all is well; and it holds up no other.
-    pub async fn refresh(self) {
+    pub(crate) async fn refresh(self) {
         let gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         join_all(gauges.iter().map(Gauge::refresh)).await;
     }
@@ -122,9 +122,9 @@ impl Gauge {
             // Nobody counts the scheduled messages; they are what is not due.
             return Ok(retries.state.messages.saturating_sub(due.unsettled()));
         }
-        // Until NATS 2.10: servers keep acknowledged messages after a crash, and only the consumers know what
-        // is not settled.
-        Ok(look(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
+        // Until NATS 2.10: servers keep acknowledged messages after a crash, and only the consumers know
+        // what is not settled.
+        Ok(list(&self.jetstream, &self.names).await?.iter().map(|level| level.held).sum())
     }
 
     /// How much is stored of each function, page by page; what lies behind the last page that is asked for
@@ -151,8 +151,8 @@ impl Gauge {
         if consumer.num_pending == 0 {
             return Ok(Duration::ZERO);
         }
-        // Until NATS 2.10: 2.9.10 says that it has delivered everything there can be, once it could not read
-        // its notes about a consumer.
+        // Until NATS 2.10: 2.9.10 says that it has delivered everything there can be, once it could not
+        // read its notes about a consumer.
         let next = consumer.delivered.stream_seq.saturating_add(1);
         let mut oldest = Duration::ZERO;
         for filter in consumer.config.filters() {

@@ -1,9 +1,9 @@
-//! Looks after parked retries whose schedule did not fire. Where the stream has schedules, a holder that is
-//! overdue by a minute (a server's bug) is moved to where its schedule would have sent it. Where it has none
-//! any more (a downgrade), nobody else wakes the holders, and each is moved when it is due. Each round also
-//! asks for the broker's time, which the clock learns from, and counts what it finds overdue, there and in
-//! the levels: moved or not, for one that is moved time and again says as much about the broker as one that
-//! cannot be.
+//! Looks after parked retries whose schedule did not fire. Where the stream has schedules, a scheduled
+//! message that is overdue by a minute (a server's bug) is moved to where its schedule would have sent it.
+//! Where it has none any more (a downgrade), nobody else wakes the scheduled messages, and each is moved
+//! when it is due. Each round also asks for the broker's time, which the clock learns from, and counts what
+//! it finds overdue, there and in the levels: moved or not, for one that is moved time and again says as
+//! much about the broker as one that cannot be.
 
 mod parked;
 mod walk;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-pub use parked::{Holder, Known, Parked};
+pub use parked::{Known, Parked, Scheduled};
 use walk::{GRACE, State, Walk};
 
 use crate::{
@@ -25,12 +25,13 @@ use crate::{
     observe::metrics::Metrics,
 };
 
-/// How often holders are looked at.
+/// How often scheduled messages are looked at.
 const PERIOD: Duration = Duration::from_secs(10);
 /// How often, where nobody else wakes them and the last round saw some.
 const ALONE: Duration = Duration::from_secs(1);
-/// How often, where there are no schedules and were no holders: old servers read the whole stream to say that
-/// there are none.
+/// How often, where there are no schedules and were no scheduled messages.
+///
+/// Until NATS 2.14: older servers read the whole stream to say that there are none.
 const SELDOM: Duration = Duration::from_secs(300);
 
 /// Runs until dropped. `timer` is what this worker parks retries with.
@@ -53,7 +54,7 @@ struct Janitor<'a, P> {
     timer: Timer,
     /// Where the next round goes on.
     from: u64,
-    /// When, and on which connection, holders were last looked for where nothing else wakes them.
+    /// When, and on which connection, scheduled messages were last looked for where nothing else wakes them.
     looked: Option<(Instant, u64)>,
     period: Duration,
 }
@@ -63,7 +64,7 @@ struct Janitor<'a, P> {
 struct Seen {
     moved: usize,
     overdue: u64,
-    /// Whether there are holders and no schedules.
+    /// Whether there are scheduled messages and no schedules.
     alone: bool,
 }
 
@@ -93,31 +94,31 @@ impl<P: Parked> Janitor<'_, P> {
         Ok(seen.overdue + late)
     }
 
-    /// Moves the overdue among the oldest holders and the next ones.
+    /// Moves the overdue among the oldest scheduled messages and the next ones.
     async fn round(&mut self, schedules: bool) -> Result<Seen, ApiError> {
         let mut seen = Seen::default();
         let now = self.parked.now_at_least();
         // A round that comes to the end leaves the next one to begin anew.
         let mut walk = Walk::new(std::mem::replace(&mut self.from, 1));
         while let Some(next) = walk.ask() {
-            let Some(holder) = self.parked.holder(self.names, next).await? else { return Ok(seen) };
-            walk.saw(&holder);
+            let Some(message) = self.parked.scheduled(self.names, next).await? else { return Ok(seen) };
+            walk.saw(&message);
             seen.alone = !schedules;
-            let State { overdue, asleep } = State::of(&holder, schedules, now);
+            let State { overdue, asleep } = State::of(&message, schedules, now);
             seen.overdue += u64::from(overdue);
             if asleep {
-                seen.moved += usize::from(self.wake(holder, schedules).await);
+                seen.moved += usize::from(self.wake(message, schedules).await);
             }
         }
         self.from = walk.stopped();
         Ok(seen)
     }
 
-    /// Moves a holder's message to the due ones, and says whether it did. One that the broker does not let go
-    /// must not stand before all others.
-    async fn wake(&self, holder: Holder, schedules: bool) -> bool {
-        let subject = holder.subject.clone();
-        let moved = if schedules { self.fire(holder).await } else { self.bring(holder).await };
+    /// Moves a scheduled message to the due ones, and says whether it did. One that the broker does not let
+    /// go must not stand before all others.
+    async fn wake(&self, message: Scheduled, schedules: bool) -> bool {
+        let subject = message.subject.clone();
+        let moved = if schedules { self.fire(message).await } else { self.bring(message).await };
         moved.unwrap_or_else(|error| {
             tracing::warn!(subject, %error, "an overdue retry cannot be moved");
             false
@@ -125,8 +126,8 @@ impl<P: Parked> Janitor<'_, P> {
     }
 
     /// Stores it as due and only then deletes it here: in between it is there twice, and counts once.
-    async fn bring(&self, holder: Holder) -> Result<bool, ApiError> {
-        let Holder { subject, sequence, headers, payload, .. } = holder;
+    async fn bring(&self, message: Scheduled) -> Result<bool, ApiError> {
+        let Scheduled { subject, sequence, headers, payload, .. } = message;
         let Some(record) = promoted(self.names, &subject, sequence, &headers, payload) else {
             return Ok(false);
         };
@@ -136,21 +137,21 @@ impl<P: Parked> Janitor<'_, P> {
     }
 
     /// Moves it in one step. What was brought while there were no schedules, by a worker that did not come to
-    /// delete the holder, is not moved again.
-    async fn fire(&self, holder: Holder) -> Result<bool, ApiError> {
+    /// delete the scheduled message, is not moved again.
+    async fn fire(&self, message: Scheduled) -> Result<bool, ApiError> {
         let Some(record) =
-            promoted(self.names, &holder.subject, holder.sequence, &holder.headers, Bytes::new())
+            promoted(self.names, &message.subject, message.sequence, &message.headers, Bytes::new())
         else {
             return Ok(false);
         };
         let (target, brought) = (record.subject, std::slice::from_ref(&record.id));
         let taken = self.parked.taken_as(&self.names.retries, &self.names.retries_probe(), brought).await?;
         if taken.iter().any(Option::is_some) {
-            return self.parked.delete(self.names, holder.sequence).await.map(|()| true);
+            return self.parked.delete(self.names, message.sequence).await.map(|()| true);
         }
-        match self.parked.fire(self.names, &holder, &target).await {
+        match self.parked.fire(self.names, &message, &target).await {
             // To do it in one step takes headers that a large message has no room for.
-            Err(ApiError::Silent(BrokerError::TooLarge)) => self.bring(holder).await,
+            Err(ApiError::Silent(BrokerError::TooLarge)) => self.bring(message).await,
             done => done,
         }
     }

@@ -14,6 +14,9 @@
 //! and its id is looked for instead. A promoter needs no permit and no lease: calls come from the consumer of
 //! the due ones alone. What is handed back takes a place in its level's consumer, and [`room`] sees to it
 //! that there are enough.
+//!
+//! Until NATS 2.14: without this timer retries could not wait on older servers. Newer ones use it on request,
+//! and for a stream of retries that cannot have schedules.
 
 mod promoter;
 
@@ -36,7 +39,7 @@ use crate::{
     broker::{
         consumer::{Bound, Consumer},
         jetstream::{ApiError, JetStream, nanoseconds},
-        levels::{ACK_WAIT, Level, look, room},
+        levels::{ACK_WAIT, Level, list, room},
         poison::Burial,
         seam::Broker,
     },
@@ -61,7 +64,7 @@ const MOST_OVERDUE: u64 = 50;
 /// Where the broker does not answer.
 pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> Result<u64, ApiError> {
     let mut overdue = 0;
-    for Level { k, held, floor, .. } in look(jetstream, names).await? {
+    for Level { k, held, floor, .. } in list(jetstream, names).await? {
         let mut next = floor.saturating_add(1);
         for _ in 0..held {
             let Some(stored) = jetstream.next_stored(&names.retries, &names.level_subjects(k), next).await?
@@ -85,7 +88,7 @@ pub async fn overdue(jetstream: &JetStream, names: &Names, grace: Duration) -> R
 /// Moves what comes due until `stop`. With levels each has its promoter; with another timer those that still
 /// hold something, which a worker before this one or beside it parked there. Levels that fill get room, where
 /// the worker may change consumers (`manage`).
-pub async fn run(
+pub(crate) async fn run(
     jetstream: JetStream,
     burial: Burial,
     timer: Timer,
@@ -101,7 +104,7 @@ pub async fn run(
     let mut promoters: BTreeMap<u32, (CancellationToken, Arc<AtomicU64>)> = BTreeMap::new();
     let mut narrow = BTreeSet::new();
     while !stop.is_cancelled() {
-        match look(&jetstream, names).await {
+        match list(&jetstream, names).await {
             Ok(levels) => {
                 make_room(&jetstream, names, &levels, manage, &mut narrow).await;
                 for Level { k, held, .. } in levels {
@@ -176,7 +179,7 @@ async fn keep_moving(
         Promoter { broker, names: burial.names.clone(), source, held: Arc::clone(&held), stop: stop.clone() }
             .run()
     };
-    // Movers are never given up.
+    // Promoters are never given up.
     let _ = supervisor.keep(Part::Promoter, &whose, &stop, start).await;
 }
 

@@ -1,13 +1,14 @@
 //! Orphans: messages that are stored and that nobody will ever be given. Everything that lies in a work queue
 //! is pending, waits for an acknowledgement, or is parked under a schedule; what is left over is covered by
-//! no consumer's filter, was given up after a consumer's `max_deliver`, or was acknowledged and not deleted
-//! (NATS before 2.10 after a crash).
+//! no consumer's filter, was given up after a consumer's `max_deliver`, or was acknowledged and not deleted.
+//!
+//! Until NATS 2.10: the last of these happens when a server is killed.
 //!
 //! No one answer of the broker's has all these figures, so each look asks for the stream, its consumers, and
 //! the stream again:
 //!
 //! ```text
-//!   stored ≤ X ── consumers and holders ── stored ≤ X     X: the last sequence before
+//!   stored ≤ X ── consumers and scheduled messages ── stored ≤ X     X: the last sequence before
 //! ```
 //!
 //! What lies there at the end and is no newer than X was there all the time, also while the consumers were
@@ -31,9 +32,9 @@ use crate::{
     message::names::Names,
 };
 
-use tally::{Look, SETTLED, Tally};
+use tally::{Reading, SETTLED, Tally};
 
-/// Holders are counted by the broker one by one: so many times longer than that took it has rest.
+/// Scheduled messages are counted by the broker one by one: so many times longer than that took it has rest.
 const REST: u32 = 100;
 /// Messages that the consumer is through with are fetched one by one, and no more than these.
 const MOST: u64 = 20;
@@ -43,17 +44,17 @@ const BEHIND_ALL: u64 = u32::MAX as u64;
 
 /// The orphans of one queue.
 #[derive(Debug, Default)]
-pub struct Orphans {
+pub(crate) struct Orphans {
     /// When it was looked for them first.
     began: Option<Instant>,
     queue: Tally,
     retries: Tally,
     looked: Option<Instant>,
-    /// What the queue's only consumer was through with at the last look.
+    /// What the queue's only consumer was through with at the last reading.
     floor: u64,
     /// Whether something lies among the retries that no consumer knows.
-    holders: bool,
-    /// When the holders may be counted again.
+    scheduled: bool,
+    /// When the scheduled messages may be counted again.
     rested: Option<Instant>,
 }
 
@@ -69,11 +70,11 @@ impl Orphans {
         fresh: &Bound,
     ) -> Result<u64, ApiError> {
         if self.looked.is_none_or(|at| at.elapsed() >= SETTLED) {
-            if let Some(look) = look_at_queue(jetstream, fresh, &mut self.floor).await? {
+            if let Some(reading) = read_queue(jetstream, fresh, &mut self.floor).await? {
                 let now = self.now();
-                self.queue.add(&look, now);
+                self.queue.add(&reading, now);
             }
-            self.look_at_retries(jetstream, names).await?;
+            self.count_retries(jetstream, names).await?;
             self.looked = Some(Instant::now());
         }
         Ok(self.queue.shown + self.retries.shown)
@@ -83,14 +84,14 @@ impl Orphans {
         self.began.get_or_insert_with(Instant::now).elapsed()
     }
 
-    async fn look_at_retries(&mut self, jetstream: &JetStream, names: &Names) -> Result<(), ApiError> {
-        if !self.holders {
-            let look = look(jetstream, names, None).await?;
-            self.holders = look.is_some_and(|look| look.least() > 0);
-            if !self.holders {
-                if let Some(look) = look {
+    async fn count_retries(&mut self, jetstream: &JetStream, names: &Names) -> Result<(), ApiError> {
+        if !self.scheduled {
+            let reading = read_retries(jetstream, names, None).await?;
+            self.scheduled = reading.is_some_and(|reading| reading.least() > 0);
+            if !self.scheduled {
+                if let Some(reading) = reading {
                     let now = self.now();
-                    self.retries.add(&look, now);
+                    self.retries.add(&reading, now);
                 }
                 return Ok(());
             }
@@ -99,12 +100,12 @@ impl Orphans {
         if self.rested.is_some_and(|rested| began < rested) {
             return Ok(());
         }
-        let look = look(jetstream, names, Some(&names.holder_subjects())).await?;
+        let reading = read_retries(jetstream, names, Some(&names.scheduled_subjects())).await?;
         self.rested = Some(Instant::now() + began.elapsed() * REST);
-        if let Some(look) = look {
-            self.holders = look.held > 0 || look.least() > 0;
+        if let Some(reading) = reading {
+            self.scheduled = reading.held > 0 || reading.least() > 0;
             let now = self.now();
-            self.retries.add(&look, now);
+            self.retries.add(&reading, now);
         }
         Ok(())
     }
@@ -112,7 +113,11 @@ impl Orphans {
 
 /// A look at the stream of retries and all its consumers; `None` where not all of them can be counted just
 /// now. Schedules hold what lies on the subjects `held`.
-async fn look(jetstream: &JetStream, names: &Names, held: Option<&str>) -> Result<Option<Look>, ApiError> {
+async fn read_retries(
+    jetstream: &JetStream,
+    names: &Names,
+    held: Option<&str>,
+) -> Result<Option<Reading>, ApiError> {
     let details = Details { subjects_filter: held, offset: held.map(|_| BEHIND_ALL), ..Details::default() };
     let before = jetstream.stream_with(&names.retries, &details).await?;
     if !before.config.is_work_queue() {
@@ -122,22 +127,22 @@ async fn look(jetstream: &JetStream, names: &Names, held: Option<&str>) -> Resul
     let after = jetstream.stream(&names.retries).await?;
     // Those whose own server did not answer in time are only named.
     let all = list.consumers.len() as u64 == after.state.consumer_count;
-    Ok(all.then(|| Look { held: before.total, ..compare(&before, &list.consumers, &after) }))
+    Ok(all.then(|| Reading { held: before.total, ..compare(&before, &list.consumers, &after) }))
 }
 
 /// A look at the queue's own stream. Where others take from it as well, it is a look at what this consumer
 /// should get: the others' cannot be listed without a right that the worker does not need otherwise.
-async fn look_at_queue(
+async fn read_queue(
     jetstream: &JetStream,
     fresh: &Bound,
     floor: &mut u64,
-) -> Result<Option<Look>, ApiError> {
+) -> Result<Option<Reading>, ApiError> {
     let before = jetstream.stream(&fresh.stream).await?;
     if !before.config.is_work_queue() {
         return Ok(None);
     }
     if before.state.consumer_count > 1 {
-        return look_at_share(jetstream, fresh, &before).await;
+        return read_share(jetstream, fresh, &before).await;
     }
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     let after = jetstream.stream(&fresh.stream).await?;
@@ -156,7 +161,7 @@ async fn look_at_queue(
     } else {
         0
     };
-    Ok(Some(Look { passed, ..compare(&before, std::slice::from_ref(&consumer), &after) }))
+    Ok(Some(Reading { passed, ..compare(&before, std::slice::from_ref(&consumer), &after) }))
 }
 
 /// How many messages are stored from one sequence to another, up to [`MOST`].
@@ -174,19 +179,19 @@ async fn stored_up_to(jetstream: &JetStream, stream: &str, first: u64, last: u64
 
 /// Subjects are counted within the two looks at the stream, so that nothing that they count and that is new
 /// is overlooked.
-async fn look_at_share(
+async fn read_share(
     jetstream: &JetStream,
     fresh: &Bound,
     before: &StreamInfo,
-) -> Result<Option<Look>, ApiError> {
+) -> Result<Option<Reading>, ApiError> {
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     let filters = consumer.config.filters();
     let Some(stored) = stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
     let Some(still_stored) = self::stored(jetstream, &fresh.stream, &filters).await? else { return Ok(None) };
     let after = jetstream.stream(&fresh.stream).await?;
-    let look = compare(before, std::slice::from_ref(&consumer), &after);
-    Ok(Some(Look { before: stored, after: still_stored, ..look }))
+    let reading = compare(before, std::slice::from_ref(&consumer), &after);
+    Ok(Some(Reading { before: stored, after: still_stored, ..reading }))
 }
 
 /// How many messages lie on these subjects; `None` where they are more than the broker puts on a page.
@@ -203,10 +208,10 @@ async fn stored(jetstream: &JetStream, stream: &str, filters: &[&str]) -> Result
     Ok(Some(messages))
 }
 
-fn compare(before: &StreamInfo, consumers: &[ConsumerInfo], after: &StreamInfo) -> Look {
+fn compare(before: &StreamInfo, consumers: &[ConsumerInfo], after: &StreamInfo) -> Reading {
     let sum = |figure: fn(&ConsumerInfo) -> u64| consumers.iter().map(figure).fold(0, u64::saturating_add);
     let last = after.state.last_seq;
-    Look {
+    Reading {
         before: before.state.messages,
         after: after.state.messages,
         arrived: last.saturating_sub(before.state.last_seq),

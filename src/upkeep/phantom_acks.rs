@@ -1,15 +1,15 @@
-//! PhantomAcks: messages whose acknowledgement a consumer awaits although its stream has them no more. NATS
-//! before 2.11 makes some when it is killed, for it notes up to a tenth of a second later what a consumer
-//! knows than what the stream knows: an acknowledgement can be forgotten while the deletion that came of it
-//! is not. It drops those that lie before the stream's first message; any older message that is parked keeps
-//! the others. Whenever `ack_wait` is over a ghost is to be delivered again and is not found, and the server
-//! then waits for the next request or message instead of looking further (`getNextMsg` and
-//! `loopAndGatherMsgs` in its consumer.go, 2.9.10 to 2.10.0; 2.11.0 goes on). A few of them hold up what is
-//! behind them, for good where little happens.
+//! Until NATS 2.11: phantom acknowledgements. A consumer awaits an acknowledgement, and its stream does not
+//! have the message any more. An older server makes some when it is killed, for it notes up to a tenth of a
+//! second later what a consumer knows than what the stream knows: an acknowledgement can be forgotten while the
+//! deletion that came of it is not. It drops those that lie before the stream's first message; any older message
+//! that is parked keeps the others. Whenever `ack_wait` is over such a message is to be delivered again and is
+//! not found, and the server then waits for the next request or message instead of looking further
+//! (`getNextMsg` and `loopAndGatherMsgs` in its consumer.go, 2.9.10 to 2.10.0; 2.11.0 goes on). A few of them
+//! hold up what is behind them, for good where little happens.
 //!
-//! An acknowledgement lays a ghost. Nobody tells which messages are some, but what was deleted never comes
-//! back while a server runs, so all that could be one are acknowledged: where there is no ghost, that changes
-//! nothing.
+//! An acknowledgement removes a phantom. Nobody tells which messages are phantoms, but a deleted message never
+//! comes back while a server runs. So all deleted messages that could be one are acknowledged: where there is no
+//! phantom, that changes nothing.
 
 use std::time::Duration;
 
@@ -37,14 +37,14 @@ const MOST: u64 = 100_000;
 /// How many acknowledgements are on their way at a time.
 const AT_ONCE: usize = 64;
 /// The pause after a question that got no answer, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Runs until dropped: looks once at each server that is connected to, for one that starts again is another
 /// by its id.
-pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
+pub(crate) async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
     let mut link = jetstream.link();
     let mut seen = String::new();
-    let (mut made, mut pause) = (0, ErrorBackoff::new(PAUSE));
+    let (mut made, mut pause) = (0, ErrorBackoff::new(BACKOFF));
     loop {
         let Ok(now) = link.wait_for(|link| link.up && link.made > made).await.map(|link| link.made) else {
             return std::future::pending().await;
@@ -54,7 +54,7 @@ pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
         if server.server_id == seen || version(&server.version) >= HARMLESS {
             continue;
         }
-        match lay_all(jetstream, names, fresh).await {
+        match free_all(jetstream, names, fresh).await {
             Ok(()) => {
                 seen = server.server_id;
                 pause.reset();
@@ -68,15 +68,15 @@ pub async fn run(jetstream: &JetStream, names: &Names, fresh: &Bound) {
     }
 }
 
-async fn lay_all(jetstream: &JetStream, names: &Names, fresh: &Bound) -> Result<(), ApiError> {
+async fn free_all(jetstream: &JetStream, names: &Names, fresh: &Bound) -> Result<(), ApiError> {
     let consumer = jetstream.consumer(&fresh.stream, &fresh.consumer).await?;
-    lay(jetstream, &fresh.stream, std::slice::from_ref(&consumer)).await?;
+    free(jetstream, &fresh.stream, std::slice::from_ref(&consumer)).await?;
     let list = jetstream.consumers(&names.retries).await?;
-    lay(jetstream, &names.retries, &list.consumers).await
+    free(jetstream, &names.retries, &list.consumers).await
 }
 
-/// Lays the phantom acknowledgements of a stream's consumers.
-async fn lay(jetstream: &JetStream, stream: &str, consumers: &[ConsumerInfo]) -> Result<(), ApiError> {
+/// Frees of phantom acknowledgements a stream's consumers.
+async fn free(jetstream: &JetStream, stream: &str, consumers: &[ConsumerInfo]) -> Result<(), ApiError> {
     let waiting: Vec<_> = consumers.iter().filter(|info| info.num_ack_pending > 0).collect();
     if waiting.is_empty() {
         return Ok(());

@@ -13,7 +13,7 @@ use queue_worker::{
         record::Record,
     },
     tasks::drain::Running,
-    upkeep::janitor::{Holder, Known, Parked},
+    upkeep::janitor::{Known, Parked, Scheduled},
 };
 use rand::RngExt;
 
@@ -62,11 +62,11 @@ pub enum Bug {
     MakesNoRoom,
     /// A promoter takes all that is parked for due.
     MovesTooEarly,
-    /// A janitor deletes a holder before it stores what was in it.
+    /// A janitor deletes a scheduled message before it stores what was in it.
     DeletesFirst,
     /// A janitor moves what is not overdue.
     FiresTooEarly,
-    /// A janitor moves a holder that another has moved.
+    /// A janitor moves a scheduled message that another has moved.
     FiresBlindly,
     /// A janitor looks and moves nothing.
     FiresNothing,
@@ -204,30 +204,30 @@ impl Parked for Mutant {
         self.client.overdue_in_levels(names, grace).await
     }
 
-    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
-        let mut holder = self.client.holder(names, from).await?;
-        if let Some(holder) = &mut holder {
+    async fn scheduled(&self, names: &Names, from: u64) -> Result<Option<Scheduled>, ApiError> {
+        let mut message = self.client.scheduled(names, from).await?;
+        if let Some(message) = &mut message {
             if self.has(Bug::FiresTooEarly) {
-                holder.headers.insert(names::DUE, "2020-01-01T00:00:00Z");
+                message.headers.insert(names::DUE, "2020-01-01T00:00:00Z");
             }
             if self.has(Bug::DeletesFirst) {
-                self.client.delete(names, holder.sequence).await?;
+                self.client.delete(names, message.sequence).await?;
             }
         }
-        Ok(holder)
+        Ok(message)
     }
 
-    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
+    async fn fire(&self, names: &Names, message: &Scheduled, target: &str) -> Result<bool, ApiError> {
         if self.has(Bug::FiresNothing) {
             return Ok(true);
         }
         if self.has(Bug::FiresBlindly) {
             let (stream, subject) = (names.retries.clone(), target.to_owned());
-            let (headers, payload) = (holder.headers.clone(), holder.payload.clone());
+            let (headers, payload) = (message.headers.clone(), message.payload.clone());
             self.client.publish(&Record { stream, subject, id: String::new(), headers, payload }).await?;
-            return self.client.delete(names, holder.sequence).await.map(|()| true);
+            return self.client.delete(names, message.sequence).await.map(|()| true);
         }
-        self.client.fire(names, holder, target).await
+        self.client.fire(names, message, target).await
     }
 
     async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use queue_worker::{
     broker::jetstream::ApiError,
     message::{names::Names, record::Record},
-    upkeep::janitor::{Holder, Known, Parked},
+    upkeep::janitor::{Known, Parked, Scheduled},
 };
 use tokio::time::Instant;
 
@@ -32,16 +32,17 @@ impl Parked for Client {
         Ok(0)
     }
 
-    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
-        let (stream, filter) = (names.retries.clone(), names.holder_subjects());
-        let found =
-            self.request("look for a holder", move |state| state.server.next(&stream, &filter, from)).await?;
-        Ok(found.map(|(sequence, stored)| holder(sequence, stored)))
+    async fn scheduled(&self, names: &Names, from: u64) -> Result<Option<Scheduled>, ApiError> {
+        let (stream, filter) = (names.retries.clone(), names.scheduled_subjects());
+        let found = self
+            .request("look for a scheduled message", move |state| state.server.next(&stream, &filter, from))
+            .await?;
+        Ok(found.map(|(sequence, stored)| message(sequence, stored)))
     }
 
-    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
-        let (from, sequence) = (holder.subject.clone(), holder.sequence);
-        let mut headers = holder.headers.clone();
+    async fn fire(&self, names: &Names, message: &Scheduled, target: &str) -> Result<bool, ApiError> {
+        let (from, sequence) = (message.subject.clone(), message.sequence);
+        let mut headers = message.headers.clone();
         // What the worker sends along, as far as it takes room.
         for (name, value) in [
             ("Nats-Scheduler", from.as_str()),
@@ -51,7 +52,7 @@ impl Parked for Client {
         ] {
             headers.insert(name, value);
         }
-        let (stream, subject, payload) = (names.retries.clone(), target.to_owned(), holder.payload.clone());
+        let (stream, subject, payload) = (names.retries.clone(), target.to_owned(), message.payload.clone());
         let record = Record { stream, subject, id: String::new(), headers, payload };
         self.note_clock(&record);
         Ok(self.request("fire", move |state| state.fire(&record, &from, sequence)).await??)
@@ -60,8 +61,8 @@ impl Parked for Client {
     async fn delete(&self, names: &Names, sequence: u64) -> Result<(), ApiError> {
         let (stream, emptied) = (names.retries.clone(), self.shared.emptied.clone());
         let effect = move |state: &mut State| {
-            if let Some(holder) = state.server.delete(&stream, sequence) {
-                state.ledger.deleted(&holder);
+            if let Some(message) = state.server.delete(&stream, sequence) {
+                state.ledger.deleted(&message);
             }
             if state.server.is_empty() {
                 emptied.notify_waiters();
@@ -71,12 +72,12 @@ impl Parked for Client {
     }
 }
 
-fn holder(sequence: u64, stored: Stored) -> Holder {
+fn message(sequence: u64, stored: Stored) -> Scheduled {
     let schedule = stored.header("Nats-Schedule");
     let wakes = schedule.and_then(|at| humantime::parse_rfc3339(at.strip_prefix("@at ")?).ok());
     let scheduled = schedule.is_some();
     let headers = stored.own_headers();
-    Holder {
+    Scheduled {
         subject: stored.record.subject,
         sequence,
         headers,

@@ -30,7 +30,7 @@ fn with(way: &Way, failpoints: &[Failpoint]) -> Plan {
 }
 
 /// Steps that a janitor takes again and again, and mostly for nothing.
-const LOOKS: [&str; 2] = ["look at the stream", "look for a holder"];
+const LOOKS: [&str; 2] = ["look at the stream", "look for a scheduled message"];
 
 /// The steps at which a failpoint makes sense: of a janitor's looks the first and the last of each kind.
 fn failing_steps(steps: &[&'static str]) -> Vec<(usize, &'static str)> {

@@ -24,11 +24,11 @@ use crate::{config::Nats, tasks::error_backoff::ErrorBackoff};
 /// A client that ends sooner is not replaced at once: what ended it may wait for the next one.
 const LIVED: Duration = Duration::from_secs(1);
 /// The pause then, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// Keeps a client there.
 #[derive(Debug)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     settings: Nats,
     notes: Arc<Notes>,
     clients: watch::Sender<Client>,
@@ -50,7 +50,7 @@ impl Keeper {
 
     /// Replaces each client that ends by itself. Runs until dropped.
     pub async fn keep(&mut self) -> Infallible {
-        let mut soon = ErrorBackoff::new(PAUSE);
+        let mut soon = ErrorBackoff::new(BACKOFF);
         loop {
             let began = Instant::now();
             self.ended().await;
@@ -93,7 +93,7 @@ impl Keeper {
                 }
                 Ok(Err(reason)) => reason,
                 Err(error) => {
-                    if matches!(error, ConnectError::Refused(_)) && began.elapsed() > REFUSED {
+                    if matches!(error, ConnectError::LoginRefused(_)) && began.elapsed() > REFUSED {
                         self.notes.deny(error.to_string());
                     }
                     error.to_string()

@@ -15,7 +15,7 @@ use crate::broker::{
 
 /// A consumer that is ready to be pulled from. Cheap to clone; the clones agree on what it is like.
 #[derive(Debug, Clone)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// Its stream.
     pub stream: String,
     /// Its name.

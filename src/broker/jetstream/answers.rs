@@ -9,7 +9,7 @@ use super::Settings;
 /// What the broker knows of a stream.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct StreamInfo {
+pub(crate) struct StreamInfo {
     /// Its settings.
     pub config: Settings,
     /// What lies in it.
@@ -17,7 +17,7 @@ pub struct StreamInfo {
     /// Where it lies.
     pub cluster: Cluster,
     /// How many subjects there are in all, where they were asked for page by page.
-    pub total: u64,
+    pub(crate) total: u64,
     /// The broker's time.
     ///
     /// Until NATS 2.10: a server may tell none.
@@ -28,19 +28,19 @@ pub struct StreamInfo {
 /// What lies in a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct StreamState {
+pub(crate) struct StreamState {
     /// How many messages.
     pub messages: u64,
     /// How many bytes.
     pub bytes: u64,
     /// The sequence of the first message.
-    pub first_seq: u64,
+    pub(crate) first_seq: u64,
     /// The sequence of the last message that was ever stored.
-    pub last_seq: u64,
+    pub(crate) last_seq: u64,
     /// How many consumers the stream has.
     pub consumer_count: u64,
     /// How many messages are gone between the first and the last.
-    pub num_deleted: u64,
+    pub(crate) num_deleted: u64,
     /// Their sequences, where they were asked for.
     #[serde(deserialize_with = "or_none")]
     pub deleted: Vec<u64>,
@@ -65,19 +65,19 @@ pub struct Cluster {
 /// A server that holds a copy of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// Its name.
     pub name: String,
     /// Whether it has all that the leader has.
     pub current: bool,
     /// Whether it is away.
-    pub offline: bool,
+    pub(crate) offline: bool,
 }
 
 /// What the broker knows of a consumer.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct ConsumerInfo {
+pub(crate) struct ConsumerInfo {
     /// Its name.
     pub name: String,
     /// Its settings.
@@ -108,7 +108,7 @@ impl ConsumerInfo {
 #[serde(default)]
 pub struct Position {
     /// The number of the delivery.
-    pub consumer_seq: u64,
+    pub(crate) consumer_seq: u64,
     /// The sequence of the message in the stream.
     pub stream_seq: u64,
 }
@@ -116,7 +116,7 @@ pub struct Position {
 /// The consumers of a stream.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Consumers {
+pub(crate) struct Consumers {
     /// What is known of them.
     #[serde(deserialize_with = "or_none")]
     pub consumers: Vec<ConsumerInfo>,
@@ -138,12 +138,12 @@ pub struct Account {
     /// How many bytes are set aside on disk.
     ///
     /// Until NATS 2.10: a server may not tell.
-    pub reserved_storage: u64,
+    pub(crate) reserved_storage: u64,
     /// What it may hold.
     pub limits: Limits,
     /// Accounts with tiers have limits for each number of replicas.
     #[serde(deserialize_with = "or_none")]
-    pub tiers: BTreeMap<String, Account>,
+    pub(crate) tiers: BTreeMap<String, Account>,
 }
 
 /// What an account may hold. No limit is -1, and 0 in some answers.
@@ -176,12 +176,12 @@ impl Limits {
     }
 
     /// The most unacknowledged deliveries of a consumer.
-    pub fn ack_pending(&self) -> Option<u64> {
+    pub(crate) fn ack_pending(&self) -> Option<u64> {
         limit(self.max_ack_pending)
     }
 
     /// The most bytes of a stream.
-    pub fn stream_bytes(&self) -> Option<u64> {
+    pub(crate) fn stream_bytes(&self) -> Option<u64> {
         limit(self.storage_max_stream_bytes)
     }
 }
@@ -210,7 +210,7 @@ pub(super) struct StoredMessage {
     pub subject: String,
     pub seq: u64,
     #[serde(default)]
-    pub hdrs: String,
+    pub(crate) hdrs: String,
     #[serde(default)]
     pub data: String,
     #[serde(default, deserialize_with = "time")]

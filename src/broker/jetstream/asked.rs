@@ -11,7 +11,7 @@ impl JetStream {
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub async fn stream(&self, stream: &str) -> Result<StreamInfo, ApiError> {
+    pub(crate) async fn stream(&self, stream: &str) -> Result<StreamInfo, ApiError> {
         self.stream_with(stream, &Details::default()).await
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Details<'a> {
     pub offset: Option<u64>,
     /// Whether the sequences of what is gone are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_details: Option<bool>,
+    pub(crate) deleted_details: Option<bool>,
 }
 
 /// A page of a list.
@@ -98,10 +98,10 @@ pub(crate) struct Which<'a> {
     pub seq: Option<u64>,
     /// The next on these subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_by_subj: Option<&'a str>,
+    pub(crate) next_by_subj: Option<&'a str>,
     /// The last on these subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_by_subj: Option<&'a str>,
+    pub(crate) last_by_subj: Option<&'a str>,
 }
 
 /// A message to be deleted.
@@ -110,7 +110,7 @@ pub(crate) struct Deletion {
     /// Its sequence.
     pub seq: u64,
     /// Whether its bytes may stay on the disk for a while.
-    pub no_erase: bool,
+    pub(crate) no_erase: bool,
 }
 
 /// A consumer as it is to be.
@@ -129,13 +129,13 @@ pub(crate) struct Request {
     pub batch: usize,
     /// Whether it is answered at once, with what is there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_wait: Option<bool>,
+    pub(crate) no_wait: Option<bool>,
     /// How many nanoseconds it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
     /// How often the broker says meanwhile that it stands, in nanoseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_heartbeat: Option<u64>,
+    pub(crate) idle_heartbeat: Option<u64>,
     /// The most bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,

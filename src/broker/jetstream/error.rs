@@ -7,35 +7,35 @@ use crate::broker::seam::BrokerError;
 /// JetStream's error codes that mean something to this program.
 pub(crate) mod code {
     /// There is no such stream.
-    pub const STREAM_NOT_FOUND: u64 = 10059;
+    pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
     /// There is no such consumer.
-    pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    pub(crate) const CONSUMER_NOT_FOUND: u64 = 10014;
     /// There is no such message.
-    pub const NO_MESSAGE: u64 = 10037;
+    pub(crate) const NO_MESSAGE: u64 = 10037;
     /// There is no message of this sequence to delete.
-    pub const NO_SEQUENCE: u64 = 10043;
+    pub(crate) const NO_SEQUENCE: u64 = 10043;
     /// The account may not use JetStream.
-    pub const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
+    pub(crate) const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
     /// A precondition on the last message's id does not hold.
-    pub const WRONG_LAST_MSG_ID: u64 = 10070;
+    pub(crate) const WRONG_LAST_MSG_ID: u64 = 10070;
     /// A precondition on the last sequence does not hold.
-    pub const WRONG_LAST_SEQUENCE: u64 = 10071;
+    pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;
     /// The message is larger than the stream takes.
-    pub const TOO_LARGE: u64 = 10054;
+    pub(crate) const TOO_LARGE: u64 = 10054;
     /// The stream needs a size.
-    pub const SIZE_REQUIRED: u64 = 10113;
+    pub(crate) const SIZE_REQUIRED: u64 = 10113;
     /// The stream's size is larger than the account allows for one.
-    pub const SIZE_TOO_LARGE: u64 = 10122;
+    pub(crate) const SIZE_TOO_LARGE: u64 = 10122;
     /// The sizes of all streams are more than the account, or the server, may store.
-    pub const NO_ROOM: [u64; 4] = [10002, 10023, 10028, 10047];
+    pub(crate) const NO_ROOM: [u64; 4] = [10002, 10023, 10028, 10047];
     /// There are as many streams as the account may have.
-    pub const STREAMS: u64 = 10027;
+    pub(crate) const STREAMS: u64 = 10027;
     /// There are as many consumers as the account, or the stream, may have.
     pub const CONSUMERS: u64 = 10026;
     /// There are fewer servers than replicas, or the account grants fewer.
-    pub const REPLICAS: [u64; 3] = [10005, 10074, 10120];
+    pub(crate) const REPLICAS: [u64; 3] = [10005, 10074, 10120];
     /// The consumer may not have so many unacknowledged deliveries.
-    pub const ACK_PENDING: u64 = 10121;
+    pub(crate) const ACK_PENDING: u64 = 10121;
 }
 
 /// An error that the JetStream API answered.

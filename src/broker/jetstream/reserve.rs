@@ -25,7 +25,7 @@ const OVERHEAD: u64 = 1_024;
 
 /// The reserve of one stream.
 #[derive(Debug)]
-pub struct Reserve {
+pub(crate) struct Reserve {
     stream: String,
     seen: Mutex<Seen>,
     /// The bytes that are being stored just now.
@@ -43,14 +43,14 @@ struct Seen {
 
 /// A record that is being stored.
 #[derive(Debug)]
-pub struct Parking<'a> {
+pub(crate) struct Parking<'a> {
     parking: &'a AtomicU64,
     bytes: u64,
 }
 
 impl JetStream {
     /// The same connection, which leaves the reserve of this stream of retries alone.
-    pub fn sparing(&self, retries: &str) -> Self {
+    pub(crate) fn sparing(&self, retries: &str) -> Self {
         let reserve =
             Reserve { stream: retries.to_owned(), seen: Mutex::default(), parking: AtomicU64::new(0) };
         Self { reserve: Some(Arc::new(reserve)), ..self.clone() }
@@ -60,7 +60,7 @@ impl JetStream {
 impl Reserve {
     /// Whether a record may be stored now; it counts as being stored while the answer is held. Where the
     /// stream does not tell, the broker is left to decide.
-    pub async fn admit(
+    pub(crate) async fn admit(
         &self,
         jetstream: &JetStream,
         record: &Record,

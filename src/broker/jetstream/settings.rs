@@ -37,7 +37,7 @@ impl Settings {
     }
 
     /// Leaves one to the broker.
-    pub fn unset(&mut self, setting: &str) {
+    pub(crate) fn unset(&mut self, setting: &str) {
         if let Some(settings) = self.0.as_object_mut() {
             settings.remove(setting);
         }
@@ -104,17 +104,17 @@ impl Settings {
     }
 
     /// Whether it holds just what is not settled.
-    pub fn is_work_queue(&self) -> bool {
+    pub(crate) fn is_work_queue(&self) -> bool {
         self.text("retention") == "workqueue"
     }
 
     /// Whether it refuses what exceeds a limit, rather than remove what is old.
-    pub fn refuses_new(&self) -> bool {
+    pub(crate) fn refuses_new(&self) -> bool {
         self.text("discard") == "new"
     }
 
     /// Whether it allows message schedules: a server that does not know the setting does not give it back.
-    pub fn allows_schedules(&self) -> bool {
+    pub(crate) fn allows_schedules(&self) -> bool {
         self.is("allow_msg_schedules")
     }
 
@@ -127,7 +127,7 @@ impl Settings {
 /// What is read of a consumer's settings.
 impl Settings {
     /// What it takes.
-    pub fn filters(&self) -> Vec<&str> {
+    pub(crate) fn filters(&self) -> Vec<&str> {
         let one = Some(self.text("filter_subject")).filter(|filter| !filter.is_empty());
         let several = self.list("filter_subjects").filter_map(Value::as_str);
         let filters: Vec<_> = several.chain(one).collect();
@@ -135,7 +135,7 @@ impl Settings {
     }
 
     /// The level of JetStream's API that its server has: 1 is NATS 2.11, 2 is 2.12. Older servers tell none.
-    pub fn api_level(&self) -> Option<u32> {
+    pub(crate) fn api_level(&self) -> Option<u32> {
         self.get("metadata")?.get("_nats.level")?.as_str()?.parse().ok()
     }
 }

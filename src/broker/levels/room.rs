@@ -29,7 +29,7 @@ fn room(settings: &Settings) -> Option<u64> {
 }
 
 /// Whether more messages lie in the level than it has places for.
-pub fn is_crowded(level: &Level) -> bool {
+pub(crate) fn is_crowded(level: &Level) -> bool {
     level.settings.as_ref().and_then(room).is_some_and(|room| level.held > room)
 }
 

@@ -28,7 +28,7 @@ const LATER: Duration = Duration::from_secs(300);
 
 /// Buries what cannot be read of one queue.
 #[derive(Debug, Clone)]
-pub struct Burial {
+pub(crate) struct Burial {
     /// The queue's names.
     pub names: Names,
     /// `false`: what would be dead-lettered is dropped and counted.
@@ -40,7 +40,7 @@ pub struct Burial {
 impl Burial {
     /// Buries what lies in the consumer's stream and awaits its acknowledgement. `delivered` is the number of
     /// a delivery of the consumer's.
-    pub async fn bury(
+    pub(crate) async fn bury(
         &self,
         jetstream: &JetStream,
         bound: &Bound,
@@ -87,7 +87,7 @@ impl Burial {
 
     /// Acknowledges in the name of whoever it was given to. By the number of no delivery: where it is settled
     /// already, that moves no floor of the consumer's.
-    pub async fn take_out(
+    pub(crate) async fn take_out(
         &self,
         jetstream: &JetStream,
         bound: &Bound,

@@ -122,7 +122,7 @@ impl Setup<'_> {
     /// The consumers of the levels: one look, and only what is missing is made.
     pub(super) async fn levels(&self) -> Result<(), SetupError> {
         let stream = &self.names.retries;
-        let found = levels::look(self.jetstream, self.names).await;
+        let found = levels::list(self.jetstream, self.names).await;
         let found = found.map_err(|error| explain(&error, &format!("the consumers of stream {stream}")))?;
         let mut missing =
             levels::absent(&found).map(|k| (Names::level_consumer(k), desired::level(self.names, k)));

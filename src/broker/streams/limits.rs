@@ -11,7 +11,7 @@ use crate::{
 
 /// A stream that is made with a size where one is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sized {
+pub(crate) struct Sized {
     /// Its name.
     pub stream: String,
     /// The setting of its size.
@@ -21,7 +21,7 @@ pub struct Sized {
 }
 
 /// The streams of a queue that these settings ask for, in the order in which they are made.
-pub fn streams(config: &Config, names: &Names) -> Vec<Sized> {
+pub(crate) fn streams(config: &Config, names: &Names) -> Vec<Sized> {
     let sized = |stream: &str, setting, bytes| Sized { stream: stream.to_owned(), setting, bytes };
     let mut streams = vec![
         sized(&names.stream, "nats_stream_max_bytes", config.nats.stream_max_bytes),
@@ -34,7 +34,7 @@ pub fn streams(config: &Config, names: &Names) -> Vec<Sized> {
 
 /// What to set where the account did not grant a stream or a consumer of `stream`; nothing where the refusal
 /// is about something else.
-pub fn hint(error: &ApiError, stream: &str, config: &Config, names: &Names) -> Option<String> {
+pub(crate) fn hint(error: &ApiError, stream: &str, config: &Config, names: &Names) -> Option<String> {
     let ApiError::Refused { code, .. } = error else { return None };
     let all = streams(config, names);
     let own = all.iter().find(|sized| sized.stream == stream);
@@ -111,7 +111,7 @@ pub fn granted(error: &ApiError, wanted: &Settings) -> Option<Settings> {
 }
 
 /// Whether what would be granted is less than what the consumer has.
-pub fn lowers(error: &ApiError, wanted: &Settings, found: &Settings) -> bool {
+pub(crate) fn lowers(error: &ApiError, wanted: &Settings, found: &Settings) -> bool {
     let room = |settings: &Settings| settings.number("max_ack_pending");
     granted(error, wanted).is_some_and(|smaller| room(&smaller) < room(found))
 }

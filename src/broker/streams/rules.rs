@@ -16,13 +16,13 @@ use crate::{
 /// A clone's id is remembered at least this long, so that a parent that is delivered again is recognised.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// A shorter lease would end before it could be renewed.
-pub const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
 /// What the broker takes for a lease where nothing is set.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// A setting of a stream or a consumer that is not as the promises want it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub(crate) struct Complaint {
     /// How much it weighs.
     pub severity: Severity,
     /// The setting, as JetStream's API calls it.
@@ -39,13 +39,13 @@ pub fn duplicate_window(ack_wait: Duration) -> Duration {
 }
 
 /// The duplicate window that a stream can have: one longer than its messages' age is refused.
-pub fn possible_window(window: Duration, max_age: Duration) -> Duration {
+pub(crate) fn possible_window(window: Duration, max_age: Duration) -> Duration {
     if max_age.is_zero() { window } else { window.min(max_age) }
 }
 
 /// How many unacknowledged deliveries a consumer needs at least, so that no worker of this size starves the
 /// others.
-pub fn least_pending(max_inflight: usize) -> u64 {
+pub(crate) fn least_pending(max_inflight: usize) -> u64 {
     u64::try_from(max_inflight).unwrap_or(u64::MAX / 4).saturating_mul(4)
 }
 
@@ -70,7 +70,7 @@ pub fn hasty(consumer: &Settings) -> Option<String> {
 }
 
 /// The settings that differ: name, value before, value now.
-pub fn changes(before: &Settings, now: &Settings) -> Vec<(String, String, String)> {
+pub(crate) fn changes(before: &Settings, now: &Settings) -> Vec<(String, String, String)> {
     let names: BTreeSet<_> = before.names().chain(now.names()).collect();
     // Servers write notes of their own into the metadata.
     let changed = names.into_iter().filter(|name| *name != "metadata" && before.get(name) != now.get(name));
@@ -78,7 +78,7 @@ pub fn changes(before: &Settings, now: &Settings) -> Vec<(String, String, String
 }
 
 /// The stream of fresh invocations, which are published on `subject`.
-pub fn queue(stream: &Settings, subject: &str) -> Vec<Complaint> {
+pub(crate) fn queue(stream: &Settings, subject: &str) -> Vec<Complaint> {
     let mut complaints = any(stream);
     let mut list = Complaints { found: stream, list: &mut complaints };
     let fed = stream.get("mirror").is_some_and(serde_json::Value::is_object)
@@ -101,7 +101,7 @@ pub fn queue(stream: &Settings, subject: &str) -> Vec<Complaint> {
 }
 
 /// The stream of parked retries.
-pub fn retries(stream: &Settings) -> Vec<Complaint> {
+pub(crate) fn retries(stream: &Settings) -> Vec<Complaint> {
     let mut complaints = any(stream);
     let mut list = Complaints { found: stream, list: &mut complaints };
     match stream.text("retention") {
@@ -119,7 +119,7 @@ pub fn retries(stream: &Settings) -> Vec<Complaint> {
 }
 
 /// The stream of dead letters, whose age and size an operator may limit.
-pub fn dead(stream: &Settings) -> Vec<Complaint> {
+pub(crate) fn dead(stream: &Settings) -> Vec<Complaint> {
     let mut complaints = any(stream);
     let mut list = Complaints { found: stream, list: &mut complaints };
     match stream.text("retention") {
@@ -176,7 +176,7 @@ fn any(stream: &Settings) -> Vec<Complaint> {
 }
 
 /// Why a consumer cannot be pulled from at all.
-pub fn unusable(consumer: &Settings) -> Option<&'static str> {
+pub(crate) fn unusable(consumer: &Settings) -> Option<&'static str> {
     if !consumer.text("deliver_subject").is_empty() || consumer.text("ack_policy") != "explicit" {
         return Some("is no pull consumer with explicit acks");
     }
@@ -186,7 +186,7 @@ pub fn unusable(consumer: &Settings) -> Option<&'static str> {
 }
 
 /// A consumer that is to take `filter` of a stream that takes `subjects`.
-pub fn consumer(consumer: &Settings, filter: &str, stream: &Settings) -> Vec<Complaint> {
+pub(crate) fn consumer(consumer: &Settings, filter: &str, stream: &Settings) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     let mut list = Complaints { found: consumer, list: &mut complaints };
     if consumer.list("backoff").next().is_some() {
@@ -225,7 +225,7 @@ pub fn consumer(consumer: &Settings, filter: &str, stream: &Settings) -> Vec<Com
 
 /// The settings of a consumer that the worker brings up to its own: how soon another takes over, and the room
 /// for deliveries.
-pub fn adaptations(consumer: &Settings, config: &Config) -> Vec<(&'static str, u64)> {
+pub(crate) fn adaptations(consumer: &Settings, config: &Config) -> Vec<(&'static str, u64)> {
     let mut wanted = Vec::new();
     if consumer.list("backoff").next().is_none() && consumer.duration("ack_wait") != config.ack_wait {
         wanted.push(("ack_wait", nanoseconds(config.ack_wait)));

@@ -64,12 +64,6 @@ impl FunctionName {
         self.0.replace('.', "%2E")
     }
 
-    /// `name.namespace`, for metrics, where `namespace` stands in for one that the name does not carry.
-    pub fn qualified(&self, namespace: &str) -> String {
-        let (name, own) = self.parts();
-        format!("{name}.{}", own.unwrap_or(namespace))
-    }
-
     fn parts(&self) -> (&str, Option<&str>) {
         self.0.rsplit_once('.').map_or((&self.0, None), |(name, namespace)| (name, Some(namespace)))
     }
@@ -87,16 +81,16 @@ mod tests {
 
     #[test]
     fn a_name_may_carry_its_namespace() {
-        let check = |text: &str, name, namespace, token, qualified| {
+        let check = |text: &str, name, namespace, token| {
             let function: FunctionName = text.parse().unwrap();
             assert_eq!((function.as_str(), function.to_string().as_str()), (text, text));
             assert_eq!((function.name(), function.namespace()), (name, namespace));
-            assert_eq!((function.token().as_str(), function.qualified("fn").as_str()), (token, qualified));
+            assert_eq!(function.token().as_str(), token);
         };
-        check("echo", "echo", None, "echo", "echo.fn");
-        check("echo.dev", "echo", Some("dev"), "echo%2Edev", "echo.dev");
-        check("a.b.dev", "a.b", Some("dev"), "a%2Eb%2Edev", "a.b.dev");
-        check("-_A9", "-_A9", None, "-_A9", "-_A9.fn");
+        check("echo", "echo", None, "echo");
+        check("echo.dev", "echo", Some("dev"), "echo%2Edev");
+        check("a.b.dev", "a.b", Some("dev"), "a%2Eb%2Edev");
+        check("-_A9", "-_A9", None, "-_A9");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct CallbackUrl {
     /// `http` or `https`, if a callback is to be sent.
     pub scheme: String,
     /// What follows the scheme of a URL without `//`.
-    pub opaque: String,
+    pub(crate) opaque: String,
     /// Whether there was a user. Go's type for it has no public fields, so that neither name nor password are
     /// left.
     #[serde(serialize_with = "user")]
@@ -25,17 +25,17 @@ pub struct CallbackUrl {
     /// The path, percent-decoded.
     pub path: String,
     /// The path as it was written, where that is not how Go would write it.
-    pub raw_path: String,
+    pub(crate) raw_path: String,
     /// Whether an empty host is left out.
-    pub omit_host: bool,
+    pub(crate) omit_host: bool,
     /// Whether there was a `?` with nothing behind it.
-    pub force_query: bool,
+    pub(crate) force_query: bool,
     /// The query as it was written, without `?`.
-    pub raw_query: String,
+    pub(crate) raw_query: String,
     /// The fragment, percent-decoded.
     pub fragment: String,
     /// The fragment as it was written, where that is not how Go would write it.
-    pub raw_fragment: String,
+    pub(crate) raw_fragment: String,
 }
 
 impl fmt::Debug for CallbackUrl {

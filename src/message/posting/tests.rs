@@ -1,5 +1,7 @@
 //! Callbacks, packed and read again.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::HeaderValue;
 use rand::Rng as _;
 
 use super::*;

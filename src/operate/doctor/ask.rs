@@ -54,7 +54,7 @@ impl Ask {
     }
 
     /// What the broker knows of a stream, and how far the clocks are apart, if it tells the time.
-    pub async fn timed(&self, stream: &str) -> (Seen<Option<StreamInfo>>, Option<Duration>) {
+    pub(crate) async fn timed(&self, stream: &str) -> (Seen<Option<StreamInfo>>, Option<Duration>) {
         let asked = Instant::now();
         let answer = self.stream(stream).await;
         let journey = asked.elapsed();
@@ -126,7 +126,7 @@ impl Ask {
 
     /// Whether a NATS Streaming server answers where the bridge does. It is asked with a request that such a
     /// server refuses and that the bridge, which keeps no sessions, forgets.
-    pub async fn streaming(&self, cluster: &str) -> Seen<bool> {
+    pub(crate) async fn streaming(&self, cluster: &str) -> Seen<bool> {
         let (subject, client) = (stan::discovery(cluster), self.client());
         let inbox = client.new_inbox();
         let gone = |error: &dyn std::error::Error| Unseen::Silent(error.to_string());

@@ -17,7 +17,7 @@ use super::{
 use crate::{broker::known_issues::Severity, config::Config};
 
 /// A queue in its surroundings.
-struct Look<'a> {
+struct QueueView<'a> {
     config: &'a Config,
     broker: &'a Broker,
     queue: &'a QueueFacts,
@@ -25,7 +25,7 @@ struct Look<'a> {
 }
 
 /// Whether the broker's version is known to lose messages.
-pub fn is_lossy(config: &Config, broker: &Broker) -> bool {
+pub(crate) fn is_lossy(config: &Config, broker: &Broker) -> bool {
     broker::versions(config, broker).iter().any(|finding| finding.severity == Severity::Fail)
 }
 
@@ -60,8 +60,8 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         consumers::orphans,
     ];
     for queue in &broker.queues {
-        let look = Look { config, broker, queue, nats: Nats::of(config) };
-        findings.extend(queued.iter().flat_map(|check| check(&look)));
+        let view = QueueView { config, broker, queue, nats: Nats::of(config) };
+        findings.extend(queued.iter().flat_map(|check| check(&view)));
     }
     findings
 }

@@ -19,7 +19,7 @@ pub type Seen<T> = Result<T, Unseen>;
 
 /// Why something could not be seen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unseen {
+pub(crate) enum Unseen {
     /// A right is missing.
     #[error("the right to {0} is missing")]
     Right(String),
@@ -30,7 +30,7 @@ pub enum Unseen {
 
 /// Everything that was seen.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The settings.
     pub loaded: Loaded,
     /// What is around this process.
@@ -43,18 +43,18 @@ pub struct Facts {
 
 /// Why there is no connection to the broker.
 #[derive(Debug)]
-pub enum Away {
+pub(crate) enum Away {
     /// It may be there later.
     Absent(String),
     /// It says no, or cannot be asked.
-    Refused(ConnectError),
+    ForGood(ConnectError),
 }
 
 /// What is around this process.
 #[derive(Debug, Default)]
-pub struct Place {
+pub(crate) struct Place {
     /// Whether this is a Pod of Kubernetes.
-    pub kubernetes: bool,
+    pub(crate) kubernetes: bool,
     /// The variables that name proxies for callbacks.
     pub proxies: Vec<&'static str>,
     /// What answers `/readyz` where the worker listens: status and text, or nothing where nobody does.
@@ -67,7 +67,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Gateway {
     /// To `/healthz`, and after how long.
-    pub health: Seen<(u16, Duration)>,
+    pub(crate) health: Seen<(u16, Duration)>,
     /// To a question for a function that does not exist, where functions are looked up.
     pub function: Option<Seen<u16>>,
 }
@@ -86,20 +86,20 @@ pub struct Broker {
     /// The largest message.
     pub max_payload: u64,
     /// How far this machine's clock and the broker's are apart at least; absent where it tells no time.
-    pub skew: Option<Duration>,
+    pub(crate) skew: Option<Duration>,
     /// The account and its limits.
     pub account: Seen<Account>,
     /// The servers whose monitoring could be read.
-    pub monitored: Vec<Monitored>,
+    pub(crate) monitored: Vec<Monitored>,
     /// Whether the bridge's clients find another NATS Streaming server, too.
-    pub streaming: Option<Seen<bool>>,
+    pub(crate) streaming: Option<Seen<bool>>,
     /// The queues.
     pub queues: Vec<QueueFacts>,
 }
 
 /// A server, as its monitoring shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Monitored {
+pub(crate) struct Monitored {
     /// Its name.
     pub name: String,
     /// How it treats its disk.
@@ -108,7 +108,7 @@ pub struct Monitored {
 
 /// A queue as it stands in the broker.
 #[derive(Debug)]
-pub struct QueueFacts {
+pub(crate) struct QueueFacts {
     /// Its settings.
     pub queue: Queue,
     /// Its names.
@@ -161,15 +161,16 @@ impl Broker {
 
     /// The fewest servers that one of a queue's streams lies on, and the laxest way of those with their
     /// disks.
-    pub fn weakest(&self, queue: &QueueFacts) -> Option<(u64, Sync)> {
+    pub(crate) fn weakest(&self, queue: &QueueFacts) -> Option<(u64, Sync)> {
         let all: Vec<_> = queue.streams().map(|info| self.peers(info)).collect();
         let fewest = all.iter().map(Vec::len).min()?;
         let servers: Vec<_> = all.into_iter().filter(|peers| peers.len() == fewest).flatten().collect();
         Some((u64::try_from(fewest).ok()?, self.sync(&servers)))
     }
 
-    /// The servers that hold a stream, its leader first. One that is no cluster's names nobody but itself,
-    /// and before 2.10 not even that.
+    /// The servers that hold a stream, its leader first. One that is no cluster's names nobody but itself.
+    ///
+    /// Until NATS 2.10: it does not even name itself.
     pub fn peers(&self, stream: &StreamInfo) -> Vec<String> {
         let (leader, replicas) = (stream.cluster.leader.clone(), &stream.cluster.replicas);
         let first = if leader.is_none() && replicas.is_empty() { Some(self.name.clone()) } else { leader };

@@ -4,7 +4,7 @@ use crate::broker::known_issues::Severity;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How much it weighs.
     pub severity: Severity,
     /// What was looked at.

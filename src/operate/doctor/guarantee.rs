@@ -19,7 +19,7 @@ use crate::{
 
 /// Whether what NATS accepted is still there afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Survives {
+pub(crate) enum Survives {
     /// All of it.
     Yes,
     /// Not all of it, or not surely.
@@ -32,7 +32,7 @@ pub enum Survives {
 
 /// One event and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guarantee {
+pub(crate) struct Guarantee {
     /// What happens.
     pub event: &'static str,
     /// Whether accepted invocations survive it.

@@ -55,7 +55,7 @@ async fn broker(config: &Config, monitor: Option<&Url>, until: Instant) -> Resul
     let connected = timeout_at(until.min(Instant::now() + CONNECT), attempt(&config.nats)).await;
     let connection = match connected {
         Err(_elapsed) => Err(Away::Absent("no connection in time".to_owned())),
-        Ok(Err(refused)) => Err(Away::Refused(refused)),
+        Ok(Err(refused)) => Err(Away::ForGood(refused)),
         Ok(Ok(Err(absent))) => Err(Away::Absent(absent)),
         Ok(Ok(Ok(connection))) => Ok(connection),
     }?;
@@ -103,7 +103,7 @@ async fn queue_facts(ask: &Ask, config: &Config, queue: &Queue) -> (QueueFacts, 
         fresh: ask.consumer(&names.stream, &queue.durable).await,
         due: ask.consumer(&names.retries, DUE_CONSUMER).await,
         levels: ask.levels(&names).await,
-        held: ask.any(&names.retries, &names.holder_subjects()).await,
+        held: ask.any(&names.retries, &names.scheduled_subjects()).await,
         consumers: ask.consumers(&names.stream).await,
         orphans: orphans(ask, &names, &queue.durable).await.ok().flatten(),
         queue: queue.clone(),

@@ -33,12 +33,12 @@ impl Nats {
     }
 
     /// Changes a stream.
-    pub fn edit_stream(&self, stream: &str, flag: &str) -> String {
+    pub(crate) fn edit_stream(&self, stream: &str, flag: &str) -> String {
         self.run(&format!("stream edit {stream} {} --force", quoted(flag)))
     }
 
     /// Changes a consumer.
-    pub fn edit_consumer(&self, stream: &str, consumer: &str, flag: &str) -> String {
+    pub(crate) fn edit_consumer(&self, stream: &str, consumer: &str, flag: &str) -> String {
         self.run(&format!("consumer edit {stream} {consumer} {} --force", quoted(flag)))
     }
 
@@ -64,7 +64,7 @@ impl Nats {
     }
 
     /// What makes a thing that cannot be changed be made anew.
-    pub fn remake_consumer(&self, stream: &str, consumer: &str) -> String {
+    pub(crate) fn remake_consumer(&self, stream: &str, consumer: &str) -> String {
         format!(
             "{}   # then a worker makes it anew, or the doctor tells how; what it had delivered is delivered \
                 again",
@@ -73,7 +73,7 @@ impl Nats {
     }
 
     /// What makes a stream that cannot be changed be made anew.
-    pub fn remake_stream(&self, stream: &str) -> String {
+    pub(crate) fn remake_stream(&self, stream: &str) -> String {
         format!(
             "{}   # once it is empty; then a worker makes it anew, or the doctor tells how",
             self.run(&format!("stream rm {stream} --force"))
@@ -91,7 +91,7 @@ impl Nats {
     }
 
     /// What mends a setting of a stream; `subject` is what it has to take.
-    pub fn stream_setting(&self, stream: &Settings, setting: &str, subject: &str) -> String {
+    pub(crate) fn stream_setting(&self, stream: &Settings, setting: &str, subject: &str) -> String {
         let name = stream.name();
         let flag = match setting {
             "subjects" => {
@@ -111,7 +111,7 @@ impl Nats {
 
     /// What keeps a stream with a size from dropping what it accepted. One with message schedules has to
     /// drop.
-    pub fn refuse_what_is_new(&self, stream: &Settings) -> String {
+    pub(crate) fn refuse_what_is_new(&self, stream: &Settings) -> String {
         let name = stream.name();
         if stream.allows_schedules() {
             return self.remake_stream(name);
@@ -120,7 +120,7 @@ impl Nats {
     }
 
     /// What mends a setting of a consumer that is to take `filter`.
-    pub fn consumer_setting(
+    pub(crate) fn consumer_setting(
         &self,
         stream: &str,
         consumer: &str,

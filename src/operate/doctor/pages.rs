@@ -120,7 +120,7 @@ pub async fn ready(listen: SocketAddr) -> Option<Seen<(u16, String)>> {
 }
 
 /// Reads the monitoring of each server that the settings and the broker name, where it can be read.
-pub async fn monitored(servers: &[String], told: &[String], monitor: Option<&Url>) -> Vec<Monitored> {
+pub(crate) async fn monitored(servers: &[String], told: &[String], monitor: Option<&Url>) -> Vec<Monitored> {
     let mut places: Vec<(String, u16)> = Vec::new();
     let hosts = servers.iter().cloned().chain(told.iter().map(|address| format!("nats://{address}")));
     let hosts = hosts
@@ -182,7 +182,7 @@ mod tests {
                 } }),
                 Sync::Always,
             ),
-            // Before 2.10.
+            // Until NATS 2.10: servers do not tell.
             (json!({ "config": { "store_dir": "/data" } }), Sync::Every(SYNC_INTERVAL)),
             (json!({}), Sync::Unknown),
         ] {

@@ -21,7 +21,7 @@ pub struct Report {
 
 impl Report {
     /// Whether nothing breaks the guarantee, and everything that it rests on was seen.
-    pub fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity < Severity::Fail)
     }
 

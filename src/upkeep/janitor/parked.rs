@@ -28,13 +28,13 @@ const KEPT: usize = 3 << 10;
 pub struct Known {
     /// How many messages lie in it.
     pub messages: u64,
-    /// Whether the broker wakes holders by itself.
+    /// Whether the broker wakes scheduled messages by itself.
     pub schedules: bool,
 }
 
 /// A parked retry that waits for its schedule, as it is stored.
 #[derive(Clone)]
-pub struct Holder {
+pub struct Scheduled {
     /// The subject it lies on.
     pub subject: String,
     /// Its sequence.
@@ -66,27 +66,27 @@ pub trait Parked: Broker {
         grace: Duration,
     ) -> impl Future<Output = Result<u64, ApiError>> + Send;
 
-    /// The first holder at `from` or behind, if there is one.
-    fn holder(
+    /// The first scheduled message at `from` or behind, if there is one.
+    fn scheduled(
         &self,
         names: &Names,
         from: u64,
-    ) -> impl Future<Output = Result<Option<Holder>, ApiError>> + Send;
+    ) -> impl Future<Output = Result<Option<Scheduled>, ApiError>> + Send;
 
-    /// Moves a holder's message to `target` in one step, unless the holder is gone or another took its place;
-    /// says whether it did. Only for a broker with schedules.
+    /// Moves a scheduled message to `target` in one step, unless the scheduled message is gone or another
+    /// took its place; says whether it did. Only for a broker with schedules.
     fn fire(
         &self,
         names: &Names,
-        holder: &Holder,
+        message: &Scheduled,
         target: &str,
     ) -> impl Future<Output = Result<bool, ApiError>> + Send;
 
-    /// Deletes a holder, if it is still there.
+    /// Deletes a scheduled message, if it is still there.
     fn delete(&self, names: &Names, sequence: u64) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
-impl Holder {
+impl Scheduled {
     fn of(stored: Stored) -> Self {
         let mut headers = stored.headers();
         let Stored { subject, sequence, block, payload, .. } = stored;
@@ -122,12 +122,12 @@ impl Parked for JetStream {
         levels::overdue(self, names, grace).await
     }
 
-    async fn holder(&self, names: &Names, from: u64) -> Result<Option<Holder>, ApiError> {
-        Ok(self.next_stored(&names.retries, &names.holder_subjects(), from).await?.map(Holder::of))
+    async fn scheduled(&self, names: &Names, from: u64) -> Result<Option<Scheduled>, ApiError> {
+        Ok(self.next_stored(&names.retries, &names.scheduled_subjects(), from).await?.map(Scheduled::of))
     }
 
-    async fn fire(&self, names: &Names, holder: &Holder, target: &str) -> Result<bool, ApiError> {
-        let Holder { subject, sequence, headers, payload, .. } = holder;
+    async fn fire(&self, names: &Names, message: &Scheduled, target: &str) -> Result<bool, ApiError> {
+        let Scheduled { subject, sequence, headers, payload, .. } = message;
         Ok(JetStream::fire(
             self,
             &names.retries,
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_knows_from_its_schedule_when_it_is_to_wake() {
+    fn a_scheduled_message_knows_from_its_schedule_when_it_is_to_wake() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         for (schedule, scheduled, expected) in [
             ("Nats-Schedule: @at 1970-01-01T00:01:40.000000000Z\r\n", true, Some(time)),
@@ -166,8 +166,8 @@ mod tests {
         ] {
             let block = format!("NATS/1.0\r\n{schedule}Queue-Worker-Hop: 1\r\n\r\n").into();
             let subject = "q-retries.at.f.7-10.1".to_owned();
-            let holder = Holder::of(Stored { subject, sequence: 1, time, block, payload: Bytes::new() });
-            assert_eq!((holder.scheduled, holder.wakes), (scheduled, expected), "{schedule}");
+            let message = Scheduled::of(Stored { subject, sequence: 1, time, block, payload: Bytes::new() });
+            assert_eq!((message.scheduled, message.wakes), (scheduled, expected), "{schedule}");
         }
     }
 }

@@ -1,21 +1,22 @@
-//! How far a round of the janitor goes, and what it makes of a holder. Pure.
+//! How far a round of the janitor goes, and what it makes of a scheduled message. Pure.
 
 use std::time::{Duration, SystemTime};
 
-use super::Holder;
+use super::Scheduled;
 use crate::message::timer::{due_in, remaining};
 
-/// How many holders one round looks at; the next goes on behind them.
+/// How many scheduled messages one round looks at; the next goes on behind them.
 const ROUND: usize = 200;
 /// How many of these are the oldest of all, whatever the last round saw: one that never fires is among them
 /// in the end.
 const OLDEST: usize = 50;
 /// The most bytes that one round reads, half of them of the oldest.
 const BYTES: usize = 8 << 20;
-/// A holder that has a schedule may be this late: then it did not fire.
+/// A scheduled message that has a schedule may be this late: then it did not fire.
 pub(super) const GRACE: Duration = Duration::from_secs(60);
 
-/// One round's way through the holders: the oldest first, then on from where the last round stopped.
+/// One round's way through the scheduled messages: the oldest first, then on from where the last round
+/// stopped.
 #[derive(Debug)]
 pub(super) struct Walk {
     next: u64,
@@ -31,7 +32,7 @@ impl Walk {
         Self { next: 1, resume: Some(resume), seen: 0, bytes: 0 }
     }
 
-    /// Where the next holder is looked for; `None` where the round has seen enough.
+    /// Where the next scheduled message is looked for; `None` where the round has seen enough.
     pub(super) fn ask(&mut self) -> Option<u64> {
         if self.seen == ROUND || self.bytes > BYTES {
             return None;
@@ -44,11 +45,11 @@ impl Walk {
         Some(self.next)
     }
 
-    /// Notes a holder, and goes on behind it.
-    pub(super) fn saw(&mut self, holder: &Holder) {
-        self.next = holder.sequence + 1;
+    /// Notes a scheduled message, and goes on behind it.
+    pub(super) fn saw(&mut self, message: &Scheduled) {
+        self.next = message.sequence + 1;
         self.seen += 1;
-        self.bytes += holder.payload.len();
+        self.bytes += message.payload.len();
     }
 
     /// Where the next round goes on.
@@ -57,27 +58,27 @@ impl Walk {
     }
 }
 
-/// What is to be said of a holder.
+/// What is to be said of a scheduled message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     /// It should long have come due.
     pub overdue: bool,
     /// Nobody else wakes it, and its time has come.
-    pub asleep: bool,
+    pub(crate) asleep: bool,
 }
 
 impl State {
-    /// Of `holder` at `now`, in a stream with schedules or without.
-    pub(super) fn of(holder: &Holder, schedules: bool, now: SystemTime) -> Self {
+    /// Of `scheduled message` at `now`, in a stream with schedules or without.
+    pub(super) fn of(message: &Scheduled, schedules: bool, now: SystemTime) -> Self {
         // Without a time of either kind its time never comes.
-        let overdue = due_in(&holder.headers)
-            .or(holder.wakes)
-            .map_or(schedules && !holder.scheduled, |due| due + GRACE < now);
+        let overdue = due_in(&message.headers)
+            .or(message.wakes)
+            .map_or(schedules && !message.scheduled, |due| due + GRACE < now);
         // What cannot be read waits for nothing.
         let asleep = if schedules {
-            holder.scheduled && (overdue || holder.unreadable)
+            message.scheduled && (overdue || message.unreadable)
         } else {
-            holder.unreadable || remaining(&holder.headers, now).is_zero()
+            message.unreadable || remaining(&message.headers, now).is_zero()
         };
         Self { overdue, asleep }
     }
@@ -90,10 +91,10 @@ mod tests {
     use super::*;
     use crate::message::{envelope::rfc3339, header, names};
 
-    fn holder(sequence: u64, due: Option<&str>, scheduled: bool, bytes: usize) -> Holder {
+    fn message(sequence: u64, due: Option<&str>, scheduled: bool, bytes: usize) -> Scheduled {
         let mut headers = HeaderMap::new();
         due.into_iter().for_each(|due| header::put(&mut headers, names::DUE, due));
-        Holder {
+        Scheduled {
             subject: "q-retries.at.f.7-10.1".into(),
             sequence,
             headers,
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_is_moved_when_nobody_else_wakes_it_and_only_then() {
+    fn a_scheduled_message_is_moved_when_nobody_else_wakes_it_and_only_then() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let due = |late: i64| {
             Some(rfc3339(now - Duration::from_secs(1_000) + Duration::from_secs((1_000 - late) as u64)))
@@ -122,16 +123,16 @@ mod tests {
             (-1, false, false, (false, false)),
         ] {
             let State { overdue, asleep } =
-                State::of(&holder(1, due(late).as_deref(), scheduled, 0), schedules, now);
+                State::of(&message(1, due(late).as_deref(), scheduled, 0), schedules, now);
             assert_eq!((overdue, asleep), expected, "{late} {scheduled} {schedules}");
         }
-        let woken = |late: u64| Holder {
+        let woken = |late: u64| Scheduled {
             wakes: Some(now - Duration::from_secs(late)),
-            ..holder(1, Some("soon"), true, 0)
+            ..message(1, Some("soon"), true, 0)
         };
         assert_eq!([60, 61].map(|late| State::of(&woken(late), true, now).asleep), [false, true]);
         let unreadable =
-            |scheduled| Holder { unreadable: true, ..holder(1, due(-5).as_deref(), scheduled, 0) };
+            |scheduled| Scheduled { unreadable: true, ..message(1, due(-5).as_deref(), scheduled, 0) };
         for (scheduled, schedules, asleep) in
             [(true, true, true), (false, true, false), (true, false, true), (false, false, true)]
         {
@@ -147,17 +148,17 @@ mod tests {
             (None, true, false, (false, true)),
             (Some("soon"), true, false, (false, true)),
         ] {
-            let State { overdue, asleep } = State::of(&holder(1, due, scheduled, 0), schedules, now);
+            let State { overdue, asleep } = State::of(&message(1, due, scheduled, 0), schedules, now);
             assert_eq!((overdue, asleep), expected, "{due:?} {scheduled} {schedules}");
         }
     }
 
-    /// Which of `holders` a round looks at.
-    fn walked(walk: &mut Walk, holders: std::ops::RangeInclusive<u64>, bytes: usize) -> Vec<u64> {
+    /// Which of `scheduled messages` a round looks at.
+    fn walked(walk: &mut Walk, messages: std::ops::RangeInclusive<u64>, bytes: usize) -> Vec<u64> {
         let mut seen = Vec::new();
         while let Some(from) = walk.ask() {
-            let Some(sequence) = holders.clone().find(|sequence| *sequence >= from) else { break };
-            walk.saw(&holder(sequence, None, true, bytes));
+            let Some(sequence) = messages.clone().find(|sequence| *sequence >= from) else { break };
+            walk.saw(&message(sequence, None, true, bytes));
             seen.push(sequence);
         }
         seen
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_over_large_holders_ends_sooner() {
+    fn a_round_over_large_messages_ends_sooner() {
         let mut walk = Walk::new(500);
         assert_eq!(walked(&mut walk, 1..=1_000, 1 << 20), [1, 2, 3, 4, 5, 500, 501, 502, 503]);
         assert_eq!(walk.stopped(), 504);

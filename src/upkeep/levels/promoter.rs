@@ -37,7 +37,7 @@ const CROWD: u64 = 10_000;
 /// is silent for a while.
 const REST: Duration = Duration::from_millis(100);
 /// The pause after a request that failed, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A message that the broker did not take is brought again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
 /// One that it never will is looked at this seldom.
@@ -68,7 +68,7 @@ pub struct Promoter<B, S> {
 impl<B: Broker, S: Source> Promoter<B, S> {
     /// Moves until told to stop, and then moves the messages that were delivered all the same.
     pub async fn run(mut self) {
-        let mut pause = ErrorBackoff::new(PAUSE);
+        let mut pause = ErrorBackoff::new(BACKOFF);
         let stop = self.stop.clone();
         let mut hands = Hands::default();
         while !stop.is_cancelled() {
@@ -86,8 +86,8 @@ impl<B: Broker, S: Source> Promoter<B, S> {
         while hands.next().await.is_some() {}
     }
 
-    /// One request and what it brings. The next one goes out before all of it is moved, so that neither waits
-    /// for the other.
+    /// One request and what it brings. The next one goes out before all of it is moved, so that neither
+    /// waits for the other.
     async fn round(&mut self, hands: &mut Hands) -> Result<(), BrokerError> {
         let stop = self.stop.clone();
         while hands.are_full() {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_mover_holds_is_bounded_in_messages_and_in_bytes() {
+    fn what_a_promoter_holds_is_bounded_in_messages_and_in_bytes() {
         for (max_payload, expected) in [(0, 128), (65_536, 128), (1 << 20, 16), (8 << 20, 2), (64 << 20, 1)] {
             assert_eq!(handful(max_payload), expected, "{max_payload}");
         }

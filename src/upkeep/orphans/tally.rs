@@ -14,7 +14,7 @@ const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 /// What one look at a stream found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct Reading {
     /// Messages stored at first.
     pub(super) before: u64,
     /// Messages stored at last.
@@ -31,13 +31,14 @@ pub(super) struct Look {
     pub(super) passed: u64,
 }
 
-impl Look {
+impl Reading {
     /// The fewest orphans that there can be, if nothing is on its way.
     pub(super) fn least(&self) -> u64 {
         self.after.saturating_sub(self.arrived).saturating_sub(self.known).saturating_sub(self.held)
     }
 
-    /// The most that there can be. A schedule that fired in between is an arrival and one holder less.
+    /// The most that there can be. A schedule that fired in between is an arrival and one scheduled message
+    /// less.
     fn most(&self) -> u64 {
         (self.before + 2 * self.arrived).saturating_sub(self.known).saturating_sub(self.held)
     }
@@ -55,9 +56,9 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Takes in a look that ended `now`, counted from any moment that stays the same.
-    pub(super) fn add(&mut self, look: &Look, now: Duration) {
-        let (least, most) = (self.least(look, now), look.most());
-        self.last = Some((now, look.moved));
+    pub(super) fn add(&mut self, reading: &Reading, now: Duration) {
+        let (least, most) = (self.least(reading, now), reading.most());
+        self.last = Some((now, reading.moved));
         self.shown = self.shown.min(most);
         self.suspected = match self.suspected.map(|(at, suspected)| (at, suspected.min(most))) {
             _ if most <= self.shown => None,
@@ -71,12 +72,12 @@ impl Tally {
         };
     }
 
-    fn least(&self, look: &Look, now: Duration) -> u64 {
+    fn least(&self, reading: &Reading, now: Duration) -> u64 {
         // Before the second look it is not known what moves.
-        let Some((at, moved)) = self.last else { return look.passed };
-        let on_the_way = u128::from(look.moved.saturating_sub(moved)) * ON_THE_WAY.as_millis()
+        let Some((at, moved)) = self.last else { return reading.passed };
+        let on_the_way = u128::from(reading.moved.saturating_sub(moved)) * ON_THE_WAY.as_millis()
             / (now - at).as_millis().max(1);
-        look.least().saturating_sub(u64::try_from(on_the_way).unwrap_or(u64::MAX)).max(look.passed)
+        reading.least().saturating_sub(u64::try_from(on_the_way).unwrap_or(u64::MAX)).max(reading.passed)
     }
 }
 
@@ -86,17 +87,17 @@ mod tests {
 
     /// Looks at these seconds, and what is shown after each.
     #[track_caller]
-    fn check(looks: &[(u64, Look, u64)]) {
+    fn check(looks: &[(u64, Reading, u64)]) {
         let mut tally = Tally::default();
-        for (second, look, shown) in looks {
-            tally.add(look, Duration::from_secs(*second));
+        for (second, reading, shown) in looks {
+            tally.add(reading, Duration::from_secs(*second));
             assert_eq!(tally.shown, *shown, "after {second} s of {looks:?}: {tally:?}");
         }
     }
 
     /// Nothing moves.
-    fn calm(stored: u64, known: u64, held: u64) -> Look {
-        Look { before: stored, after: stored, known, held, ..Look::default() }
+    fn calm(stored: u64, known: u64, held: u64) -> Reading {
+        Reading { before: stored, after: stored, known, held, ..Reading::default() }
     }
 
     #[test]
@@ -133,8 +134,14 @@ mod tests {
 
     #[test]
     fn what_arrives_meanwhile_neither_makes_an_orphan_nor_hides_a_known_one() {
-        let busy =
-            |known, arrived| Look { before: 20, after: 20, arrived, known, moved: 0, ..Look::default() };
+        let busy = |known, arrived| Reading {
+            before: 20,
+            after: 20,
+            arrived,
+            known,
+            moved: 0,
+            ..Reading::default()
+        };
         // Acknowledged and replaced between the questions.
         check(&[(0, busy(17, 3), 0), (5, busy(17, 3), 0), (10, busy(17, 3), 0), (15, busy(17, 3), 0)]);
         check(&[
@@ -150,23 +157,28 @@ mod tests {
     fn what_may_be_on_its_way_is_no_orphan() {
         // A hundred a second arrive and are delivered, and the consumer knows of them a little later.
         let late = |second: u64| {
-            (second, Look { before: 90, after: 90, known: 0, moved: 200 * second, ..Look::default() }, 0)
+            (
+                second,
+                Reading { before: 90, after: 90, known: 0, moved: 200 * second, ..Reading::default() },
+                0,
+            )
         };
         check(&(0..10).map(|n| late(5 * n)).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_the_consumer_is_through_with_is_an_orphan_however_busy_the_queue_is() {
-        let look = |passed| Look { before: 90, after: 90, arrived: 9, known: 90, passed, ..Look::default() };
+        let busy =
+            |passed| Reading { before: 90, after: 90, arrived: 9, known: 90, passed, ..Reading::default() };
         check(&[
-            (0, look(0), 0),
-            (5, look(2), 0),
-            (10, look(3), 2),
-            (15, look(3), 3),
-            (20, look(0), 3),
+            (0, busy(0), 0),
+            (5, busy(2), 0),
+            (10, busy(3), 2),
+            (15, busy(3), 3),
+            (20, busy(0), 3),
             (25, calm(90, 90, 0), 0),
         ]);
         // Given up only for a moment.
-        check(&[(0, look(2), 0), (4, calm(90, 90, 0), 0), (5, look(0), 0), (10, look(0), 0)]);
+        check(&[(0, busy(2), 0), (4, calm(90, 90, 0), 0), (5, busy(0), 0), (10, busy(0), 0)]);
     }
 }

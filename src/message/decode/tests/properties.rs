@@ -128,6 +128,5 @@ proptest! {
     fn a_name_is_one_token(name in "[-A-Za-z0-9_]{1,8}(\\.[-A-Za-z0-9_]{1,8}){0,3}") {
         let function: FunctionName = name.parse().unwrap();
         prop_assert!(!function.token().contains(['.', '*', '>', ' ']));
-        prop_assert!(function.qualified("fn").contains('.'));
     }
 }

@@ -41,7 +41,7 @@ pub fn connection(facts: &Facts) -> Vec<Finding> {
             Finding::new(Fail, "NATS", format!("{servers}: {reason}"), means)
                 .mend("nats_url=nats://nats.openfaas:4222   # wherever it is")
         }
-        Err(Away::Refused(error)) => {
+        Err(Away::ForGood(error)) => {
             let means = "no worker can start";
             Finding::new(Fail, "NATS", format!("{servers}: {error}"), means).mend(
                 "nats_creds_file=…, nats_user=…, nats_ca_file=…   # a login and certificates that the \
@@ -119,7 +119,7 @@ pub fn payload(_: &Config, broker: &Broker) -> Vec<Finding> {
 }
 
 /// Whether gateways that speak NATS Streaming find the bridge and nothing else.
-pub fn streaming(config: &Config, broker: &Broker) -> Vec<Finding> {
+pub(crate) fn streaming(config: &Config, broker: &Broker) -> Vec<Finding> {
     let cluster = config.stan_cluster.as_deref().unwrap_or_default();
     match &broker.streaming {
         None => Vec::new(),
@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn without_a_connection_nothing_more_is_said() {
-        for away in [Away::Absent("refused".to_owned()), Away::Refused(ConnectError::Refused(Login::None))] {
+        for away in
+            [Away::Absent("refused".to_owned()), Away::ForGood(ConnectError::LoginRefused(Login::None))]
+        {
             let mut facts = well(&[]);
             facts.broker = Err(away);
             let findings = findings(&facts);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{super::finding::Finding, Look};
+use super::{super::finding::Finding, QueueView};
 use crate::{
     broker::{
         jetstream::{Replica, StreamInfo},
@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// Whether each stream has a leader and the replicas that it wants, and they keep up.
-pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
-    let mut findings: Vec<_> = look.queue.streams().flat_map(|info| of_stream(look, info)).collect();
-    let alone: Vec<_> = look.queue.streams().filter(|info| info.config.replicas() == 1).collect();
+pub fn replicas(view: &QueueView<'_>) -> Vec<Finding> {
+    let mut findings: Vec<_> = view.queue.streams().flat_map(|info| of_stream(view, info)).collect();
+    let alone: Vec<_> = view.queue.streams().filter(|info| info.config.replicas() == 1).collect();
     if let Some(info) = alone.first() {
         let names: Vec<_> = alone.iter().map(|info| info.config.name()).collect();
-        let servers: BTreeSet<_> = alone.iter().flat_map(|info| look.broker.peers(info)).collect();
+        let servers: BTreeSet<_> = alone.iter().flat_map(|info| view.broker.peers(info)).collect();
         let means = format!(
             "what they hold is lost with the disk of {}",
             servers.into_iter().collect::<Vec<_>>().join(", ")
@@ -29,7 +29,7 @@ pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
         let mend = if info.cluster.name.is_some() {
             names
                 .iter()
-                .map(|name| look.nats.edit_stream(name, "--replicas=3"))
+                .map(|name| view.nats.edit_stream(name, "--replicas=3"))
                 .collect::<Vec<_>>()
                 .join(" && ")
         } else {
@@ -38,7 +38,7 @@ pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
         findings.push(
             Finding::new(
                 Note,
-                format!("replicas of {}", look.queue.names.queue),
+                format!("replicas of {}", view.queue.names.queue),
                 format!("1 of {}", names.join(", ")),
                 means,
             )
@@ -48,10 +48,10 @@ pub fn replicas(look: &Look<'_>) -> Vec<Finding> {
     findings
 }
 
-fn of_stream(look: &Look<'_>, info: &StreamInfo) -> Vec<Finding> {
+fn of_stream(view: &QueueView<'_>, info: &StreamInfo) -> Vec<Finding> {
     let (name, wanted) = (info.config.name(), info.config.replicas());
     let what = format!("replicas of {name}");
-    let peers = look.broker.peers(info);
+    let peers = view.broker.peers(info);
     let there = peers.len() as u64;
     let mut findings = Vec::new();
     if info.cluster.name.is_some() && info.cluster.leader.is_none() {
@@ -67,7 +67,7 @@ fn of_stream(look: &Look<'_>, info: &StreamInfo) -> Vec<Finding> {
             let means = "one server less can be lost until it is back";
             findings.push(
                 Finding::new(Warn, &what, format!("{server} {state}"), means)
-                    .mend(format!("start {server}, or mend its network; then {}", look.nats.show(name))),
+                    .mend(format!("start {server}, or mend its network; then {}", view.nats.show(name))),
             );
         }
     }
@@ -75,21 +75,21 @@ fn of_stream(look: &Look<'_>, info: &StreamInfo) -> Vec<Finding> {
         let means = "it is stored on fewer servers than it says";
         findings.push(
             Finding::new(Warn, &what, format!("{there} of {wanted}"), means)
-                .mend(look.nats.edit_stream(name, &format!("--replicas={there}"))),
+                .mend(view.nats.edit_stream(name, &format!("--replicas={there}"))),
         );
     }
-    let settings = u64::try_from(look.config.nats.stream_replicas).unwrap_or(1);
+    let settings = u64::try_from(view.config.nats.stream_replicas).unwrap_or(1);
     if wanted < settings {
         let means =
             "the setting nats_stream_replicas holds for streams that a worker makes, and this one was there";
-        let mend = look.nats.edit_stream(name, &format!("--replicas={settings}"));
+        let mend = view.nats.edit_stream(name, &format!("--replicas={settings}"));
         findings
             .push(Finding::new(Warn, &what, format!("{wanted}, and {settings} are set"), means).mend(mend));
     } else if wanted.is_multiple_of(2) {
         let means = "as few servers may be lost as with one replica less";
         findings.push(
             Finding::new(Note, &what, wanted.to_string(), means)
-                .mend(look.nats.edit_stream(name, &format!("--replicas={}", wanted + 1))),
+                .mend(view.nats.edit_stream(name, &format!("--replicas={}", wanted + 1))),
         );
     }
     if findings.is_empty() && wanted > 1 {
@@ -99,10 +99,10 @@ fn of_stream(look: &Look<'_>, info: &StreamInfo) -> Vec<Finding> {
 }
 
 /// What a power failure takes from the queue.
-pub fn power(look: &Look<'_>) -> Vec<Finding> {
-    let what = format!("disk of {}", look.queue.names.queue);
-    let Some((replicas, sync)) = look.broker.weakest(look.queue) else { return Vec::new() };
-    let facts = Advised { server: look.broker.version, schedules: false, discard_new: false, replicas, sync };
+pub fn power(view: &QueueView<'_>) -> Vec<Finding> {
+    let what = format!("disk of {}", view.queue.names.queue);
+    let Some((replicas, sync)) = view.broker.weakest(view.queue) else { return Vec::new() };
+    let facts = Advised { server: view.broker.version, schedules: false, discard_new: false, replicas, sync };
     let seen = match sync {
         Sync::Always => "sync_interval: always".to_owned(),
         Sync::Every(interval) => format!("sync_interval: {}", shown(interval)),

@@ -2,7 +2,7 @@
 
 use super::{
     super::{facts::Seen, finding::Finding},
-    Look, hidden, hosted,
+    QueueView, hidden, hosted,
     streams::absent,
     unknown,
 };
@@ -22,20 +22,20 @@ use crate::{
 };
 
 /// The consumer of fresh invocations.
-pub fn fresh(look: &Look<'_>) -> Vec<Finding> {
+pub fn fresh(view: &QueueView<'_>) -> Vec<Finding> {
     // What is said of the stream says enough where it is not there.
-    let Ok(Some(stream)) = &look.queue.stream else { return Vec::new() };
-    judged(look, &look.queue.fresh, &Consumer::fresh(&look.queue.queue, &stream.config), &stream.config)
+    let Ok(Some(stream)) = &view.queue.stream else { return Vec::new() };
+    judged(view, &view.queue.fresh, &Consumer::fresh(&view.queue.queue, &stream.config), &stream.config)
 }
 
 /// The consumer of due retries.
-pub fn due(look: &Look<'_>) -> Vec<Finding> {
-    let Ok(Some(stream)) = &look.queue.retries else { return Vec::new() };
-    judged(look, &look.queue.due, &Consumer::due(&look.queue.names), &stream.config)
+pub fn due(view: &QueueView<'_>) -> Vec<Finding> {
+    let Ok(Some(stream)) = &view.queue.retries else { return Vec::new() };
+    judged(view, &view.queue.due, &Consumer::due(&view.queue.names), &stream.config)
 }
 
 fn judged(
-    look: &Look<'_>,
+    view: &QueueView<'_>,
     seen: &Seen<Option<ConsumerInfo>>,
     wanted: &Consumer,
     stream: &Settings,
@@ -46,27 +46,27 @@ fn judged(
         Err(unseen) => return vec![hidden(what, unseen)],
         Ok(None) => {
             let means = "nothing is called";
-            let mend = match wanted.settings(look.config) {
-                Some(settings) => look.nats.make_consumer(of, &settings),
+            let mend = match wanted.settings(view.config) {
+                Some(settings) => view.nats.make_consumer(of, &settings),
                 None => "nats_deliver=all   # or new: only what arrives from now on".to_owned(),
             };
-            return vec![absent(look, what, means).mend(mend)];
+            return vec![absent(view, what, means).mend(mend)];
         }
         Ok(Some(info)) => info,
     };
     let config = &info.config;
     if let Some(reason) = rules::unusable(config) {
         return vec![
-            Finding::new(Fail, what, reason, "no worker can start").mend(look.nats.remake_consumer(of, name)),
+            Finding::new(Fail, what, reason, "no worker can start").mend(view.nats.remake_consumer(of, name)),
         ];
     }
-    let mend = |setting: &str| look.nats.consumer_setting(of, name, setting, filter, look.config);
+    let mend = |setting: &str| view.nats.consumer_setting(of, name, setting, filter, view.config);
     let complaint = |Complaint { severity, setting, found, text }| {
         Finding::new(severity, &what, format!("{setting}: {found}"), text).mend(mend(setting))
     };
     let mut findings: Vec<_> = rules::consumer(config, filter, stream).into_iter().map(complaint).collect();
-    findings.extend(adapted(look, &what, config, mend));
-    findings.extend(held_up(look, &what, wanted, info, stream, mend));
+    findings.extend(adapted(view, &what, config, mend));
+    findings.extend(held_up(view, &what, wanted, info, stream, mend));
     if findings.is_empty() {
         let ConsumerInfo { num_pending, num_ack_pending, num_waiting, .. } = info;
         let seen = format!(
@@ -79,15 +79,20 @@ fn judged(
 }
 
 /// Settings that a worker changes when it starts, if it may.
-fn adapted(look: &Look<'_>, what: &str, config: &Settings, mend: impl Fn(&str) -> String) -> Vec<Finding> {
+fn adapted(
+    view: &QueueView<'_>,
+    what: &str,
+    config: &Settings,
+    mend: impl Fn(&str) -> String,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let lease = rules::lease(config);
-    for (setting, _) in rules::adaptations(config, look.config) {
+    for (setting, _) in rules::adaptations(config, view.config) {
         // Of an account that grants no more, the account's finding tells.
-        if setting == "max_ack_pending" && hosted::has_all(config, look) {
+        if setting == "max_ack_pending" && hosted::has_all(config, view) {
             continue;
         }
-        let short = setting == "ack_wait" && lease < LEAST_ACK_WAIT && !look.config.nats.manage;
+        let short = setting == "ack_wait" && lease < LEAST_ACK_WAIT && !view.config.nats.manage;
         let means = match setting {
             "ack_wait" if short => "no call could keep its lease, and no worker starts",
             "ack_wait" => {
@@ -111,7 +116,7 @@ fn adapted(look: &Look<'_>, what: &str, config: &Settings, mend: impl Fn(&str) -
 
 /// A back-off, a pause or missing replicas, which keep a consumer from doing its work well.
 fn held_up(
-    look: &Look<'_>,
+    view: &QueueView<'_>,
     what: &str,
     Consumer { stream: of, name, .. }: &Consumer,
     info: &ConsumerInfo,
@@ -135,7 +140,7 @@ fn held_up(
     if info.paused {
         findings.push(
             Finding::new(Warn, what, "paused", "nothing is called until it goes on")
-                .mend(look.nats.resume(of, name)),
+                .mend(view.nats.resume(of, name)),
         );
     }
     let (own, streams) = (config.number("num_replicas"), stream.number("num_replicas"));
@@ -151,31 +156,31 @@ fn held_up(
 }
 
 /// Whether retries are parked in levels, or will be when a worker has made their stream.
-pub fn needs_levels(look: &Look<'_>) -> bool {
-    let (setting, version) = (look.config.retry_timer, look.broker.version);
-    let info = look.queue.retries.as_ref().ok().and_then(Option::as_ref);
+pub fn needs_levels(view: &QueueView<'_>) -> bool {
+    let (setting, version) = (view.config.retry_timer, view.broker.version);
+    let info = view.queue.retries.as_ref().ok().and_then(Option::as_ref);
     let (allows, refuses) =
         info.map_or((false, false), |info| (info.config.allows_schedules(), info.config.refuses_new()));
     // A worker turns on what is wanted and not there.
-    let schedules = allows || (desired::schedules(look.config, version).unwrap_or(true) && !refuses);
+    let schedules = allows || (desired::schedules(view.config, version).unwrap_or(true) && !refuses);
     !timer_choice::choose(setting, version, schedules).is_ok_and(|(timer, _)| timer == Timer::Schedules)
 }
 
 /// The consumers of the levels, where retries are parked in them.
-pub fn levels(look: &Look<'_>) -> Vec<Finding> {
-    let names = &look.queue.names;
-    let Ok(Some(info)) = &look.queue.retries else { return Vec::new() };
-    if !needs_levels(look) {
+pub fn levels(view: &QueueView<'_>) -> Vec<Finding> {
+    let names = &view.queue.names;
+    let Ok(Some(info)) = &view.queue.retries else { return Vec::new() };
+    if !needs_levels(view) {
         return Vec::new();
     }
-    let found = match &look.queue.levels {
+    let found = match &view.queue.levels {
         Ok(found) => found,
         Err(unseen) => return vec![hidden(format!("consumers of {}", names.retries), unseen)],
     };
     let lacking = missing(found).map(|k| {
         let what = format!("consumer {} of {}", Names::level_consumer(k), names.retries);
-        absent(look, what, "retries in this level wait")
-            .mend(look.nats.make_consumer(&names.retries, &desired::level(names, k)))
+        absent(view, what, "retries in this level wait")
+            .mend(view.nats.make_consumer(&names.retries, &desired::level(names, k)))
     });
     let stream = &info.config;
     let complaints = found.iter().filter_map(|level| Some((level.k, level.settings.as_ref()?))).flat_map(
@@ -185,7 +190,7 @@ pub fn levels(look: &Look<'_>) -> Vec<Finding> {
             complaints
                 .map(|Complaint { severity, setting, found, text }| {
                     let mend =
-                        look.nats.consumer_setting(&names.retries, &consumer, setting, &filter, look.config);
+                        view.nats.consumer_setting(&names.retries, &consumer, setting, &filter, view.config);
                     Finding::new(
                         severity,
                         format!("consumer {consumer} of {}", names.retries),
@@ -210,7 +215,7 @@ pub fn levels(look: &Look<'_>) -> Vec<Finding> {
         let means = "more than its max_ack_pending: those behind are late until others leave; a worker \
             raises it, unless it may not";
         let flag = format!("--max-pending={}", room::MOST);
-        Finding::new(Warn, what, seen, means).mend(look.nats.edit_consumer(&names.retries, &consumer, &flag))
+        Finding::new(Warn, what, seen, means).mend(view.nats.edit_consumer(&names.retries, &consumer, &flag))
     });
     let mut findings: Vec<_> = lacking.chain(complaints).chain(crowded).collect();
     if findings.is_empty() {
@@ -221,14 +226,14 @@ pub fn levels(look: &Look<'_>) -> Vec<Finding> {
 }
 
 /// Other consumers of the queue's stream.
-pub fn others(look: &Look<'_>) -> Vec<Finding> {
-    let what = format!("consumers of {}", look.queue.names.stream);
-    match &look.queue.consumers {
-        Err(unseen) if matches!(look.queue.stream, Ok(Some(_))) => vec![unknown(what, unseen)],
+pub fn others(view: &QueueView<'_>) -> Vec<Finding> {
+    let what = format!("consumers of {}", view.queue.names.stream);
+    match &view.queue.consumers {
+        Err(unseen) if matches!(view.queue.stream, Ok(Some(_))) => vec![unknown(what, unseen)],
         Err(_) => Vec::new(),
         Ok(names) => {
             let others: Vec<_> =
-                names.iter().filter(|name| **name != look.queue.queue.durable).map(String::as_str).collect();
+                names.iter().filter(|name| **name != view.queue.queue.durable).map(String::as_str).collect();
             let means = "what they take of a work queue no worker of this queue gets";
             let mend = format!(
                 "nats_durable={}   # if this is the one that the workers are to share",
@@ -242,10 +247,10 @@ pub fn others(look: &Look<'_>) -> Vec<Finding> {
 }
 
 /// Messages that nobody gets.
-pub fn orphans(look: &Look<'_>) -> Vec<Finding> {
-    let (names, durable) = (&look.queue.names, &look.queue.queue.durable);
+pub fn orphans(view: &QueueView<'_>) -> Vec<Finding> {
+    let (names, durable) = (&view.queue.names, &view.queue.queue.durable);
     let what = format!("orphans in {}", names.stream);
-    match look.queue.orphans {
+    match view.queue.orphans {
         None => Vec::new(),
         Some(0) => vec![Finding::ok(what, "none: each message is pending or delivered")],
         Some(count) => {
@@ -253,7 +258,7 @@ pub fn orphans(look: &Look<'_>) -> Vec<Finding> {
                 were acknowledged";
             vec![
                 Finding::new(Warn, what, format!("{count} messages"), means)
-                    .mend(look.nats.remake_consumer(&names.stream, durable)),
+                    .mend(view.nats.remake_consumer(&names.stream, durable)),
             ]
         }
     }

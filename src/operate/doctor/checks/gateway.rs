@@ -8,7 +8,7 @@ use crate::{
 
 /// Whether the gateway answers at all. What it answers to `/healthz` is its own affair: not every gateway has
 /// such a page.
-pub fn health(facts: &Facts) -> Vec<Finding> {
+pub(crate) fn health(facts: &Facts) -> Vec<Finding> {
     let url = &facts.loaded.config.gateway_url;
     vec![match &facts.gateway.health {
         Ok((status, took)) if *status < 500 => {

@@ -1,7 +1,7 @@
 //! What the account grants against what a worker will ask for: hosted accounts want a size for each stream,
 //! and bound how many there are and how much room a consumer has.
 
-use super::{super::finding::Finding, Look};
+use super::{super::finding::Finding, QueueView};
 use crate::{
     broker::{
         jetstream::{Account, Settings},
@@ -15,30 +15,30 @@ use crate::{
 };
 
 /// What stands in the way of what is not there yet, and the room that consumers are granted.
-pub fn grants(look: &Look<'_>) -> Vec<Finding> {
-    let Ok(account) = &look.broker.account else { return Vec::new() };
-    let granted = tier(account, look.config.nats.stream_replicas);
-    let missing = missing(look);
+pub(crate) fn grants(view: &QueueView<'_>) -> Vec<Finding> {
+    let Ok(account) = &view.broker.account else { return Vec::new() };
+    let granted = tier(account, view.config.nats.stream_replicas);
+    let missing = missing(view);
     let mut findings: Vec<_> = missing.iter().filter_map(|stream| size(stream, granted)).collect();
-    findings.extend(storage(&missing, granted, look.config.nats.stream_replicas));
+    findings.extend(storage(&missing, granted, view.config.nats.stream_replicas));
     findings.extend(streams(&missing, granted));
-    findings.extend(consumers(look, granted));
-    findings.extend(room(look, granted));
+    findings.extend(consumers(view, granted));
+    findings.extend(room(view, granted));
     findings
 }
 
 /// Whether the account wants a size for each stream, so that none can be taken off.
-pub fn wants_sizes(look: &Look<'_>) -> bool {
-    look.broker
+pub(crate) fn wants_sizes(view: &QueueView<'_>) -> bool {
+    view.broker
         .account
         .as_ref()
-        .is_ok_and(|account| tier(account, look.config.nats.stream_replicas).limits.max_bytes_required)
+        .is_ok_and(|account| tier(account, view.config.nats.stream_replicas).limits.max_bytes_required)
 }
 
 /// Whether a consumer has all the room that the account grants.
-pub fn has_all(consumer: &Settings, look: &Look<'_>) -> bool {
-    let Ok(account) = &look.broker.account else { return false };
-    let most = tier(account, look.config.nats.stream_replicas).limits.ack_pending();
+pub(crate) fn has_all(consumer: &Settings, view: &QueueView<'_>) -> bool {
+    let Ok(account) = &view.broker.account else { return false };
+    let most = tier(account, view.config.nats.stream_replicas).limits.ack_pending();
     most.is_some_and(|most| consumer.limit("max_ack_pending").unwrap_or_default() >= most)
 }
 
@@ -48,10 +48,10 @@ fn tier(account: &Account, replicas: usize) -> &Account {
 }
 
 /// The streams of the queue that a worker will make.
-fn missing(look: &Look<'_>) -> Vec<Sized> {
-    let queue = look.queue;
+fn missing(view: &QueueView<'_>) -> Vec<Sized> {
+    let queue = view.queue;
     let seen = [&queue.stream, &queue.retries, &queue.dead];
-    let all = limits::streams(look.config, &queue.names).into_iter().zip(seen);
+    let all = limits::streams(view.config, &queue.names).into_iter().zip(seen);
     all.filter(|(_, seen)| matches!(seen, Ok(None))).map(|(sized, _)| sized).collect()
 }
 
@@ -110,12 +110,12 @@ fn streams(missing: &[Sized], granted: &Account) -> Option<Finding> {
     })
 }
 
-fn consumers(look: &Look<'_>, granted: &Account) -> Option<Finding> {
+fn consumers(view: &QueueView<'_>, granted: &Account) -> Option<Finding> {
     let most = granted.limits.consumers()?;
     let left = most.saturating_sub(granted.consumers);
-    let queue = look.queue;
+    let queue = view.queue;
     let lanes = [&queue.fresh, &queue.due].into_iter().filter(|seen| matches!(seen, Ok(None))).count();
-    let levels = if super::consumers::needs_levels(look) {
+    let levels = if super::consumers::needs_levels(view) {
         queue.levels.as_ref().map_or(0, |found| (HIGHEST as usize + 1).saturating_sub(found.len()))
     } else {
         0
@@ -132,9 +132,9 @@ fn consumers(look: &Look<'_>, granted: &Account) -> Option<Finding> {
     })
 }
 
-fn room(look: &Look<'_>, granted: &Account) -> Option<Finding> {
+fn room(view: &QueueView<'_>, granted: &Account) -> Option<Finding> {
     let most = granted.limits.ack_pending()?;
-    let (inflight, least) = (look.config.max_inflight, least_pending(look.config.max_inflight));
+    let (inflight, least) = (view.config.max_inflight, least_pending(view.config.max_inflight));
     let seen = || format!("max_ack_pending: {most}, and 4 × max_inflight={inflight} are {least}");
     (most < least).then(|| {
         Finding::new(

@@ -32,7 +32,7 @@ pub fn settings(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Whether the worker can listen, or does.
-pub fn listening(facts: &Facts) -> Vec<Finding> {
+pub(crate) fn listening(facts: &Facts) -> Vec<Finding> {
     let address = facts.loaded.config.listen_addr;
     vec![match &facts.place.ready {
         None => Finding::ok("worker", format!("none runs here: {address} is free")),

@@ -2,7 +2,7 @@
 
 use super::{
     super::{facts::Seen, finding::Finding},
-    Look, hidden, hosted,
+    QueueView, hidden, hosted,
 };
 use crate::{
     broker::{
@@ -27,72 +27,72 @@ use crate::{
 const NEAR: f64 = 0.9;
 
 /// The stream of fresh invocations.
-pub fn queue(look: &Look<'_>) -> Vec<Finding> {
-    let subject = look.queue.queue.subject();
-    let wanted = desired::queue(look.config, &look.queue.queue);
+pub fn queue(view: &QueueView<'_>) -> Vec<Finding> {
+    let subject = view.queue.queue.subject();
+    let wanted = desired::queue(view.config, &view.queue.queue);
     let judge = |stream: &Settings| rules::queue(stream, subject);
     let means = "invocations are refused";
-    judged(look, &look.queue.stream, &wanted, means, judge, |info| {
-        fullness(look, info, "publishers are refused, and try again or not")
+    judged(view, &view.queue.stream, &wanted, means, judge, |info| {
+        fullness(view, info, "publishers are refused, and try again or not")
     })
 }
 
 /// The stream of parked retries.
-pub fn retries(look: &Look<'_>) -> Vec<Finding> {
-    let schedules = desired::schedules(look.config, look.broker.version).unwrap_or(false);
-    let wanted = desired::retries(look.config, &look.queue.names, schedules);
+pub fn retries(view: &QueueView<'_>) -> Vec<Finding> {
+    let schedules = desired::schedules(view.config, view.broker.version).unwrap_or(false);
+    let wanted = desired::retries(view.config, &view.queue.names, schedules);
     let means = "no retry can be parked, and messages stay where they are,";
-    judged(look, &look.queue.retries, &wanted, means, rules::retries, |info| {
+    judged(view, &view.queue.retries, &wanted, means, rules::retries, |info| {
         let facts = Advised {
-            server: look.broker.version,
+            server: view.broker.version,
             schedules: info.config.allows_schedules(),
             discard_new: info.config.refuses_new(),
             replicas: u64::MAX,
             sync: Sync::Unknown,
         };
         let lines = advice(&facts).into_iter().filter(|line| line.about == About::Discard);
-        let name = &look.queue.names.retries;
+        let name = &view.queue.names.retries;
         let mut findings: Vec<_> = lines
             .map(|line| {
                 Finding::new(line.severity, format!("stream {name}"), "discard: new", line.text)
-                    .mend(look.nats.edit_stream(name, "--discard=old"))
+                    .mend(view.nats.edit_stream(name, "--discard=old"))
             })
             .collect();
         findings.extend(fullness(
-            look,
+            view,
             info,
             "no more can be parked: what fails is held back until there is room",
         ));
-        findings.extend(stranger(look, info, &look.queue.names.retries_subjects()));
-        findings.extend(window(look, info));
+        findings.extend(stranger(view, info, &view.queue.names.retries_subjects()));
+        findings.extend(window(view, info));
         findings
     })
 }
 
 /// The stream of dead letters.
-pub fn dead(look: &Look<'_>) -> Vec<Finding> {
-    if !look.config.dead_letters.enabled {
+pub fn dead(view: &QueueView<'_>) -> Vec<Finding> {
+    if !view.config.dead_letters.enabled {
         return Vec::new();
     }
-    let wanted = desired::dead(look.config, &look.queue.names);
+    let wanted = desired::dead(view.config, &view.queue.names);
     let means = "no dead letter can be kept, and what should become one waits in its worker,";
-    judged(look, &look.queue.dead, &wanted, means, rules::dead, |info| {
+    judged(view, &view.queue.dead, &wanted, means, rules::dead, |info| {
         let means = if info.config.refuses_new() {
             "once it is full, what should become a dead letter waits in its worker, and is not called \
                 again"
         } else {
             "the oldest dead letters are removed for new ones"
         };
-        let mut findings = fullness(look, info, means);
-        findings.extend(stranger(look, info, &look.queue.names.dead_subjects()));
-        findings.extend(window(look, info));
+        let mut findings = fullness(view, info, means);
+        findings.extend(stranger(view, info, &view.queue.names.dead_subjects()));
+        findings.extend(window(view, info));
         findings
     })
 }
 
 /// What a stream has against it, or that it is as it should be.
 fn judged(
-    look: &Look<'_>,
+    view: &QueueView<'_>,
     seen: &Seen<Option<StreamInfo>>,
     wanted: &Settings,
     missing: &str,
@@ -102,16 +102,16 @@ fn judged(
     let what = format!("stream {}", wanted.name());
     let info = match seen {
         Err(unseen) => return vec![hidden(what, unseen)],
-        Ok(None) => return vec![absent(look, what, missing).mend(look.nats.make_stream(wanted))],
+        Ok(None) => return vec![absent(view, what, missing).mend(view.nats.make_stream(wanted))],
         Ok(Some(info)) => info,
     };
     let config = &info.config;
-    let subject = look.queue.queue.subject();
+    let subject = view.queue.queue.subject();
     let complaint = |Complaint { severity, setting, found, text }| {
-        let mend = if setting == "max_bytes" && hosted::wants_sizes(look) {
-            look.nats.refuse_what_is_new(config)
+        let mend = if setting == "max_bytes" && hosted::wants_sizes(view) {
+            view.nats.refuse_what_is_new(config)
         } else {
-            look.nats.stream_setting(config, setting, subject)
+            view.nats.stream_setting(config, setting, subject)
         };
         Finding::new(severity, &what, format!("{setting}: {found}"), text).mend(mend)
     };
@@ -130,8 +130,8 @@ fn judged(
 }
 
 /// What is not there.
-pub fn absent(look: &Look<'_>, what: String, means: &str) -> Finding {
-    let who = if look.config.nats.manage {
+pub fn absent(view: &QueueView<'_>, what: String, means: &str) -> Finding {
+    let who = if view.config.nats.manage {
         "a worker does when it starts"
     } else {
         "somebody does, since nats_manage=false"
@@ -139,28 +139,28 @@ pub fn absent(look: &Look<'_>, what: String, means: &str) -> Finding {
     Finding::new(Fail, what, "is not there", format!("{means} until it is made, as {who}"))
 }
 
-fn stranger(look: &Look<'_>, info: &StreamInfo, subjects: &str) -> Option<Finding> {
+fn stranger(view: &QueueView<'_>, info: &StreamInfo, subjects: &str) -> Option<Finding> {
     let config = &info.config;
     let name = config.name();
     let reason = rules::stranger(name, config, subjects)?;
     Some(
         Finding::new(Fail, format!("stream {name}"), reason, "no worker can start")
-            .mend(format!("queue_name={}-2   # any other name", look.queue.names.queue)),
+            .mend(format!("queue_name={}-2   # any other name", view.queue.names.queue)),
     )
 }
 
 /// Whether ids are remembered long enough for a retry that is parked twice to be recognised.
-fn window(look: &Look<'_>, info: &StreamInfo) -> Option<Finding> {
+fn window(view: &QueueView<'_>, info: &StreamInfo) -> Option<Finding> {
     let config = &info.config;
     let name = config.name();
-    let (has, needs) = (config.duration("duplicate_window"), rules::duplicate_window(look.config.ack_wait));
+    let (has, needs) = (config.duration("duplicate_window"), rules::duplicate_window(view.config.ack_wait));
     let needs = rules::possible_window(needs, config.duration("max_age"));
     let means = format!(
         "a message that is delivered again later than that may be parked or buried twice, and called twice; \
             {} are needed",
         shown(needs)
     );
-    let mend = look.nats.edit_stream(name, &format!("--dupe-window={}", shown(needs)));
+    let mend = view.nats.edit_stream(name, &format!("--dupe-window={}", shown(needs)));
     (has < needs).then(|| {
         Finding::new(Warn, format!("stream {name}"), format!("duplicate_window: {}", shown(has)), means)
             .mend(mend)
@@ -168,7 +168,7 @@ fn window(look: &Look<'_>, info: &StreamInfo) -> Option<Finding> {
 }
 
 /// How full a stream with a limit is.
-fn fullness(look: &Look<'_>, info: &StreamInfo, means: &str) -> Vec<Finding> {
+fn fullness(view: &QueueView<'_>, info: &StreamInfo, means: &str) -> Vec<Finding> {
     let config = &info.config;
     let name = config.name();
     let full = |(limit, held): (&str, u64)| {
@@ -179,7 +179,7 @@ fn fullness(look: &Look<'_>, info: &StreamInfo, means: &str) -> Vec<Finding> {
         let flag = format!("--{}={}", limit.replace('_', "-"), most.saturating_mul(2));
         let finding =
             || Finding::new(severity, format!("stream {name}"), format!("{held} of {most} ({limit})"), means);
-        (share >= NEAR).then(|| finding().mend(look.nats.edit_stream(name, &flag)))
+        (share >= NEAR).then(|| finding().mend(view.nats.edit_stream(name, &flag)))
     };
     [("max_msgs", info.state.messages), ("max_bytes", info.state.bytes)]
         .into_iter()
@@ -188,8 +188,8 @@ fn fullness(look: &Look<'_>, info: &StreamInfo, means: &str) -> Vec<Finding> {
 }
 
 /// What brings parked retries back, and what another timer has left.
-pub fn timer(look: &Look<'_>) -> Vec<Finding> {
-    let (config, queue) = (look.config, look.queue);
+pub fn timer(view: &QueueView<'_>) -> Vec<Finding> {
+    let (config, queue) = (view.config, view.queue);
     let what = format!("timer of {}", queue.names.queue);
     let setting = config.retry_timer;
     let Ok(Some(info)) = &queue.retries else { return Vec::new() };
@@ -201,7 +201,7 @@ pub fn timer(look: &Look<'_>) -> Vec<Finding> {
         };
         vec![Finding::new(severity, &what, reason, means).mend(mend)]
     };
-    let wants = match desired::schedules(config, look.broker.version) {
+    let wants = match desired::schedules(config, view.broker.version) {
         Ok(wants) => wants,
         Err(reason) => return refused(Fail, reason, "retry_timer=auto".to_owned()),
     };
@@ -217,10 +217,10 @@ pub fn timer(look: &Look<'_>) -> Vec<Finding> {
     }
     if wants && !allows && !refuses {
         let severity = if setting == RetryTimer::Schedules && !manage { Fail } else { Warn };
-        let mend = look.nats.edit_stream(&queue.names.retries, "--allow-schedules");
+        let mend = view.nats.edit_stream(&queue.names.retries, "--allow-schedules");
         return refused(severity, "the stream does not allow message schedules".to_owned(), mend);
     }
-    let (timer, why) = match timer_choice::choose(setting, look.broker.version, allows) {
+    let (timer, why) = match timer_choice::choose(setting, view.broker.version, allows) {
         Ok(chosen) => chosen,
         Err(reason) => return refused(Fail, reason, "retry_timer=auto".to_owned()),
     };
@@ -236,7 +236,7 @@ pub fn timer(look: &Look<'_>) -> Vec<Finding> {
         (Timer::Levels, _, true) if !allows => {
             let means = "this server fires no schedules: a worker moves what they hold when it is overdue, \
                 and needs the right to delete it";
-            let right = look.nats.subject(&call::delete_message(&queue.names.retries));
+            let right = view.nats.subject(&call::delete_message(&queue.names.retries));
             Finding::new(Note, what, format!("{seen}; schedules hold retries"), means)
                 .mend(super::grant(&format!("publish to {right}")))
         }

@@ -1,0 +1,53 @@
+//! The headers that are carried on as they are.
+
+use async_nats::HeaderMap;
+
+use crate::message::{header, names};
+
+/// The most bytes of other people's headers that are carried on.
+pub(super) const CARRIED: usize = 4096;
+
+/// Other people's headers, and first those that another version of this program wrote. Never the broker's
+/// own.
+pub(super) fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
+    let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let mut kept = HeaderMap::new();
+    let mut bytes = 0;
+    for ours in [true, false] {
+        let of_these = |name: &str| {
+            names::is_ours(name) == ours && !names::is_brokers(name) && !(ours && (!ours_too || known(name)))
+        };
+        for (name, values) in headers.iter().filter(|(name, _)| of_these(name.as_ref())) {
+            for value in values {
+                bytes += AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
+                if bytes <= CARRIED {
+                    header::copy(&mut kept, name, value);
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// The headers that this version writes anew on every message.
+const KNOWN: [&str; 19] = [
+    names::HOP,
+    names::ATTEMPTS,
+    names::DELAYED,
+    names::DUE,
+    names::PARKED_AT,
+    names::ORIGINAL_ID,
+    names::FIRST_SEEN,
+    names::CALL_ID,
+    names::FUNCTION,
+    names::LAST_STATUS,
+    names::LAST_ERROR,
+    names::HISTORY,
+    names::INTERRUPTIONS,
+    names::REDRIVES,
+    names::NOT_FOUND,
+    names::KIND,
+    names::ENCODING,
+    names::CAUSE,
+    names::FAILED_AT,
+];
