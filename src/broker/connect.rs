@@ -39,7 +39,7 @@ pub enum ConnectError {
         /// Why it cannot be read.
         error: io::Error,
     },
-    /// What was set cannot be used.
+    /// The settings cannot be used.
     #[error("{0}")]
     Unusable(String),
 }

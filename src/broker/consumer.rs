@@ -46,12 +46,12 @@ pub(crate) struct Consumer {
     doubt: Doubt,
     search: Search,
     inbox: Option<Inbox>,
-    /// Inboxes of requests that were given up. What was on its way to them is still taken: a delivery that is
-    /// dropped looks to the next worker like a call whose worker died.
+    /// Inboxes of requests that were given up. Messages on their way to them are still taken: a delivery
+    /// that is dropped looks to the next worker like a call whose worker died.
     retired: Vec<Inbox>,
     /// Messages of the request that are still to come.
     outstanding: usize,
-    /// What the request may bring of all that the connection may.
+    /// The request's share of all that the connection may bring.
     share: Option<wire::Share>,
     /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
     /// that was filled, so that those who wait for nothing leave the connection to others.
@@ -72,7 +72,7 @@ struct Inbox {
 }
 
 impl Consumer {
-    /// The consumer `bound`. What cannot be read of it is buried.
+    /// The consumer `bound`. Its unreadable messages are buried.
     pub fn new(broker: &JetStream, bound: Bound, burial: Burial) -> Self {
         let link = broker.link();
         let now = Instant::now();
@@ -152,7 +152,7 @@ impl Consumer {
         })
     }
 
-    /// What a status without a message says about the request: whether it is over.
+    /// Whether a status without a message says that the request is over.
     fn status(&mut self, message: &Message, status: StatusCode) -> Result<bool, BrokerError> {
         let said = message.description.as_deref().unwrap_or_default();
         match status {

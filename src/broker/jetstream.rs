@@ -32,7 +32,7 @@ use crate::broker::{clock::BrokerClock, connect::Link, consumer::Wire, seam::Bro
 
 /// How long one question to the broker may take: any API call can hang.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// What is said of a request that got no answer within [`PATIENCE`].
+/// The reason where a request got no answer within [`PATIENCE`].
 const SILENCE: &str = "no answer in time";
 
 /// A connection to JetStream. Cheap to clone.
@@ -46,7 +46,7 @@ pub struct JetStream {
     wire: Wire,
 }
 
-/// What is in every answer.
+/// The part that all answers have in common.
 #[derive(Deserialize)]
 struct Head {
     error: Option<Refusal>,
@@ -82,7 +82,7 @@ impl JetStream {
         self.link.clone()
     }
 
-    /// What open requests may bring over the connection.
+    /// The bytes that open requests may bring over the connection.
     pub(crate) fn wire(&self) -> &Wire {
         &self.wire
     }

@@ -1,4 +1,4 @@
-//! What a server's version and a queue's settings are known to cost: said once when the worker is ready, and
+//! The known costs of a server's version and of a queue's settings: said once when the worker is ready, and
 //! by the doctor. Pure: facts in, lines out. Where a row is from a release's notes or an issue of
 //! nats-server, its number stands beside it.
 
@@ -33,7 +33,7 @@ pub enum Sync {
 /// How often servers do so unless told otherwise (`sync_interval`); before 2.10 there is no telling them.
 pub(crate) const SYNC_INTERVAL: Duration = Duration::from_secs(120);
 
-/// What is known of the broker and the queue's streams.
+/// The known facts about the broker and the queue's streams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
     /// The server's version.
@@ -48,12 +48,12 @@ pub(crate) struct Facts {
     pub sync: Sync,
 }
 
-/// What a line is about.
+/// The subject of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum About {
     /// The server's version.
     Version,
-    /// What the stream of retries does with more than it may hold.
+    /// The stream of retries, and how it treats more than it may hold.
     Discard,
     /// What a power failure takes.
     Power,
@@ -64,13 +64,13 @@ pub(crate) enum About {
 pub(crate) struct Advice {
     /// How much it weighs.
     pub severity: Severity,
-    /// What it is about.
+    /// Its subject.
     pub about: About,
-    /// What, and what helps.
+    /// The line, with a remedy.
     pub text: String,
 }
 
-/// What is to be said about these facts.
+/// The lines that these facts call for.
 pub(crate) fn advice(facts: &Facts) -> Vec<Advice> {
     let known = facts.server > (0, 0, 0);
     let within = |from: Version, to: Version| (from..=to).contains(&facts.server);
@@ -115,7 +115,7 @@ pub(crate) fn advice(facts: &Facts) -> Vec<Advice> {
     lines
 }
 
-/// What a power failure takes from streams that have one replica.
+/// The loss of streams with one replica in a power failure.
 fn power(sync: Sync, old: bool) -> Option<Advice> {
     let (severity, interval) = match sync {
         Sync::Always => return None,

@@ -11,9 +11,9 @@
 //!                                          pull ◀─ acknowledge ◀─ dead letter ◀┘
 //! ```
 //!
-//! The API gives messages in JSON, with their block in base64. What came through whole a moment ago is not
-//! looked at. A long look is done in rounds, with requests for messages in between, so that it holds up
-//! nobody.
+//! The API gives messages in JSON, with their block in base64. Messages that came through whole a moment
+//! ago are not looked at. A long look is done in rounds, with requests for messages in between, so that it
+//! holds up nobody.
 
 mod burial;
 
@@ -51,8 +51,8 @@ pub(crate) struct Search {
     cuts: u64,
     moves: u64,
     passed: Recent,
-    /// What was buried lately: where a stream keeps what is settled, it is seen again, and gets no second
-    /// letter.
+    /// Messages that were buried lately: where a stream keeps settled ones, they are seen again, and get no
+    /// second letter.
     buried: Recent,
     sweep: Option<Sweep>,
     /// Where the next look begins: what lies before was looked at, and stays as it is. A level may hold a

@@ -3,9 +3,9 @@
 //!
 //! An outcome that is known stays known for as long as the lease is prolonged, and is asked for room again
 //! and again. It must not keep others from being called meanwhile, so after a moment it gives its permit back
-//! and stands by. What stands by takes memory here and places among the consumer's unacknowledged messages,
-//! so there is a bound: once it is reached the queue takes no more messages, and the worker is not ready. The
-//! other queues of the process go on.
+//! and stands by. Settlements that stand by take memory here and places among the consumer's unacknowledged
+//! messages, so there is a bound: once it is reached the queue takes no more messages, and the worker is
+//! not ready. The other queues of the process go on.
 
 use std::{
     collections::BTreeMap,

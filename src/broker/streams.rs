@@ -30,7 +30,7 @@ pub(crate) enum SetupError {
     Never(String),
 }
 
-/// What stands ready.
+/// The parts of a queue that stand ready.
 #[derive(Debug, Clone)]
 pub(crate) struct Ready {
     /// The consumer of fresh invocations.
@@ -60,7 +60,7 @@ impl Ready {
     }
 }
 
-/// What is wrong with a queue that was ready.
+/// The fault of a queue that was ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// This part of it is gone.
@@ -69,8 +69,8 @@ pub enum Fault {
     Unusable(String),
 }
 
-/// The first part of the queue that is gone or cannot be used any more. What else was changed of its
-/// consumers is learned.
+/// The first part of the queue that is gone or cannot be used any more. Other changes of its
+/// consumers are learned.
 ///
 /// # Errors
 /// See [`ApiError`]: where the broker does not say.
@@ -215,7 +215,7 @@ impl Setup<'_> {
         Ok(found.config)
     }
 
-    /// Makes the stream, unless another worker is quicker. What a broker says then differs: that the name is
+    /// Makes the stream, unless another worker is quicker. The broker's answer differs then: that the name is
     /// in use, or that the subjects overlap with those of what the other has just made.
     async fn make_stream(&self, stream: &str, wanted: &Settings) -> Result<StreamInfo, SetupError> {
         let refused = match self.jetstream.make_stream(stream, wanted).await {

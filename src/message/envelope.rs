@@ -128,7 +128,7 @@ impl Envelope {
         }
     }
 
-    /// The past of a message that a worker parked. What cannot be read counts as never written, so that a
+    /// The past of a message that a worker parked. Unreadable headers count as never written, so that a
     /// damaged message is tried rather than lost. Its subject says its generation, too: a message that took
     /// itself for an earlier one would find itself as its own successor.
     pub fn parked(arrival: &Arrival) -> Self {

@@ -68,7 +68,7 @@ pub fn read(block: &[u8]) -> Result<HeaderMap, Flaw> {
     Ok(headers)
 }
 
-/// What can be read of a header block: of one without a flaw, all.
+/// The readable part of a header block: of one without a flaw, all.
 pub fn readable(block: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields(&String::from_utf8_lossy(block)).flatten() {
@@ -77,12 +77,12 @@ pub fn readable(block: &[u8]) -> HeaderMap {
     headers
 }
 
-/// What can be read of a header block, less the broker's own headers.
+/// The readable part of a header block, less the broker's own headers.
 pub fn own(block: &[u8]) -> HeaderMap {
     header::own(&readable(block))
 }
 
-/// What follows the name of a header, just as a server looks for it: the client library may not be able to
+/// The value of a header, found just as a server looks for it: the client library may not be able to
 /// read the block at all.
 pub(crate) fn as_servers_find(block: &[u8], name: &str) -> Option<String> {
     let sought = format!("\r\n{name}:");

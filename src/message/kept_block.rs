@@ -1,4 +1,4 @@
-//! What a dead letter keeps of a header block that cannot be read: all of it, in base64, where that fits.
+//! The part of an unreadable header block that a dead letter keeps: all of it, in base64, where that fits.
 //! Pure.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};

@@ -1,4 +1,4 @@
-//! What is on the wire: invocations, what a message carries of its past, and the messages that follow from
+//! Messages on the wire: invocations, what a message carries of its past, and the messages that follow from
 //! it.
 //!
 //! Calls: text, retry. Pure.

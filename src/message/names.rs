@@ -60,7 +60,7 @@ pub const CAUSE: &str = "Queue-Worker-Cause";
 /// RFC 3339, when it died.
 pub(crate) const FAILED_AT: &str = "Queue-Worker-Failed-At";
 
-/// What the broker knows a message by, for as long as it remembers ids.
+/// The id by which the broker knows a message, for as long as it remembers ids.
 pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// The stream that has to take a message.
 pub(crate) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
@@ -100,7 +100,7 @@ fn begins(header: &str, prefix: &str) -> bool {
     header.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// What the program calls everything that belongs to one queue.
+/// The names of everything that belongs to one queue.
 #[derive(Debug, Clone)]
 pub struct Names {
     /// The queue's name: the subject that invocations arrive on.
@@ -202,7 +202,7 @@ impl Names {
     }
 
     /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked.
-    /// Whatever lies there goes the same way: a message of the wrong form is dead-lettered by whoever reads
+    /// All messages there go the same way: a message of the wrong form is dead-lettered by whoever reads
     /// it, and lost by nobody.
     pub fn target_of(&self, parked: &str) -> Option<String> {
         let (place, rest) = parked.strip_prefix(&format!("{}-retries.", self.queue))?.split_once('.')?;
@@ -241,7 +241,7 @@ impl Id {
         Self { sequence, stored: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
     }
 
-    /// What the broker knows its clone by that is so many steps from the first arrival.
+    /// The id of its clone that is so many steps from the first arrival.
     pub(crate) fn of_clone(self, generation: u64) -> String {
         format!("{self}.{generation}")
     }

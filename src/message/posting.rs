@@ -1,4 +1,4 @@
-//! What is to be posted: made at the end of an invocation, written into a message when it has to wait, and
+//! A callback to be posted: made at the end of an invocation, written into a message when it has to wait, and
 //! read again.
 //!
 //! The message is JSON, all of it this program's own:

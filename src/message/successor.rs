@@ -132,7 +132,7 @@ impl Message {
     }
 
     /// The id of the invocation's dead letter: whichever of its messages comes to that end, there is one,
-    /// until somebody sends it round again. Its callback has another one. What is of no known kind may be
+    /// until somebody sends it round again. Its callback has another one. A message of no known kind may be
     /// anything: one for each message.
     pub(crate) fn dead_letter_id(&self) -> String {
         let id = match self.envelope.kind {

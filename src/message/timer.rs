@@ -39,8 +39,8 @@ pub struct Place {
 }
 
 impl Timer {
-    /// The place of clone `id.generation` of a call to `function` (a token) that is due at `due`. What is due
-    /// now needs no timer.
+    /// The place of clone `id.generation` of a call to `function` (a token) that is due at `due`. A clone
+    /// that is due now needs no timer.
     pub fn place(
         self,
         names: &Names,
@@ -100,9 +100,9 @@ pub(crate) fn remaining(headers: &HeaderMap, now: SystemTime) -> Duration {
     due_in(headers).and_then(|due| due.duration_since(now).ok()).unwrap_or_default()
 }
 
-/// What is to be published so that the message parked as `sequence` is due; `None` if none is parked on this
-/// subject. Its id is the clone's own, so that one which is brought twice counts once. No header of the
-/// broker's goes along.
+/// The record to be published so that the message parked as `sequence` is due; `None` if none is parked on
+/// this subject. Its id is the clone's own, so that one which is brought twice counts once. No header of
+/// the broker's goes along.
 pub(crate) fn promoted(
     names: &Names,
     subject: &str,

@@ -7,7 +7,7 @@
 //!
 //! The looking asks and changes nothing: questions to JetStream's API with the worker's own rights, a GET
 //! each to the gateway, to the worker beside it and to the broker's monitoring. It is safe while workers run.
-//! Everything after it is pure. What a setting of a stream or a consumer costs is said in
+//! Everything after it is pure. The cost of a setting of a stream or a consumer is said in
 //! [`crate::broker::streams::rules`], and of a version in [`crate::broker::known_issues`], where the worker
 //! has it from, too.
 

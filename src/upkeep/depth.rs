@@ -1,4 +1,4 @@
-//! What the broker knows of the queue's depth: the same figures from every replica, as autoscalers want them.
+//! The queue's depth as the broker knows it: the same figures from every replica, as autoscalers want them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -39,15 +39,15 @@ pub(crate) struct Gauge {
     pub names: Names,
     /// The consumer of fresh invocations.
     pub fresh: Bound,
-    /// What that consumer takes, if the wildcards in it stand for functions.
+    /// The filter of that consumer, if the wildcards in it stand for functions.
     pub functions: Option<String>,
     /// Whether there is a stream of dead letters.
     pub dead_letters: bool,
     /// The queue's metrics.
     pub metrics: Metrics,
-    /// What waits for the broker.
+    /// The settlements that wait for the broker.
     pub standby: Standby,
-    /// What lies there for nobody.
+    /// The messages that nobody gets.
     pub orphans: Arc<tokio::sync::Mutex<Orphans>>,
 }
 

@@ -59,7 +59,7 @@ struct Janitor<'a, P> {
     period: Duration,
 }
 
-/// What a round saw.
+/// The sights of a round.
 #[derive(Default)]
 struct Seen {
     moved: usize,
@@ -136,8 +136,8 @@ impl<P: Parked> Janitor<'_, P> {
         Ok(true)
     }
 
-    /// Moves it in one step. What was brought while there were no schedules, by a worker that did not come to
-    /// delete the scheduled message, is not moved again.
+    /// Moves it in one step. A message that was brought while there were no schedules, by a worker that did
+    /// not come to delete the scheduled message, is not moved again.
     async fn fire(&self, message: Scheduled) -> Result<bool, ApiError> {
         let Some(record) =
             promoted(self.names, &message.subject, message.sequence, &message.headers, Bytes::new())

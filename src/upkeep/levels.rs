@@ -12,8 +12,8 @@
 //! more and counts as a duplicate, by its id for as long as the broker remembers ids and by its subject for
 //! as long as the copy waits there. Where the broker's clock was set back in between, it is not due any more,
 //! and its id is looked for instead. A promoter needs no permit and no lease: calls come from the consumer of
-//! the due ones alone. What is handed back takes a place in its level's consumer, and [`room`] sees to it
-//! that there are enough.
+//! the due ones alone. A message that is handed back takes a place in its level's consumer, and [`room`]
+//! sees to it that there are enough.
 //!
 //! Until NATS 2.14: without this timer retries could not wait on older servers. Newer ones use it on request,
 //! and for a stream of retries that cannot have schedules.

@@ -11,10 +11,11 @@
 //!   stored ≤ X ── consumers and scheduled messages ── stored ≤ X     X: the last sequence before
 //! ```
 //!
-//! What lies there at the end and is no newer than X was there all the time, also while the consumers were
-//! counted: those that neither they nor the schedules know are orphans. How many of the messages at the end
-//! are newer is not known, but that they are no more than arrived: so a look yields a least and a most, which
-//! are the same where nothing arrived. The figure that is shown changes only when a look contradicts it.
+//! Messages that lie there at the end and are no newer than X were there all the time, also while the
+//! consumers were counted: those that neither they nor the schedules know are orphans. How many of the
+//! messages at the end are newer is not known, but that they are no more than arrived: so a look yields a
+//! least and a most, which are the same where nothing arrived. The figure that is shown changes only when a
+//! look contradicts it.
 //!
 //! In a stream with another retention settled messages stay, and nothing in it counts as an orphan.
 
@@ -50,7 +51,7 @@ pub(crate) struct Orphans {
     queue: Tally,
     retries: Tally,
     looked: Option<Instant>,
-    /// What the queue's only consumer was through with at the last reading.
+    /// The floor of the queue's only consumer at the last reading.
     floor: u64,
     /// Whether something lies among the retries that no consumer knows.
     scheduled: bool,

@@ -1,15 +1,15 @@
 //! Until NATS 2.11: phantom acknowledgements. A consumer awaits an acknowledgement, and its stream does not
 //! have the message any more. An older server makes some when it is killed, for it notes up to a tenth of a
-//! second later what a consumer knows than what the stream knows: an acknowledgement can be forgotten while the
-//! deletion that came of it is not. It drops those that lie before the stream's first message; any older message
-//! that is parked keeps the others. Whenever `ack_wait` is over such a message is to be delivered again and is
-//! not found, and the server then waits for the next request or message instead of looking further
-//! (`getNextMsg` and `loopAndGatherMsgs` in its consumer.go, 2.9.10 to 2.10.0; 2.11.0 goes on). A few of them
-//! hold up what is behind them, for good where little happens.
+//! second later what a consumer knows than what the stream knows: an acknowledgement can be forgotten while
+//! the deletion that came of it is not. It drops those that lie before the stream's first message; any
+//! older message that is parked keeps the others. Whenever `ack_wait` is over such a message is to be
+//! delivered again and is not found, and the server then waits for the next request or message instead of
+//! looking further (`getNextMsg` and `loopAndGatherMsgs` in its consumer.go, 2.9.10 to 2.10.0; 2.11.0 goes
+//! on). A few of them hold up what is behind them, for good where little happens.
 //!
-//! An acknowledgement removes a phantom. Nobody tells which messages are phantoms, but a deleted message never
-//! comes back while a server runs. So all deleted messages that could be one are acknowledged: where there is no
-//! phantom, that changes nothing.
+//! An acknowledgement removes a phantom. Nobody tells which messages are phantoms, but a deleted message
+//! never comes back while a server runs. So all deleted messages that could be one are acknowledged: where
+//! there is no phantom, that changes nothing.
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ impl Link {
     }
 }
 
-/// What is noted of the events of all clients.
+/// Notes of the events of all clients.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     link: watch::Sender<Link>,

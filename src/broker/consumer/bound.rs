@@ -89,7 +89,7 @@ impl Bound {
     /// How many bytes one request may ask for. None where the server cannot be held to a number of them.
     ///
     /// Until NATS 2.11: before 2.10.15 a server that reached the number while it delivered something again
-    /// counted a delivery that it did not make, and delivered another message twice. What is known is whether
+    /// counted a delivery that it did not make, and delivered another message twice. It is only known whether
     /// it is 2.11 or newer.
     pub(super) fn most_bytes(&self) -> Option<usize> {
         let settings = self.settings();

@@ -30,7 +30,7 @@ impl Doubt {
     /// Notes a message that came for the `delivered`th time, and says whether it may have been settled
     /// before.
     pub fn delivered(&mut self, delivered: u64) -> bool {
-        // What the broker knows to have delivered before keeps to no order.
+        // Messages that the broker knows to have delivered before keep to no order.
         if delivered > 1 {
             return true;
         }

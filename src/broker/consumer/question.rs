@@ -1,4 +1,4 @@
-//! What a consumer is asked for. Pure.
+//! The request to a consumer. Pure.
 
 use std::time::Duration;
 

@@ -13,10 +13,10 @@ use std::sync::{
 /// Half of what a server keeps: the other half is for answers, and for what a request that was given up still
 /// brings.
 const MOST: usize = 32 << 20;
-/// What a delivery has besides headers and payload: its subject, and where it is acknowledged.
+/// Room for a delivery's subject and for the subject of its acknowledgement.
 const SUBJECTS: usize = 4 << 10;
 
-/// What the open requests of a connection may bring, in bytes. Cheap to clone; the clones agree.
+/// The bytes that the open requests of a connection may bring. Cheap to clone; the clones agree.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wire(Arc<AtomicUsize>);
 

@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer};
 
 use super::Settings;
 
-/// What the broker knows of a stream.
+/// A stream, as the broker knows it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct StreamInfo {
     /// Its settings.
     pub config: Settings,
-    /// What lies in it.
+    /// Its contents.
     pub state: StreamState,
     /// Where it lies.
     pub cluster: Cluster,
@@ -25,7 +25,7 @@ pub(crate) struct StreamInfo {
     pub told: Option<SystemTime>,
 }
 
-/// What lies in a stream.
+/// The contents of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct StreamState {
@@ -74,7 +74,7 @@ pub(crate) struct Replica {
     pub(crate) offline: bool,
 }
 
-/// What the broker knows of a consumer.
+/// A consumer, as the broker knows it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ConsumerInfo {
@@ -82,7 +82,7 @@ pub(crate) struct ConsumerInfo {
     pub name: String,
     /// Its settings.
     pub config: Settings,
-    /// What it delivered last.
+    /// Its last delivery.
     pub delivered: Position,
     /// All up to here is acknowledged.
     pub ack_floor: Position,
@@ -117,7 +117,7 @@ pub struct Position {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Consumers {
-    /// What is known of them.
+    /// Those of which the broker tells.
     #[serde(deserialize_with = "or_none")]
     pub consumers: Vec<ConsumerInfo>,
     /// The names of those whose own server did not answer in time.
@@ -125,7 +125,7 @@ pub(crate) struct Consumers {
     pub missing: Vec<String>,
 }
 
-/// What an account holds, or one of its tiers.
+/// The holdings of an account, or of one of its tiers.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Account {
@@ -139,14 +139,14 @@ pub struct Account {
     ///
     /// Until NATS 2.10: a server may not tell.
     pub(crate) reserved_storage: u64,
-    /// What it may hold.
+    /// Its limits.
     pub limits: Limits,
     /// Accounts with tiers have limits for each number of replicas.
     #[serde(deserialize_with = "or_none")]
     pub(crate) tiers: BTreeMap<String, Account>,
 }
 
-/// What an account may hold. No limit is -1, and 0 in some answers.
+/// The limits of an account. No limit is -1, and 0 in some answers.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -190,7 +190,7 @@ fn limit(most: i64) -> Option<u64> {
     u64::try_from(most).ok().filter(|most| *most > 0)
 }
 
-/// What a stream says of a message that was published.
+/// A stream's answer to a message that was published.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct PubAck {

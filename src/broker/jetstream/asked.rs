@@ -1,4 +1,4 @@
-//! What the API is asked and told about streams and consumers.
+//! Questions and orders about streams and consumers.
 
 use super::{
     ApiError, Consumers, JetStream, Settings, StreamInfo,
@@ -7,7 +7,7 @@ use super::{
 };
 
 impl JetStream {
-    /// What the broker knows of a stream.
+    /// A stream, as the broker knows it.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -15,7 +15,7 @@ impl JetStream {
         self.stream_with(stream, &Details::default()).await
     }
 
-    /// What the broker knows of a stream, with these details.
+    /// A stream, as the broker knows it, with these details.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -27,7 +27,7 @@ impl JetStream {
         self.api(&call::stream(stream), details).await
     }
 
-    /// Makes a stream with these settings. Returns what the broker knows of it then.
+    /// Makes a stream with these settings. Returns it as the broker knows it then.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -39,7 +39,7 @@ impl JetStream {
         self.api(&call::make_stream(stream), settings).await
     }
 
-    /// Gives a stream these settings. Returns what the broker knows of it then.
+    /// Gives a stream these settings. Returns it as the broker knows it then.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -51,7 +51,7 @@ impl JetStream {
         self.api(&call::update_stream(stream), settings).await
     }
 
-    /// What the broker knows of a consumer.
+    /// A consumer, as the broker knows it.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -59,7 +59,7 @@ impl JetStream {
         self.api(&call::consumer(stream, consumer), &Plain {}).await
     }
 
-    /// What the broker knows of a stream's consumers, of the first 256 at least: nobody needs as many.
+    /// The consumers of a stream, as the broker knows them, or the first 256 at least: nobody needs as many.
     ///
     /// # Errors
     /// See [`ApiError`].

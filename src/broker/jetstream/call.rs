@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Settings;
 
-/// What the names of all calls begin with, in a domain if one is given.
+/// The beginning of all calls' subjects, in a domain if one is given.
 pub(crate) fn prefix(domain: Option<&str>) -> String {
     domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"))
 }

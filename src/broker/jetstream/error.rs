@@ -1,4 +1,4 @@
-//! What the JetStream API says when it does not do as asked.
+//! The errors of the JetStream API.
 
 use serde::Deserialize;
 

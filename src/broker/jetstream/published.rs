@@ -1,4 +1,4 @@
-//! What is published into a stream, and the broker's word that it is stored.
+//! Publishes into a stream, and reads the broker's word that the message is stored.
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What became of a publish that nothing was against.
+/// The end of a publish that was not refused.
 pub(super) enum Taken {
     /// It is stored.
     New,

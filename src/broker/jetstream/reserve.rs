@@ -1,6 +1,6 @@
-//! Room that is left in a stream of retries with a size. What comes due is stored anew before it goes: in a
-//! stream that is full to its end nothing could ever come due again. So what has to wait is not parked any
-//! more when only the reserve is left; what is due is stored to the end.
+//! Room that is left in a stream of retries with a size. A retry that comes due is stored anew before the
+//! old message goes: in a stream that is full to its end nothing could ever come due again. So what has to
+//! wait is not parked any more when only the reserve is left; what is due is stored to the end.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use crate::{
     message::{names::Names, record::Record},
 };
 
-/// How long what was seen of the stream is relied on. What this worker parks meanwhile is counted.
+/// How long a look at the stream is relied on. Retries that this worker parks meanwhile are counted.
 const FRESH: Duration = Duration::from_millis(250);
 /// What a stored message takes besides its payload: its subject and its headers, as a rule about a KiB.
 const OVERHEAD: u64 = 1_024;
@@ -98,8 +98,8 @@ impl Drop for Parking<'_> {
     }
 }
 
-/// Whether a clone waits in a level: `….l3.<function>.<id>.<generation>`. What is due at once takes the place
-/// of what it came from.
+/// Whether a clone waits in a level: `….l3.<function>.<id>.<generation>`. A clone that is due at once takes
+/// the place of what it came from.
 fn waits(subject: &str) -> bool {
     subject.rsplit('.').nth(3).and_then(Names::level_of).is_some()
 }

@@ -1,5 +1,5 @@
 //! The settings of a stream or a consumer: an operator's as much as this program's. They are kept as JSON,
-//! and written back with all that this program does not know. What it knows of them is read here.
+//! and written back with all that this program does not know. Those that it knows are read here.
 
 use std::{fmt, time::Duration};
 
@@ -91,14 +91,14 @@ impl Settings {
     }
 }
 
-/// What is read of a stream's settings.
+/// The settings of a stream that are read.
 impl Settings {
     /// Its name.
     pub fn name(&self) -> &str {
         self.text("name")
     }
 
-    /// What it takes.
+    /// The subjects that it takes.
     pub fn subjects(&self) -> impl Iterator<Item = &str> {
         self.list("subjects").filter_map(Value::as_str)
     }
@@ -124,9 +124,9 @@ impl Settings {
     }
 }
 
-/// What is read of a consumer's settings.
+/// The settings of a consumer that are read.
 impl Settings {
-    /// What it takes.
+    /// The subjects that it takes.
     pub(crate) fn filters(&self) -> Vec<&str> {
         let one = Some(self.text("filter_subject")).filter(|filter| !filter.is_empty());
         let several = self.list("filter_subjects").filter_map(Value::as_str);

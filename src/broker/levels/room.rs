@@ -1,8 +1,8 @@
-//! The room of a level: how many of its messages may be handed back at once. What is handed back keeps its
-//! place in the consumer until it is due, and once all places are taken nobody reads what comes behind,
-//! however soon it is due. So a level that fills gets more places before they are all taken. Not from the
-//! start: each message that a consumer holds costs the broker memory and time, and most levels never hold
-//! many.
+//! The room of a level: how many of its messages may be handed back at once. A message that is handed back
+//! keeps its place in the consumer until it is due, and once all places are taken nobody reads what comes
+//! behind, however soon it is due. So a level that fills gets more places before they are all taken. Not
+//! from the start: each message that a consumer holds costs the broker memory and time, and most levels
+//! never hold many.
 
 use super::Level;
 use crate::{

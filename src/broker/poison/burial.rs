@@ -22,8 +22,8 @@ use crate::{
     retry::judge::Cause,
 };
 
-/// What fits into no letter comes again after this long, and cuts the connection then. What could not be
-/// buried for now does not come before.
+/// A message that fits into no letter comes again after this long, and cuts the connection then. A message
+/// that could not be buried for now does not come before.
 const LATER: Duration = Duration::from_secs(300);
 
 /// Buries what cannot be read of one queue.
@@ -98,7 +98,7 @@ impl Burial {
             .await
     }
 
-    /// What the letter says, besides what is kept of the block.
+    /// The letter's message, without the kept part of the block.
     fn message(&self, bound: &Bound, stored: &Stored, flaw: Flaw) -> Message {
         let arrival = Arrival {
             subject: stored.subject.clone(),
@@ -109,7 +109,7 @@ impl Burial {
             stored: stored.time,
         };
         let mut message = Message::new(&arrival, bound.stream == self.names.retries);
-        // For people who look. What cannot be read is called by nobody's name, whatever its payload says.
+        // For people who look. An unreadable message is called by nobody, whatever its payload says.
         if let Ok(invocation) =
             message.payload().map_err(drop).and_then(|payload| decode::decode(&payload).map_err(drop))
         {

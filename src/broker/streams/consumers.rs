@@ -73,7 +73,7 @@ impl Setup<'_> {
             return Ok(found);
         }
         let updated = match self.jetstream.put_consumer(stream, consumer, &wanted).await {
-            // What it has was granted once, is more than would be granted now, and is never lowered.
+            // Its room was granted once, is more than would be granted now, and is never lowered.
             Err(refused) if limits::lowers(&refused, &wanted, &found) => {
                 tracing::warn!(stream, consumer, reason = %refused, "the consumer is used as found: the \
                     account would grant it less room now");

@@ -1,4 +1,4 @@
-//! What is made where there is nothing, in the API's own words.
+//! The streams and consumers that are made where there are none, in the API's own words.
 
 use serde_json::json;
 
@@ -77,7 +77,7 @@ pub struct Consumer {
     pub stream: String,
     /// Its name.
     pub name: String,
-    /// What it takes.
+    /// The subjects that it takes.
     pub filter: String,
     /// Where it starts; `None` where that cannot be known.
     pub deliver: Option<&'static str>,

@@ -116,7 +116,7 @@ pub(crate) fn lowers(error: &ApiError, wanted: &Settings, found: &Settings) -> b
     granted(error, wanted).is_some_and(|smaller| room(&smaller) < room(found))
 }
 
-/// What follows where a consumer has less room than workers of this size need.
+/// The consequence where a consumer has less room than workers of this size need.
 pub fn crowded(consumer: &Settings, config: &Config) -> Option<String> {
     let room = consumer.limit("max_ack_pending")?;
     let least = least_pending(config.max_inflight);
@@ -147,7 +147,7 @@ mod tests {
         ApiError::Refused { code, description: description.to_owned() }
     }
 
-    /// What is said of this refusal of the stream has these words; nothing is said where there are none.
+    /// The hint at this refusal has these words; there is none where there are no words.
     fn check(set: &[(&str, &str)], code: u64, stream: &str, words: &[&str]) {
         let (config, names) = (config(set), Names::new("q", "q"));
         let said = hint(&refused(code, "no"), stream, &config, &names);

@@ -1,6 +1,6 @@
-//! What the streams and consumers of a queue have to be like, and what becomes of the promises where one is
-//! not. Pure: the settings that were found go in, complaints come out. The worker logs them at its start, the
-//! doctor prints them.
+//! Rules for the streams and consumers of a queue, and the promises that do not hold where one of them is
+//! broken. Pure: the settings that were found go in, complaints come out. The worker logs them at its
+//! start, the doctor prints them.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// A shorter lease would end before it could be renewed.
 pub(crate) const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
-/// What the broker takes for a lease where nothing is set.
+/// The lease where none is set.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// A setting of a stream or a consumer that is not as the promises want it.
@@ -27,9 +27,9 @@ pub(crate) struct Complaint {
     pub severity: Severity,
     /// The setting, as JetStream's API calls it.
     pub setting: &'static str,
-    /// What it is.
+    /// Its value.
     pub found: String,
-    /// What follows, with the stream or the consumer as "it".
+    /// The consequence, with the stream or the consumer as "it".
     pub text: &'static str,
 }
 
@@ -152,7 +152,7 @@ pub fn stranger(name: &str, stream: &Settings, subjects: &str) -> Option<String>
     (!taken.contains(&subjects)).then(reason)
 }
 
-/// What no stream of ours may be.
+/// Complaints about any stream of ours.
 fn any(stream: &Settings) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     let mut list = Complaints { found: stream, list: &mut complaints };
@@ -250,8 +250,8 @@ impl Complaints<'_> {
         self.list.push(Complaint { severity, setting, found: self.found.shown(setting), text });
     }
 
-    /// Which limits lose messages. What a stream does not take at all, its publisher hears of; but age knows
-    /// no publisher, and a full subject makes room unless the stream is told otherwise.
+    /// Which limits lose messages. The publisher hears of a message that the stream does not take at all;
+    /// but age knows no publisher, and a full subject makes room unless the stream is told otherwise.
     fn limits(&mut self) {
         let new = self.found.refuses_new();
         for limit in LIMITS {
@@ -266,7 +266,7 @@ impl Complaints<'_> {
         }
     }
 
-    /// What is parked has more headers than what it came from.
+    /// A parked message has more headers than the one it came from.
     fn small(&mut self) {
         if self.found.number("max_msg_size") > 0 {
             self.add(

@@ -17,7 +17,7 @@ use super::{
     usable,
 };
 
-/// What a message says, before any of it is checked.
+/// The fields of a message, before any of them is checked.
 #[derive(Default)]
 pub(super) struct Wire {
     pub(super) function: String,
@@ -89,7 +89,7 @@ fn fill(wire: &mut Wire, payload: &[u8], only: Option<&str>, reading: &mut Strin
     json.end()
 }
 
-/// What is wrong when the value of that key, in lower case, has not the right type.
+/// The complaint when the value of that key, in lower case, has not the right type.
 fn complaint(key: &str) -> &'static str {
     match key {
         "function" => "Function is not a string",

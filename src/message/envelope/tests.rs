@@ -124,7 +124,7 @@ fn a_message_is_as_many_hops_from_its_first_arrival_as_its_subject_or_its_header
         ("q-retries.due.f.7-10.3", None, 3),
         ("q-retries.due.f.7-10.3", Some("2"), 3),
         ("q-retries.due.f.7-10.3", Some("5"), 5),
-        // What cannot be counted further is no count.
+        // A number that cannot be counted further is no count.
         ("q-retries.due.f.7-10.3", Some("18446744073709551615"), 3),
         ("q-retries.due.f.7-10.18446744073709551615", Some("5"), 5),
         ("q", None, 0),

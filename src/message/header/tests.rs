@@ -144,6 +144,11 @@ fn ending<'a>(invocation: &'a Invocation, call_id: &'a str, answer: &'a Answer) 
     }
 }
 
+fn answer(headers: http::HeaderMap) -> Answer {
+    let (outcome, took) = (Outcome::TimedOut, Duration::ZERO);
+    Answer { outcome, took, headers, body: Bytes::new(), truncated: true }
+}
+
 proptest! {
     #[test]
     fn whatever_callers_write_is_called_and_becomes_messages_whose_headers_are_theirs(
@@ -182,13 +187,7 @@ proptest! {
                     trace.call("f", 1, "http://h/").inject(&mut request);
                     let error = Some(fields[2].clone());
                     message.envelope.record(None, &fields[1], error, Duration::ZERO, &fields[3]);
-                    let answer = Answer {
-                        outcome: Outcome::TimedOut,
-                        took: Duration::ZERO,
-                        headers: request,
-                        body: Bytes::new(),
-                        truncated: true,
-                    };
+                    let answer = answer(request);
                     let (posting, _) = Posting::of(ending(&invocation, &call_id, &answer)).unwrap();
                     let mut callback = message.callback();
                     trace.carry(&mut callback.envelope.carried);

@@ -30,7 +30,7 @@ use crate::{
 
 /// How long the answers of NATS Streaming servers are collected.
 const COLLECT: Duration = Duration::from_millis(500);
-/// What is said when the time for all questions is over.
+/// The reason when the time for all questions is over.
 const OVER: &str = "no time was left to ask";
 
 /// Who asks.
@@ -53,7 +53,7 @@ impl Ask {
         self.jetstream.client()
     }
 
-    /// What the broker knows of a stream, and how far the clocks are apart, if it tells the time.
+    /// A stream, and how far the clocks are apart, if it tells the time.
     pub(crate) async fn timed(&self, stream: &str) -> (Seen<Option<StreamInfo>>, Option<Duration>) {
         let asked = Instant::now();
         let answer = self.stream(stream).await;
@@ -62,12 +62,12 @@ impl Ask {
         (answer, told.map(|told| clock::skew(told, SystemTime::now(), journey)))
     }
 
-    /// What the broker knows of a stream, if it is there.
+    /// A stream, if it is there.
     pub async fn stream(&self, stream: &str) -> Seen<Option<StreamInfo>> {
         self.optional(&call::stream(stream), &Details::default()).await
     }
 
-    /// What the broker knows of a consumer, if it is there.
+    /// A consumer, if it is there.
     pub async fn consumer(&self, stream: &str, consumer: &str) -> Seen<Option<ConsumerInfo>> {
         self.optional(&call::consumer(stream, consumer), &Plain {}).await
     }

@@ -66,7 +66,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// What could not be seen and has to be.
+/// Something that has to be seen, and was not.
 fn hidden(what: impl Into<String>, unseen: &Unseen) -> Finding {
     let finding = Finding::new(
         Severity::Fail,
@@ -80,7 +80,7 @@ fn hidden(what: impl Into<String>, unseen: &Unseen) -> Finding {
     }
 }
 
-/// What could not be seen, and no worker needs to see.
+/// Something that was not seen, and that no worker needs to see.
 fn unknown(what: impl Into<String>, unseen: &Unseen) -> Finding {
     Finding::new(
         Severity::Note,
@@ -104,8 +104,8 @@ mod tests {
     use super::{super::facts::tests::well, *};
     use crate::broker::known_issues::Severity::{Fail, Note, Ok, Warn};
 
-    /// What the check says of a set-up that is well but for this change: `what` and how much it weighs, of
-    /// each finding that is not as it should be; and each has a mend.
+    /// The check's findings about a set-up that is well but for this change: `what` and how much it weighs,
+    /// of each finding that is not as it should be; and each has a mend.
     pub fn check(
         set: &[(&str, &str)],
         spoil: impl FnOnce(&mut Facts),

@@ -1,4 +1,4 @@
-//! What was seen, with nothing concluded yet.
+//! The facts that were seen, with nothing concluded yet.
 
 use std::time::Duration;
 
@@ -33,9 +33,9 @@ pub(crate) enum Unseen {
 pub(crate) struct Facts {
     /// The settings.
     pub loaded: Loaded,
-    /// What is around this process.
+    /// The surroundings of this process.
     pub place: Place,
-    /// What the gateway answers.
+    /// The answers of the gateway.
     pub gateway: Gateway,
     /// The broker, or why there is no connection to it.
     pub broker: Result<Broker, Away>,
@@ -50,7 +50,7 @@ pub(crate) enum Away {
     ForGood(ConnectError),
 }
 
-/// What is around this process.
+/// The surroundings of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
     /// Whether this is a Pod of Kubernetes.
@@ -63,7 +63,7 @@ pub(crate) struct Place {
     pub secrets: Option<String>,
 }
 
-/// What the gateway answers.
+/// The answers of the gateway.
 #[derive(Debug)]
 pub struct Gateway {
     /// To `/healthz`, and after how long.

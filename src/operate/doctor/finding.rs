@@ -1,4 +1,4 @@
-//! What a check has found.
+//! The findings of the checks.
 
 use crate::broker::known_issues::Severity;
 
@@ -7,11 +7,11 @@ use crate::broker::known_issues::Severity;
 pub(crate) struct Finding {
     /// How much it weighs.
     pub severity: Severity,
-    /// What was looked at.
+    /// The thing that was looked at.
     pub what: String,
-    /// What was seen there.
+    /// Its state.
     pub seen: String,
-    /// What it means for the guarantee; empty where all is as it should be.
+    /// Its meaning for the guarantee; empty where all is as it should be.
     pub means: String,
     /// The command, or the setting, that mends it.
     pub mend: Option<String>,

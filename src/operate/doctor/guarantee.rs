@@ -1,4 +1,4 @@
-//! What is guaranteed here, in plain words, from the facts.
+//! The guarantee, in plain words, from the facts.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) enum Survives {
 /// One event and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Guarantee {
-    /// What happens.
+    /// The event.
     pub event: &'static str,
     /// Whether accepted invocations survive it.
     pub survives: Survives,
@@ -41,7 +41,7 @@ pub(crate) struct Guarantee {
     pub text: String,
 }
 
-/// What is guaranteed, event by event.
+/// The guarantee, event by event.
 pub fn guaranteed(facts: &Facts) -> Vec<Guarantee> {
     let config = &facts.loaded.config;
     let Ok(broker) = &facts.broker else {
@@ -279,7 +279,7 @@ mod tests {
     use crate::broker::jetstream::Cluster;
     use Survives::{No, Partly, Unknown, Yes};
 
-    /// What survives a set-up that is well but for this change, in the order of the events.
+    /// The survivors of each event in a set-up that is well but for this change, in the order of the events.
     fn check(spoil: impl FnOnce(&mut Facts), expected: [Survives; 6]) -> Vec<String> {
         let mut facts = well(&[]);
         spoil(&mut facts);

@@ -63,7 +63,7 @@ impl Nats {
         self.call(&call::put_consumer(stream, wanted.text("durable_name")), &question)
     }
 
-    /// What makes a thing that cannot be changed be made anew.
+    /// Makes a consumer that cannot be changed be made anew.
     pub(crate) fn remake_consumer(&self, stream: &str, consumer: &str) -> String {
         format!(
             "{}   # then a worker makes it anew, or the doctor tells how; what it had delivered is delivered \
@@ -72,7 +72,7 @@ impl Nats {
         )
     }
 
-    /// What makes a stream that cannot be changed be made anew.
+    /// Makes a stream that cannot be changed be made anew.
     pub(crate) fn remake_stream(&self, stream: &str) -> String {
         format!(
             "{}   # once it is empty; then a worker makes it anew, or the doctor tells how",
@@ -90,7 +90,7 @@ impl Nats {
         format!("nats req {} {}", quoted(&self.subject(call)), quoted(&question))
     }
 
-    /// What mends a setting of a stream; `subject` is what it has to take.
+    /// Mends a setting of a stream, which has to take `subject`.
     pub(crate) fn stream_setting(&self, stream: &Settings, setting: &str, subject: &str) -> String {
         let name = stream.name();
         let flag = match setting {
@@ -109,7 +109,7 @@ impl Nats {
         self.edit_stream(name, &flag)
     }
 
-    /// What keeps a stream with a size from dropping what it accepted. One with message schedules has to
+    /// Keeps a stream with a size from dropping accepted messages. One with message schedules has to
     /// drop.
     pub(crate) fn refuse_what_is_new(&self, stream: &Settings) -> String {
         let name = stream.name();
@@ -119,7 +119,7 @@ impl Nats {
         self.edit_stream(name, "--discard=new")
     }
 
-    /// What mends a setting of a consumer that is to take `filter`.
+    /// Mends a setting of a consumer that is to take `filter`.
     pub(crate) fn consumer_setting(
         &self,
         stream: &str,

@@ -1,4 +1,4 @@
-//! What is asked over HTTP: a GET each, bounded in time and size, through no proxy and along no redirect.
+//! Questions over HTTP: a GET each, bounded in time and size, through no proxy and along no redirect.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

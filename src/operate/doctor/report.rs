@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{broker::known_issues::Severity, text::line::one_line};
 
-/// What is printed.
+/// The report that is printed.
 #[derive(Debug)]
 pub struct Report {
-    /// What was looked at.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// What is guaranteed.
+    /// The guarantee.
     pub guaranteed: Vec<Guarantee>,
 }
 
@@ -89,7 +89,7 @@ impl Report {
     }
 }
 
-/// What a terminal shows as it is: some of it is other people's words.
+/// Text that a terminal shows as it is: some of it is other people's words.
 fn plain(text: &str) -> String {
     one_line(text).collect()
 }

@@ -23,7 +23,7 @@ use crate::{
 /// How much of a header block that cannot be read is kept: headers are carried on up to a bound.
 const KEPT: usize = 3 << 10;
 
-/// What the broker knows of the stream.
+/// The stream, as the broker knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// How many messages lie in it.
@@ -51,12 +51,12 @@ pub struct Scheduled {
     pub unreadable: bool,
 }
 
-/// What the janitor asks of the broker.
+/// The janitor's questions and orders to the broker.
 pub trait Parked: Broker {
     /// The number of the connection; another one may lead to another server.
     fn connection(&self) -> u64;
 
-    /// What the broker knows of the stream. The clock learns from the answer.
+    /// The stream, as the broker knows it. The clock learns from the answer.
     fn known(&self, names: &Names) -> impl Future<Output = Result<Known, ApiError>> + Send;
 
     /// How many retries in the levels are overdue by more than `grace`, up to a bound.

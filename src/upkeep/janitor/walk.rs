@@ -58,7 +58,7 @@ impl Walk {
     }
 }
 
-/// What is to be said of a scheduled message.
+/// The state of a scheduled message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     /// It should long have come due.
@@ -74,7 +74,7 @@ impl State {
         let overdue = due_in(&message.headers)
             .or(message.wakes)
             .map_or(schedules && !message.scheduled, |due| due + GRACE < now);
-        // What cannot be read waits for nothing.
+        // An unreadable message waits for nothing.
         let asleep = if schedules {
             message.scheduled && (overdue || message.unreadable)
         } else {
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(walked(&mut first, 1..=1_000, 0), (1..=200).collect::<Vec<_>>());
         let mut second = Walk::new(first.stopped());
         assert_eq!(walked(&mut second, 1..=1_000, 0), (1..=50).chain(201..=350).collect::<Vec<_>>());
-        // What it has seen of the oldest it does not see twice.
+        // It does not see the oldest twice.
         assert_eq!(walked(&mut Walk::new(20), 1..=60, 0), (1..=60).collect::<Vec<_>>());
     }
 

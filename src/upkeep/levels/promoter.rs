@@ -46,7 +46,7 @@ const SELDOM: Duration = Duration::from_secs(60);
 /// knows of the broker's clock, and somebody may set that right. Half of the time for which the broker
 /// remembers the id of what was brought to the due ones.
 const LONGEST: Duration = Duration::from_secs(300);
-/// What is handed back so that it is looked at again costs the broker about as much as a retry. In a level
+/// A message that is handed back to be looked at again costs the broker about as much as a retry. In a level
 /// that holds many it is handed back for longer: one after the other, so far apart.
 const APART: Duration = Duration::from_millis(30);
 
@@ -191,7 +191,7 @@ async fn promote<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, pulled:
     }
 }
 
-/// What is to be published when a message is due.
+/// The record to be published when a message is due.
 fn due(names: &Names, arrival: &Arrival) -> Option<Record> {
     promoted(names, &arrival.subject, arrival.sequence, &arrival.headers, arrival.payload.clone())
 }

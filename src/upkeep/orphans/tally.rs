@@ -1,4 +1,4 @@
-//! What the looks at a stream come to. Pure: no clock and no broker.
+//! The sum of the looks at a stream. Pure: no clock and no broker.
 //!
 //! Where a broker tells its consumers late of what it stored, or deletes late what was acknowledged, a look
 //! finds too many. A rise has to be found twice, some seconds apart, and beyond what moves in half a second.
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 /// The first finding of a rise is at least so old when the second one counts.
 pub(super) const SETTLED: Duration = Duration::from_secs(5);
-/// What moves in this time may be on its way between a stream and its consumers.
+/// Messages that move in this time may be on its way between a stream and its consumers.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 
-/// What one look at a stream found.
+/// The figures of one look at a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     /// Messages stored at first.
@@ -44,7 +44,7 @@ impl Reading {
     }
 }
 
-/// What is known of a stream's orphans.
+/// The known orphans of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) shown: u64,
@@ -111,7 +111,7 @@ mod tests {
     fn an_orphan_is_found_twice_and_gone_at_once() {
         let found = calm(10, 3, 5);
         check(&[(0, found, 0), (5, found, 0), (10, found, 2), (15, found, 2), (16, calm(8, 3, 5), 0)]);
-        // What is seen but for a moment is no orphan, and of two findings the smaller one counts.
+        // A message seen but for a moment is no orphan, and of two findings the smaller one counts.
         check(&[
             (0, found, 0),
             (5, found, 0),

@@ -1,4 +1,4 @@
-//! What the account may hold.
+//! The limits of the account.
 
 use super::{
     super::{

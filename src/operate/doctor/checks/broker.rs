@@ -74,7 +74,7 @@ pub fn clock(_: &Config, broker: &Broker) -> Vec<Finding> {
     }]
 }
 
-/// What the server's version is known to cost.
+/// The known costs of the server's version.
 pub fn versions(_: &Config, broker: &Broker) -> Vec<Finding> {
     let schedules = broker.queues.iter().any(|queue| {
         queue

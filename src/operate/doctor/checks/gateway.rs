@@ -6,7 +6,7 @@ use crate::{
     text::duration::shown,
 };
 
-/// Whether the gateway answers at all. What it answers to `/healthz` is its own affair: not every gateway has
+/// Whether the gateway answers at all. Its answer to `/healthz` is its own affair: not every gateway has
 /// such a page.
 pub(crate) fn health(facts: &Facts) -> Vec<Finding> {
     let url = &facts.loaded.config.gateway_url;

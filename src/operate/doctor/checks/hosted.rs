@@ -1,4 +1,4 @@
-//! What the account grants against what a worker will ask for: hosted accounts want a size for each stream,
+//! The account's grants against a worker's demands: hosted accounts want a size for each stream,
 //! and bound how many there are and how much room a consumer has.
 
 use super::{super::finding::Finding, QueueView};
@@ -14,7 +14,7 @@ use crate::{
     message::timer::HIGHEST,
 };
 
-/// What stands in the way of what is not there yet, and the room that consumers are granted.
+/// Obstacles to the parts that are not there yet, and the room that consumers are granted.
 pub(crate) fn grants(view: &QueueView<'_>) -> Vec<Finding> {
     let Ok(account) = &view.broker.account else { return Vec::new() };
     let granted = tier(account, view.config.nats.stream_replicas);
@@ -42,7 +42,7 @@ pub(crate) fn has_all(consumer: &Settings, view: &QueueView<'_>) -> bool {
     most.is_some_and(|most| consumer.limit("max_ack_pending").unwrap_or_default() >= most)
 }
 
-/// What holds for streams with so many replicas.
+/// The part of the account for streams with so many replicas.
 fn tier(account: &Account, replicas: usize) -> &Account {
     account.tiers.get(&format!("R{replicas}")).unwrap_or(account)
 }
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// What is said of the account, and the mend of the first of it.
+    /// The findings about the account, and the mend of the first of them.
     fn told(set: &[(&str, &str)], limits: Value) -> (Vec<Severity>, String) {
         let mut facts = super::super::super::facts::tests::well(set);
         fresh(limits)(&mut facts);

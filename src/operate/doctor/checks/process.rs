@@ -11,7 +11,7 @@ use crate::{
 /// How long Kubernetes waits after SIGTERM unless told otherwise.
 const KUBERNETES_WAITS: u64 = 30;
 
-/// What was set and means nothing, and what was set and costs a promise.
+/// Settings that mean nothing, and settings that cost a promise.
 pub fn settings(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = facts
         .loaded
@@ -90,7 +90,7 @@ pub fn grace(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// What callbacks need of this machine.
+/// The needs of callbacks on this machine.
 pub fn callbacks(facts: &Facts) -> Vec<Finding> {
     let (place, settings) = (&facts.place, &facts.loaded.config.callback);
     let mut findings = Vec::new();

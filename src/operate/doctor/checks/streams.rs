@@ -90,7 +90,7 @@ pub fn dead(view: &QueueView<'_>) -> Vec<Finding> {
     })
 }
 
-/// What a stream has against it, or that it is as it should be.
+/// The complaints about a stream, or that it is as it should be.
 fn judged(
     view: &QueueView<'_>,
     seen: &Seen<Option<StreamInfo>>,
@@ -129,7 +129,7 @@ fn judged(
     findings
 }
 
-/// What is not there.
+/// Something that is not there.
 pub fn absent(view: &QueueView<'_>, what: String, means: &str) -> Finding {
     let who = if view.config.nats.manage {
         "a worker does when it starts"
@@ -187,7 +187,7 @@ fn fullness(view: &QueueView<'_>, info: &StreamInfo, means: &str) -> Vec<Finding
         .collect()
 }
 
-/// What brings parked retries back, and what another timer has left.
+/// The timer of parked retries, and the retries that another timer has left.
 pub fn timer(view: &QueueView<'_>) -> Vec<Finding> {
     let (config, queue) = (view.config, view.queue);
     let what = format!("timer of {}", queue.names.queue);
