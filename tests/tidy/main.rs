@@ -29,6 +29,7 @@ use queue_worker::{
 };
 
 mod documents;
+mod path;
 mod rooms;
 mod sizes;
 

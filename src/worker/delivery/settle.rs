@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use self::found::Successor;
-use self::store::NotStored;
+use self::store::{NotStored, call_id, function, said};
 use crate::{
     broker::{
         seam::{Ack, Broker},
@@ -266,19 +266,4 @@ impl<B: Broker> Durable<B> {
         delivery.trace.carry(&mut delivery.message.envelope.carried);
         delivery
     }
-}
-
-fn call_id<B>(delivery: &Delivery<B>) -> &str {
-    delivery.message.call_id.as_deref().unwrap_or_default()
-}
-
-fn function<B>(delivery: &Delivery<B>) -> &str {
-    delivery.message.function_name.as_deref().unwrap_or_default()
-}
-
-/// Says that another try follows, due then.
-fn said(again: &Again, attempts: u32, due: SystemTime, say: impl FnOnce(&log::Next<'_>)) {
-    let at = humantime::format_rfc3339_millis(due).to_string();
-    let Again { wait, outcome, max_attempts, .. } = again;
-    say(&log::Next { delivery: attempts, max_attempts: *max_attempts, wait: *wait, at: &at, outcome });
 }

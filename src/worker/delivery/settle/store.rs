@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Settle, call_id, function, said};
+use super::Settle;
 use crate::{
     broker::seam::{Broker, BrokerError},
     message::{
@@ -122,4 +122,19 @@ impl<B: Broker> Settle<B> {
         };
         Ok(self.ask(delivery, publish).await??)
     }
+}
+
+pub(super) fn call_id<B>(delivery: &Delivery<B>) -> &str {
+    delivery.message.call_id.as_deref().unwrap_or_default()
+}
+
+pub(super) fn function<B>(delivery: &Delivery<B>) -> &str {
+    delivery.message.function_name.as_deref().unwrap_or_default()
+}
+
+/// Says that another try follows, due then.
+pub(super) fn said(again: &Again, attempts: u32, due: SystemTime, say: impl FnOnce(&log::Next<'_>)) {
+    let at = humantime::format_rfc3339_millis(due).to_string();
+    let Again { wait, outcome, max_attempts, .. } = again;
+    say(&log::Next { delivery: attempts, max_attempts: *max_attempts, wait: *wait, at: &at, outcome });
 }
