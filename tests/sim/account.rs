@@ -91,9 +91,11 @@ impl Account {
 
     /// The longest wait that its answers so far can ask for.
     pub fn longest_wait(&self, plan: &Plan) -> Duration {
-        let asked = self.calls.iter().filter(|call| matches!(call.answer, Some(Answer::PushedBack(..))));
-        let asked = asked.filter_map(|call| plan.wait_after(call.answer?, 0)).max();
-        plan.max_wait.max(asked.unwrap_or_default())
+        let asked = self.calls.iter().filter_map(|call| match call.answer {
+            Some(Answer::PushedBack(_, seconds)) if plan.max_attempts > 1 => Some(plan.heeded(seconds)),
+            _ => None,
+        });
+        plan.max_wait.max(asked.max().unwrap_or_default())
     }
 
     /// How often it ended.

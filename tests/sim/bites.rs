@@ -39,6 +39,8 @@ mutants! {
     a_call_before_its_time_is_found: WaitsForNothing, "is called too early";
     a_wait_beyond_the_cap_is_found: WaitsTooLong, "waits for";
     a_retry_after_beyond_its_cap_is_found: HeedsTooLong, "waits for";
+    a_wait_that_chance_makes_too_short_is_found: JittersTooFar, "is called too early";
+    a_date_that_another_clock_is_asked_about_is_found: AheadOfWallTime, "is called too early";
     a_lease_that_is_not_prolonged_is_found: NoHeartbeats, "is called twice at once";
     a_successor_that_is_not_looked_for_is_found: LooksForNothing, "though its outcome was known";
     a_message_that_is_never_let_go_is_found: NeverAcknowledges, "it comes to no end";

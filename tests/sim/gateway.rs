@@ -1,6 +1,8 @@
 //! The gateway, and the receiver of callbacks: each message's calls and POSTs go as its scripts say, while it
 //! lives.
 
+use std::time::Duration;
+
 use futures_util::future::{BoxFuture, FutureExt};
 use queue_worker::{
     message::{answer::Answer, decode::Invocation, posting::Posting},
@@ -64,7 +66,7 @@ impl Gateway for Client {
         let fault = self.step("answer").await;
         self.stepped(fault).await;
         Ok(Answer {
-            outcome: outcome(answer),
+            outcome: self.outcome(answer),
             took: began.elapsed(),
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
@@ -87,19 +89,31 @@ impl Post for Client {
             self.shared.state().ledger.posted(&posting.call_id, step.answer);
             let fault = self.step("posted").await;
             self.stepped(fault).await;
-            Ok(outcome(step.answer))
+            Ok(self.outcome(step.answer))
         }
         .boxed()
     }
 }
 
-fn outcome(answer: plan::Answer) -> Outcome {
-    let replied = |status, retry_after| Outcome::Replied(Reply { status, retry_after, ..Reply::default() });
-    match answer {
-        plan::Answer::Status(status) => replied(status, None),
-        plan::Answer::PushedBack(status, seconds) => replied(status, Some(seconds.to_string())),
-        plan::Answer::TimedOut => Outcome::TimedOut,
-        plan::Answer::Unreachable => Outcome::Unreachable("refused".to_owned()),
-        plan::Answer::Broken | plan::Answer::Poison => Outcome::Broken("cut".to_owned()),
+impl Client {
+    fn outcome(&self, answer: plan::Answer) -> Outcome {
+        let replied =
+            |status, retry_after| Outcome::Replied(Reply { status, retry_after, ..Reply::default() });
+        match answer {
+            plan::Answer::Status(status) => replied(status, None),
+            plan::Answer::PushedBack(status, seconds) => replied(status, Some(self.retry_after(seconds))),
+            plan::Answer::TimedOut => Outcome::TimedOut,
+            plan::Answer::Unreachable => Outcome::Unreachable("refused".to_owned()),
+            plan::Answer::Broken | plan::Answer::Poison => Outcome::Broken("cut".to_owned()),
+        }
+    }
+
+    /// When to come back, in seconds or as a date.
+    fn retry_after(&self, seconds: u64) -> String {
+        if self.shared.plan.dates {
+            httpdate::fmt_http_date(self.shared.wall_time() + Duration::from_secs(seconds))
+        } else {
+            seconds.to_string()
+        }
     }
 }

@@ -34,6 +34,10 @@ pub enum Bug {
     WaitsTooLong,
     /// The longest wait that is asked for is a second longer than it is set.
     HeedsTooLong,
+    /// All of a wait is left to chance, whatever is set.
+    JittersTooFar,
+    /// The wall clock that dates are compared with is an hour ahead.
+    AheadOfWallTime,
     /// One attempt more than is set.
     OneAttemptTooMany,
     /// One call more at once than is set.

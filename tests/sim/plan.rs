@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use queue_worker::message::timer;
+use queue_worker::{message::timer, retry::backoff::Jitter};
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{failpoint::Failpoint, hostile::Headers};
@@ -114,6 +114,9 @@ pub struct Plan {
     pub immediate_retries: u32,
     pub initial_wait: Duration,
     pub max_wait: Duration,
+    pub jitter: Jitter,
+    /// Whether functions and receivers say by a date when to come back.
+    pub dates: bool,
     pub max_retry_after: Duration,
     pub max_message_age: Option<Duration>,
     pub confirm_acks: bool,
@@ -176,16 +179,25 @@ impl Plan {
     /// The least wait that the contract (§4, §5) gives after the attempt `retry` (from 0); `None` where there
     /// is no other.
     pub fn wait_after(&self, answer: Answer, retry: u32) -> Option<Duration> {
-        let backoff = || self.max_wait.min(self.initial_wait * 2_u32.pow(retry));
+        let computed = self.max_wait.min(self.initial_wait * 2_u32.pow(retry));
         let wait = match answer {
-            Answer::PushedBack(_, seconds) => {
-                Duration::from_secs(seconds).min(self.max_retry_after).max(self.initial_wait)
-            }
+            // A date says whole seconds of the clock's.
+            Answer::PushedBack(_, seconds) => self.heeded(seconds.saturating_sub(u64::from(self.dates))),
             // It may be one that is made in place, or one before that was.
             _ if self.immediate_retries > 0 => Duration::ZERO,
-            _ => backoff(),
+            _ => match self.jitter {
+                Jitter::None => computed,
+                Jitter::Full => Duration::ZERO,
+                // Half of it, as exactly as floating point has it.
+                Jitter::Equal => (computed / 2).saturating_sub(Duration::from_micros(1)),
+            },
         };
         (!self.ends_with(answer, retry)).then_some(wait)
+    }
+
+    /// The wait after an answer that asks for so many seconds.
+    pub fn heeded(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds).min(self.max_retry_after).max(self.initial_wait)
     }
 
     /// How many calls a script makes where nothing goes wrong.

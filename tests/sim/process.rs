@@ -1,6 +1,10 @@
 //! A worker's process in the simulated world: the parts that `service` puts together for the real one.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use queue_worker::{
     broker::{clock::BrokerClock, standby::Standby},
@@ -26,11 +30,13 @@ use queue_worker::{
         pull::Pull,
     },
 };
+use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::Client,
     mutant::{Bug, Mutant},
+    plan::Dice,
     shared::Shared,
     subscription::Subscription,
 };
@@ -148,8 +154,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
             backoff: Backoff {
                 initial: plan.initial_wait,
                 max: plan.max_wait + Duration::from_secs(u64::from(bug == Some(Bug::WaitsTooLong))),
-                // The worker throws its own die for the jitter, which no seed governs.
-                jitter: Jitter::None,
+                jitter: if bug == Some(Bug::JittersTooFar) { Jitter::Full } else { plan.jitter },
             },
             immediate_retries: plan.immediate_retries,
             max_retry_after: plan.max_retry_after
@@ -166,11 +171,24 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
         gate: gate.clone(),
         news: News::default(),
         tracer: Tracer::default(),
-        chance: Chance::default(),
+        chance: chance(broker, queue),
         metrics: metrics.clone(),
         name: format!("w{}", client.worker),
         cut: broker.running.cut.clone(),
     })
+}
+
+/// Dice that the seed governs, and the wall clock of this world.
+fn chance(Mutant { client, bug, .. }: &Mutant, queue: usize) -> Chance {
+    let Shared { plan, queues, .. } = &client.shared;
+    let number = (client.worker * queues.len() + queue) as u64;
+    let dice = Mutex::new(Dice::seed_from_u64(plan.seed.rotate_left(16) ^ number));
+    let ahead = Duration::from_secs(if *bug == Some(Bug::AheadOfWallTime) { 3_600 } else { 0 });
+    let shared = client.shared.clone();
+    Chance {
+        now: Box::new(move || shared.wall_time() + ahead),
+        draw: Box::new(move || dice.lock().unwrap().random()),
+    }
 }
 
 /// Metrics that nobody sees.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use queue_worker::retry::backoff::Jitter;
 use rand::{RngExt, SeedableRng};
 
 use crate::{
@@ -81,6 +82,8 @@ impl Plan {
             }
         }
         self.fault_rates.damaged = if dice.random_ratio(1, 10) { 100 } else { 0 };
+        self.jitter = one_of(dice, &[Jitter::None, Jitter::None, Jitter::Full, Jitter::Equal]);
+        self.dates = dice.random_ratio(1, 3);
     }
 
     /// The same without any trouble.
@@ -107,6 +110,8 @@ fn settings(seed: u64, dice: &mut Dice) -> Plan {
         immediate_retries: one_of(dice, &[0, 0, 0, 1]),
         initial_wait: Duration::from_millis(one_of(dice, &[0, 300, 4_000])),
         max_wait: Duration::from_secs(one_of(dice, &[4, 10])),
+        jitter: Jitter::None,
+        dates: false,
         max_retry_after: Duration::from_secs(20),
         max_message_age: one_of(dice, &[None, None, None, Some(Duration::from_secs(15))]),
         confirm_acks: dice.random(),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -35,6 +35,7 @@ use crate::{
 pub struct Shared {
     pub plan: Arc<Plan>,
     pub queues: Arc<[Names]>,
+    began: Instant,
     state: Arc<Mutex<State>>,
     /// Wakes who waits for all to be over.
     pub emptied: Arc<Notify>,
@@ -90,7 +91,22 @@ impl Shared {
             queues: queues.clone(),
         };
         let (faulted, faults) = mpsc::unbounded_channel();
-        (Self { plan, queues, state: Arc::new(Mutex::new(state)), emptied: Arc::default(), faulted }, faults)
+        (
+            Self {
+                plan,
+                queues,
+                began: Instant::now(),
+                state: Arc::new(Mutex::new(state)),
+                emptied: Arc::default(),
+                faulted,
+            },
+            faults,
+        )
+    }
+
+    /// The wall time, which nobody sets. It begins between two seconds.
+    pub fn wall_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_000_700) + self.began.elapsed()
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use queue_worker::retry::backoff::Jitter;
+
 use crate::{
     hostile::Headers,
     plan::{Answer, Event, FaultRates, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD},
@@ -133,6 +135,8 @@ fn way(
         immediate_retries: 0,
         initial_wait: Duration::from_millis(1_500),
         max_wait: Duration::from_secs(2),
+        jitter: Jitter::None,
+        dates: false,
         max_retry_after: Duration::from_secs(20),
         max_message_age: None,
         confirm_acks: false,
