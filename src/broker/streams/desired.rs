@@ -34,7 +34,7 @@ fn sized(mut wanted: Settings, max_bytes: u64) -> Settings {
     wanted
 }
 
-/// Whether a stream of retries is to have message schedules: see [`timer_choice::wants_schedules`]. One with
+/// Whether a stream of retries is to have message schedules: see `timer_choice::wants_schedules`. One with
 /// a size cannot.
 ///
 /// # Errors
