@@ -2,7 +2,6 @@
 //! the rest.
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -66,100 +65,58 @@ pub struct Promoter<B, S> {
 }
 
 impl<B: Broker, S: Source> Promoter<B, S> {
-    /// Moves until told to stop, and then moves the messages that were delivered all the same.
+    /// Moves until told to stop, and then what was delivered all the same.
     pub async fn run(mut self) {
         let mut pause = ErrorBackoff::new(BACKOFF);
         let stop = self.stop.clone();
-        let mut hands = Hands::default();
         while !stop.is_cancelled() {
-            match self.round(&mut hands).await {
+            match self.round().await {
                 Ok(()) => pause.reset(),
                 Err(error) => {
                     tracing::debug!(%error, "moving again");
-                    let _ = stop.run_until_cancelled(hands.busy_until(pause.rest())).await;
+                    let _ = stop.run_until_cancelled(pause.rest()).await;
                 }
             }
         }
-        for pulled in self.source.close().await {
-            self.take(&mut hands, pulled);
-        }
-        while hands.next().await.is_some() {}
+        let left = self.source.close().await;
+        let (broker, names, held) = (&self.broker, &self.names, &self.held);
+        left.into_iter()
+            .map(|pulled| promote(broker, names, held, pulled))
+            .collect::<FuturesUnordered<_>>()
+            .collect::<Vec<()>>()
+            .await;
     }
 
-    /// One request and what it brings. The next one goes out before all of it is moved, so that neither
-    /// waits for the other.
-    async fn round(&mut self, hands: &mut Hands) -> Result<(), BrokerError> {
-        let stop = self.stop.clone();
-        while hands.are_full() {
-            hands.next().await;
-        }
-        let most = handful(self.broker.max_payload());
-        let crowded = self.held.load(Ordering::Relaxed) > CROWD;
+    /// One request and what comes of it.
+    async fn round(&mut self) -> Result<(), BrokerError> {
+        let Self { broker, names, source, held, stop } = self;
+        let most = handful(broker.max_payload());
+        let crowded = held.load(Ordering::Relaxed) > CROWD;
         let ask = if crowded { Ask::UpTo(most) } else { Ask::AsTheyCome(most) };
-        let asking = hands.busy_until(self.source.ask(ask));
-        let Some(asked) = stop.run_until_cancelled(asking).await else { return Ok(()) };
+        let Some(asked) = stop.run_until_cancelled(source.ask(ask)).await else { return Ok(()) };
         let asked = asked?;
         let mut arrived = 0;
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                Some(()) = hands.next() => continue,
-                next = self.source.next() => next?,
-            };
-            let Some(pulled) = next else { break };
-            arrived += 1;
-            self.take(hands, pulled);
-        }
-        if crowded && arrived < asked {
-            let _ = stop.run_until_cancelled(hands.busy_until(sleep(REST))).await;
-        }
-        Ok(())
-    }
-
-    fn take(&self, hands: &mut Hands, pulled: Pulled) {
-        let (broker, names, held) = (self.broker.clone(), self.names.clone(), Arc::clone(&self.held));
-        let bytes = pulled.arrival.payload.len();
-        hands.bytes += bytes;
-        let work = async move {
-            promote(&broker, &names, &held, pulled).await;
-            bytes
-        };
-        hands.work.push(work.boxed());
-    }
-}
-
-/// The messages that are being moved.
-#[derive(Default)]
-struct Hands {
-    work: FuturesUnordered<BoxFuture<'static, usize>>,
-    bytes: usize,
-}
-
-impl Hands {
-    /// Moves on until one is moved; `None` when there is none.
-    async fn next(&mut self) -> Option<()> {
-        let bytes = self.work.next().await?;
-        self.bytes -= bytes;
-        Some(())
-    }
-
-    /// Moves on until something else is done.
-    async fn busy_until<T>(&mut self, done: impl Future<Output = T>) -> T {
-        let mut done = pin!(done);
-        loop {
+        let mut hands = FuturesUnordered::new();
+        let ended = loop {
             tokio::select! {
                 biased;
-                Some(()) = self.next() => {}
-                done = &mut done => return done,
+                () = stop.cancelled() => break Ok(()),
+                Some(()) = hands.next() => {}
+                next = source.next() => match next {
+                    Ok(Some(pulled)) => {
+                        arrived += 1;
+                        hands.push(promote(broker, names, held, pulled));
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                },
             }
+        };
+        hands.collect::<Vec<()>>().await;
+        if crowded && arrived < asked {
+            let _ = stop.run_until_cancelled(sleep(REST)).await;
         }
-    }
-
-    /// Whether there is no room for the messages of another request.
-    fn are_full(&self) -> bool {
-        let (messages, bytes) = HANDFUL;
-        self.work.len() >= messages || self.bytes >= bytes / 2
+        ended
     }
 }
 
