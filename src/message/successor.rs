@@ -113,6 +113,11 @@ impl Message {
         self.call_id.clone_from(&undecodable.call_id);
     }
 
+    /// The token by which subjects name its function.
+    pub(crate) fn token(&self) -> &str {
+        self.function.as_deref().unwrap_or(names::UNDECODABLE)
+    }
+
     /// The id of the clone that follows from this message: a redelivered parent makes the same, a new
     /// decision another.
     pub(crate) fn successor_id(&self) -> String {
@@ -162,8 +167,7 @@ impl Message {
         let mut next = next.next();
         next.due = Some(due);
         next.parked = self.is_traced.then_some(now);
-        let token = self.function.as_deref().unwrap_or(names::UNDECODABLE);
-        let place = timer.place(names, token, next.id, next.generation, due, now);
+        let place = timer.place(names, self.token(), next.id, next.generation, due, now);
         let id = next.id.of_clone(next.generation);
         self.record(id, &names.retries, place, next, Vec::new(), max_payload)
     }

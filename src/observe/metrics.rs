@@ -13,7 +13,10 @@ use std::{
 
 use prometheus::{Error, IntGauge, IntGaugeVec, TextEncoder, core::Collector};
 
-use crate::{message::decode::FunctionName, tasks::supervisor::Part};
+use crate::{
+    message::{decode::FunctionName, names::UNDECODABLE},
+    tasks::supervisor::Part,
+};
 
 use table::{OfProcess, OfQueue};
 
@@ -215,7 +218,7 @@ impl Metrics {
 
     /// An invocation ended without success; `function` is `None` when the message could not be decoded.
     pub fn dead_lettered(&self, function: Option<&str>, cause: &'static str) {
-        let label = function.map_or("_undecodable".to_owned(), |function| self.label(function));
+        let label = function.map_or(UNDECODABLE.to_owned(), |function| self.label(function));
         let dead_lettered = &self.queue.dead_lettered;
         dead_lettered.with_label_values(&[&*label, cause]).inc();
     }

@@ -1,6 +1,6 @@
 //! The way of a delivery: its calls go down, from the top of the path to the broker, and none back up.
 
-use crate::read;
+use crate::{code, read};
 
 /// The files of the way below `src/worker`, from its top. Each calls only those that stand below it.
 const WAY: &[&str] = &[
@@ -46,11 +46,7 @@ fn climbs(files: &[(&str, String)]) -> Vec<String> {
 }
 
 fn way() -> Vec<(&'static str, String)> {
-    let code = |file: &str| {
-        let source = read(&format!("src/worker/{file}.rs"));
-        source.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()
-    };
-    WAY.iter().map(|file| (*file, code(file))).collect()
+    WAY.iter().map(|file| (*file, code(&read(&format!("src/worker/{file}.rs"))))).collect()
 }
 
 #[test]

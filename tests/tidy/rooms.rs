@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::{read, sources};
+use crate::{code, read, sources};
 
 /// A room of the house.
 struct Room {
@@ -88,12 +88,6 @@ const IMPURE: &[&str] = &[
     "std::process",
     "std::thread",
 ];
-
-/// The code of a file without comments and without its tests.
-fn code(source: &str) -> String {
-    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-}
 
 /// The rooms that code names: in a path, and in a list of imports.
 fn named(code: &str) -> BTreeSet<String> {

@@ -13,7 +13,7 @@ use crate::{
     outbound::{callback::NotPosted, invoke::Gateway},
     retry::{
         callback::{Refused, Verdict, judge},
-        disposition::Disposition,
+        disposition::{Disposition, Terms},
         judge::{Cause, Outcome},
     },
     worker::delivery::{Delivery, lease::LeaseLost, settle::Settled},
@@ -54,7 +54,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 span.ends(&outcome);
                 let is_news = parts.news.of_post(posting.function.as_str(), &outcome);
                 log::posted_result(&posting.call_id, posting.function.as_str(), &url, &outcome, is_news);
-                self.judged(&mut delivery, &posting, outcome, began.elapsed())
+                self.judged(&mut delivery, &posting, outcome, began.elapsed(), terms)
             }
             Some(Err(NotPosted::Refused(refused @ Refused(reason)))) => {
                 span.refused(&refused);
@@ -89,8 +89,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         posting: &Posting,
         outcome: Outcome,
         took: Duration,
+        terms: Terms,
     ) -> Disposition {
-        let (parts, terms) = (&*self.0, self.terms(delivery));
+        let parts = &*self.0;
         let envelope = delivery.envelope_mut();
         envelope.record(outcome.status(), &outcome.history(), error(&outcome), took, &parts.name);
         let (policy, _) = parts.policy.for_annotations(&posting.annotations);

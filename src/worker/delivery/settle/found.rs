@@ -37,7 +37,7 @@ impl<B: Broker> Settle<B> {
     pub async fn successor(&self, delivery: &Delivery<B>) -> Result<Option<Successor>, LeaseLost> {
         let message = &delivery.message;
         let envelope = &message.envelope;
-        let clones = self.names.clones(message.function.as_deref().unwrap_or("_undecodable"), envelope.id);
+        let clones = self.names.clones(message.token(), envelope.id);
         let last = self.ask(delivery, || self.broker.last(&self.names.retries, &clones)).await?;
         let generation = last.as_deref().and_then(Names::generation_of);
         if generation.is_some_and(|generation| generation > envelope.generation) {
