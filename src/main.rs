@@ -5,7 +5,7 @@ use std::{io::Write, process::ExitCode};
 use queue_worker::{
     config::{self, Refusal},
     observe::log,
-    operate::doctor,
+    operate::{cli, doctor},
     run::{files, process::serve, signals::Signals},
     tasks::{offload, supervisor::Supervisor},
 };
@@ -19,7 +19,11 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let loaded = match config::load(std::env::args_os().skip(1), std::env::vars_os()) {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if cli::is_command(&args) {
+        return cli::run(args, std::env::vars_os());
+    }
+    let loaded = match config::load(args, std::env::vars_os()) {
         Ok(loaded) => loaded,
         Err(Refusal::Print(text)) => {
             print(&format!("{}\n", text.trim_end()));

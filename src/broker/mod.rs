@@ -13,6 +13,7 @@ pub mod streams;
 pub mod consumer;
 pub mod poison;
 pub mod standby;
+pub mod walk;
 pub mod levels;
 pub(crate) mod timer_choice;
 pub mod version;

@@ -179,6 +179,10 @@ fn help() -> String {
              1 where something is not. --json: for machines; --monitor=URL: a monitoring address of NATS, \
              if it is not port 8222 of its host",
         ))
+        .subcommand(
+            Command::new("dead-letters")
+                .about("Lists, shows, exports and discards dead letters: queue-worker dead-letters --help"),
+        )
         .disable_help_subcommand(true)
         .args(flags)
         .term_width(110)

@@ -70,6 +70,14 @@ pub fn load(
     }
 }
 
+/// The name of a queue, checked as the settings' are.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn queue_name(text: &str) -> Result<String, String> {
+    names::queue(text)
+}
+
 /// Every setting there is, in the order of the help.
 #[must_use]
 pub fn settings() -> &'static [Setting] {

@@ -108,23 +108,30 @@ impl Envelope {
     /// caller's there and say nothing.
     pub fn fresh(arrival: &Arrival) -> Self {
         Self {
+            carried: carried(&arrival.headers, false),
+            ..Self::unknown(&arrival.stream, arrival.sequence, arrival.stored)
+        }
+    }
+
+    fn unknown(stream: &str, sequence: u64, stored: SystemTime) -> Self {
+        Self {
             kind: Kind::Invocation,
-            origin: arrival.stream.clone(),
-            id: Id::new(arrival.sequence, arrival.stored),
+            origin: stream.to_owned(),
+            id: Id::new(sequence, stored),
             generation: 0,
             attempts: 0,
             delayed: 0,
             interruptions: 0,
             redrives: None,
             not_found: None,
-            first_seen: arrival.stored,
+            first_seen: stored,
             due: None,
             parked: None,
             last_status: None,
             last_error: None,
             history: Vec::new(),
             encoding: Encoding::Plain,
-            carried: carried(&arrival.headers, false),
+            carried: HeaderMap::new(),
         }
     }
 
@@ -136,6 +143,11 @@ impl Envelope {
         let by_subject =
             Names::generation_of(&arrival.subject).filter(|generation| *generation <= MOST_GENERATIONS);
         Self { generation: told.generation.max(by_subject.unwrap_or(0)), ..told }
+    }
+
+    /// The past of a message that was stored there, as its headers tell it.
+    pub fn told(stream: &str, sequence: u64, stored: SystemTime, headers: &HeaderMap) -> Self {
+        Self::unknown(stream, sequence, stored).as_told(headers)
     }
 
     /// The past that headers of ours tell. Where they do not tell its identity, that stays.

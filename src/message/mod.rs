@@ -17,3 +17,4 @@ pub(crate) mod http_headers;
 pub mod posting;
 pub mod header_block;
 pub mod kept_block;
+pub mod letter;

@@ -3,3 +3,8 @@
 //! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan, run.
 
 pub mod doctor;
+pub mod cli;
+mod desk;
+mod end;
+mod out;
+mod dead_letters;

@@ -39,6 +39,7 @@ mod harness;
 mod hosted;
 mod hostile;
 mod layouts;
+mod letters;
 mod levels;
 mod life;
 mod logins;

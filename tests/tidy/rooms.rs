@@ -63,6 +63,7 @@ const PURE_FILES: &[&str] = &[
     "operate/doctor/checks",
     "operate/doctor/guarantee",
     "operate/doctor/mend",
+    "operate/dead_letters/item",
     "operate/doctor/report",
     "outbound/callback/address",
     "stan/denial",

@@ -81,4 +81,15 @@ impl JetStream {
         let wanted = PutConsumer { stream_name: stream, config: settings };
         self.api(&call::put_consumer(stream, consumer), &wanted).await
     }
+    /// Makes a consumer with these settings that goes by itself.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn make_ephemeral(
+        &self,
+        stream: &str,
+        settings: &Settings,
+    ) -> Result<ConsumerInfo, ApiError> {
+        self.api(&call::make_ephemeral(stream), &PutConsumer { stream_name: stream, config: settings }).await
+    }
 }

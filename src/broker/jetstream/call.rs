@@ -54,6 +54,11 @@ pub(crate) fn put_consumer(stream: &str, consumer: &str) -> String {
     format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}")
 }
 
+/// Makes a consumer that goes by itself.
+pub(crate) fn make_ephemeral(stream: &str) -> String {
+    format!("CONSUMER.CREATE.{stream}")
+}
+
 /// Messages of a consumer.
 pub(crate) fn next(stream: &str, consumer: &str) -> String {
     format!("CONSUMER.MSG.NEXT.{stream}.{consumer}")

@@ -2,6 +2,7 @@
 
 mod answer;
 mod cluster;
+mod command;
 #[cfg(feature = "otel")]
 mod collector;
 mod flood;

@@ -229,6 +229,13 @@ impl Settings {
         (output.status.code().unwrap(), text)
     }
 
+    /// The program with these settings, and nothing of the environment of whoever runs the tests.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]).args(&self.arguments).env_clear().envs(&self.environment);
+        command
+    }
+
     /// Starts a worker.
     pub fn spawn(&self) -> Worker {
         let port = free_port();

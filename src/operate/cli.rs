@@ -1,0 +1,186 @@
+//! The commands as they are typed: `queue-worker dead-letters list --function f`.
+//!
+//! Every setting of the worker is a flag of theirs, too, and is read as the worker reads it.
+
+mod choose;
+mod settings;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+pub(super) use choose::{Choosing, Filter};
+
+use super::{dead_letters, desk::Desk, end::Failure};
+use crate::config::{self, Refusal};
+
+/// The words that begin a command.
+const WORDS: [&str; 1] = ["dead-letters"];
+
+/// Looks at queues, and changes what lies in them.
+#[derive(Debug, Parser)]
+#[command(name = "queue-worker", version, propagate_version = true)]
+#[command(disable_help_subcommand = true, after_help = AFTER)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The queue, where the settings name several
+    #[arg(long, global = true, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// What is printed: a table for people, or one JSON document
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Do it without a question; needed where there is no terminal to ask
+    #[arg(long, global = true)]
+    yes: bool,
+}
+
+const AFTER: &str = "\
+Every setting of the worker is a flag here, too, and is read from the environment, such as --nats-url; \
+\"queue-worker --help\" lists them. Exit codes: 0 done, 1 could not, 3 nothing matches, 64 wrong usage.";
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// A table for people
+    Table,
+    /// One JSON document
+    Json,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks at dead letters, and exports or discards them
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+/// What is to be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadLetters {
+    /// Lists dead letters, oldest first
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Sum them up by function, cause, status and error
+        #[arg(long)]
+        group: bool,
+        /// List this many at most
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
+    /// Shows one: its story, its attempts, its headers and its body
+    Show {
+        /// Its number in the list
+        #[arg(value_name = "SEQUENCE")]
+        sequence: u64,
+        /// Show secrets, too: headers such as Authorization and Cookie, queries and logins of URLs
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Writes dead letters to a file, whole, a JSON object a line
+    Export {
+        #[command(flatten)]
+        chosen: Choosing,
+        /// The file; - is the standard output
+        #[arg(long, value_name = "FILE")]
+        to: String,
+        /// Do not mask secrets in headers
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Deletes dead letters for good
+    Discard {
+        #[command(flatten)]
+        chosen: Choosing,
+        /// Write them to this file first
+        #[arg(long, value_name = "FILE")]
+        export: Option<String>,
+    },
+}
+
+/// Whether these arguments (without the program's name) are a command's, and not the worker's.
+pub fn is_command(args: &[OsString]) -> bool {
+    let is_flag =
+        |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-') && !word.contains('='));
+    args.iter().enumerate().any(|(at, word)| {
+        let is_value = at > 0 && args.get(at - 1).is_some_and(is_flag);
+        !is_value && word.to_str().is_some_and(|word| WORDS.contains(&word))
+    })
+}
+
+/// Runs the command that these arguments are, and returns the exit code.
+pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    let (cli, loaded) = match read(args, env) {
+        Ok(read) => read,
+        Err(Refusal::Print(text)) => {
+            super::out::print(&format!("{}\n", text.trim_end()));
+            return ExitCode::SUCCESS;
+        }
+        Err(Refusal::Invalid(faults)) => {
+            faults.iter().for_each(|fault| eprintln!("queue-worker: {fault}"));
+            return Failure::Usage(String::new()).code();
+        }
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("queue-worker: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let Cli { command, queue, output, yes } = cli;
+    let done = runtime.block_on(Desk::open(loaded.config, queue, output, yes, async |desk| match command {
+        Command::DeadLetters(command) => dead_letters::run(&desk, command).await,
+    }));
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("queue-worker: {failure}");
+            failure.code()
+        }
+    }
+}
+
+/// Reads a command, and the settings that it works with.
+fn read(
+    args: Vec<OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(Cli, config::Loaded), Refusal> {
+    let words = std::iter::once("queue-worker".into()).chain(args);
+    let refused = |error: clap::Error| {
+        let text = error.render().to_string();
+        if error.use_stderr() {
+            Refusal::Invalid(vec![text.trim_start_matches("error: ").trim_end().to_owned()])
+        } else {
+            Refusal::Print(text)
+        }
+    };
+    let matches = settings::with_settings(Cli::command()).try_get_matches_from(words).map_err(refused)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
+    if let Some(fault) = cli.fault() {
+        return Err(Refusal::Invalid(vec![fault]));
+    }
+    let loaded = config::load(settings::typed(&matches), env)?;
+    Ok((cli, loaded))
+}
+
+impl Cli {
+    /// What clap cannot tell.
+    fn fault(&self) -> Option<String> {
+        match &self.command {
+            Command::DeadLetters(DeadLetters::Discard { chosen, .. }) => {
+                chosen.fault().or_else(|| chosen.unlimited())
+            }
+            Command::DeadLetters(DeadLetters::Export { chosen, .. }) => chosen.fault(),
+            Command::DeadLetters(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Which dead letters a command means: their numbers, a filter, or all.
+
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+
+use crate::{message::letter::choice::Choice, retry::judge::Cause, text::duration};
+
+/// Which letters are meant.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Filter")]
+pub(crate) struct Filter {
+    /// Those of this function, such as f or f.openfaas-fn
+    #[arg(long, value_name = "FUNCTION")]
+    function: Option<String>,
+    /// Those of this cause: exhausted, refused, undecodable, expired, interrupted, cancelled or callback
+    #[arg(long, value_name = "CAUSE", value_parser = cause)]
+    cause: Option<String>,
+    /// Those whose last attempt came out so: 502, or timeout, unreachable, broken
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    status: Option<String>,
+    /// Those with this text in their last error, in any case
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+    /// Those of this call
+    #[arg(long, value_name = "ID")]
+    call_id: Option<String>,
+    /// Those that died since: an age such as 1h, or a time in RFC 3339
+    #[arg(long, value_name = "AGE", value_parser = Moment::from_str)]
+    since: Option<Moment>,
+    /// Those that died before that: an age such as 10m, or a time in RFC 3339
+    #[arg(long, value_name = "AGE", value_parser = Moment::from_str)]
+    before: Option<Moment>,
+}
+
+/// Letters for a command that does something with them.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Choosing {
+    /// These, by their numbers in the list
+    #[arg(value_name = "SEQUENCE")]
+    sequences: Vec<u64>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+/// A time, as people say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(SystemTime),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = humantime::parse_rfc3339(text) {
+            return Ok(Self::At(time));
+        }
+        duration::parse(text)
+            .map(Self::Ago)
+            .map_err(|error| format!("{error}, or a time such as 2026-11-26T08:00:00Z"))
+    }
+}
+
+impl Moment {
+    fn before(self, now: SystemTime) -> SystemTime {
+        match self {
+            Self::Ago(age) => now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::At(time) => time,
+        }
+    }
+}
+
+impl Filter {
+    fn is_empty(&self) -> bool {
+        self.choice(SystemTime::UNIX_EPOCH).is_all()
+    }
+
+    /// The choice that it means at this time.
+    pub fn choice(&self, now: SystemTime) -> Choice {
+        Choice {
+            sequences: Vec::new(),
+            function: self.function.clone(),
+            cause: self.cause.clone(),
+            status: self.status.clone(),
+            error: self.error.clone(),
+            call_id: self.call_id.clone(),
+            since: self.since.map(|moment| moment.before(now)),
+            before: self.before.map(|moment| moment.before(now)),
+        }
+    }
+}
+
+impl Choosing {
+    /// The choice that it means at this time.
+    pub fn choice(&self, now: SystemTime) -> Choice {
+        Choice { sequences: self.sequences.clone(), ..self.filter.choice(now) }
+    }
+
+    /// Ways to choose that contradict each other.
+    pub fn fault(&self) -> Option<String> {
+        let ways = [!self.sequences.is_empty(), !self.filter.is_empty(), self.all];
+        (ways.iter().filter(|way| **way).count() > 1)
+            .then(|| "expected sequences, or a filter, or --all, and not several of these".to_owned())
+    }
+
+    /// Whether all are meant, and nobody said so.
+    pub fn unlimited(&self) -> Option<String> {
+        let meant = self.all || !self.sequences.is_empty() || !self.filter.is_empty();
+        (!meant).then(|| {
+            "nothing says which dead letters are meant: give their sequences, or a filter such as \
+                --function, or --all"
+                .to_owned()
+        })
+    }
+}
+
+fn cause(text: &str) -> Result<String, String> {
+    text.parse::<Cause>().map(|cause| cause.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+fn status(text: &str) -> Result<String, String> {
+    let is_word = ["timeout", "unreachable", "broken"].contains(&text);
+    let is_status = text.parse::<u16>().is_ok_and(|status| (100..=599).contains(&status));
+    (is_word || is_status)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected an HTTP status such as 502, or timeout, unreachable or broken".to_owned())
+}

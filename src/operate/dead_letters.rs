@@ -1,0 +1,24 @@
+//! `queue-worker dead-letters`: looks at dead letters, and takes them out.
+
+mod discard;
+mod export;
+mod item;
+mod list;
+mod read;
+mod show;
+
+use super::{cli::DeadLetters, desk::Desk, end::Failure};
+
+/// Does what was asked for.
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) async fn run(desk: &Desk, command: DeadLetters) -> Result<(), Failure> {
+    match command {
+        DeadLetters::List { filter, group: true, .. } => list::groups(desk, &filter).await,
+        DeadLetters::List { filter, limit, .. } => list::list(desk, &filter, limit).await,
+        DeadLetters::Show { sequence, reveal } => show::show(desk, sequence, reveal).await,
+        DeadLetters::Export { chosen, to, reveal } => export::export(desk, &chosen, &to, reveal).await,
+        DeadLetters::Discard { chosen, export } => discard::discard(desk, &chosen, export.as_deref()).await,
+    }
+}

@@ -1,0 +1,71 @@
+//! A dead letter as JSON has it. Its keys are promises.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::message::{
+    envelope::rfc3339,
+    letter::{Letter, Status},
+};
+
+/// A letter of a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Item<'l> {
+    sequence: u64,
+    queue: &'l str,
+    function: Option<&'l str>,
+    call_id: Option<&'l str>,
+    cause: Option<&'l str>,
+    attempts: u32,
+    last_status: Option<&'l Status>,
+    last_error: Option<&'l str>,
+    failed_at: String,
+    first_seen: String,
+    original_id: &'l str,
+    bytes: u64,
+    redrives: Value,
+}
+
+impl<'l> Item<'l> {
+    /// The item of a letter of this queue.
+    pub fn of(queue: &'l str, letter: &'l Letter) -> Self {
+        Self {
+            sequence: letter.sequence,
+            queue,
+            function: letter.function.as_deref(),
+            call_id: letter.call_id.as_deref(),
+            cause: letter.cause.as_deref(),
+            attempts: letter.attempts,
+            last_status: letter.last_status.as_ref(),
+            last_error: letter.last_error.as_deref(),
+            failed_at: rfc3339(letter.failed_at),
+            first_seen: rfc3339(letter.first_seen),
+            original_id: &letter.original_id,
+            bytes: letter.bytes,
+            redrives: redrives(letter.redrives.as_deref()),
+        }
+    }
+}
+
+/// How often a letter was sent round again: a number, unless somebody wrote something else there.
+fn redrives(told: Option<&str>) -> Value {
+    match told {
+        None => 0.into(),
+        Some(text) => text.parse::<u64>().map_or_else(|_| text.into(), Value::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redrives_are_a_number_unless_somebody_wrote_a_word() {
+        for (told, expected) in
+            [(None, Value::from(0)), (Some("3"), 3.into()), (Some("by-hand"), "by-hand".into())]
+        {
+            assert_eq!(redrives(told), expected);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Reads the dead letters of a queue that are meant, as they lie in its stream.
+
+use futures_util::future::try_join_all;
+
+use crate::{
+    broker::{jetstream::Stored, walk::Walk},
+    message::{
+        letter::{Letter, Place, choice::Choice},
+        names::Names,
+    },
+    operate::{
+        desk::Desk,
+        end::{Failure, cannot},
+    },
+};
+
+/// How many bodies are fetched at once, and the most bytes of them.
+const AT_ONCE: (usize, u64) = (64, 8 << 20);
+/// Clocks and streams agree to so many seconds: a letter is stored when it died, or later.
+const SKEW: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The letters of a queue that are meant, none of which died after the reading began.
+#[derive(Debug)]
+pub(super) struct Letters {
+    walk: Walk,
+    stream: String,
+    choice: Choice,
+    /// The highest sequence that is looked at.
+    pub(super) end: u64,
+}
+
+impl Letters {
+    /// The letters of a queue that are meant; `None` where it has no stream of them.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn open(desk: &Desk, names: &Names, choice: &Choice) -> Result<Option<Self>, Failure> {
+        let Some(info) = desk.stream(&names.dead).await? else { return Ok(None) };
+        Ok(Some(Self::until(desk, names, choice, info.state.last_seq)))
+    }
+
+    /// The letters of a queue that are meant, up to this sequence.
+    pub fn until(desk: &Desk, names: &Names, choice: &Choice, end: u64) -> Self {
+        let since = choice.since.and_then(|since| since.checked_sub(SKEW));
+        let (first, last) = (choice.sequences.iter().min(), choice.sequences.iter().max());
+        let last = last.map_or(end, |last| end.min(*last));
+        let walk = Walk::new(&desk.jetstream, &names.dead, first.copied().unwrap_or(1), last, since);
+        Self { walk, stream: names.dead.clone(), choice: choice.clone(), end }
+    }
+
+    /// Some of them; none at the end.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn next(&mut self) -> Result<Vec<Letter>, Failure> {
+        loop {
+            let seen = self.walk.next().await.map_err(cannot)?;
+            if seen.is_empty() {
+                return Ok(Vec::new());
+            }
+            let letters: Vec<_> = seen
+                .iter()
+                .map(|one| {
+                    let place = Place {
+                        stream: &self.stream,
+                        subject: &one.subject,
+                        sequence: one.sequence,
+                        stored: one.stored,
+                        bytes: one.bytes,
+                    };
+                    Letter::read(place, &one.headers)
+                })
+                .filter(|letter| self.choice.covers(letter))
+                .collect();
+            if !letters.is_empty() {
+                return Ok(letters);
+            }
+        }
+    }
+
+    /// How many there are from here on.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn count(mut self) -> Result<u64, Failure> {
+        let mut count = 0;
+        loop {
+            match self.next().await?.len() as u64 {
+                0 => return Ok(count),
+                some => count += some,
+            }
+        }
+    }
+}
+
+/// Parts of some letters, as large as may be fetched at once.
+pub(super) fn parts(letters: &[Letter]) -> Vec<&[Letter]> {
+    let (most, most_bytes) = AT_ONCE;
+    let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (at, letter) in letters.iter().enumerate() {
+        if at > from && (at - from == most || bytes + letter.bytes > most_bytes) {
+            parts.extend(letters.get(from..at));
+            (from, bytes) = (at, 0);
+        }
+        bytes += letter.bytes;
+    }
+    parts.extend(letters.get(from..).filter(|rest| !rest.is_empty()));
+    parts
+}
+
+/// Fetches letters as they are stored, less those that are gone by now.
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) async fn fetch(desk: &Desk, names: &Names, letters: &[Letter]) -> Result<Vec<Stored>, Failure> {
+    let asked = letters.iter().map(|letter| desk.jetstream.stored(&names.dead, letter.sequence));
+    Ok(try_join_all(asked).await.map_err(cannot)?.into_iter().flatten().collect())
+}
+
+/// The failure where a queue has no dead letters and never had any.
+pub(super) fn no_stream(names: &Names) -> Failure {
+    Failure::Cannot(format!(
+        "there is no stream {}: no worker has served the queue {} with dead_letters=true yet",
+        names.dead, names.queue
+    ))
+}
+
+/// The failure where nothing is meant.
+pub(super) fn nothing(names: &Names, choice: &Choice) -> Failure {
+    let which = if choice.is_all() { String::new() } else { format!(" that matches {choice}") };
+    Failure::Nothing(format!("there is no dead letter of {}{which}", names.queue))
+}

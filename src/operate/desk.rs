@@ -1,0 +1,158 @@
+//! What every command works with: the connection, the queues, and how to answer.
+
+use std::{
+    io::{self, IsTerminal},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    cli::Output,
+    end::{Failure, cannot},
+};
+use crate::{
+    broker::{
+        connect::{Connection, attempt},
+        jetstream::{ApiError, JetStream, StreamInfo, code},
+        seam::Broker,
+    },
+    config::{self, Config, Queue},
+    message::names::Names,
+};
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A command's place to work.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// The broker.
+    pub jetstream: JetStream,
+    /// The form of the answer.
+    pub output: Output,
+    yes: bool,
+    queue: Option<String>,
+    config: Config,
+}
+
+impl Desk {
+    /// Connects, and works as long as that takes.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn open(
+        config: Config,
+        queue: Option<String>,
+        output: Output,
+        yes: bool,
+        work: impl AsyncFnOnce(Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let servers = config.nats.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let absent = |reason: &str| Failure::Cannot(format!("no connection to NATS at {servers}: {reason}"));
+        let attempted = timeout(CONNECT, attempt(&config.nats)).await;
+        let connected = attempted.map_err(|_| absent("no answer in time"))?.map_err(cannot)?;
+        let Connection { client, link, denied, mut keeper } = connected.map_err(|reason| absent(&reason))?;
+        let jetstream = JetStream::new(client, config.nats.js_domain.as_deref(), link);
+        let desk = Self { jetstream, output, yes, queue, config };
+        let done = tokio::select! {
+            done = work(desk) => done,
+            never = keeper.keep() => match never {},
+        };
+        done.map_err(|failure| with_denial(failure, &denied))
+    }
+
+    /// The queues that are meant: the one that is named, else all of the settings.
+    ///
+    /// # Errors
+    /// Where the name is none.
+    pub fn queues(&self) -> Result<Vec<Names>, Failure> {
+        let Some(queue) = &self.queue else {
+            return Ok(self.config.queues.iter().map(Queue::names).collect());
+        };
+        if let Some(known) = self.config.queues.iter().find(|known| known.name == *queue) {
+            return Ok(vec![known.names()]);
+        }
+        // Whoever looks from afar need not repeat the worker's settings.
+        let queue = config::queue_name(queue)
+            .map_err(|expected| Failure::Usage(format!("--queue={queue:?}: {expected}")))?;
+        Ok(vec![Names::new(&queue, &Names::usual_stream(&queue))])
+    }
+
+    /// The one queue that is meant.
+    ///
+    /// # Errors
+    /// Where there are several.
+    pub fn queue(&self) -> Result<Names, Failure> {
+        let mut queues = self.queues()?;
+        let others: Vec<_> = queues.iter().map(|names| names.queue.clone()).collect();
+        match queues.pop() {
+            Some(queue) if queues.is_empty() => Ok(queue),
+            _ => Err(Failure::Usage(format!(
+                "there are several queues: name one with --queue ({})",
+                others.join(", ")
+            ))),
+        }
+    }
+
+    /// A stream; `None` where there is none.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn stream(&self, stream: &str) -> Result<Option<StreamInfo>, Failure> {
+        match self.jetstream.stream(stream).await {
+            Ok(info) => Ok(Some(info)),
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(Failure::Cannot(format!("stream {stream}: {error}"))),
+        }
+    }
+
+    /// The broker's time.
+    pub fn now(&self) -> SystemTime {
+        self.jetstream.now()
+    }
+
+    /// Whether anybody sees progress.
+    pub fn is_watched(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
+    /// Refuses what nobody could be asked about.
+    ///
+    /// # Errors
+    /// Where there is no terminal, and no `--yes`.
+    pub fn may_ask(&self) -> Result<(), Failure> {
+        if self.yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            return Ok(());
+        }
+        Err(Failure::Usage("there is no terminal to ask on: nothing is changed without --yes".to_owned()))
+    }
+
+    /// Asks whether to do something, unless that was said.
+    ///
+    /// # Errors
+    /// Where it is not to be done.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        self.may_ask()?;
+        eprint!("{question} [y/N] ");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map_err(cannot)?;
+        if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+            return Ok(());
+        }
+        Err(Failure::Cannot("nothing is changed".to_owned()))
+    }
+}
+
+/// The failure, with what the broker denied if that is why.
+fn with_denial(failure: Failure, denied: &watch::Receiver<Option<String>>) -> Failure {
+    match (failure, &*denied.borrow()) {
+        (Failure::Cannot(reason), Some(denied)) => {
+            Failure::Cannot(format!("{reason}; NATS denies what this needs: {denied}"))
+        }
+        (failure, _) => failure,
+    }
+}
