@@ -146,8 +146,8 @@ async fn no_more_is_unacknowledged_than_calls_may_run_and_one_for_each_consumer(
     assert_eq!(excess, 0, "{most} unacknowledged at once");
 }
 
-/// What was due before the kill may be in flight then, and only such a call may be repeated: how many are due by
-/// then depends on the machine.
+/// What was due before the kill may be in flight then, and only such a call may be repeated: how many are due
+/// by then depends on the machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parked_retries_outlive_the_broker_and_come_due_once_each() {
     let (parked, wait) = (size(2_000, 20_000), size(30, 60));
