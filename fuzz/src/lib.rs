@@ -11,14 +11,16 @@ pub mod envelope;
 pub mod message;
 pub mod names;
 pub mod posting;
+pub mod raw;
 pub mod retry_after;
 pub mod stan;
+pub mod target;
 
 /// Panics where something does not hold of an input.
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder in the corpus.
-pub const ALL: [(&str, Property); 11] = [
+pub const ALL: [(&str, Property); 13] = [
     ("annotations", annotations::check),
     ("block", block::check),
     ("callback", callback::check),
@@ -28,8 +30,10 @@ pub const ALL: [(&str, Property); 11] = [
     ("message", message::check),
     ("names", names::check),
     ("posting", posting::check),
+    ("raw", raw::check),
     ("retry_after", retry_after::check),
     ("stan", stan::check),
+    ("target", target::check),
 ];
 
 /// The input as lines of text; what is no UTF-8 is replaced.

@@ -72,7 +72,12 @@ fn stan_cluster(reader: &mut Reader, queues: &[Queue]) -> Result<Option<String>,
     let bridge = reader.optional("stan_bridge", boolean);
     let cluster = reader.value("faas_nats_cluster_name", names::token);
     let wanted = bridge?.unwrap_or_else(|| reader.is_set("faas_nats_cluster_name"));
-    if wanted && let Some(queue) = queues.iter().find(|queue| queue.subject() != queue.name) {
+    let mut fed = queues.iter().filter(|queue| queue.request.is_none()).peekable();
+    if wanted && !queues.is_empty() && fed.peek().is_none() {
+        let expected = "expected openfaas for one queue at least, for the bridge stores nothing else";
+        return Err(reader.fault("input", expected));
+    }
+    if wanted && let Some(queue) = fed.find(|queue| queue.subject() != queue.name) {
         let expected =
             format!("expected a filter that {} matches, which is what the bridge publishes on", queue.name);
         return Err(reader.fault("nats_filter_subject", expected));

@@ -23,6 +23,7 @@ mod nats;
 mod queue;
 mod reader;
 mod table;
+mod target;
 mod tracing;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use self::{
     nats::Nats,
     queue::{Deliver, Queue},
     table::{Kind, Preset, Setting},
+    target::Request,
     tracing::{Sampler, Tracing},
 };
 use crate::{config::allowed::AllowedHosts, retry::policy::RetryPolicy};

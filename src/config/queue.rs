@@ -5,9 +5,13 @@ use std::{collections::BTreeMap, iter::zip};
 use super::{
     names,
     reader::{Reader, Reported},
+    target::{Request, forms},
     values::{Read, choice, list},
 };
-use crate::message::names::{Names, covers};
+use crate::message::{
+    form::Form,
+    names::{Names, covers},
+};
 
 /// A queue that is served.
 #[derive(Debug, Clone)]
@@ -22,6 +26,10 @@ pub struct Queue {
     pub durable: String,
     /// Where a new durable starts on an existing stream that is no work queue.
     pub deliver: Option<Deliver>,
+    /// The form of its messages.
+    pub form: Form,
+    /// How its messages' target is called, where they name no function.
+    pub request: Option<Request>,
 }
 
 /// The start of a new durable consumer.
@@ -74,13 +82,20 @@ pub(super) fn queues(reader: &mut Reader) -> Result<Vec<Queue>, Reported> {
     };
     let streams = one_each(reader, "nats_stream", streams, &names);
     let filters = one_each(reader, "nats_filter_subject", filters, &names);
-    let (durable, deliver, streams, filters) = (durable?, deliver?, streams?, filters?);
-    let queues: Vec<_> = zip(names, zip(streams, filters))
-        .map(|(name, (stream, filter))| Queue {
+    let filters: Vec<_> =
+        zip(filters?, &names).map(|(filter, name)| filter.unwrap_or_else(|| name.clone())).collect();
+    let named: Vec<_> =
+        zip(&names, &filters).map(|(name, filter)| (name.as_str(), filter.as_str())).collect();
+    let forms = forms(reader, &named);
+    let (durable, deliver, streams, forms) = (durable?, deliver?, streams?, forms?);
+    let queues: Vec<_> = zip(zip(names, forms), zip(streams, filters))
+        .map(|((name, (form, request)), (stream, filter_subject))| Queue {
             stream: stream.unwrap_or_else(|| Names::usual_stream(&name)),
-            filter_subject: filter.unwrap_or_else(|| name.clone()),
+            filter_subject,
             durable: durable.clone(),
             deliver,
+            form,
+            request,
             name,
         })
         .collect();

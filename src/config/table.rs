@@ -153,6 +153,17 @@ settings! {
             "Size limit of the queue's stream when it is created; a publisher beyond it is \
                 refused; 0: none";
     }
+    "Targets" {
+        input: Text = Value("openfaas"), "The form of the messages: openfaas, what its gateways queue; http, \
+            any message, sent to target_url as it is. One, or one for each queue, comma separated";
+        target_url: Url = Nothing, "Where messages go that name no function; {1}, {2} and so on are the \
+            tokens at the wildcards of nats_filter_subject. One, or one for each queue, comma separated";
+        target_method: Text = Value("POST"), "The method of such calls; one, or one for each queue";
+        target_token_file: File = Nothing, "The file of the token that such calls bear, read anew when it \
+            changes; one, or one for each queue";
+        target_headers: Secret = Nothing, "Headers of such calls in place of the message's: Name: value, a \
+            line each; several queues: one block for all, or one for each with a line of one comma between";
+    }
     "NATS Streaming" {
         stan_bridge: Bool = Derived("true if faas_nats_cluster_name is set, else false"),
             "Take messages from gateways that only speak the NATS Streaming protocol, and store them in the \

@@ -43,8 +43,10 @@ const ENCODED_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// An asynchronous call of a function, as the gateway queued it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// The function to call.
+    /// The function to call, or the name under which a target is called.
     pub function: FunctionName,
+    /// Where it is called, without the query; `None`: at the gateway, by its name.
+    pub url: Option<String>,
     /// What follows the function's name in the URL, percent-decoded; empty when nothing does.
     pub path: String,
     /// The query string as the caller wrote it, without `?`.
@@ -92,6 +94,13 @@ pub struct Undecodable {
     pub call_id: Option<String>,
 }
 
+impl Undecodable {
+    /// A message of which nothing is known but why it is no call.
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), function: None, call_id: None }
+    }
+}
+
 /// Reads a message.
 ///
 /// # Errors
@@ -126,6 +135,25 @@ fn check_path(path: &str) -> Result<(), &'static str> {
 }
 
 impl Invocation {
+    /// A call of a function with nothing to tell it.
+    pub fn of(function: FunctionName) -> Self {
+        Self {
+            function,
+            url: None,
+            path: String::new(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            callback: None,
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            method: String::new(),
+            host: String::new(),
+            queue_name: String::new(),
+        }
+    }
+
     /// Writes the message that [`decode`] reads, in the form of today's gateways: empty fields are left out.
     pub fn encode(&self) -> Vec<u8> {
         write::write(self)
@@ -164,7 +192,7 @@ fn values<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> impl Iterator
 
 /// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part of
 /// it.
-fn usable<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
+pub(crate) fn usable<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
     let allowed = |value: &&str| !value.is_empty() && http::HeaderValue::from_bytes(value.as_bytes()).is_ok();
     values(headers, name).map(|value| value.trim_matches([' ', '\t'])).find(allowed)
 }

@@ -15,6 +15,7 @@ use crate::message::{
     arrival::Arrival,
     header,
     names::{self, Id, Names},
+    subject,
 };
 use crate::text::line::ascii;
 
@@ -69,6 +70,9 @@ pub struct Envelope {
     pub history: Vec<String>,
     /// How the payload is stored.
     pub encoding: Encoding,
+    /// The subject on which it first arrived, where subject and headers are part of the call. Then all
+    /// headers are carried on.
+    pub subject: Option<String>,
     /// Headers that are not this version's, carried on as they are.
     pub carried: HeaderMap,
 }
@@ -107,8 +111,18 @@ impl Envelope {
     /// The past of a message that arrived in the queue's own stream: none. Headers with our prefix are the
     /// caller's there and say nothing.
     pub fn fresh(arrival: &Arrival) -> Self {
+        Self::first(arrival, CARRIED)
+    }
+
+    /// The same of a message whose headers and subject are part of the call.
+    pub fn fresh_whole(arrival: &Arrival) -> Self {
+        let subject = Some(arrival.subject.clone());
+        Self { subject, ..Self::first(arrival, usize::MAX) }
+    }
+
+    fn first(arrival: &Arrival, most: usize) -> Self {
         Self {
-            carried: carried(&arrival.headers, false),
+            carried: carried(&arrival.headers, false, most),
             ..Self::unknown(&arrival.stream, arrival.sequence, arrival.stored)
         }
     }
@@ -131,6 +145,7 @@ impl Envelope {
             last_error: None,
             history: Vec::new(),
             encoding: Encoding::Plain,
+            subject: None,
             carried: HeaderMap::new(),
         }
     }
@@ -139,7 +154,7 @@ impl Envelope {
     /// damaged message is tried rather than lost. Its subject says its generation, too: a message that took
     /// itself for an earlier one would find itself as its own successor.
     pub fn parked(arrival: &Arrival) -> Self {
-        let told = Self::fresh(arrival).as_told(&arrival.headers);
+        let told = Self::told(&arrival.stream, arrival.sequence, arrival.stored, &arrival.headers);
         let by_subject =
             Names::generation_of(&arrival.subject).filter(|generation| *generation <= MOST_GENERATIONS);
         Self { generation: told.generation.max(by_subject.unwrap_or(0)), ..told }
@@ -168,6 +183,7 @@ impl Envelope {
                     since: humantime::parse_rfc3339(since).ok()?,
                 })
             });
+        let subject = text(names::SUBJECT).and_then(subject::read);
         Self {
             kind: Kind::read(text(names::KIND)),
             origin,
@@ -188,7 +204,8 @@ impl Envelope {
             last_error: text(names::LAST_ERROR).map(str::to_owned),
             history: text(names::HISTORY).map(history).unwrap_or_default(),
             encoding: if text(names::ENCODING) == Some("gzip") { Encoding::Gzip } else { Encoding::Plain },
-            carried: carried(headers, true),
+            carried: carried(headers, true, if subject.is_some() { usize::MAX } else { CARRIED }),
+            subject,
         }
     }
 
@@ -242,6 +259,7 @@ impl Envelope {
             last_error: None,
             history: Vec::new(),
             encoding: Encoding::Plain,
+            subject: None,
             ..self.clone()
         }
     }
@@ -252,10 +270,12 @@ impl Envelope {
         Some((parts.next()?, parts.next()?.parse().ok()?))
     }
 
-    /// The headers that say all this. `thin` leaves out what only helps people to look, and what is not ours.
+    /// The headers that say all this. `thin` leaves out what only helps people to look, and what is not ours
+    /// unless it is part of the call.
     pub fn headers(&self, function: Option<&str>, call_id: Option<&str>, thin: bool) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, values) in self.carried.iter().filter(|(name, _)| !thin || names::is_ours(name.as_ref())) {
+        let goes_on = |name: &str| !thin || self.subject.is_some() || names::is_ours(name);
+        for (name, values) in self.carried.iter().filter(|(name, _)| goes_on(name.as_ref())) {
             values.iter().for_each(|value| header::copy(&mut headers, name, value));
         }
         let mut put = |name: &'static str, value: String| header::put(&mut headers, name, &value);
@@ -271,6 +291,9 @@ impl Envelope {
         }
         if let Some(function) = function {
             put(names::FUNCTION, ascii(function, VALUE));
+        }
+        if let Some(subject) = &self.subject {
+            put(names::SUBJECT, subject::written(subject));
         }
         if let Some(status) = &self.last_status {
             put(names::LAST_STATUS, ascii(status, VALUE));

@@ -28,6 +28,8 @@ pub const ORIGINAL_ID: &str = "Queue-Worker-Original-Id";
 pub const FIRST_SEEN: &str = "Queue-Worker-First-Seen";
 /// The call id, for people who look.
 pub const CALL_ID: &str = "Queue-Worker-Call-Id";
+/// The subject on which a message first arrived that is called at a target, percent-encoded.
+pub(crate) const SUBJECT: &str = "Queue-Worker-Subject";
 /// The function, for people who look.
 pub(crate) const FUNCTION: &str = "Queue-Worker-Function";
 /// The last HTTP status, if any.

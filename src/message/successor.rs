@@ -9,8 +9,9 @@ use bytes::Bytes;
 use crate::{
     message::{
         arrival::Arrival,
-        decode::{FunctionName, Undecodable},
+        decode::{FunctionName, Invocation, Undecodable},
         envelope::{Encoding, Envelope, Kind, ROOM, rfc3339},
+        form::Form,
         gzip,
         header::{self, size},
         names::{self, Names},
@@ -22,6 +23,9 @@ use crate::{
 
 /// What the broker and the client add to a message's headers, in bytes, with room to spare.
 const OVERHEAD: usize = 256;
+
+/// The most bytes of headers: JetStream stores no more than 64 KiB of them with a message.
+const MOST_HEADERS: usize = (u16::MAX as usize) - OVERHEAD;
 
 /// A message that fits in no way into the broker's maximum payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +39,8 @@ pub struct Message {
     pub envelope: Envelope,
     /// The payload as it lies in the stream.
     stored: Bytes,
+    /// The form in which it asks for a call.
+    pub(crate) form: Form,
     /// The function's subject token, where the message names a function.
     pub function: Option<String>,
     /// The function's name, where the message names one.
@@ -60,11 +66,21 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
-    /// What arrived. `parked`: whether a worker put it there.
+    /// What arrived, in the form of OpenFaaS. `parked`: whether a worker put it there.
     pub fn new(arrival: &Arrival, parked: bool) -> Self {
-        let envelope = if parked { Envelope::parked(arrival) } else { Envelope::fresh(arrival) };
+        Self::of(&Form::OpenFaas, arrival, parked)
+    }
+
+    /// What arrived in a queue whose messages have this form.
+    pub fn of(form: &Form, arrival: &Arrival, parked: bool) -> Self {
+        let envelope = match form {
+            _ if parked => Envelope::parked(arrival),
+            Form::OpenFaas => Envelope::fresh(arrival),
+            Form::Http(_) => Envelope::fresh_whole(arrival),
+        };
         Self {
             envelope,
+            form: form.clone(),
             stored: arrival.payload.clone(),
             function: None,
             function_name: None,
@@ -85,6 +101,25 @@ impl Message {
         gzip::unpack(&self.stored, self.unpacked()).map(Cow::Owned)
     }
 
+    /// The same to keep.
+    ///
+    /// # Errors
+    /// Says what is wrong with a compressed payload.
+    pub(crate) fn body(&self) -> Result<Bytes, String> {
+        Ok(match self.payload()? {
+            Cow::Borrowed(_) => self.stored.clone(),
+            Cow::Owned(unpacked) => unpacked.into(),
+        })
+    }
+
+    /// The call that it asks for.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub fn invocation(&self) -> Result<Invocation, Undecodable> {
+        self.form.read(self)
+    }
+
     /// About how many bytes the payload has when it is unpacked; 0 where it is not packed. The last bytes of
     /// gzip say so; what they may say wrongly is bounded.
     pub fn unpacked(&self) -> usize {
@@ -95,7 +130,8 @@ impl Message {
     /// How many bytes are to be packed if this goes into a message of a broker with this maximum; 0 where it
     /// fits as it is.
     pub(crate) fn to_pack(&self, max_payload: usize) -> usize {
-        let fits = self.stored.len() + OVERHEAD + ROOM <= max_payload;
+        let carried = if self.envelope.subject.is_some() { size(&self.envelope.carried) } else { 0 };
+        let fits = self.stored.len() + OVERHEAD + ROOM + carried <= max_payload;
         if fits || self.envelope.encoding == Encoding::Gzip { 0 } else { self.stored.len() }
     }
 
@@ -238,7 +274,8 @@ impl Message {
                 for (name, value) in extra {
                     header::put(&mut headers, name, value);
                 }
-                if size(&headers) + payload.len() <= budget {
+                let bytes = size(&headers);
+                if bytes <= MOST_HEADERS && bytes + payload.len() <= budget {
                     return Ok((headers, payload));
                 }
             }

@@ -83,6 +83,8 @@ struct Process {
 pub struct Metrics {
     process: Arc<Process>,
     queue: Arc<OfQueue>,
+    /// Whether functions have a namespace, said or not.
+    namespaces: bool,
 }
 
 impl fmt::Debug for Registry {
@@ -123,7 +125,7 @@ impl Registry {
     /// Where it has metrics already.
     pub fn queue(&self, queue_name: &str) -> Result<Metrics, Error> {
         let queue = Arc::new(OfQueue::register(&self.0.registry, Some(queue_name))?);
-        let metrics = Metrics { process: self.0.clone(), queue };
+        let metrics = Metrics { process: self.0.clone(), queue, namespaces: true };
         metrics.set_depth(Depth::default());
         Ok(metrics)
     }
@@ -173,6 +175,12 @@ impl Registry {
 }
 
 impl Metrics {
+    /// The same for a queue whose functions are no OpenFaaS's and have no namespace.
+    #[must_use]
+    pub fn without_namespaces(self) -> Self {
+        Self { namespaces: false, ..self }
+    }
+
     /// A call's outcome is known.
     pub fn attempt(&self, function: &str, outcome: &'static str, took: Duration) {
         let families = &self.queue;
@@ -315,7 +323,7 @@ impl Metrics {
     }
 
     fn label(&self, function: &str) -> String {
-        let name = match function.contains('.') {
+        let name = match function.contains('.') || !self.namespaces {
             true => function.to_owned(),
             false => format!("{function}.{}", self.process.namespace),
         };

@@ -5,6 +5,7 @@
 
 mod client;
 mod kept;
+mod target;
 mod trust;
 mod turns;
 mod wire;
@@ -30,14 +31,17 @@ use tokio::{
 use url::Url;
 
 pub(crate) use self::client::like_it;
+pub use self::target::NoTarget;
 pub use self::trust::{Trust, Untrustworthy};
 pub use self::why::root;
 use self::{
     client::{CONNECTION_AGE, HttpClient},
     kept::Kept,
+    target::Target,
     wire::{Watching, Wire},
 };
 use crate::{
+    config,
     flow::{memory::Room, shortage::Shortage},
     message::{
         answer::Answer,
@@ -46,6 +50,7 @@ use crate::{
     },
     observe::trace::Post,
     retry::judge::{Outcome, Reply},
+    text::line,
 };
 
 /// The bytes of every answer's body that are looked at: enough to know the gateway's own words.
@@ -60,6 +65,9 @@ const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", 
 /// Headers that speak of the caller's request to the gateway, not of ours.
 const NOT_PASSED_ON: [&str; 6] =
     ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
+
+/// The most bytes of a header's name that the log shows.
+const LONGEST_NAME: usize = 64;
 
 /// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
 const MOST_HEADERS: usize = 20_000;
@@ -104,7 +112,7 @@ pub trait Gateway: Send + Sync + 'static {
     fn target(&self, invocation: &Invocation) -> String;
 }
 
-/// The gateway behind `gateway_url`. The clones share their connections.
+/// The gateway behind `gateway_url`, or a queue's own target. The clones share their connections.
 #[derive(Debug, Clone)]
 pub struct HttpGateway {
     base: String,
@@ -113,6 +121,8 @@ pub struct HttpGateway {
     room: Room,
     connector: Watching,
     client: Arc<Mutex<(Instant, HttpClient)>>,
+    /// How calls are made that are no functions'.
+    target: Option<Arc<Target>>,
 }
 
 impl HttpGateway {
@@ -125,7 +135,23 @@ impl HttpGateway {
         let connector = client::connector(base, trust)?;
         let client = Arc::new(Mutex::new((Instant::now(), client::client(&connector))));
         let base = base.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { base, limit, room: room.clone(), connector, client })
+        Ok(Self { base, limit, room: room.clone(), connector, client, target: None })
+    }
+
+    /// The same for the calls of a target, whose URL the invocations have, at the origin `base`. They are
+    /// made as the `request` says.
+    ///
+    /// # Errors
+    /// Likewise; and where the token cannot be read.
+    pub fn to_target(
+        base: &Url,
+        request: &config::Request,
+        trust: &Trust,
+        limit: Duration,
+        room: &Room,
+    ) -> Result<Self, NoTarget> {
+        let target = Some(Arc::new(Target::new(request.clone())?));
+        Ok(Self { target, ..Self::new(base, trust, limit, room)? })
     }
 
     /// A client whose connections are young. Calls under way keep the old one until they end.
@@ -143,7 +169,11 @@ impl HttpGateway {
             (Instant::now(), client::client(&self.connector));
     }
 
-    fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, NotCalled> {
+    fn request(
+        &self,
+        call: Call<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Request<Full<Bytes>>, NotCalled> {
         let names = call.invocation.headers.len();
         if names > MOST_HEADERS {
             return Err(NotCalled::Unsendable(format!(
@@ -170,6 +200,10 @@ impl HttpGateway {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers(call);
+        if let Some(target) = &self.target {
+            *request.method_mut() = target.method();
+            target.set(request.headers_mut(), authorization.cloned());
+        }
         Ok(request)
     }
 
@@ -195,13 +229,17 @@ impl HttpGateway {
 
 impl Gateway for HttpGateway {
     async fn call(&self, call: Call<'_>) -> Result<Answer, NotCalled> {
-        let request = self.request(call)?;
+        let authorization = match &self.target {
+            Some(target) => target.authorization().await,
+            None => None,
+        };
+        let request = self.request(call, authorization.as_ref())?;
         let client = self.client();
         let mut limit = Instant::now() + self.limit;
         let answered = async {
             let mut response = client.request(request).await;
             if response.as_ref().is_err_and(Wire::was_stale)
-                && let Ok(again) = self.request(call)
+                && let Ok(again) = self.request(call, authorization.as_ref())
             {
                 tracing::debug!(
                     callId = call.call_id,
@@ -222,7 +260,9 @@ impl Gateway for HttpGateway {
         };
         let took = self.limit.saturating_sub(limit.saturating_duration_since(Instant::now()));
         match result {
-            Ok((reply, headers, body, truncated)) => {
+            Ok((mut reply, headers, body, truncated)) => {
+                // No target speaks for OpenFaaS's gateway.
+                reply.not_found_text &= self.target.is_none();
                 Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated })
             }
             Err(Failure::Outcome(outcome)) => {
@@ -233,7 +273,9 @@ impl Gateway for HttpGateway {
     }
 
     fn target(&self, invocation: &Invocation) -> String {
-        format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path())
+        let function =
+            || format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path());
+        invocation.url.clone().unwrap_or_else(function)
     }
 }
 
@@ -281,7 +323,11 @@ fn headers(call: Call<'_>) -> HeaderMap {
             continue;
         }
         let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
-            tracing::warn!(callId = call.call_id, "a header whose name HTTP does not allow is not passed on");
+            tracing::warn!(
+                callId = call.call_id,
+                header = line::ascii(name, LONGEST_NAME),
+                "a header whose name HTTP does not allow is not passed on"
+            );
             continue;
         };
         for value in values {

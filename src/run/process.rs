@@ -24,7 +24,7 @@ use crate::{
     },
     outbound::{
         callback::{Callbacks, HttpPost, SecretsError},
-        invoke::{HttpGateway, Trust, Untrustworthy},
+        invoke::{HttpGateway, NoTarget, Trust, Untrustworthy},
         lookup::Lookup,
     },
     run::{
@@ -68,6 +68,9 @@ pub enum Fatal {
     /// The authorities of the gateway's certificate cannot be used.
     #[error(transparent)]
     Trust(#[from] Untrustworthy),
+    /// A queue's target cannot be called.
+    #[error(transparent)]
+    Target(#[from] NoTarget),
     /// A metric cannot be made.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -79,8 +82,12 @@ pub enum Fatal {
 /// See [`Fatal`].
 pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> Result<(), Fatal> {
     let registry = Registry::new(&config.function_namespace)?;
+    let metrics = |queue: &Queue| {
+        let metrics = registry.queue(&queue.name)?;
+        Ok(if queue.request.is_none() { metrics } else { metrics.without_namespaces() })
+    };
     let metrics: Vec<Metrics> =
-        config.queues.iter().map(|queue| registry.queue(&queue.name)).collect::<Result<_, _>>()?;
+        config.queues.iter().map(metrics).collect::<Result<_, prometheus::Error>>()?;
     let callbacks = Callbacks {
         post: Arc::new(HttpPost::new(config.callback.clone(), &supervisor)?),
         attempts: config.callback.attempts,
@@ -133,6 +140,7 @@ struct Process {
 
 impl Process {
     async fn run(self, config: Config, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
+        let gateways = self.gateways(&config)?;
         let Connection { client, link, denied, keeper } = tokio::select! {
             connected = connect(&config.nats) => connected?,
             reason = attendants.given_up() => return Err(Fatal::Part(reason)),
@@ -147,15 +155,12 @@ impl Process {
             let (link, readiness, registry) = (link.clone(), self.readiness.clone(), self.registry.clone());
             move || follow(link.clone(), readiness.clone(), registry.clone())
         });
-        let gateway =
-            HttpGateway::new(&config.gateway_url, &self.trust, config.upstream_timeout, &self.callbacks.room);
         let supervisor = attendants.supervisor.clone();
         let permits = Permits::new(config.max_inflight);
         let shared = Shared {
             jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link),
             gate: Gate::of(&permits),
             permits,
-            gateway: gateway.map_err(|error| Fatal::Machine("certificates".to_owned(), error))?,
             lookup: Lookup::new(
                 &config.gateway_url,
                 &self.trust,
@@ -175,14 +180,37 @@ impl Process {
             worker: worker_name(),
             config,
         };
-        self.work(&shared, attendants, told).await
+        self.work(&shared, gateways, attendants, told).await
+    }
+
+    /// Where each queue's messages go: to the gateway, on connections that the queues share, or to a target.
+    fn gateways(&self, config: &Config) -> Result<Vec<HttpGateway>, Fatal> {
+        let (limit, room) = (config.upstream_timeout, &self.callbacks.room);
+        let certificates = |error| Fatal::Machine("certificates".to_owned(), error);
+        let gateway =
+            HttpGateway::new(&config.gateway_url, &self.trust, limit, room).map_err(certificates)?;
+        let of = |queue: &Queue| match (queue.form.target(), &queue.request) {
+            (Some(target), Some(request)) => {
+                Ok(HttpGateway::to_target(target.url().origin(), request, &self.trust, limit, room)?)
+            }
+            _ => Ok(gateway.clone()),
+        };
+        config.queues.iter().map(of).collect()
     }
 
     /// Serves until told to stop, or nothing can be served any more, then drains.
-    async fn work(&self, shared: &Shared, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
-        let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys);
+    async fn work(
+        &self,
+        shared: &Shared,
+        gateways: Vec<HttpGateway>,
+        attendants: &mut Attendants,
+        told: &Told,
+    ) -> Result<(), Fatal> {
+        let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys).zip(gateways);
         let services: Vec<_> = queues
-            .map(|((queue, metrics), standby)| Service::new(shared, queue, metrics.clone(), standby.clone()))
+            .map(|(((queue, metrics), standby), gateway)| {
+                Service::new(shared, queue, gateway, metrics.clone(), standby.clone())
+            })
             .collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
         keep_bridge(shared, &self.registry);
@@ -219,6 +247,7 @@ fn keep_bridge(shared: &Shared, registry: &Registry) {
         channels: config
             .queues
             .iter()
+            .filter(|queue| queue.request.is_none())
             .map(|queue| Channel { subject: queue.name.clone(), stream: queue.stream.clone() })
             .collect(),
         names: names.clone(),

@@ -69,8 +69,6 @@ pub struct Shared {
     pub jetstream: JetStream,
     /// The permits to call, for all queues.
     pub permits: Permits,
-    /// The gateway.
-    pub gateway: HttpGateway,
     /// Finds the annotations that messages do not carry.
     pub lookup: Lookup,
     /// Posts callbacks.
@@ -103,14 +101,22 @@ pub struct Service<'a> {
     shared: &'a Shared,
     queue: &'a Queue,
     names: Names,
+    gateway: HttpGateway,
     metrics: Metrics,
     standby: Standby,
 }
 
 impl<'a> Service<'a> {
-    /// The service of `queue`, which counts in `metrics`; what waits for the broker stands by in `standby`.
-    pub fn new(shared: &'a Shared, queue: &'a Queue, metrics: Metrics, standby: Standby) -> Self {
-        Self { shared, queue, names: queue.names(), metrics, standby }
+    /// The service of `queue`, which calls at `gateway` and counts in `metrics`; what waits for the broker
+    /// stands by in `standby`.
+    pub fn new(
+        shared: &'a Shared,
+        queue: &'a Queue,
+        gateway: HttpGateway,
+        metrics: Metrics,
+        standby: Standby,
+    ) -> Self {
+        Self { shared, queue, names: queue.names(), gateway, metrics, standby }
     }
 
     /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until
@@ -257,7 +263,8 @@ impl<'a> Service<'a> {
         let worker = self.worker(ready);
         self.standby.leave_room(ready.fresh.max_ack_pending.min(ready.due.max_ack_pending));
         let (names, metrics) = (self.names.clone(), self.metrics.clone());
-        let burial = Burial { names, dead_letters: config.dead_letters.enabled, metrics };
+        let form = self.queue.form.clone();
+        let burial = Burial { names, form, dead_letters: config.dead_letters.enabled, metrics };
         for (bound, parked) in [(ready.fresh.clone(), false), (ready.due.clone(), true)] {
             let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
             let start = {
@@ -285,6 +292,7 @@ impl<'a> Service<'a> {
         gauges.set(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),
+            form: self.queue.form.clone(),
             fresh: ready.fresh.clone(),
             functions: self.queue.subjects_carry_function().then(|| self.queue.filter_subject.clone()),
             dead_letters: config.dead_letters.enabled,
@@ -328,8 +336,7 @@ impl<'a> Service<'a> {
     }
 
     fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
-        let Shared { config, jetstream, gateway, lookup, callbacks, gate, tracer, running, worker, .. } =
-            self.shared;
+        let Shared { config, jetstream, lookup, callbacks, gate, tracer, running, worker, .. } = self.shared;
         Worker::new(Parts {
             settle: Settle {
                 broker: if ready.sized { jetstream.sparing(&self.names.retries) } else { jetstream.clone() },
@@ -340,9 +347,11 @@ impl<'a> Service<'a> {
                 metrics: self.metrics.clone(),
                 standby: self.standby.clone(),
             },
-            gateway: gateway.clone(),
+            form: self.queue.form.clone(),
+            gateway: self.gateway.clone(),
             policy: config.retry.clone(),
-            lookup: lookup.clone(),
+            // A gateway knows its functions only.
+            lookup: if self.queue.request.is_none() { lookup.clone() } else { Lookup::Off },
             callbacks: callbacks.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),

@@ -16,7 +16,7 @@ use crate::{
         standby::Standby,
     },
     message::{
-        decode::FunctionName,
+        form::Form,
         names::{DUE_CONSUMER, Names},
     },
     observe::metrics::{Backlogs, Depth, MOST_NAMES, Metrics},
@@ -37,6 +37,8 @@ pub(crate) struct Gauge {
     pub jetstream: JetStream,
     /// The queue's names.
     pub names: Names,
+    /// The form of its messages.
+    pub form: Form,
     /// The consumer of fresh invocations.
     pub fresh: Bound,
     /// The filter of that consumer, if the wildcards in it stand for functions.
@@ -135,7 +137,7 @@ impl Gauge {
             let details =
                 Details { subjects_filter: Some(filter), offset: Some(offset), ..Details::default() };
             let page = self.jetstream.stream_with(&self.names.stream, &details).await?;
-            let read = add(&mut backlogs, filter, &page);
+            let read = add(&mut backlogs, &self.form, filter, &page);
             offset += read;
             if read == 0 || offset >= page.total {
                 return Ok(backlogs);
@@ -167,54 +169,20 @@ impl Gauge {
 
 /// Adds the subjects of a page to the backlogs, and says how many there were. Subjects are other people's
 /// words: what names no function, and more functions than get a label, count together.
-fn add(backlogs: &mut Backlogs, filter: &str, page: &StreamInfo) -> u64 {
+fn add(backlogs: &mut Backlogs, form: &Form, filter: &str, page: &StreamInfo) -> u64 {
     let subjects = &page.state.subjects;
     for (subject, messages) in subjects {
-        let function = function(filter, subject)
+        let function = form
+            .function(filter, subject)
             .filter(|function| backlogs.len() < MOST_NAMES || backlogs.contains_key(&Some(function.clone())));
         *backlogs.entry(function).or_default() += messages;
     }
     subjects.len() as u64
 }
 
-/// The function that a subject names: what stands there for the wildcards of the filter. Dots of the name may
-/// be written `%2E`.
-fn function(filter: &str, subject: &str) -> Option<FunctionName> {
-    let mut tokens = subject.split('.');
-    let mut name = Vec::new();
-    for wanted in filter.split('.') {
-        match wanted {
-            "*" => name.push(tokens.next()?),
-            ">" => name.extend(tokens.by_ref()),
-            _ => drop(tokens.next()),
-        }
-    }
-    name.join(".").replace("%2E", ".").parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wildcards_of_the_filter_stand_for_the_function() {
-        for (filter, subject, name) in [
-            ("faas-request.>", "faas-request.echo", Some("echo")),
-            ("faas-request.>", "faas-request.echo.openfaas-fn", Some("echo.openfaas-fn")),
-            ("faas-request.*", "faas-request.echo%2Eopenfaas-fn", Some("echo.openfaas-fn")),
-            ("*.jobs.*", "echo.jobs.dev", Some("echo.dev")),
-            (">", "echo", Some("echo")),
-            ("faas-request.>", "faas-request", None),
-            ("faas-request.*", "faas-request.é", None),
-            ("faas-request.*", "faas-request.a%2E%2Eb", None),
-        ] {
-            assert_eq!(
-                function(filter, subject).map(|function| function.to_string()).as_deref(),
-                name,
-                "{filter} {subject}"
-            );
-        }
-    }
 
     #[test]
     fn there_is_an_end_to_the_names_in_subjects() {
@@ -225,11 +193,11 @@ mod tests {
         };
         let mut backlogs = Backlogs::new();
         let many = page((0..MOST_NAMES + 5).map(|n| (format!("q.f{n:04}"), 2)).collect());
-        assert_eq!(add(&mut backlogs, "q.*", &many), MOST_NAMES as u64 + 5);
+        assert_eq!(add(&mut backlogs, &Form::OpenFaas, "q.*", &many), MOST_NAMES as u64 + 5);
         assert_eq!((backlogs.len(), backlogs.get(&None)), (MOST_NAMES + 1, Some(&10)));
         let two = page(vec![("q.f0000".to_owned(), 3), ("q.new".to_owned(), 1)]);
-        assert_eq!(add(&mut backlogs, "q.*", &two), 2);
+        assert_eq!(add(&mut backlogs, &Form::OpenFaas, "q.*", &two), 2);
         assert_eq!((backlogs.get(&"f0000".parse().ok()), backlogs.get(&None)), (Some(&5), Some(&11)));
-        assert_eq!(add(&mut backlogs, "q.*", &StreamInfo::default()), 0);
+        assert_eq!(add(&mut backlogs, &Form::OpenFaas, "q.*", &StreamInfo::default()), 0);
     }
 }

@@ -15,8 +15,9 @@ use crate::{
     broker::{pulled::Pulled, seam::Broker},
     flow::permits::Seat,
     message::{
-        decode::{self, Invocation, Undecodable},
+        decode::{Invocation, Undecodable},
         envelope::{Envelope, Kind},
+        form::Form,
         names,
         posting::Posting,
         successor::Message,
@@ -36,21 +37,17 @@ pub enum Content {
     Callback(Box<Posting>),
 }
 
-fn undecodable(reason: String) -> Undecodable {
-    Undecodable { reason, function: None, call_id: None }
-}
-
 fn read(message: &Message) -> Result<Content, Undecodable> {
-    match (&message.envelope.kind, message.payload()) {
-        (_, Err(reason)) => Err(undecodable(reason)),
-        (Kind::Invocation, Ok(payload)) => decode::decode(&payload).map(Box::new).map(Content::Invocation),
-        (Kind::Callback, Ok(payload)) => Posting::read(&payload).map(Box::new).map(Content::Callback),
-        (Kind::Unknown(kind), Ok(_)) if kind == names::UNREADABLE => {
-            Err(undecodable("it was parked with headers that cannot be read".to_owned()))
+    match &message.envelope.kind {
+        Kind::Invocation => message.invocation().map(Box::new).map(Content::Invocation),
+        Kind::Callback => {
+            let payload = message.payload().map_err(Undecodable::new)?;
+            Posting::read(&payload).map(Box::new).map(Content::Callback)
         }
-        (Kind::Unknown(_), Ok(_)) => {
-            Err(undecodable("it is of a kind that this version does not know".to_owned()))
+        Kind::Unknown(kind) if kind == names::UNREADABLE => {
+            Err(Undecodable::new("it was parked with headers that cannot be read"))
         }
+        Kind::Unknown(_) => Err(Undecodable::new("it is of a kind that this version does not know")),
     }
 }
 
@@ -103,11 +100,11 @@ pub struct Delivery<B> {
 }
 
 impl<B: Broker> Delivery<B> {
-    /// A delivery of what arrived. `parked`: from the stream of retries, where only workers write. `unbegun`:
-    /// nobody began it when it was delivered before.
-    pub fn new(broker: &B, pulled: Pulled, parked: bool, unbegun: bool) -> Self {
+    /// A delivery of what arrived in this form. `parked`: from the stream of retries, where only workers
+    /// write. `unbegun`: nobody began it when it was delivered before.
+    pub fn new(broker: &B, form: &Form, pulled: Pulled, parked: bool, unbegun: bool) -> Self {
         Self {
-            message: Message::new(&pulled.arrival, parked),
+            message: Message::of(form, &pulled.arrival, parked),
             lease: Arc::new(Lease::new(broker, &pulled)),
             seat: Arc::default(),
             bytes: 2 * pulled.arrival.payload.len(),
@@ -137,7 +134,7 @@ impl<B: Broker> Delivery<B> {
     pub async fn open_beside(&mut self) -> Result<Content, Undecodable> {
         let message = self.message.clone();
         let read = heavy::done(self.message.unpacked(), move || read(&message)).await;
-        self.named(read.unwrap_or_else(|| Err(undecodable("reading it failed".to_owned()))))
+        self.named(read.unwrap_or_else(|| Err(Undecodable::new("reading it failed"))))
     }
 
     fn named(&mut self, read: Result<Content, Undecodable>) -> Result<Content, Undecodable> {

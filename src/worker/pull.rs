@@ -149,7 +149,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         unbegun.lost(lost, now, ack_wait);
         let not_begun = unbegun.holds(pulled.arrival.sequence, pulled.delivered, now);
         drop(unbegun);
-        Delivery::new(self.worker.broker(), pulled, self.parked, not_begun)
+        Delivery::new(self.worker.broker(), self.worker.form(), pulled, self.parked, not_begun)
     }
 
     fn start(&self, mut delivery: Delivery<B>, permit: Permit) {

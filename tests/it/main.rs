@@ -62,6 +62,8 @@ mod shortages;
 mod stan;
 mod start;
 mod streams;
+mod target_settings;
+mod targets;
 #[cfg(feature = "otel")]
 mod traces;
 mod unsettled;

@@ -9,7 +9,7 @@ use std::{
 use queue_worker::{
     broker::{clock::BrokerClock, standby::Standby},
     flow::{gate::Gate, memory::Room, permits::Permits},
-    message::timer::Timer,
+    message::{form::Form, timer::Timer},
     observe::{
         metrics::{Metrics, Registry},
         trace::Tracer,
@@ -147,6 +147,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
                 client.shared.queues.len(),
             ),
         },
+        form: Form::OpenFaas,
         gateway: client.clone(),
         policy: RetryPolicy {
             max_attempts: plan.max_attempts + u32::from(bug == Some(Bug::OneAttemptTooMany)),

@@ -11,7 +11,7 @@ use crate::{
     },
     message::{
         arrival::Arrival,
-        decode,
+        form::Form,
         header_block::{self, Flaw},
         kept_block,
         names::Names,
@@ -31,6 +31,8 @@ const LATER: Duration = Duration::from_secs(300);
 pub(crate) struct Burial {
     /// The queue's names.
     pub names: Names,
+    /// The form of its messages.
+    pub form: Form,
     /// `false`: what would be dead-lettered is dropped and counted.
     pub dead_letters: bool,
     /// Where things are counted.
@@ -108,11 +110,9 @@ impl Burial {
             sequence: stored.sequence,
             stored: stored.time,
         };
-        let mut message = Message::new(&arrival, bound.stream == self.names.retries);
+        let mut message = Message::of(&self.form, &arrival, bound.stream == self.names.retries);
         // For people who look. An unreadable message is called by nobody, whatever its payload says.
-        if let Ok(invocation) =
-            message.payload().map_err(drop).and_then(|payload| decode::decode(&payload).map_err(drop))
-        {
+        if let Ok(invocation) = message.invocation() {
             message.function_name = Some(invocation.function.as_str().to_owned());
             message.call_id = invocation.call_id().map(str::to_owned);
         }

@@ -2,12 +2,18 @@
 
 use std::{fmt, str::FromStr};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Every character of a token that no function's name has.
+const ENCODED_IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
 /// The longest name, in bytes. A name becomes part of NATS subjects, which servers bound.
 const LONGEST: usize = 255;
 
 /// The name of a function, with or without its namespace: `resize` or `resize.openfaas-fn`.
 ///
-/// It matches `[-A-Za-z0-9_.]+`, as in the gateway's routes, and no part of it between dots is empty.
+/// It matches `[-A-Za-z0-9_.]+`, as in the gateway's routes, and no part of it between dots is empty. One
+/// that is made of a subject's tokens may have `%` in it, too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionName(String);
 
@@ -32,18 +38,42 @@ impl FromStr for FunctionName {
     type Err = InvalidFunctionName;
 
     fn from_str(name: &str) -> Result<Self, InvalidFunctionName> {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        Self::checked(name, b"-_.")?;
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl FunctionName {
+    /// The name that tokens of a subject make together. Characters that no function's name has are
+    /// percent-encoded.
+    pub(crate) fn of_tokens<'t>(tokens: impl Iterator<Item = &'t str>) -> Result<Self, InvalidFunctionName> {
+        let mut name = String::new();
+        for (at, token) in tokens.enumerate() {
+            if at > 0 {
+                name.push('.');
+            }
+            name.extend(utf8_percent_encode(token, ENCODED_IN_NAMES));
+        }
+        Self::stored(name)
+    }
+
+    /// A name that this program has written. It may be one [of tokens](Self::of_tokens).
+    pub(crate) fn stored(name: String) -> Result<Self, InvalidFunctionName> {
+        Self::checked(&name, b"-_.%")?;
+        Ok(Self(name))
+    }
+
+    fn checked(name: &str, besides: &[u8]) -> Result<(), InvalidFunctionName> {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || besides.contains(&byte);
         match name {
             "" => Err(InvalidFunctionName::Empty),
             _ if name.len() > LONGEST => Err(InvalidFunctionName::TooLong),
             _ if !name.bytes().all(known) => Err(InvalidFunctionName::Character),
             _ if name.split('.').any(str::is_empty) => Err(InvalidFunctionName::EmptyPart),
-            _ => Ok(Self(name.to_owned())),
+            _ => Ok(()),
         }
     }
-}
 
-impl FunctionName {
     /// The whole name, as it stands in the message.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -91,6 +121,21 @@ mod tests {
         check("echo.dev", "echo", Some("dev"), "echo%2Edev");
         check("a.b.dev", "a.b", Some("dev"), "a%2Eb%2Edev");
         check("-_A9", "-_A9", None, "-_A9");
+    }
+
+    #[test]
+    fn no_two_lists_of_tokens_are_one_name_or_one_token() {
+        let check = |tokens: &[&str], name: &str, token: &str| {
+            let function = FunctionName::of_tokens(tokens.iter().copied()).unwrap();
+            assert_eq!((function.as_str(), function.token().as_str()), (name, token));
+            assert_eq!(FunctionName::stored(name.to_owned()), Ok(function));
+        };
+        check(&["eu", "new"], "eu.new", "eu%2Enew");
+        check(&["eu%2Enew"], "eu%252Enew", "eu%252Enew");
+        check(&["a/b", "é"], "a%2Fb.%C3%A9", "a%2Fb%2E%C3%A9");
+        check(&["*", ">"], "%2A.%3E", "%2A%2E%3E");
+        assert!(FunctionName::of_tokens([].into_iter()).is_err());
+        assert!("a%2Fb".parse::<FunctionName>().is_err());
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Wire {
     pub(super) fn into_invocation(self, function: FunctionName) -> Invocation {
         Invocation {
             function,
+            url: None,
             path: self.path,
             query: self.query,
             headers: self.headers.0,

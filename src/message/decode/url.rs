@@ -36,6 +36,9 @@ pub struct CallbackUrl {
     pub fragment: String,
     /// The fragment as it was written, where that is not how Go would write it.
     pub(crate) raw_fragment: String,
+    /// The URL itself, where it was never in parts.
+    #[serde(skip)]
+    pub(crate) whole: Option<Url>,
 }
 
 impl fmt::Debug for CallbackUrl {
@@ -54,6 +57,13 @@ fn user<S: Serializer>(present: &bool, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 impl CallbackUrl {
+    /// A URL as somebody wrote it. To a text that is none no callback can be sent.
+    pub(crate) fn written(text: &str) -> Self {
+        let Ok(url) = Url::parse(text) else { return Self { opaque: text.to_owned(), ..Self::default() } };
+        let (scheme, host) = (url.scheme().to_owned(), url.host_str().unwrap_or_default().to_owned());
+        Self { scheme, host, whole: Some(url), ..Self::default() }
+    }
+
     /// Puts the URL together again. It was parsed from one of the `originals`: the first that is the same
     /// place gives the user and password back.
     pub(super) fn rebuild<'o>(
@@ -68,6 +78,9 @@ impl CallbackUrl {
         let ends = |c: char| "/\\?#@".contains(c) || c.is_whitespace() || c.is_control();
         if self.host.is_empty() || self.host.contains(ends) {
             return Err("the callback URL has no valid host");
+        }
+        if let Some(url) = &self.whole {
+            return Ok(url.clone());
         }
         let mut url = Url::parse(&format!("{}://{}", self.scheme, self.host))
             .map_err(|_| "the callback URL has no valid host")?;
@@ -155,6 +168,25 @@ mod tests {
         }
         check(CallbackUrl { scheme: "http".into(), opaque: "host/path".into(), ..CallbackUrl::default() });
         check(parts("http", "", "/host/path"));
+    }
+
+    #[test]
+    fn a_url_that_was_written_is_the_same_again() {
+        for (text, again) in [
+            ("http://host", Ok("http://host/")),
+            (
+                "HTTPS://u:p%40@Host:8443/a%2Fb/c d?x=%2F&y#z",
+                Ok("https://u:p%40@host:8443/a%2Fb/c%20d?x=%2F&y#z"),
+            ),
+            ("http://[::1]:9000/cb?", Ok("http://[::1]:9000/cb?")),
+            ("http://host/%ff|a", Ok("http://host/%ff|a")),
+            ("ftp://host/", Err("the callback URL is neither http nor https")),
+            ("host/path", Err("the callback URL is neither http nor https")),
+            ("http://", Err("the callback URL is neither http nor https")),
+        ] {
+            let rebuilt = CallbackUrl::written(text).rebuild([text].into_iter());
+            assert_eq!(rebuilt.as_ref().map(Url::as_str).map_err(|why| *why), again, "{text}");
+        }
     }
 
     #[test]

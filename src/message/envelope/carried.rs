@@ -4,12 +4,12 @@ use async_nats::HeaderMap;
 
 use crate::message::{header, names};
 
-/// The most bytes of other people's headers that are carried on.
+/// The most bytes of other people's headers that are carried on where they are no part of the call.
 pub(super) const CARRIED: usize = 4096;
 
-/// Other people's headers, and first those that another version of this program wrote. Never the broker's
-/// own.
-pub(super) fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
+/// At most so many bytes of other people's headers, and first those that another version of this program
+/// wrote. Never the broker's own.
+pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> HeaderMap {
     let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
     let mut kept = HeaderMap::new();
     let mut bytes = 0;
@@ -20,7 +20,7 @@ pub(super) fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
         for (name, values) in headers.iter().filter(|(name, _)| of_these(name.as_ref())) {
             for value in values {
                 bytes += AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
-                if bytes <= CARRIED {
+                if bytes <= most {
                     header::copy(&mut kept, name, value);
                 }
             }
@@ -30,7 +30,7 @@ pub(super) fn carried(headers: &HeaderMap, ours_too: bool) -> HeaderMap {
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -40,6 +40,7 @@ const KNOWN: [&str; 19] = [
     names::FIRST_SEEN,
     names::CALL_ID,
     names::FUNCTION,
+    names::SUBJECT,
     names::LAST_STATUS,
     names::LAST_ERROR,
     names::HISTORY,

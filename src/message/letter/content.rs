@@ -10,7 +10,8 @@ use url::Url;
 use crate::message::{
     decode::{Invocation, decode},
     envelope::{Encoding, Envelope, Kind},
-    gzip,
+    gzip, header,
+    names::is_ours,
     posting::Posting,
 };
 
@@ -115,6 +116,7 @@ pub fn content(told: &Envelope, payload: &Bytes, reveal: bool) -> Content {
             Ok(posting) => of_posting(&posting, reveal),
             Err(flaw) => unreadable(&payload, flaw.to_string(), reveal),
         },
+        (Ok(payload), _) if told.subject.is_some() => of_any(told, &payload, reveal),
         (Ok(payload), _) => match decode(&payload) {
             Ok(invocation) => of_invocation(&invocation, reveal),
             Err(flaw) => unreadable(&payload, flaw.to_string(), reveal),
@@ -135,6 +137,19 @@ fn of_invocation(invocation: &Invocation, reveal: bool) -> Content {
         callback_url: url.map(|url| if reveal { url } else { masked_url(&url) }),
         body: Some(Body::of(&invocation.body)),
         flaw: None,
+    }
+}
+
+/// A message that went to a target: its payload is the body.
+fn of_any(told: &Envelope, payload: &[u8], reveal: bool) -> Content {
+    let mut headers = of_message(&told.carried, reveal);
+    headers.retain(|(name, _)| !is_ours(name));
+    let url = header::said(&told.carried, "X-Callback-Url");
+    Content {
+        headers,
+        callback_url: url.map(|url| if reveal { url.to_owned() } else { masked_url(url) }),
+        body: Some(Body::of(payload)),
+        ..Content::default()
     }
 }
 
@@ -190,7 +205,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::message::{header, names};
+    use crate::message::names;
 
     fn told(headers: &[(&str, &str)]) -> Envelope {
         let mut map = HeaderMap::new();
@@ -256,6 +271,23 @@ mod tests {
         assert!(!format!("{shown:?}").contains("hidden"), "{shown:?}");
         assert_eq!(shown.body, Some(Body::Text("hi".to_owned())));
         assert_eq!(shown.callback_url.as_deref(), Some("http://h/x"));
+    }
+
+    #[test]
+    fn a_message_to_a_target_is_shown_as_it_was() {
+        let told = told(&[
+            (names::SUBJECT, "orders.eu"),
+            (names::HOP, "1"),
+            ("Authorization", "hidden"),
+            ("X-A", "1"),
+            ("X-Callback-Url", "http://u:hidden@h/x"),
+        ]);
+        let shown = content(&told, &Bytes::from_static(b"{\"id\":1}"), false);
+        assert!(!format!("{shown:?}").contains("hidden"), "{shown:?}");
+        assert_eq!((shown.body, shown.flaw), (Some(Body::Text("{\"id\":1}".to_owned())), None));
+        let mut names: Vec<_> = shown.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["Authorization", "X-A", "X-Callback-Url"]);
     }
 
     #[test]

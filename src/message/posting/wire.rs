@@ -14,6 +14,7 @@ use serde::{
 };
 
 use super::Posting;
+use crate::message::decode::FunctionName;
 
 /// As it is written.
 #[derive(Serialize, Deserialize)]
@@ -91,7 +92,7 @@ impl Wire {
                 .ok()?;
         }
         Some(Posting {
-            function: self.function.parse().ok()?,
+            function: FunctionName::stored(self.function).ok()?,
             call_id: self.call_id,
             url: self.url,
             headers,

@@ -8,6 +8,7 @@ mod gateway;
 mod hosted;
 mod process;
 mod streams;
+mod targets;
 
 use super::{
     facts::{Broker, Facts, QueueFacts, Unseen},
@@ -22,6 +23,14 @@ struct QueueView<'a> {
     broker: &'a Broker,
     queue: &'a QueueFacts,
     nats: Nats,
+}
+
+impl QueueView<'_> {
+    /// How much it weighs that a stream may serve others, too. OpenFaaS's are made for the workers; the
+    /// messages of a target often lie in a stream that was there before.
+    fn shared(&self) -> Severity {
+        if self.queue.queue.request.is_some() { Severity::Warn } else { Severity::Note }
+    }
 }
 
 /// Whether the broker's version is known to lose messages.
@@ -47,6 +56,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(broken.iter().flat_map(|check| check(config, broker)));
     let queued = [
         hosted::grants,
+        targets::tokens,
         streams::queue,
         streams::retries,
         streams::dead,

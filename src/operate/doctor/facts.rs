@@ -66,8 +66,8 @@ pub(crate) struct Place {
 /// The answers of the gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    /// To `/healthz`, and after how long.
-    pub(crate) health: Seen<(u16, Duration)>,
+    /// To `/healthz`, and after how long; nothing where no queue's messages go there.
+    pub(crate) health: Option<Seen<(u16, Duration)>>,
     /// To a question for a function that does not exist, where functions are looked up.
     pub function: Option<Seen<u16>>,
 }
@@ -251,7 +251,7 @@ pub mod tests {
             streaming: None,
             queues: queues.collect(),
         };
-        let health = Ok((200, Duration::from_millis(3)));
+        let health = Some(Ok((200, Duration::from_millis(3))));
         Facts {
             place: Place::default(),
             gateway: Gateway { health, function: None },

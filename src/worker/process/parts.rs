@@ -8,7 +8,7 @@ use super::{Chance, News};
 use crate::{
     broker::{seam::Broker, standby::Standby},
     flow::gate::Gate,
-    message::decode::Invocation,
+    message::{decode::Invocation, form::Form},
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{
         callback::Callbacks,
@@ -27,6 +27,8 @@ pub struct Worker<B, G>(pub(super) Arc<Parts<B, G>>);
 pub struct Parts<B, G> {
     /// Carries dispositions out.
     pub settle: Settle<B>,
+    /// The form of the queue's messages.
+    pub form: Form,
     /// Where functions answer.
     pub gateway: G,
     /// How invocations are retried unless they say otherwise.
@@ -74,6 +76,11 @@ impl<B: Broker, G> Worker<B, G> {
     /// The broker.
     pub fn broker(&self) -> &B {
         &self.0.settle.broker
+    }
+
+    /// The form of the queue's messages.
+    pub fn form(&self) -> &Form {
+        &self.0.form
     }
 
     /// The settlements that wait for the broker.

@@ -36,6 +36,7 @@ fn any_callback() -> impl Strategy<Value = CallbackUrl> {
             raw_query,
             fragment,
             raw_fragment,
+            whole: None,
         },
     )
 }
@@ -56,6 +57,7 @@ fn any_invocation() -> impl Strategy<Value = Invocation> {
             let [annotations, labels, environment] = texts;
             Invocation {
                 function: function.parse().unwrap(),
+                url: None,
                 path,
                 query,
                 headers,

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     broker::{
         jetstream::{ConsumerInfo, Settings},
-        known_issues::Severity::{Fail, Note, Warn},
+        known_issues::Severity::{Fail, Warn},
         levels::{absent as missing, room},
         streams::{
             desired::{self, Consumer},
@@ -239,8 +239,9 @@ pub fn others(view: &QueueView<'_>) -> Vec<Finding> {
                 "nats_durable={}   # if this is the one that the workers are to share",
                 others.first().unwrap_or(&"")
             );
-            let finding =
-                || Finding::new(Note, &what, format!("also {}", others.join(", ")), means).mend(mend);
+            let finding = || {
+                Finding::new(view.shared(), &what, format!("also {}", others.join(", ")), means).mend(mend)
+            };
             if others.is_empty() { Vec::new() } else { vec![finding()] }
         }
     }

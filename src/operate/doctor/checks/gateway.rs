@@ -10,7 +10,8 @@ use crate::{
 /// such a page.
 pub(crate) fn health(facts: &Facts) -> Vec<Finding> {
     let url = &facts.loaded.config.gateway_url;
-    vec![match &facts.gateway.health {
+    let Some(health) = &facts.gateway.health else { return Vec::new() };
+    vec![match health {
         Ok((status, took)) if *status < 500 => {
             Finding::ok("gateway", format!("{url} answers {status} after {}", shown(*took)))
         }
@@ -80,9 +81,9 @@ mod tests {
         let silent = || Unseen::Silent("connection refused".to_owned());
         for (status, expected) in [(200, [].as_slice()), (404, &[]), (401, &[]), (502, &[("gateway", Warn)])]
         {
-            check(&[], |facts| facts.gateway.health = Ok((status, Duration::ZERO)), expected);
+            check(&[], |facts| facts.gateway.health = Some(Ok((status, Duration::ZERO))), expected);
         }
-        check(&[], |facts| facts.gateway.health = Err(silent()), &[("gateway", Fail)]);
+        check(&[], |facts| facts.gateway.health = Some(Err(silent())), &[("gateway", Fail)]);
         for (answer, mend) in [
             (Ok(200), None),
             (Ok(404), None),

@@ -30,7 +30,13 @@ const NEAR: f64 = 0.9;
 pub fn queue(view: &QueueView<'_>) -> Vec<Finding> {
     let subject = view.queue.queue.subject();
     let wanted = desired::queue(view.config, &view.queue.queue);
-    let judge = |stream: &Settings| rules::queue(stream, subject);
+    let judge = |stream: &Settings| {
+        let weighed = |complaint: Complaint| match complaint.setting {
+            "retention" => Complaint { severity: complaint.severity.max(view.shared()), ..complaint },
+            _ => complaint,
+        };
+        rules::queue(stream, subject).into_iter().map(weighed).collect()
+    };
     let means = "invocations are refused";
     judged(view, &view.queue.stream, &wanted, means, judge, |info| {
         fullness(view, info, "publishers are refused, and try again or not")

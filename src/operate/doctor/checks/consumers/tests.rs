@@ -9,6 +9,7 @@ use super::{
     },
     *,
 };
+use crate::broker::known_issues::Severity::Note;
 
 const WORKERS: &str = "consumer faas-workers of faas-request";
 
