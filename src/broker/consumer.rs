@@ -3,6 +3,7 @@
 
 mod bound;
 mod doubt;
+mod look;
 mod question;
 mod wire;
 
@@ -16,7 +17,7 @@ use tokio::{
 };
 
 pub(crate) use bound::Bound;
-pub use doubt::Doubt;
+pub use doubt::{Doubt, Doubtful, Horizon};
 use question::{NOW, question};
 pub(crate) use wire::Wire;
 
@@ -44,6 +45,8 @@ pub(crate) struct Consumer {
     ack_wait: AckWait,
     link: watch::Receiver<Link>,
     doubt: Doubt,
+    /// The queue's stream, by which the doubt goes. None where nobody asks for it.
+    queue: Option<String>,
     search: Search,
     inbox: Option<Inbox>,
     /// Inboxes of requests that were given up. Messages on their way to them are still taken: a delivery
@@ -84,6 +87,7 @@ impl Consumer {
             bound,
             link,
             doubt: Doubt::default(),
+            queue: None,
             inbox: None,
             retired: Vec::new(),
             outstanding: 0,
@@ -95,6 +99,11 @@ impl Consumer {
         }
     }
 
+    /// The same, whose deliveries may have been settled before: they are of the queue with this stream.
+    pub fn doubting(self, queue: &str) -> Self {
+        Self { queue: Some(queue.to_owned()), ..self }
+    }
+
     async fn inbox(&mut self) -> Result<String, BrokerError> {
         if self.link.has_changed().unwrap_or(false) {
             self.retire();
@@ -104,7 +113,7 @@ impl Consumer {
             .wait_for(|link| link.up)
             .await
             .map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
-        self.doubt.connected(link.made);
+        self.doubt.connected(link.made, link.lives);
         self.search.connected(&link);
         if let Some(inbox) = &self.inbox {
             return Ok(inbox.subject.clone());
@@ -148,7 +157,7 @@ impl Consumer {
             reply: message.reply?.to_string(),
             asked,
             ack_wait: self.ack_wait.clone(),
-            doubtful: self.doubt.delivered(delivered),
+            doubtful: self.doubt.delivered(delivered, self.link.borrow().made),
         })
     }
 
@@ -163,6 +172,8 @@ impl Consumer {
             _ if said.starts_with("Batch Completed") => Ok(false),
             _ if said.starts_with("Message Size Exceeds MaxBytes") => Ok(true),
             other => {
+                // It may be another consumer by now, or one that another server leads.
+                self.doubt.arises();
                 self.retire();
                 Err(BrokerError::Unavailable(format!("{} {said}", other.as_u16())))
             }
@@ -173,6 +184,7 @@ impl Consumer {
 impl Source for Consumer {
     async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
         let inbox = self.inbox().await?;
+        self.look().await;
         self.search.round().await;
         let (wanted, wait) = match ask {
             Ask::UpTo(batch) => (batch, None),
@@ -217,7 +229,10 @@ impl Source for Consumer {
                 _ = self.link.changed() => None,
                 // The request may wait for longer than its lease would last now.
                 () = self.ack_wait.changed() => None,
-                () = sleep_until(self.deadline) => None,
+                () = sleep_until(self.deadline) => {
+                    self.doubt.arises();
+                    None
+                }
             };
             let Some(message) = message else {
                 self.lost = self.lost.saturating_add(self.outstanding);

@@ -18,9 +18,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::Instant};
 
-pub(crate) use answers::{Account, ConsumerInfo, Consumers, Replica, StreamInfo};
 #[cfg(test)]
-pub(crate) use answers::{Cluster, Position};
+pub(crate) use answers::Position;
+pub(crate) use answers::{Account, Cluster, ConsumerInfo, Consumers, Replica, StreamInfo};
 pub(crate) use call::nanoseconds;
 pub use error::ApiError;
 use error::Refusal;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::message::arrival::Arrival;
+use crate::{broker::consumer::Doubtful, message::arrival::Arrival};
 
 /// How long a consumer waits for an acknowledgement. Somebody may change it while deliveries are out, and it
 /// then holds for them, too. Cheap to clone; the clones agree.
@@ -54,7 +54,7 @@ pub struct Pulled {
     /// How long the broker waits for an acknowledgement before it delivers the message again.
     pub ack_wait: AckWait,
     /// Whether it may have been settled before, and the broker has forgotten that.
-    pub doubtful: bool,
+    pub doubtful: Doubtful,
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ impl Pulled {
             reply: String::new(),
             asked: Instant::now(),
             ack_wait: Duration::from_secs(60).into(),
-            doubtful: false,
+            doubtful: Doubtful::No,
         }
     }
 }

@@ -70,6 +70,10 @@ pub trait Broker: Clone + Send + Sync + 'static {
         ids: &[String],
     ) -> impl Future<Output = Result<Vec<Option<u64>>, BrokerError>> + Send;
 
+    /// When the last message was stored in `stream`, by the broker's clock; none if there never was one. It
+    /// may be gone since. A broker that does not know says that it was just now.
+    fn newest(&self, stream: &str) -> impl Future<Output = Result<Option<SystemTime>, BrokerError>> + Send;
+
     /// The headers of the message `sequence` of `stream`, less the broker's own, if it is still there.
     fn headers(
         &self,

@@ -43,7 +43,7 @@ use crate::{
         janitor, levels, phantom_acks,
     },
     worker::{
-        delivery::settle::Settle,
+        delivery::settle::{Newest, Settle},
         process::{Chance, News, Parts, Worker},
         pull::{Pull, Unbegun},
     },
@@ -273,8 +273,8 @@ impl<'a> Service<'a> {
                     (permits.clone(), worker.clone(), Arc::<Mutex<Unbegun>>::default());
                 let (tasks, stop) = (running.calls.clone(), stop.clone());
                 move || {
-                    let (source, lane) =
-                        (Consumer::new(&jetstream, bound.clone(), burial.clone()), permits.lane());
+                    let source = Consumer::new(&jetstream, bound.clone(), burial.clone());
+                    let (source, lane) = (source.doubting(&burial.names.stream), permits.lane());
                     let (worker, tasks, stop, unbegun) =
                         (worker.clone(), tasks.clone(), stop.clone(), unbegun.clone());
                     Pull { worker, lane, source, parked, tasks, stop, unbegun }.run()
@@ -346,6 +346,7 @@ impl<'a> Service<'a> {
                 dead_letters: config.dead_letters.enabled,
                 metrics: self.metrics.clone(),
                 standby: self.standby.clone(),
+                newest: Newest::default(),
             },
             form: self.queue.form.clone(),
             gateway: self.gateway.clone(),

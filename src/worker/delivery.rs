@@ -103,8 +103,10 @@ impl<B: Broker> Delivery<B> {
     /// A delivery of what arrived in this form. `parked`: from the stream of retries, where only workers
     /// write. `unbegun`: nobody began it when it was delivered before.
     pub fn new(broker: &B, form: &Form, pulled: Pulled, parked: bool, unbegun: bool) -> Self {
+        let message = Message::of(form, &pulled.arrival, parked);
         Self {
-            message: Message::of(form, &pulled.arrival, parked),
+            doubtful: pulled.doubtful.about(message.envelope.id),
+            message,
             lease: Arc::new(Lease::new(broker, &pulled)),
             seat: Arc::default(),
             bytes: 2 * pulled.arrival.payload.len(),
@@ -113,7 +115,6 @@ impl<B: Broker> Delivery<B> {
             sequence: pulled.arrival.sequence,
             delivered: pulled.delivered,
             unbegun,
-            doubtful: pulled.doubtful,
             stored: true,
         }
     }

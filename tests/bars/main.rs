@@ -31,6 +31,7 @@ mod leases;
 mod ledger;
 mod outage;
 mod parked;
+mod requests;
 mod stan;
 mod switch;
 

@@ -6,7 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_nats::{HeaderMap, jetstream::consumer::pull};
 use futures_util::StreamExt;
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, RETRIES, Worker, base36, patiently};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, RETRIES, Worker, base36, eventually, patiently,
+};
 
 /// A broker whose queue holds one message, once delivered to a worker that died, and the message's id.
 async fn after_a_death(gateway: &Gateway, invocation: &Invocation) -> (Nats, String) {
@@ -135,11 +137,59 @@ async fn a_message_that_the_broker_forgot_to_have_delivered_is_not_called_by_a_w
     let nats = Nats::start().await;
     assert_eq!(Worker::of(&nats, &gateway).start().await.drain().await, 0);
     nats.publish(&Invocation::of("f").call_id("a")).await;
-    let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
-    store(&nats, &format!("{DEAD}.f"), &only_id(&nats).await, "dead", &more).await;
+    bury_only(&nats).await;
     let _worker = Worker::of(&nats, &gateway).start().await;
     nats.await_counts([0, 0, 1]).await;
     assert_eq!(gateway.count(), 0);
+}
+
+/// The dead letter of the only message in the queue, as whoever settled it stored it.
+async fn bury_only(nats: &Nats) {
+    let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    store(nats, &format!("{DEAD}.f"), &only_id(nats).await, "dead", &more).await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_killed_broker_forgot_is_not_called_by_a_worker_that_starts_afterwards() {
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let mut nats = Nats::start().await;
+    let settings = Worker::of(&nats, &gateway);
+    let mut first = settings.start().await;
+    nats.publish(&Invocation::of("f").call_id("before")).await;
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!(first.drain().await, 0);
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    bury_only(&nats).await;
+    nats.restart().await;
+    let _worker = settings.start().await;
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(gateway.count(), 1, "of the two only the first is called");
+}
+
+#[tokio::test]
+async fn a_message_that_a_killed_broker_forgot_is_not_called_by_the_worker_that_saw_it_die() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
+    let mut nats = Nats::start().await;
+    let _worker = Worker::of(&nats, &gateway).set("max_inflight", 1).start().await;
+    // Two that the worker has, one of them called and one that waits for its permit.
+    nats.publish(&Invocation::of("f").call_id("door")).await;
+    gateway.await_calls(1).await;
+    nats.publish(&Invocation::of("f").call_id("next")).await;
+    eventually("the next one is delivered", async || {
+        nats.consumer(QUEUE, "faas-workers").await.num_ack_pending == 2
+    })
+    .await;
+    let sequence = nats.publish(&Invocation::of("f").call_id("a")).await;
+    let stored = nats.messages(QUEUE).await.into_iter().find(|stored| stored.sequence == sequence).unwrap();
+    let nanoseconds = stored.time.duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let more = [("Queue-Worker-Cause", "refused"), ("Queue-Worker-Failed-At", "2026-01-01T00:00:01Z")];
+    store(&nats, &format!("{DEAD}.f"), &format!("{sequence}-{}", base36(nanoseconds)), "dead", &more).await;
+    nats.restart().await;
+    latch.open();
+    nats.await_counts([0, 0, 1]).await;
+    assert!(gateway.calls_of("a").is_empty(), "it is settled");
 }
 
 /// How many callbacks follow when the worker died between the dead letter of this cause and the

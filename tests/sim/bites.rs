@@ -43,6 +43,9 @@ mutants! {
     a_date_that_another_clock_is_asked_about_is_found: AheadOfWallTime, "is called too early";
     a_lease_that_is_not_prolonged_is_found: NoHeartbeats, "is called twice at once";
     a_successor_that_is_not_looked_for_is_found: LooksForNothing, "though its outcome was known";
+    a_worker_that_never_doubts_is_found: NeverDoubts, "though its outcome was known";
+    a_worker_that_misses_the_end_of_a_broker_is_found: KnowsOneBroker, "though its outcome was known";
+    a_worker_that_overlooks_what_is_newer_is_found: SeesNothingNewer, "though its outcome was known";
     a_message_that_is_never_let_go_is_found: NeverAcknowledges, "it comes to no end";
     a_retry_that_is_not_parked_is_found: LosesClones, "ended nowhere";
     a_delivery_that_is_dropped_when_the_pulling_ends_is_found: DropsAtDrain, "deliveries behind";

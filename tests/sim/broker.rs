@@ -69,6 +69,11 @@ impl Broker for Client {
         Ok(taken)
     }
 
+    async fn newest(&self, stream: &str) -> Result<Option<SystemTime>, BrokerError> {
+        let stream = stream.to_owned();
+        self.request("look for the newest", move |state| state.server.newest(&stream)).await
+    }
+
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
         let stream = stream.to_owned();
         self.request("read headers", move |state| state.server.headers(&stream, sequence)).await

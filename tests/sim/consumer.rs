@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use queue_worker::{
@@ -64,6 +64,8 @@ pub struct Consumer {
     room: u64,
     cursor: u64,
     pub pending: BTreeMap<u64, Pending>,
+    /// When it delivered last, by the broker's clock: the server keeps it in its memory only.
+    pub active: Option<SystemTime>,
     again: VecDeque<u64>,
     counts: BTreeMap<u64, u64>,
     /// What came back because its acknowledgement was forgotten.
@@ -83,6 +85,7 @@ impl Consumer {
             room: if role == Role::Level { level_room } else { u64::MAX },
             cursor: 0,
             pending: BTreeMap::new(),
+            active: None,
             again: VecDeque::new(),
             counts: BTreeMap::new(),
             forgotten: BTreeSet::new(),

@@ -48,6 +48,12 @@ pub enum Bug {
     NoHeartbeats,
     /// The successor of a message that comes again is not looked for.
     LooksForNothing,
+    /// No first delivery is taken for one that a killed broker forgot.
+    NeverDoubts,
+    /// A killed broker is taken for the one before.
+    KnowsOneBroker,
+    /// What follows from messages is taken for older than they are.
+    SeesNothingNewer,
     /// A settled message is not acknowledged.
     NeverAcknowledges,
     /// Another message is acknowledged.
@@ -176,6 +182,10 @@ impl Broker for Mutant {
         } else {
             self.client.taken_as(stream, subject, ids).await
         }
+    }
+
+    async fn newest(&self, stream: &str) -> Result<Option<SystemTime>, BrokerError> {
+        if self.has(Bug::SeesNothingNewer) { Ok(None) } else { self.client.newest(stream).await }
     }
 
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {

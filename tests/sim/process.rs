@@ -25,7 +25,7 @@ use queue_worker::{
         levels::{self, Promoter},
     },
     worker::{
-        delivery::settle::Settle,
+        delivery::settle::{Newest, Settle},
         process::{Chance, News, Parts, Worker},
         pull::Pull,
     },
@@ -74,6 +74,8 @@ impl Process {
                 permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)])
             {
                 let (worker, mut source) = (worker.clone(), Subscription::new(client.clone(), consumer));
+                source.trusts = bug == Some(Bug::NeverDoubts);
+                source.knows_one_broker = bug == Some(Bug::KnowsOneBroker);
                 source.drops = bug == Some(Bug::DropsAtDrain);
                 let parked = parked || bug == Some(Bug::BelievesStrangers);
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
@@ -146,6 +148,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
                 metrics.clone(),
                 client.shared.queues.len(),
             ),
+            newest: Newest::default(),
         },
         form: Form::OpenFaas,
         gateway: client.clone(),

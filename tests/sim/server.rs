@@ -9,7 +9,10 @@ use std::{
 
 use async_nats::HeaderMap;
 use queue_worker::{
-    broker::seam::{Ack, BrokerError},
+    broker::{
+        consumer::Horizon,
+        seam::{Ack, BrokerError},
+    },
     message::{
         names::{Names, covers},
         record::Record,
@@ -32,6 +35,8 @@ const FRAME: (usize, usize) = ("NATS/1.0\r\n\r\n".len(), ": \r\n".len());
 #[derive(Debug, Default)]
 struct Stream {
     last: u64,
+    /// When that one was stored.
+    newest: Option<SystemTime>,
     messages: BTreeMap<u64, Stored>,
     /// When each id was taken, and as what.
     ids: BTreeMap<String, (Instant, u64)>,
@@ -40,6 +45,7 @@ struct Stream {
 impl Stream {
     fn push(&mut self, message: Stored) -> u64 {
         self.last += 1;
+        self.newest = Some(message.stored);
         self.messages.insert(self.last, message);
         self.last
     }
@@ -62,6 +68,10 @@ pub struct Server {
     /// The time of the broker's wall clock at a moment.
     clock: (Instant, SystemTime),
     acknowledged: Vec<Acknowledged>,
+    /// How often it was started.
+    pub lives: u64,
+    /// When the streams were made.
+    made: SystemTime,
     /// Whether it knows schedules.
     pub schedules: bool,
     /// The most bytes that headers and payload of one message may have.
@@ -71,14 +81,17 @@ pub struct Server {
 impl Server {
     pub fn new(queues: &[Names], ack_wait: Duration, level_room: u64, max_payload: usize) -> Self {
         let streams = queues.iter().flat_map(|names| [&names.stream, &names.retries, &names.dead]);
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         Self {
             streams: streams.map(|name| (name.clone(), Stream::default())).collect(),
             consumers: (0..)
                 .zip(queues)
                 .flat_map(|(queue, names)| Consumer::of(queue, names, ack_wait, level_room))
                 .collect(),
-            clock: (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+            clock: (Instant::now(), made),
             acknowledged: Vec::new(),
+            lives: 1,
+            made,
             schedules: true,
             max_payload,
         }
@@ -190,6 +203,7 @@ impl Server {
     /// what comes.
     pub fn becomes(&mut self, schedules: bool) {
         self.schedules = schedules;
+        self.starts();
         self.streams
             .values_mut()
             .flat_map(|stream| stream.messages.values_mut())
@@ -232,8 +246,30 @@ impl Server {
         now: Instant,
     ) -> Option<Taken> {
         self.advance(now);
+        let wall = self.wall(now);
         let consumer = &mut self.consumers[consumer];
-        consumer.take(&self.streams[&consumer.stream].messages, holder, heard, late, now)
+        let taken = consumer.take(&self.streams[&consumer.stream].messages, holder, heard, late, now)?;
+        consumer.active = Some(wall);
+        Some(taken)
+    }
+
+    /// What a look proves before a consumer of the queue with this stream is asked.
+    pub fn horizon(&self, queue: &str, consumer: usize, now: Instant) -> Horizon {
+        let Stream { last, newest, .. } = &self.streams[queue];
+        let stored = newest.unwrap_or(self.made);
+        let running = self.consumers[consumer].active.filter(|_| stored <= self.wall(now));
+        Horizon { sequence: *last, stored, running }
+    }
+
+    /// When the last message was stored in a stream.
+    pub fn newest(&self, stream: &str) -> Option<SystemTime> {
+        self.streams[stream].newest
+    }
+
+    /// It starts again: what it kept in its memory only is gone.
+    fn starts(&mut self) {
+        self.lives += 1;
+        self.consumers.iter_mut().for_each(|consumer| consumer.active = None);
     }
 
     /// Looks after the room of the levels among these consumers.
@@ -286,6 +322,7 @@ impl Server {
     /// a second time for it.
     pub fn killed(&mut self, mut as_new: impl FnMut() -> bool, now: Instant) -> Vec<Stored> {
         let moment = now - FORGOTTEN;
+        self.starts();
         for Acknowledged { at, consumer, sequence, message, count } in std::mem::take(&mut self.acknowledged)
         {
             if at < moment {

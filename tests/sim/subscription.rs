@@ -4,18 +4,20 @@ use std::{collections::VecDeque, time::Duration};
 
 use queue_worker::{
     broker::{
-        consumer::Doubt,
+        consumer::{Doubt, Doubtful},
         pulled::Pulled,
         seam::{Ask, BrokerError, Source},
     },
     message::arrival::Arrival,
 };
 use rand::RngExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     client::{Client, unavailable},
+    consumer::Role,
     plan::any,
+    shared::{Shared, State},
 };
 
 /// One consumer, as one worker pulls from it.
@@ -33,6 +35,10 @@ pub struct Subscription {
     /// Deliveries that may have been lost with a connection.
     lost: usize,
     doubt: Doubt,
+    /// Whether no first delivery is doubted: a mutation.
+    pub trusts: bool,
+    /// Whether a broker that was killed is taken for the same: a mutation.
+    pub knows_one_broker: bool,
     /// Whether the messages after the end are dropped: a mutation.
     pub drops: bool,
 }
@@ -49,6 +55,8 @@ impl Subscription {
             outages: 0,
             lost: 0,
             doubt: Doubt::default(),
+            trusts: false,
+            knows_one_broker: false,
             drops: false,
         }
     }
@@ -64,6 +72,8 @@ impl Subscription {
                 continue;
             }
             let ready = Instant::now() + any(&mut state.dice, Duration::from_millis(3));
+            let doubtful = self.doubt.delivered(taken.count, state.outages + 1);
+            let first = self.trusts && taken.count == 1;
             let (record, consumer) = (taken.message.record, &state.server.consumers[self.consumer]);
             self.inbox.push_back((
                 ready,
@@ -81,9 +91,29 @@ impl Subscription {
                     reply: format!("{} {}", self.consumer, taken.sequence),
                     asked: self.asked,
                     ack_wait: consumer.ack_wait.into(),
-                    doubtful: self.doubt.delivered(taken.count),
+                    doubtful: if first { Doubtful::No } else { doubtful },
                 },
             ));
+        }
+    }
+
+    /// Looks at the broker, for what it cannot have forgotten; a promoter has no need to.
+    async fn look(&mut self) {
+        let Shared { plan, queues, .. } = &self.client.shared;
+        let (role, queue) = {
+            let consumer = &self.client.shared.state().server.consumers[self.consumer];
+            (consumer.role, queues[consumer.queue].stream.clone())
+        };
+        if role == Role::Level || !self.doubt.wants_look() {
+            return;
+        }
+        // Of a cluster nothing is proved.
+        let (proves, consumer) = (plan.seed % 4 != 3, self.consumer);
+        let effect =
+            move |state: &mut State| proves.then(|| state.server.horizon(&queue, consumer, Instant::now()));
+        let looked = timeout(Duration::from_secs(1), self.client.request("look at the queue", effect));
+        if let Ok(Ok(horizon)) = looked.await {
+            self.doubt.looked(horizon);
         }
     }
 
@@ -110,13 +140,16 @@ impl Source for Subscription {
             Ask::AsTheyCome(most) => (most, Some(now + Duration::from_secs(30))),
         };
         let batch = self.open;
-        (self.asked, self.outages) = (now, self.client.shared.state().outages);
+        self.outages = self.client.shared.state().outages;
+        // The connection is as old as the last outage, and a worker's first one is its first.
+        let lives = if self.knows_one_broker { 1 } else { self.client.shared.state().server.lives };
+        self.doubt.connected(self.outages + 1, lives);
+        self.look().await;
+        self.asked = Instant::now();
         if let Err(error) = self.client.request("ask", |_| ()).await {
             self.open = 0;
             return Err(error);
         }
-        // The connection is as old as the last outage, and a worker's first one is its first.
-        self.doubt.connected(self.outages + 1);
         self.fill();
         Ok(batch)
     }

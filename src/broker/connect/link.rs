@@ -28,11 +28,14 @@ pub struct Link {
     pub cuts: u64,
     /// How often it led to another server than before.
     pub moves: u64,
+    /// How often it led to a server that may have started since the last connection. One that starts again is
+    /// another.
+    pub lives: u64,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { made: 0, up: false, since: Instant::now(), cuts: 0, moves: 0 }
+        Self { made: 0, up: false, since: Instant::now(), cuts: 0, moves: 0, lives: 0 }
     }
 }
 
@@ -47,6 +50,7 @@ impl Link {
             since: Instant::now(),
             cuts: self.cuts + u64::from(again && !explained),
             moves: self.moves + u64::from(moved),
+            lives: self.lives + u64::from(moved || !again),
         }
     }
 
@@ -183,5 +187,14 @@ mod tests {
         let link = link.broken().connected(true, false);
         assert_eq!((link.made, link.up, link.cuts, link.moves), (2, true, 1, 1));
         assert_eq!(link.broken().connected(false, true).cuts, 1);
+    }
+
+    #[test]
+    fn a_link_lives_on_with_its_server() {
+        let mut link = Link::default();
+        for (moved, lives) in [(false, 1), (false, 1), (true, 2), (false, 2), (true, 3)] {
+            link = link.broken().connected(moved, false);
+            assert_eq!(link.lives, lives, "connection {}", link.made);
+        }
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct StreamInfo {
     /// Until NATS 2.10: a server may tell none.
     #[serde(rename = "ts", deserialize_with = "time")]
     pub told: Option<SystemTime>,
+    /// When it was made.
+    #[serde(deserialize_with = "time")]
+    pub(crate) created: Option<SystemTime>,
 }
 
 /// The contents of a stream.
@@ -37,6 +40,9 @@ pub(crate) struct StreamState {
     pub(crate) first_seq: u64,
     /// The sequence of the last message that was ever stored.
     pub(crate) last_seq: u64,
+    /// When that one was stored, as far as the broker knows.
+    #[serde(deserialize_with = "time")]
+    pub(crate) last_ts: Option<SystemTime>,
     /// How many consumers the stream has.
     pub consumer_count: u64,
     /// How many messages are gone between the first and the last.
@@ -92,6 +98,8 @@ pub(crate) struct ConsumerInfo {
     pub num_pending: u64,
     /// How many requests wait for messages.
     pub num_waiting: u64,
+    /// Where it lies.
+    pub cluster: Cluster,
     /// Whether somebody paused it.
     pub paused: bool,
 }
@@ -111,6 +119,9 @@ pub struct Position {
     pub(crate) consumer_seq: u64,
     /// The sequence of the message in the stream.
     pub stream_seq: u64,
+    /// When that was. The broker keeps it in its memory only: one that has started since does not tell.
+    #[serde(deserialize_with = "time")]
+    pub(crate) last_active: Option<SystemTime>,
 }
 
 /// The consumers of a stream.
@@ -230,7 +241,12 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+
+    const UNIX_EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn what_is_absent_or_null_is_nothing_and_what_is_unknown_is_passed_over() {
@@ -240,6 +256,11 @@ mod tests {
         .unwrap();
         assert_eq!((stream.config.name(), stream.state.messages, stream.told), ("q", 3, None));
         assert_eq!(stream.config.number("of_tomorrow"), 1);
+        let stream: StreamInfo = serde_json::from_str(
+            r#"{"created":"1970-01-01T00:00:01Z","state":{"last_seq":0,"last_ts":"0001-01-01T00:00:00Z"}}"#,
+        )
+        .unwrap();
+        assert_eq!((stream.created, stream.state.last_ts), (Some(UNIX_EPOCH + SECOND), None));
         let list: Consumers = serde_json::from_str(r#"{"total":0,"consumers":null}"#).unwrap();
         assert!(list.consumers.is_empty() && list.missing.is_empty());
         let account: Account =

@@ -106,6 +106,11 @@ impl Broker for JetStream {
         Ok(try_join_all(asked).await?.into_iter().map(known).collect())
     }
 
+    async fn newest(&self, stream: &str) -> Result<Option<SystemTime>, BrokerError> {
+        let state = self.stream(stream).await?.state;
+        Ok((state.last_seq > 0).then(|| state.last_ts.unwrap_or_else(|| self.now())))
+    }
+
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
         Ok(self.stored(stream, sequence).await?.map(|stored| stored.headers()))
     }

@@ -151,6 +151,10 @@ mod tests {
             Ok(Vec::new())
         }
 
+        async fn newest(&self, _: &str) -> Result<Option<SystemTime>, BrokerError> {
+            Ok(None)
+        }
+
         async fn headers(&self, _: &str, _: u64) -> Result<Option<HeaderMap>, BrokerError> {
             Ok(None)
         }

@@ -9,6 +9,7 @@
 
 mod ask;
 mod found;
+mod newest;
 mod store;
 
 use std::{
@@ -16,8 +17,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use self::found::Successor;
 use self::store::{NotStored, call_id, function, said};
+pub use self::{found::Successor, newest::Newest};
 use crate::{
     broker::{
         seam::{Ack, Broker},
@@ -47,6 +48,8 @@ pub struct Settle<B> {
     pub metrics: Metrics,
     /// The settlements that wait for the broker.
     pub standby: Standby,
+    /// The looks for what is newest among what follows from messages.
+    pub newest: Newest,
 }
 
 /// A delivery is settled: the proof of it, which only settling makes. A path that ends without settling has

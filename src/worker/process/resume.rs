@@ -31,7 +31,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if !delivery.may_be_settled() {
             return Ok(ControlFlow::Continue(delivery));
         }
-        let Some(successor) = settle.successor(&delivery).await? else {
+        let Some(successor) = settle.settled(&delivery).await? else {
             return Ok(ControlFlow::Continue(delivery));
         };
         let letter = callback::may_owe(successor.letter(), delivery.message().has_callback);

@@ -30,6 +30,21 @@ impl Successor {
 }
 
 impl<B: Broker> Settle<B> {
+    /// The successor of a delivery that may have been settled before, if it has one.
+    ///
+    /// # Errors
+    /// [`LeaseLost`].
+    pub async fn settled(&self, delivery: &Delivery<B>) -> Result<Option<Successor>, LeaseLost> {
+        if delivery.delivered() == 1 {
+            let since = delivery.envelope().id.stored_at();
+            let newest = self.ask(delivery, || self.newest.of(&self.broker, &self.names, self.dead_letters));
+            if !newest.await?.may_have_followed(since, self.broker.now()) {
+                return Ok(None);
+            }
+        }
+        self.successor(delivery).await
+    }
+
     /// The successor of a delivery that is stored, or was lately.
     ///
     /// # Errors
