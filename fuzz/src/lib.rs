@@ -5,6 +5,7 @@
 pub mod annotations;
 pub mod block;
 pub mod callback;
+pub mod cloudevents;
 pub mod config;
 pub mod duration;
 pub mod envelope;
@@ -20,10 +21,11 @@ pub mod target;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder in the corpus.
-pub const ALL: [(&str, Property); 13] = [
+pub const ALL: [(&str, Property); 14] = [
     ("annotations", annotations::check),
     ("block", block::check),
     ("callback", callback::check),
+    ("cloudevents", cloudevents::check),
     ("config", config::check),
     ("duration", duration::check),
     ("envelope", envelope::check),

@@ -39,7 +39,7 @@ const COMMON: &[(&str, &[&str])] = &[
     ("debug", &["true", "false", "1", "0"]),
     ("audit", &["off", "failures", "all"]),
     ("backoff", &["exponential", "full", "equal"]),
-    ("input", &["openfaas", "http"]),
+    ("input", &["openfaas", "http", "cloudevents"]),
 ];
 
 /// Why a variable is taken for another program's, such as `DEBUG=*`: its name is one common word in capitals,

@@ -155,7 +155,8 @@ settings! {
     }
     "Targets" {
         input: Text = Value("openfaas"), "The form of the messages: openfaas, what its gateways queue; http, \
-            any message, sent to target_url as it is. One, or one for each queue, comma separated";
+            any message, sent to target_url as it is; cloudevents, events, sent there in HTTP's binary mode. \
+            One, or one for each queue, comma separated";
         target_url: Url = Nothing, "Where messages go that name no function; {1}, {2} and so on are the \
             tokens at the wildcards of nats_filter_subject. One, or one for each queue, comma separated";
         target_method: Text = Value("POST"), "The method of such calls; one, or one for each queue";

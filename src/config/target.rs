@@ -49,6 +49,7 @@ impl fmt::Debug for Request {
 enum Input {
     OpenFaas,
     Http,
+    CloudEvents,
 }
 
 /// The name of a queue, and what its consumer takes.
@@ -59,7 +60,7 @@ pub(super) fn forms(
     reader: &mut Reader,
     queues: &[Named<'_>],
 ) -> Result<Vec<(Form, Option<Request>)>, Reported> {
-    let inputs = [("openfaas", Input::OpenFaas), ("http", Input::Http)];
+    let inputs = [("openfaas", Input::OpenFaas), ("http", Input::Http), ("cloudevents", Input::CloudEvents)];
     let inputs = each(reader, "input", queues, split, |_, text| choice(&inputs)(text));
     let urls = each(reader, "target_url", queues, split, target);
     let methods = each(reader, "target_method", queues, split, |_, text| method(text));
@@ -72,10 +73,14 @@ pub(super) fn forms(
     let settings = inputs.into_iter().zip(urls).zip(methods).zip(tokens).zip(headers).zip(queues);
     let mut forms = Vec::new();
     for (((((input, url), method), token_file), headers), (queue, _)) in settings {
-        if input.unwrap_or(Input::OpenFaas) == Input::OpenFaas {
-            forms.push(Ok((Form::OpenFaas, None)));
-            continue;
-        }
+        let form: fn(Arc<Target>) -> Form = match input.unwrap_or(Input::OpenFaas) {
+            Input::OpenFaas => {
+                forms.push(Ok((Form::OpenFaas, None)));
+                continue;
+            }
+            Input::Http => Form::Http,
+            Input::CloudEvents => Form::CloudEvents,
+        };
         let headers = headers.unwrap_or_default();
         if token_file.is_some() && headers.iter().any(|(name, _)| name == "authorization") {
             let expected =
@@ -92,7 +97,7 @@ pub(super) fn forms(
             continue;
         };
         let request = Request { method: method.unwrap_or(Method::POST), headers, token_file };
-        forms.push(Ok((Form::Http(Arc::new(target)), Some(request))));
+        forms.push(Ok((form(Arc::new(target)), Some(request))));
     }
     forms.into_iter().collect()
 }
@@ -100,8 +105,7 @@ pub(super) fn forms(
 /// The forms where all messages are OpenFaaS's. Who set a target counts on it.
 fn no_targets(reader: &mut Reader, queues: &[Named<'_>]) -> Result<Vec<(Form, Option<Request>)>, Reported> {
     let set: Vec<_> = OF_TARGETS.into_iter().filter(|setting| reader.is_set(setting)).collect();
-    let expected =
-        "expected input=http beside it: what is said of an OpenFaaS function is sent to gateway_url";
+    let expected = "expected input=http or cloudevents beside it: OpenFaaS's messages go to gateway_url";
     let faults: Vec<_> = set.into_iter().map(|setting| reader.fault(setting, expected)).collect();
     match faults.first() {
         Some(reported) => Err(*reported),

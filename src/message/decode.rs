@@ -54,6 +54,8 @@ pub struct Invocation {
     /// The caller's headers with all their values, in the order of the message. Hop-by-hop ones are still
     /// among them.
     pub headers: Vec<(String, Vec<String>)>,
+    /// The event that it sends on, if it is one.
+    pub event: Option<Box<EventName>>,
     /// The body.
     pub body: Bytes,
     /// Where the answer is to be posted.
@@ -92,12 +94,30 @@ pub struct Undecodable {
     pub function: Option<FunctionName>,
     /// The `X-Call-Id`, where the message has one, as the caller wrote it.
     pub call_id: Option<String>,
+    /// The event that it was to be, as far as that is known.
+    pub event: Option<Box<EventName>>,
+}
+
+/// What a producer calls an event (of CloudEvents): its id, and the source that has given it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct EventName {
+    /// The attribute `id`.
+    pub id: Option<String>,
+    /// The attribute `source`.
+    pub source: Option<String>,
+}
+
+impl fmt::Debug for EventName {
+    /// Without what producers wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventName")
+    }
 }
 
 impl Undecodable {
     /// A message of which nothing is known but why it is no call.
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), function: None, call_id: None }
+        Self { reason: reason.into(), function: None, call_id: None, event: None }
     }
 }
 
@@ -111,7 +131,7 @@ impl Undecodable {
 pub fn decode(payload: &[u8]) -> Result<Invocation, Undecodable> {
     let wire = read::read(payload)?;
     let call_id = wire.call_id();
-    let undecodable = |reason: &str, function| Undecodable { reason: reason.to_owned(), function, call_id };
+    let undecodable = |reason: &str, function| Undecodable { function, call_id, ..Undecodable::new(reason) };
     let function = match wire.function.parse::<FunctionName>() {
         Ok(function) => function,
         Err(invalid) => return Err(undecodable(&invalid.to_string(), None)),
@@ -143,6 +163,7 @@ impl Invocation {
             path: String::new(),
             query: String::new(),
             headers: Vec::new(),
+            event: None,
             body: Bytes::new(),
             callback: None,
             annotations: BTreeMap::new(),

@@ -22,7 +22,7 @@ use crate::text::line::ascii;
 /// How many attempts the history keeps, and how many bytes.
 const HISTORY: (usize, usize) = (20, 1024);
 /// The most bytes of a header's value where nothing else is said.
-const VALUE: usize = 256;
+pub(crate) const VALUE: usize = 256;
 /// The most bytes of the last error.
 const ERROR: usize = 1024;
 /// The longest text that says how often an operator sent a message round again; a number is shorter.

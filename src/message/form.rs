@@ -1,6 +1,7 @@
 //! The forms in which messages ask for calls. Each queue has one. All that lies behind it knows
 //! [`Invocation`]s only.
 
+mod cloudevents;
 mod raw;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub enum Form {
     OpenFaas,
     /// Any message, to be sent to a target: the payload is the body, and the headers are HTTP's.
     Http(Arc<Target>),
+    /// An event, to be sent to a target in the binary mode of HTTP.
+    CloudEvents(Arc<Target>),
 }
 
 impl Form {
@@ -27,7 +30,7 @@ impl Form {
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::OpenFaas => None,
-            Self::Http(target) => Some(target),
+            Self::Http(target) | Self::CloudEvents(target) => Some(target),
         }
     }
 
@@ -38,7 +41,8 @@ impl Form {
     pub fn read(&self, message: &Message) -> Result<Invocation, Undecodable> {
         match self {
             Self::OpenFaas => decode(&message.payload().map_err(Undecodable::new)?),
-            Self::Http(target) => raw::read(message, target),
+            Self::Http(target) => raw::read(message, target, raw::as_it_is),
+            Self::CloudEvents(target) => raw::read(message, target, cloudevents::content),
         }
     }
 

@@ -30,6 +30,10 @@ pub const FIRST_SEEN: &str = "Queue-Worker-First-Seen";
 pub const CALL_ID: &str = "Queue-Worker-Call-Id";
 /// The subject on which a message first arrived that is called at a target, percent-encoded.
 pub(crate) const SUBJECT: &str = "Queue-Worker-Subject";
+/// What its producer calls an event (dead letters).
+pub const EVENT_ID: &str = "Queue-Worker-Event-Id";
+/// Who produced it (dead letters).
+pub const EVENT_SOURCE: &str = "Queue-Worker-Event-Source";
 /// The function, for people who look.
 pub(crate) const FUNCTION: &str = "Queue-Worker-Function";
 /// The last HTTP status, if any.

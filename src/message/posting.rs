@@ -127,11 +127,7 @@ impl Posting {
     /// Says that it is damaged, and quotes nothing.
     pub fn read(payload: &[u8]) -> Result<Self, Undecodable> {
         let wire = serde_json::from_slice::<Wire>(payload).ok().and_then(Wire::posting);
-        wire.ok_or_else(|| Undecodable {
-            reason: "the parked callback is damaged".to_owned(),
-            function: None,
-            call_id: None,
-        })
+        wire.ok_or_else(|| Undecodable::new("the parked callback is damaged"))
     }
 
     /// Writes it as a message that a broker with this maximum takes: compressed if it is too large as it is,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::{
     message::{
         arrival::Arrival,
-        decode::{FunctionName, Invocation, Undecodable},
-        envelope::{Encoding, Envelope, Kind, ROOM, rfc3339},
+        decode::{EventName, FunctionName, Invocation, Undecodable},
+        envelope::{Encoding, Envelope, Kind, ROOM, VALUE, rfc3339},
         form::Form,
         gzip,
         header::{self, size},
@@ -19,6 +19,7 @@ use crate::{
         timer::{Place, Timer},
     },
     retry::judge::Cause,
+    text::line::ascii,
 };
 
 /// What the broker and the client add to a message's headers, in bytes, with room to spare.
@@ -47,6 +48,8 @@ pub struct Message {
     pub function_name: Option<String>,
     /// The call id, where there is one.
     pub call_id: Option<String>,
+    /// The event that it sends on, if it is one.
+    pub event: Option<Box<EventName>>,
     /// Whether its end is to be told by a callback.
     pub(crate) has_callback: bool,
     /// Whether its waits are traced.
@@ -76,7 +79,7 @@ impl Message {
         let envelope = match form {
             _ if parked => Envelope::parked(arrival),
             Form::OpenFaas => Envelope::fresh(arrival),
-            Form::Http(_) => Envelope::fresh_whole(arrival),
+            Form::Http(_) | Form::CloudEvents(_) => Envelope::fresh_whole(arrival),
         };
         Self {
             envelope,
@@ -85,6 +88,7 @@ impl Message {
             function: None,
             function_name: None,
             call_id: None,
+            event: None,
             has_callback: false,
             is_traced: false,
         }
@@ -147,6 +151,7 @@ impl Message {
         self.function = undecodable.function.as_ref().map(FunctionName::token);
         self.function_name = undecodable.function.as_ref().map(|function| function.as_str().to_owned());
         self.call_id.clone_from(&undecodable.call_id);
+        self.event.clone_from(&undecodable.event);
     }
 
     /// The token by which subjects name its function.
@@ -235,6 +240,12 @@ impl Message {
         max_payload: usize,
     ) -> Result<Record, TooLarge> {
         let place = Place { subject: names.dead_letter(self.function.as_deref()), headers: Vec::new() };
+        if let Some(EventName { id, source }) = self.event.as_deref() {
+            let told = [(names::EVENT_ID, id), (names::EVENT_SOURCE, source)];
+            extra.extend(
+                told.into_iter().filter_map(|(name, text)| Some((name, ascii(text.as_ref()?, VALUE)))),
+            );
+        }
         extra.extend([(names::CAUSE, cause.as_str().to_owned()), (names::FAILED_AT, rfc3339(now))]);
         self.record(self.dead_letter_id(), &names.dead, place, self.envelope.next(), extra, max_payload)
     }

@@ -17,8 +17,10 @@ use url::Url;
 
 use crate::{
     config,
+    message::decode::EventName,
     retry::judge::Outcome,
     tasks::supervisor::{Part, Supervisor, spoiled},
+    text::line as line_text,
 };
 use buffer::Buffer;
 use line::Line;
@@ -28,6 +30,9 @@ mod line;
 
 /// The most bytes of lines that wait for a slow reader.
 const CAPACITY: usize = 1 << 20;
+
+/// The most bytes of an event's id and of its source.
+const LONGEST_NAME: usize = 256;
 
 /// The time that the exit waits for a stalled reader.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -95,9 +100,37 @@ pub fn init(log: &config::Log, supervisor: &Supervisor) -> io::Result<Guard> {
     Ok(guard)
 }
 
-/// A call is about to be made. `delivery` is the number of the attempt from 1; `url` is [`loggable`].
-pub fn invoke(call_id: &str, function: &str, delivery: u32, bytes: usize, url: &str) {
-    info!(callId = call_id, function, delivery, bytes, url, "Invoke");
+/// A call is about to be made. `delivery` is the number of the attempt from 1; `url` is [`loggable`]. A call
+/// that sends an event on is told by the names of the event, too.
+pub fn invoke(
+    call_id: &str,
+    function: &str,
+    delivery: u32,
+    bytes: usize,
+    url: &str,
+    event: Option<&EventName>,
+) {
+    let (event_id, source) = told(event);
+    info!(
+        callId = call_id,
+        function,
+        delivery,
+        bytes,
+        url,
+        eventId = event_id,
+        eventSource = source,
+        "Invoke"
+    );
+}
+
+fn short(text: &str) -> &str {
+    line_text::cut(text, LONGEST_NAME)
+}
+
+/// Id and source of an event, as far as they are known, and cut short where they are long.
+fn told(event: Option<&EventName>) -> (Option<&str>, Option<&str>) {
+    let [id, source] = event.map_or([None; 2], |EventName { id, source }| [id.as_deref(), source.as_deref()]);
+    (id.map(short), source.map(short))
 }
 
 /// A call ended. Its status is HTTP's, or a word when there was none: `timeout`, `unreachable`, `broken`. One
@@ -194,7 +227,9 @@ pub fn dead_letter(
     cause: &str,
     status: &str,
     reason: Option<&str>,
+    event: Option<&EventName>,
 ) {
+    let (event_id, source) = told(event);
     let known = |text| Some(text).filter(|text: &&str| !text.is_empty());
     with(status, |status| {
         error!(
@@ -204,6 +239,8 @@ pub fn dead_letter(
             cause,
             status,
             reason,
+            eventId = event_id,
+            eventSource = source,
             "Dead letter"
         );
     });
@@ -270,7 +307,7 @@ mod tests {
     #[test]
     fn calls_are_logged_with_the_names_that_people_grep_for() {
         check(
-            || invoke("c", "echo", 1, 5, "http://gateway:8080/function/echo"),
+            || invoke("c", "echo", 1, 5, "http://gateway:8080/function/echo", None),
             r#""level":"info","message":"Invoke","callId":"c","function":"echo","delivery":1,"bytes":5,"url":"http://gateway:8080/function/echo""#,
         );
         check(
@@ -315,12 +352,21 @@ mod tests {
             r#""level":"warn","message":"Retry scheduled","callId":"c","function":"echo","delivery":1,"maxAttempts":10,"wait":10.0,"at":"2026-01-01T00:00:10Z","status":429"#,
         );
         check(
-            || dead_letter("c", "echo", 10, "exhausted", "503", None),
+            || dead_letter("c", "echo", 10, "exhausted", "503", None, None),
             r#""level":"error","message":"Dead letter","callId":"c","function":"echo","attempts":10,"cause":"exhausted","status":503"#,
         );
         check(
-            || dead_letter("", "", 0, "undecodable", "", Some("the message is cut off")),
+            || dead_letter("", "", 0, "undecodable", "", Some("the message is cut off"), None),
             r#""level":"error","message":"Dead letter","attempts":0,"cause":"undecodable","reason":"the message is cut off""#,
+        );
+    }
+
+    #[test]
+    fn an_event_is_told_by_its_own_names() {
+        let event = EventName { id: Some("1".into()), source: Some("/s".into()) };
+        check(
+            || invoke("c", "eu", 1, 5, "http://shop/", Some(&event)),
+            r#""level":"info","message":"Invoke","callId":"c","function":"eu","delivery":1,"bytes":5,"url":"http://shop/","eventId":"1","eventSource":"/s""#,
         );
     }
 

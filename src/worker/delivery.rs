@@ -143,6 +143,7 @@ impl<B: Broker> Delivery<B> {
             Ok(Content::Invocation(invocation)) => {
                 self.message.identify(&invocation.function, invocation.call_id());
                 self.message.has_callback = invocation.callback.is_some();
+                self.message.event.clone_from(&invocation.event);
             }
             Ok(Content::Callback(posting)) => {
                 self.message.identify(&posting.function, Some(&posting.call_id))

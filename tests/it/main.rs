@@ -32,6 +32,7 @@ mod crashes;
 mod dead_letters;
 mod doctor;
 mod drain;
+mod events;
 mod found;
 mod gateways;
 mod phantom_acks;

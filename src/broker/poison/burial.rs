@@ -115,6 +115,7 @@ impl Burial {
         if let Ok(invocation) = message.invocation() {
             message.function_name = Some(invocation.function.as_str().to_owned());
             message.call_id = invocation.call_id().map(str::to_owned);
+            message.event = invocation.event;
         }
         message.envelope.last_error = Some(flaw.to_string());
         message
@@ -126,12 +127,20 @@ impl Burial {
     }
 
     fn dead(&self, message: &Message) {
-        let Message { envelope, call_id, function_name: function, .. } = message;
+        let Message { envelope, call_id, function_name: function, event, .. } = message;
         let (call_id, status) =
             (call_id.as_deref().unwrap_or_default(), envelope.last_status.as_deref().unwrap_or_default());
         let cause = Cause::Undecodable.as_str();
         let (function, reason) = (function.as_deref(), envelope.last_error.as_deref());
-        log::dead_letter(call_id, function.unwrap_or_default(), envelope.attempts, cause, status, reason);
+        log::dead_letter(
+            call_id,
+            function.unwrap_or_default(),
+            envelope.attempts,
+            cause,
+            status,
+            reason,
+            event.as_deref(),
+        );
         self.metrics.dead_lettered(function, cause);
         self.metrics.settled();
     }

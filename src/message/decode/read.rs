@@ -46,6 +46,7 @@ impl Wire {
             path: self.path,
             query: self.query,
             headers: self.headers.0,
+            event: None,
             body: self.body.0,
             callback: self.callback.0,
             annotations: self.annotations.0,
@@ -81,6 +82,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
         reason: format!("{what}, at line {} column {}", error.line(), error.column()),
         call_id: known.call_id(),
         function: known.function.parse().ok(),
+        event: None,
     })
 }
 

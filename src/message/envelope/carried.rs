@@ -30,7 +30,7 @@ pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> Heade
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 22] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -41,6 +41,8 @@ const KNOWN: [&str; 20] = [
     names::CALL_ID,
     names::FUNCTION,
     names::SUBJECT,
+    names::EVENT_ID,
+    names::EVENT_SOURCE,
     names::LAST_STATUS,
     names::LAST_ERROR,
     names::HISTORY,

@@ -2,9 +2,10 @@
 //! where it goes.
 
 use async_nats::HeaderMap;
+use bytes::Bytes;
 
 use crate::message::{
-    decode::{CallbackUrl, Invocation, Undecodable, usable},
+    decode::{CallbackUrl, EventName, Invocation, Undecodable, usable},
     names::is_ours,
     successor::Message,
     target::Target,
@@ -14,15 +15,38 @@ const CONTENT_TYPE: &str = "Content-Type";
 /// What is said of a body whose type nobody told.
 const ANY_TYPE: &str = "application/octet-stream";
 
-/// Reads a message.
+/// A header of a call, with its values.
+pub(super) type Header = (String, Vec<String>);
+
+/// The content of a call.
+pub(super) struct Content {
+    pub(super) headers: Vec<Header>,
+    pub(super) body: Bytes,
+    /// The event that it sends on, if it is one.
+    pub(super) event: Option<EventName>,
+}
+
+/// The reason why a message has no content for a call. Nothing is quoted.
+pub(super) struct NoContent {
+    pub(super) reason: String,
+    pub(super) event: Option<EventName>,
+}
+
+/// Reads a message, of whose headers and payload `content` makes those of the call.
 ///
 /// # Errors
-/// A subject that leads nowhere, and a payload that cannot be unpacked.
-pub(super) fn read(message: &Message, target: &Target) -> Result<Invocation, Undecodable> {
-    let mut headers = headers(&message.envelope.carried);
+/// A subject that leads nowhere, a payload that cannot be unpacked, and what has no content.
+pub(super) fn read(
+    message: &Message,
+    target: &Target,
+    content: impl FnOnce(Vec<Header>, Bytes) -> Result<Content, NoContent>,
+) -> Result<Invocation, Undecodable> {
+    let headers = headers(&message.envelope.carried);
+    let call_id = usable(&headers, "X-Call-Id").map(str::to_owned);
     let undecodable = |reason: String| Undecodable {
         function: message.envelope.subject.as_deref().and_then(|subject| target.function(subject).ok()),
-        call_id: usable(&headers, "X-Call-Id").map(str::to_owned),
+        call_id: call_id.clone(),
+        event: None,
         reason,
     };
     let body = message.body().map_err(undecodable)?;
@@ -31,10 +55,10 @@ pub(super) fn read(message: &Message, target: &Target) -> Result<Invocation, Und
         return Err(undecodable("it was parked when the input of its queue was another".to_owned()));
     };
     let destination = target.destination(subject).map_err(|nowhere| undecodable(nowhere.to_string()))?;
-    if usable(&headers, CONTENT_TYPE).is_none() {
-        headers.push((CONTENT_TYPE.to_owned(), vec![ANY_TYPE.to_owned()]));
-    }
+    let Content { headers, body, event } = content(headers, body)
+        .map_err(|none| Undecodable { event: none.event.map(Box::new), ..undecodable(none.reason) })?;
     Ok(Invocation {
+        event: event.map(Box::new),
         callback: usable(&headers, "X-Callback-Url").map(CallbackUrl::written),
         url: Some(destination.url),
         query: destination.query,
@@ -44,10 +68,18 @@ pub(super) fn read(message: &Message, target: &Target) -> Result<Invocation, Und
     })
 }
 
+/// The content of a message that is sent as it is.
+pub(super) fn as_it_is(mut headers: Vec<Header>, body: Bytes) -> Result<Content, NoContent> {
+    if usable(&headers, CONTENT_TYPE).is_none() {
+        headers.push((CONTENT_TYPE.to_owned(), vec![ANY_TYPE.to_owned()]));
+    }
+    Ok(Content { headers, body, event: None })
+}
+
 /// The headers of a message, less the broker's and ours, in the order of their names: the client library
 /// keeps no other. Of each name the values are in the message's order.
-fn headers(carried: &HeaderMap) -> Vec<(String, Vec<String>)> {
-    let mut headers: Vec<(String, Vec<String>)> = carried
+fn headers(carried: &HeaderMap) -> Vec<Header> {
+    let mut headers: Vec<Header> = carried
         .iter()
         .map(|(name, values)| (AsRef::<str>::as_ref(name), values))
         .filter(|(name, _)| !is_ours(name))

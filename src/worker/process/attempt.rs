@@ -44,7 +44,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         loop {
             let retry = delivery.envelope().attempts;
             let attempt = retry.saturating_add(1);
-            log::invoke(context.call_id, function, attempt, context.invocation.body.len(), &target);
+            let (bytes, event) = (context.invocation.body.len(), context.invocation.event.as_deref());
+            log::invoke(context.call_id, function, attempt, bytes, &target, event);
             let span = delivery.trace().call(function, attempt, &target);
             let call = Call {
                 invocation: context.invocation,

@@ -61,6 +61,7 @@ fn any_invocation() -> impl Strategy<Value = Invocation> {
                 path,
                 query,
                 headers,
+                event: None,
                 body: body.into(),
                 callback: called_back.then_some(callback),
                 annotations,

@@ -96,6 +96,7 @@ impl<B: Broker> Settle<B> {
             cause.as_str(),
             status,
             envelope.last_error.as_deref().filter(said),
+            delivery.message.event.as_deref(),
         );
         self.metrics.dead_lettered(delivery.message.function_name.as_deref(), cause.as_str());
         Ok(())
