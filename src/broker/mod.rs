@@ -14,6 +14,7 @@ pub mod consumer;
 pub mod poison;
 pub mod standby;
 pub mod walk;
+pub mod operations;
 pub mod levels;
 pub(crate) mod timer_choice;
 pub mod version;

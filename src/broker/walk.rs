@@ -58,6 +58,8 @@ pub struct Seen {
 pub struct Walk {
     jetstream: JetStream,
     stream: String,
+    /// The subjects that are seen.
+    filter: String,
     /// The first sequence that was not seen yet.
     next: u64,
     /// The last one that is to be seen.
@@ -87,10 +89,11 @@ struct Reader {
 }
 
 impl Walk {
-    /// A walk from the sequence `from` to `last`, over what was stored at `since` or later.
+    /// A walk from the sequence `from` to `last`, over what lies on the subjects `filter` and was stored at
+    /// `since` or later.
     pub(crate) fn new(
         jetstream: &JetStream,
-        stream: &str,
+        (stream, filter): (&str, &str),
         from: u64,
         last: u64,
         since: Option<SystemTime>,
@@ -98,6 +101,7 @@ impl Walk {
         Self {
             jetstream: jetstream.clone(),
             stream: stream.to_owned(),
+            filter: filter.to_owned(),
             next: from.max(1),
             last,
             since,
@@ -146,7 +150,7 @@ impl Walk {
         self.steps -= 1;
         let (mut pause, until) = (ErrorBackoff::new(PAUSE), Instant::now() + BACK);
         let found = loop {
-            match self.jetstream.next_stored(&self.stream, ">", self.next).await {
+            match self.jetstream.next_stored(&self.stream, &self.filter, self.next).await {
                 Err(ApiError::Silent(_)) if Instant::now() < until => pause.rest().await,
                 other => break other?,
             }
@@ -184,7 +188,7 @@ impl Walk {
         };
         let mut config = json!({
             "ack_policy": "none", "replay_policy": "instant", "headers_only": true, "mem_storage": true,
-            "num_replicas": 1, "inactive_threshold": nanoseconds(FORGOTTEN),
+            "num_replicas": 1, "filter_subject": self.filter, "inactive_threshold": nanoseconds(FORGOTTEN),
         });
         if let (Some(config), Some(begin)) = (config.as_object_mut(), begin.as_object()) {
             config.extend(begin.clone());

@@ -181,7 +181,11 @@ fn help() -> String {
         ))
         .subcommand(
             Command::new("dead-letters")
-                .about("Lists, shows, exports and discards dead letters: queue-worker dead-letters --help"),
+                .about("Lists, shows, redrives, exports and discards them: queue-worker dead-letters --help"),
+        )
+        .subcommand(
+            Command::new("operations")
+                .about("Lists, shows, ends and resumes redrives: queue-worker operations --help"),
         )
         .disable_help_subcommand(true)
         .args(flags)

@@ -142,6 +142,11 @@ pub fn decode(payload: &[u8]) -> Result<Invocation, Undecodable> {
     Ok(wire.into_invocation(function))
 }
 
+/// The same message for another function; `None` where it is none for any.
+pub fn retargeted(payload: &[u8], function: &FunctionName) -> Option<Vec<u8>> {
+    write::retargeted(payload, function.as_str()).filter(|payload| decode(payload).is_ok())
+}
+
 /// A path must stay below its function. Backslashes count as slashes, because servers on the way may take
 /// them for such.
 fn check_path(path: &str) -> Result<(), &'static str> {

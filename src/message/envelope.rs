@@ -2,11 +2,11 @@
 
 mod carried;
 mod kind;
+mod redrive;
 
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use async_nats::HeaderMap;
-use ring::digest::{SHA256, digest};
 
 use carried::{CARRIED, carried};
 pub use kind::{Encoding, Kind};
@@ -25,8 +25,6 @@ const HISTORY: (usize, usize) = (20, 1024);
 pub(crate) const VALUE: usize = 256;
 /// The most bytes of the last error.
 const ERROR: usize = 1024;
-/// The longest text that says how often an operator sent a message round again; a number is shorter.
-const REDRIVES: usize = 64;
 /// About as much as the headers of what is parked take at most.
 pub(crate) const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
 
@@ -54,6 +52,8 @@ pub struct Envelope {
     /// How often an operator sent it round again, in the words of whoever wrote that: each is a life of its
     /// own, with a dead letter of its own.
     pub redrives: Option<String>,
+    /// When that was last done: its age counts from then.
+    pub redriven_at: Option<SystemTime>,
     /// The row of attempts, the last one included, in which the gateway did not find the function.
     pub not_found: Option<NotFound>,
     /// When it first arrived.
@@ -137,6 +137,7 @@ impl Envelope {
             delayed: 0,
             interruptions: 0,
             redrives: None,
+            redriven_at: None,
             not_found: None,
             first_seen: stored,
             due: None,
@@ -194,7 +195,8 @@ impl Envelope {
             attempts,
             delayed: number(text(names::DELAYED)).unwrap_or(attempts),
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
-            redrives: header::values(headers, names::REDRIVES).next().map(redrives),
+            redrives: header::values(headers, names::REDRIVES).next().map(redrive::read),
+            redriven_at: time(names::REDRIVEN_AT),
             // A row longer than the attempts is of an earlier life: what is sent round again begins anew.
             not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
             first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
@@ -304,6 +306,9 @@ impl Envelope {
         if let Some(redrives) = &self.redrives {
             put(names::REDRIVES, redrives.clone());
         }
+        if let Some(at) = self.redriven_at {
+            put(names::REDRIVEN_AT, rfc3339(at));
+        }
         if let Some(NotFound { attempts, since }) = self.not_found {
             put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));
         }
@@ -348,16 +353,6 @@ fn history(all: &str) -> Vec<String> {
 
 fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
     text?.trim().parse().ok()
-}
-
-/// What tells one life of an invocation from another, fit for an id. No two texts become one: the second
-/// life's dead letter would pass for the first one's, and be dropped.
-fn redrives(text: &str) -> String {
-    if (1..=REDRIVES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return text.to_owned();
-    }
-    let hash = digest(&SHA256, text.as_bytes());
-    hash.as_ref().iter().take(REDRIVES / 4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

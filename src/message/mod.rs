@@ -21,3 +21,4 @@ pub mod posting;
 pub mod header_block;
 pub mod kept_block;
 pub mod letter;
+pub mod operation;

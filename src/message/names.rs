@@ -55,6 +55,8 @@ pub(crate) const UNREADABLE: &str = "unreadable";
 pub const ENCODING: &str = "Queue-Worker-Encoding";
 /// How often an operator sent the invocation round again.
 pub const REDRIVES: &str = "Queue-Worker-Redrives";
+/// RFC 3339, when an operator last did so: its age counts from then.
+pub const REDRIVEN_AT: &str = "Queue-Worker-Redriven-At";
 /// The header block of a message that the NATS client cannot read, in base64.
 pub(crate) const RAW_HEADERS: &str = "Queue-Worker-Raw-Headers";
 /// Absent: the block as it was; `gzip`: compressed to fit.
@@ -92,6 +94,10 @@ pub(crate) const DUE_CONSUMER: &str = "due";
 /// In a subject, stands for the function of a message that names none.
 pub(crate) const UNDECODABLE: &str = "_undecodable";
 
+/// The generations of a life: so many clones no invocation has before it ends. What an operator sends round
+/// again begins with the next multiple; a callback in the middle between two.
+pub(crate) const HALF_LIFE: u64 = 500_000;
+
 /// Whether a header is the broker's own.
 pub fn is_brokers(header: &str) -> bool {
     begins(header, BROKERS)
@@ -117,6 +123,8 @@ pub struct Names {
     pub retries: String,
     /// The stream of dead letters.
     pub dead: String,
+    /// The stream of what operators had done.
+    pub operations: String,
 }
 
 impl Names {
@@ -128,6 +136,7 @@ impl Names {
             stream: stream.to_owned(),
             retries: format!("{base}-retries"),
             dead: format!("{base}-dead"),
+            operations: format!("{base}-operations"),
         }
     }
 
@@ -197,6 +206,16 @@ impl Names {
         subject.rsplit('.').next()?.parse().ok()
     }
 
+    /// All subjects of the operations.
+    pub fn operations_subjects(&self) -> String {
+        format!("{}-operations.>", self.queue)
+    }
+
+    /// Where the record of an operation lies.
+    pub fn operation(&self, id: &str) -> String {
+        format!("{}-operations.{id}", self.queue)
+    }
+
     /// A subject of the retries that no message has: questions are asked on it.
     pub(crate) fn retries_probe(&self) -> String {
         format!("{}-retries._probe", self.queue)
@@ -205,6 +224,13 @@ impl Names {
     /// A subject of the dead letters that no message has: questions are asked on it.
     pub(crate) fn dead_probe(&self) -> String {
         format!("{}-dead._probe", self.queue)
+    }
+
+    /// Whether the clone of the generation `later` followed from the one of the generation `earlier`, if both
+    /// have the same identity: each life of an invocation counts its own, and so does a callback that was
+    /// sent round again.
+    pub(crate) fn is_successor(later: u64, earlier: u64) -> bool {
+        later > earlier && later / HALF_LIFE == earlier / HALF_LIFE
     }
 
     /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked.

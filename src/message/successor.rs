@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     message::{
         arrival::Arrival,
-        decode::{EventName, FunctionName, Invocation, Undecodable},
+        decode::{self, EventName, FunctionName, Invocation, Undecodable},
         envelope::{Encoding, Envelope, Kind, ROOM, VALUE, rfc3339},
         form::Form,
         gzip,
@@ -181,14 +181,22 @@ impl Message {
     /// until somebody sends it round again. Its callback has another one. A message of no known kind may be
     /// anything: one for each message.
     pub(crate) fn dead_letter_id(&self) -> String {
+        self.life_id("dead")
+    }
+
+    /// The id of something that there is once in each life of what this message is.
+    fn life_id(&self, what: &str) -> String {
         let id = match self.envelope.kind {
             Kind::Invocation => self.envelope.id.to_string(),
+            Kind::Callback if self.envelope.is_redriven_callback() => {
+                format!("{}.callback.again", self.envelope.id)
+            }
             Kind::Callback => format!("{}.callback", self.envelope.id),
             Kind::Unknown(_) => self.envelope.id.of_clone(self.envelope.generation),
         };
         match &self.envelope.redrives {
-            None => format!("{id}.dead"),
-            Some(redrives) => format!("{id}.dead.{redrives}"),
+            None => format!("{id}.{what}"),
+            Some(redrives) => format!("{id}.{what}.{redrives}"),
         }
     }
 
@@ -248,6 +256,53 @@ impl Message {
         }
         extra.extend([(names::CAUSE, cause.as_str().to_owned()), (names::FAILED_AT, rfc3339(now))]);
         self.record(self.dead_letter_id(), &names.dead, place, self.envelope.next(), extra, max_payload)
+    }
+
+    /// A dead letter, as it lies in its stream.
+    pub(crate) fn dead(arrival: &Arrival) -> Self {
+        let Arrival { stream, sequence, stored, headers, .. } = arrival;
+        let text = |name: &str| header::said(headers, name).map(str::to_owned);
+        let token = arrival.subject.rsplit('.').next().filter(|token| *token != names::UNDECODABLE);
+        Self {
+            envelope: Envelope::told(stream, *sequence, *stored, headers),
+            function: token.map(str::to_owned),
+            function_name: text(names::FUNCTION),
+            call_id: text(names::CALL_ID),
+            ..Self::new(arrival, true)
+        }
+    }
+
+    /// The message that sends the dead letter of this sequence round again, due at `now`. Its id is that of
+    /// the life which it begins and of the letter, so that a letter that is sent twice counts once, and one
+    /// that somebody copied counts for itself.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where it fits in no way.
+    pub(crate) fn redriven(
+        &self,
+        names: &Names,
+        sequence: u64,
+        now: SystemTime,
+        max_payload: usize,
+    ) -> Result<Record, TooLarge> {
+        let again = Self { envelope: self.envelope.redriven(now), ..self.clone() };
+        let Envelope { id, generation, .. } = again.envelope;
+        let place = Place { subject: names.due(self.token(), id, generation), headers: Vec::new() };
+        let (id, envelope) = (format!("{}.{sequence}", again.life_id("redrive")), again.envelope.clone());
+        again.record(id, &names.retries, place, envelope, Vec::new(), max_payload)
+    }
+
+    /// The same call of another function; `None` where it is no call.
+    pub(crate) fn to_function(&self, function: &FunctionName) -> Option<Self> {
+        // A message for a target names no function.
+        if self.envelope.kind != Kind::Invocation || self.envelope.subject.is_some() {
+            return None;
+        }
+        let payload = decode::retargeted(&self.payload().ok()?, function)?;
+        let mut moved = Self { stored: payload.into(), ..self.clone() };
+        moved.envelope = self.envelope.encoded(Encoding::Plain);
+        moved.identify(function, self.call_id.as_deref());
+        Some(moved)
     }
 
     /// Fits headers and payload into a message: first without what only people read, then compressed.

@@ -9,13 +9,13 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-pub(super) use choose::{Choosing, Filter};
+pub(super) use choose::{Choosing, Filter, Redriving};
 
-use super::{dead_letters, desk::Desk, end::Failure};
+use super::{dead_letters, desk::Desk, end::Failure, operations};
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
-const WORDS: [&str; 1] = ["dead-letters"];
+const WORDS: [&str; 2] = ["dead-letters", "operations"];
 
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
@@ -51,9 +51,43 @@ pub(super) enum Output {
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Looks at dead letters, and exports or discards them
+    /// Looks at dead letters, sends them round again, exports or discards them
     #[command(subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(Box<DeadLetters>),
+    /// Looks at redrives, ends them or goes on with them
+    #[command(subcommand)]
+    Operations(OperationsCommand),
+}
+
+/// What is to be done with operations.
+#[derive(Debug, Subcommand)]
+pub(super) enum OperationsCommand {
+    /// Lists operations, the oldest first
+    List,
+    /// Shows one
+    Show {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Goes on with one that was stopped or aborted, and follows it
+    Resume {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Do not wait for its end
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Ends one: what is not done yet stays as it is
+    Abort {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Do not wait for its end
+        #[arg(long)]
+        detach: bool,
+    },
 }
 
 /// What is to be done with dead letters.
@@ -79,6 +113,8 @@ pub(super) enum DeadLetters {
         #[arg(long)]
         reveal: bool,
     },
+    /// Sends dead letters round again: a worker does it, this follows it
+    Redrive(Redriving),
     /// Writes dead letters to a file, whole, a JSON object a line
     Export {
         #[command(flatten)]
@@ -97,6 +133,9 @@ pub(super) enum DeadLetters {
         /// Write them to this file first
         #[arg(long, value_name = "FILE")]
         export: Option<String>,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }
 
@@ -133,7 +172,8 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
     };
     let Cli { command, queue, output, yes } = cli;
     let done = runtime.block_on(Desk::open(loaded.config, queue, output, yes, async |desk| match command {
-        Command::DeadLetters(command) => dead_letters::run(&desk, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&desk, *command).await,
+        Command::Operations(command) => operations::run(&desk, command).await,
     }));
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
@@ -172,12 +212,12 @@ fn read(
 impl Cli {
     /// What clap cannot tell.
     fn fault(&self) -> Option<String> {
-        match &self.command {
-            Command::DeadLetters(DeadLetters::Discard { chosen, .. }) => {
-                chosen.fault().or_else(|| chosen.unlimited())
-            }
-            Command::DeadLetters(DeadLetters::Export { chosen, .. }) => chosen.fault(),
-            Command::DeadLetters(_) => None,
+        let Command::DeadLetters(command) = &self.command else { return None };
+        match &**command {
+            DeadLetters::Discard { chosen, .. } => chosen.fault().or_else(|| chosen.unlimited()),
+            DeadLetters::Redrive(how) => how.chosen.fault().or_else(|| how.chosen.unlimited()),
+            DeadLetters::Export { chosen, .. } => chosen.fault(),
+            DeadLetters::List { .. } | DeadLetters::Show { .. } => None,
         }
     }
 }

@@ -1,10 +1,12 @@
-//! `queue-worker dead-letters`: looks at dead letters, and takes them out.
+//! `queue-worker dead-letters`: looks at dead letters, sends them round again, and takes them out.
 
 mod discard;
 mod export;
 mod item;
 mod list;
+mod make;
 mod read;
+mod redrive;
 mod show;
 
 use super::{cli::DeadLetters, desk::Desk, end::Failure};
@@ -18,7 +20,10 @@ pub(super) async fn run(desk: &Desk, command: DeadLetters) -> Result<(), Failure
         DeadLetters::List { filter, group: true, .. } => list::groups(desk, &filter).await,
         DeadLetters::List { filter, limit, .. } => list::list(desk, &filter, limit).await,
         DeadLetters::Show { sequence, reveal } => show::show(desk, sequence, reveal).await,
+        DeadLetters::Redrive(how) => redrive::redrive(desk, &how).await,
         DeadLetters::Export { chosen, to, reveal } => export::export(desk, &chosen, &to, reveal).await,
-        DeadLetters::Discard { chosen, export } => discard::discard(desk, &chosen, export.as_deref()).await,
+        DeadLetters::Discard { chosen, export, reason } => {
+            discard::discard(desk, &chosen, export.as_deref(), reason.as_deref()).await
+        }
     }
 }

@@ -33,7 +33,8 @@ pub(super) struct Desk {
     pub output: Output,
     yes: bool,
     queue: Option<String>,
-    config: Config,
+    /// The settings.
+    pub config: Config,
 }
 
 impl Desk {

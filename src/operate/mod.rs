@@ -7,4 +7,6 @@ pub mod cli;
 mod desk;
 mod end;
 mod out;
+mod follow;
 mod dead_letters;
+mod operations;

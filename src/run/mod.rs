@@ -4,6 +4,7 @@
 
 pub mod process;
 pub(crate) mod queue;
+mod operations;
 pub(crate) mod unserved;
 pub mod signals;
 pub mod files;

@@ -28,7 +28,7 @@ use crate::{
     message::names::Names,
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{callback::Callbacks, invoke::HttpGateway, lookup::Lookup},
-    run::unserved::Unserved,
+    run::{operations, unserved::Unserved},
     stan::{
         denial::{Concern, concern},
         subjects::Subjects,
@@ -289,6 +289,7 @@ impl<'a> Service<'a> {
             }));
         }
         self.keep_levels(ready, burial, stop, lanes);
+        operations::keep(self.shared, &self.names, ready.sized, stop, lanes);
         gauges.set(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),

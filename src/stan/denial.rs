@@ -1,12 +1,13 @@
 //! Finds the part that a denial of the broker concerns, by the subject in the broker's complaint. Pure.
 
 use crate::{
+    broker::jetstream::call,
     message::names::{Names, covers},
     stan::subjects::Subjects,
 };
 
 /// The calls of JetStream's API whose next word is a stream.
-const CALLS: [&str; 9] = [
+const CALLS: [&str; 10] = [
     "STREAM.INFO.",
     "STREAM.CREATE.",
     "STREAM.UPDATE.",
@@ -14,6 +15,7 @@ const CALLS: [&str; 9] = [
     "STREAM.MSG.DELETE.",
     "CONSUMER.INFO.",
     "CONSUMER.LIST.",
+    "CONSUMER.CREATE.",
     "CONSUMER.DURABLE.CREATE.",
     "CONSUMER.MSG.NEXT.",
 ];
@@ -25,6 +27,8 @@ pub enum Concern<'a> {
     All,
     /// This queue.
     Queue(&'a str),
+    /// What operators have done to this queue: its calls go on without.
+    Operations(&'a str),
     /// NATS Streaming clients.
     Bridge,
     /// One NATS Streaming client: it wants its answers where they may not go.
@@ -34,6 +38,9 @@ pub enum Concern<'a> {
 /// Whom the `complaint` concerns, of those who serve these queues, and a bridge if there is one.
 pub fn concern<'a>(complaint: &str, queues: &'a [Names], bridge: Option<&Subjects>) -> Concern<'a> {
     let Some((publishes, subject)) = subject(complaint) else { return Concern::All };
+    if let Some(queue) = queues.iter().find(|queue| operates(queue, subject)) {
+        return Concern::Operations(&queue.queue);
+    }
     if let Some(queue) = queues.iter().find(|queue| writes(queue, subject)).or_else(|| {
         let stream = stream(subject)?;
         queues
@@ -58,6 +65,14 @@ pub fn concern<'a>(complaint: &str, queues: &'a [Names], bridge: Option<&Subject
 fn subject(complaint: &str) -> Option<(bool, &str)> {
     let (verb, rest) = complaint.split_once(" to \"")?;
     Some((verb.to_lowercase().ends_with("publish"), rest.split('"').next()?))
+}
+
+/// Whether only operations on dead letters do that.
+fn operates(queue: &Names, subject: &str) -> bool {
+    let letters = [call::make_ephemeral(&queue.dead), call::delete_message(&queue.dead)];
+    covers(&queue.operations_subjects(), subject)
+        || stream(subject) == Some(&queue.operations)
+        || letters.iter().any(|call| subject.ends_with(&format!(".API.{call}")))
 }
 
 /// Whether the worker publishes there for the queue.
@@ -92,6 +107,7 @@ mod tests {
         let subscribe = |subject: &str| {
             format!("Permissions Violation for Subscription to \"{subject}\" using queue \"queue-worker\"")
         };
+        let operated = Concern::Operations("faas-request");
         let (first, second) = (Concern::Queue("faas-request"), Concern::Queue("team.due"));
         for (complaint, alone, beside_a_bridge) in [
             (publish("$JS.API.STREAM.INFO.faas-request"), first, first),
@@ -105,6 +121,10 @@ mod tests {
             (publish("faas-request-retries.at.f.1-a.1"), first, first),
             (publish("team.due-dead.f"), second, second),
             (subscribe("_INBOX.x.*"), Concern::All, Concern::All),
+            (publish("$JS.API.STREAM.MSG.DELETE.faas-request-dead"), operated, operated),
+            (publish("$JS.hub.API.CONSUMER.CREATE.faas-request-dead"), operated, operated),
+            (publish("$JS.API.STREAM.MSG.GET.faas-request-operations"), operated, operated),
+            (publish("faas-request-operations.x"), operated, operated),
             (publish("$JS.API.STREAM.INFO.unknown"), Concern::All, Concern::All),
             (subscribe("_STAN.discover.faas-cluster"), Concern::All, Concern::Bridge),
             (subscribe("_STAN.bridge.faas-cluster.>"), Concern::All, Concern::Bridge),

@@ -81,6 +81,8 @@ parts! {
     Janitor = "janitor", false;
     /// Frees old servers of phantom acknowledgements.
     PhantomAcks = "ghosts", false;
+    /// Carries out what operators asked for.
+    Operations = "operations", false;
     /// Serves NATS Streaming clients.
     Bridge = "bridge", false;
     /// The thread on which callbacks are posted.

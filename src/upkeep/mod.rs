@@ -8,3 +8,4 @@ pub mod janitor;
 pub mod phantom_acks;
 pub mod depth;
 pub mod orphans;
+pub mod operations;

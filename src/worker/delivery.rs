@@ -238,9 +238,9 @@ impl<B: Broker> Delivery<B> {
         self.delivered
     }
 
-    /// The time since its invocation first arrived. `now` is the broker's.
+    /// The time since its invocation first arrived, or was sent round again. `now` is the broker's.
     pub fn age(&self, now: SystemTime) -> Duration {
-        now.duration_since(self.message.envelope.first_seen).unwrap_or_default()
+        now.duration_since(self.message.envelope.since()).unwrap_or_default()
     }
 
     /// Whether it is stored as what it is: a callback that has just followed from its invocation is not.

@@ -28,6 +28,7 @@ mod footprint;
 mod killer;
 mod lateness;
 mod leases;
+mod letters;
 mod ledger;
 mod outage;
 mod parked;

@@ -214,7 +214,12 @@ async fn letters_are_exported_whole_and_discarded_by_choice_only() {
 
     let discard = format!("dead-letters discard --function f --export {file} --yes --output json");
     let ran = settings.run(&discard).await.done();
-    assert_eq!((&ran["matched"], &ran["discarded"]), (&json!(10), &json!(10)));
+    assert_eq!((&ran["matched"], &ran["discarded"], &ran["state"]), (&json!(10), &json!(10), &json!("done")));
+    let listed = settings.run("operations list --output json").await.done();
+    assert_eq!(
+        (&listed["items"][0]["kind"], &listed["items"][0]["operation"]),
+        (&json!("discard"), &ran["operation"])
+    );
     assert_eq!(fs::read_to_string(file).unwrap().lines().count(), 10);
     let ran = settings.run("dead-letters discard 2 4 99 --yes --output json").await.done();
     assert_eq!((&ran["matched"], nats.count(DEAD).await), (&json!(2), 8));

@@ -57,6 +57,7 @@ mod producers;
 mod queues;
 mod reasons;
 mod redelivery;
+mod redrive;
 mod rights;
 mod secrets;
 mod shortages;

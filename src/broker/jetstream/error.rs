@@ -8,6 +8,8 @@ use crate::broker::seam::BrokerError;
 pub(crate) mod code {
     /// There is no such stream.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
+    /// There is a stream of this name, with other settings.
+    pub(crate) const NAME_IN_USE: u64 = 10058;
     /// There is no such consumer.
     pub(crate) const CONSUMER_NOT_FOUND: u64 = 10014;
     /// There is no such message.

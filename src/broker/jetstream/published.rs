@@ -8,15 +8,18 @@ use crate::{
     broker::seam::BrokerError,
     message::{
         header::put,
-        names::{EXPECTED_LAST, EXPECTED_LAST_ON, EXPECTED_STREAM, MESSAGE_ID, SCHEDULE_NEXT, SCHEDULER},
+        names::{
+            EXPECTED_LAST, EXPECTED_LAST_OF_ALL, EXPECTED_LAST_ON, EXPECTED_STREAM, MESSAGE_ID,
+            SCHEDULE_NEXT, SCHEDULER,
+        },
         record::Record,
     },
 };
 
 /// The end of a publish that was not refused.
 pub(super) enum Taken {
-    /// It is stored.
-    New,
+    /// It is stored, under this sequence.
+    New(u64),
     /// Its id was known, and its message was stored under this sequence.
     Duplicate(u64),
     /// A precondition does not hold: this one, by its error's code.
@@ -54,7 +57,7 @@ impl JetStream {
                 "the message for stream {stream} was taken by another"
             )));
         }
-        Ok(if ack.duplicate { Taken::Duplicate(ack.seq) } else { Taken::New })
+        Ok(if ack.duplicate { Taken::Duplicate(ack.seq) } else { Taken::New(ack.seq) })
     }
 
     /// Stores a record, and says whether it is new: not so if its id is stored or was lately.
@@ -65,9 +68,34 @@ impl JetStream {
         let mut headers = record.headers.clone();
         put(&mut headers, MESSAGE_ID, &record.id);
         match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
-            Taken::New => Ok(true),
+            Taken::New(_) => Ok(true),
             Taken::Duplicate(_) => Ok(false),
             Taken::Unmet(code) => Err(unasked(code)),
+        }
+    }
+
+    /// Puts a payload in the place of the one on that subject, unless that is another than the one of the
+    /// sequence `last` (0: none), or the stream has taken something behind the sequence `of_all`. Returns its
+    /// own sequence, or `None` where such a condition does not hold.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub(crate) async fn replace(
+        &self,
+        stream: &str,
+        subject: &str,
+        last: u64,
+        of_all: Option<u64>,
+        payload: Bytes,
+    ) -> Result<Option<u64>, BrokerError> {
+        let mut headers = HeaderMap::new();
+        put(&mut headers, EXPECTED_LAST, &last.to_string());
+        if let Some(of_all) = of_all {
+            put(&mut headers, EXPECTED_LAST_OF_ALL, &of_all.to_string());
+        }
+        match self.store(stream, subject, headers, payload).await? {
+            Taken::New(sequence) | Taken::Duplicate(sequence) => Ok(Some(sequence)),
+            Taken::Unmet(_) => Ok(None),
         }
     }
 

@@ -38,7 +38,7 @@ impl Broker for JetStream {
         put(&mut headers, MESSAGE_ID, &record.id);
         put(&mut headers, EXPECTED_LAST, "0");
         match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
-            Taken::New | Taken::Duplicate(_) | Taken::Unmet(code::WRONG_LAST_SEQUENCE) => Ok(()),
+            Taken::New(_) | Taken::Duplicate(_) | Taken::Unmet(code::WRONG_LAST_SEQUENCE) => Ok(()),
             Taken::Unmet(code) => Err(unasked(code)),
         }
     }

@@ -16,6 +16,9 @@ use crate::{
 /// How many deliveries of a consumer may be unacknowledged, over all workers.
 const MAX_ACK_PENDING: u64 = 10_000;
 
+/// The bytes that records of operations may take: many times what they do.
+const OPERATIONS: u64 = 32 << 20;
+
 /// The stream of fresh invocations.
 pub fn queue(config: &Config, queue: &Queue) -> Settings {
     let wanted = json!({
@@ -66,6 +69,17 @@ pub fn dead(config: &Config, names: &Names) -> Settings {
         "num_replicas": config.nats.stream_replicas, "allow_direct": true,
         "duplicate_window": nanoseconds(window), "max_age": nanoseconds(letters.max_age),
         "max_bytes": if letters.max_bytes == 0 { json!(-1) } else { json!(letters.max_bytes) },
+    })
+    .into()
+}
+
+/// The stream of operations: the latest word about each. None goes by itself: one that waits for somebody to
+/// go on with it is silent for long.
+pub fn operations(config: &Config, names: &Names) -> Settings {
+    json!({
+        "name": names.operations, "subjects": [names.operations_subjects()], "retention": "limits",
+        "storage": "file", "num_replicas": config.nats.stream_replicas, "allow_direct": true,
+        "max_msgs_per_subject": 1, "max_bytes": OPERATIONS, "discard": "new",
     })
     .into()
 }

@@ -13,6 +13,14 @@ pub(super) fn write(invocation: &Invocation) -> Vec<u8> {
     serde_json::to_vec(&Written(invocation)).unwrap_or_default()
 }
 
+/// The same message for another function; `None` where it is no JSON object. All else stays as it is.
+pub(super) fn retargeted(payload: &[u8], function: &str) -> Option<Vec<u8>> {
+    let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(payload).ok()?;
+    fields.retain(|key, _| !key.eq_ignore_ascii_case("function"));
+    fields.insert("Function".to_owned(), function.into());
+    serde_json::to_vec(&fields).ok()
+}
+
 struct Written<'i>(&'i Invocation);
 
 impl Serialize for Written<'_> {

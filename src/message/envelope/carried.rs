@@ -30,7 +30,7 @@ pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> Heade
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -48,6 +48,7 @@ const KNOWN: [&str; 22] = [
     names::HISTORY,
     names::INTERRUPTIONS,
     names::REDRIVES,
+    names::REDRIVEN_AT,
     names::NOT_FOUND,
     names::KIND,
     names::ENCODING,

@@ -5,7 +5,10 @@ use std::{fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Letter, normal::normal};
-use crate::text::line::ascii;
+use crate::{
+    message::{decode::FunctionName, names::Names},
+    text::line::ascii,
+};
 
 /// How many bytes of a call id a letter has.
 const CALL_ID: usize = 256;
@@ -44,6 +47,14 @@ impl Choice {
     /// Whether nothing is said, so that all are meant.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The subjects on which the letters of this queue lie that may be meant.
+    pub(crate) fn subjects(&self, names: &Names) -> String {
+        match self.function.as_deref().map(str::parse::<FunctionName>) {
+            Some(Ok(function)) => names.dead_letter(Some(&function.token())),
+            _ => names.dead_subjects(),
+        }
     }
 
     /// Whether a letter is meant.

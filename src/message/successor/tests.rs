@@ -128,3 +128,67 @@ fn damaged_compression_is_an_error() {
     damaged.envelope.encoding = Encoding::Gzip;
     assert!(damaged.payload().is_err());
 }
+
+/// The dead letter of an invocation of `f`, and what is in it.
+fn dead(payload: &[u8], more: &[(&'static str, &str)]) -> Message {
+    let names = Names::new("q", "q");
+    let mut invocation = message(payload.to_vec());
+    invocation.function_name = Some("f.ns".into());
+    let record =
+        invocation.letter(&names, Cause::Exhausted, Vec::new(), SystemTime::UNIX_EPOCH, MAX_PAYLOAD).unwrap();
+    let mut headers = record.headers;
+    more.iter().for_each(|(name, value)| header::put(&mut headers, name, value));
+    Message::dead(&Arrival {
+        subject: record.subject,
+        headers,
+        ..Arrival::example(HeaderMap::new(), record.payload)
+    })
+}
+
+#[test]
+fn a_letter_is_sent_round_again_as_a_due_message_with_an_id_of_that_letter_and_that_life() {
+    let (names, now) = (Names::new("q", "q"), SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+    for (more, id, subject) in [
+        (vec![], "7-10.redrive.1.9", "q-retries.due.f%2Ens.7-10.1000000"),
+        (
+            vec![(names::REDRIVES, "1"), (names::HOP, "1000003")],
+            "7-10.redrive.2.9",
+            "q-retries.due.f%2Ens.7-10.2000000",
+        ),
+        (
+            vec![(names::KIND, "callback")],
+            "7-10.callback.again.redrive.1.9",
+            "q-retries.due.f%2Ens.7-10.1500000",
+        ),
+    ] {
+        let record = dead(b"payload", &more).redriven(&names, 9, now, MAX_PAYLOAD).unwrap();
+        assert_eq!((record.id.as_str(), record.subject.as_str()), (id, subject));
+        assert_eq!((record.stream.as_str(), &*record.payload), ("q-retries", &b"payload"[..]));
+        let told = |name| header::said(&record.headers, name);
+        assert_eq!(
+            (told(names::ATTEMPTS), told(names::CAUSE), told(names::FAILED_AT)),
+            (Some("0"), None, None)
+        );
+        assert_eq!((told(names::ORIGINAL_ID), told(names::FUNCTION)), (Some("q:7-10"), Some("f.ns")));
+    }
+}
+
+#[test]
+fn a_letter_may_go_to_another_function_if_it_is_a_call() {
+    let function: FunctionName = "g.ns".parse().unwrap();
+    let call = br#"{"function":"f","X":[1],"Body":"aGk="}"#;
+    let moved = dead(call, &[]).to_function(&function).unwrap();
+    assert_eq!(&*moved.payload().unwrap(), br#"{"Body":"aGk=","Function":"g.ns","X":[1]}"#);
+    assert_eq!((moved.function.as_deref(), moved.function_name.as_deref()), (Some("g%2Ens"), Some("g.ns")));
+    let packed = gzip::pack(call).unwrap();
+    let moved = dead(&packed, &[(names::ENCODING, "gzip")]).to_function(&function).unwrap();
+    assert_eq!((moved.envelope.encoding, moved.payload().is_ok()), (Encoding::Plain, true));
+    for (payload, more) in [
+        (&b"garbage"[..], vec![]),
+        (br#"{"Path":"/.."}"#, vec![]),
+        (br#"{"Function":"f"}"#, vec![(names::KIND, "callback")]),
+        (br#"{"Function":"f"}"#, vec![(names::SUBJECT, "orders.new")]),
+    ] {
+        assert!(dead(payload, &more).to_function(&function).is_none());
+    }
+}

@@ -72,6 +72,13 @@ fn what_means_nothing_is_refused_with_what_was_expected() {
         ("dead-letters discard", "--all"),
         ("dead-letters discard --yes --export x", "--all"),
         ("dead-letters discard 7 --function f", "not several"),
+        ("dead-letters redrive", "--all"),
+        ("dead-letters redrive --yes --rate 5", "--all"),
+        ("dead-letters redrive --all --rate 0", "0 is not in"),
+        ("dead-letters redrive --all --require 90", "--canary"),
+        ("dead-letters redrive --all --canary 5 --require 101", "101 is not in"),
+        ("operations", "Usage"),
+        ("operations show", "<ID>"),
         ("dead-letters discard --all --function f", "not several"),
     ] {
         let faults = refused(line).join("\n");

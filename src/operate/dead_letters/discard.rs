@@ -1,64 +1,63 @@
 //! Deletes dead letters for good: those that were there when the command was given, and none that died later.
+//!
+//! It is an operation as a redrive is. The command carries it out itself; a worker goes on with it if the
+//! command is ended.
 
-use futures_util::{StreamExt, stream};
-use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     export,
-    read::{Letters, no_stream, nothing},
+    make::{Counted, Wanted, make},
 };
-use crate::operate::{
-    cli::{Choosing, Output},
-    desk::Desk,
-    end::{Failure, cannot},
-    out::{self, number},
+use crate::{
+    message::operation::Kind,
+    operate::{
+        cli::Choosing,
+        desk::Desk,
+        end::Failure,
+        follow::{self, Ending},
+        out::number,
+    },
+    upkeep::operations::{Work, Worker},
 };
-
-/// How many deletions are under way at once.
-const AT_ONCE: usize = 32;
 
 /// Deletes the letters that are meant.
 ///
 /// # Errors
 /// See [`Failure`].
-pub(super) async fn discard(desk: &Desk, chosen: &Choosing, to: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn discard(
+    desk: &Desk,
+    chosen: &Choosing,
+    to: Option<&str>,
+    reason: Option<&str>,
+) -> Result<(), Failure> {
     desk.may_ask()?;
     let (names, choice) = (desk.queue()?, chosen.choice(desk.now()));
-    let Some(letters) = Letters::open(desk, &names, &choice).await? else { return Err(no_stream(&names)) };
-    let end = letters.end;
-    let matched = letters.count().await?;
-    if matched == 0 {
-        return Err(nothing(&names, &choice));
+    let reason = reason.map(|reason| crate::text::line::cut(reason, 256).to_owned());
+    let wanted = Wanted { kind: Kind::Discard, choice, rate: None, to: None, canary: None, reason };
+    let counted = Counted::of(desk, &names, &wanted).await?;
+    if counted.taken > 0 {
+        eprintln!("queue-worker: {}", counted.others());
     }
-    let (many, queue) = (number(matched), &names.queue);
-    desk.confirm(&format!("Delete {many} dead letters of {queue} ({choice}) for good?"))?;
-    if let Some(to) = to {
-        export::until(desk, &names, &choice, end, to).await?;
-    }
-    let (mut letters, mut discarded) = (Letters::until(desk, &names, &choice, end), 0);
-    loop {
-        let some = letters.next().await?;
-        if some.is_empty() {
-            break;
-        }
-        let deletions = some.iter().map(|letter| desk.jetstream.delete(&names.dead, letter.sequence));
-        let mut deletions = stream::iter(deletions).buffer_unordered(AT_ONCE);
-        while let Some(deleted) = deletions.next().await {
-            deleted.map_err(cannot)?;
-            discarded += 1;
-        }
-        if desk.is_watched() {
-            eprint!("\r{} of {many} discarded", number(discarded));
+    if counted.taken < counted.matched {
+        let (many, queue) = (number(counted.matched - counted.taken), &names.queue);
+        desk.confirm(&format!("Delete {many} dead letters of {queue} ({}) for good?", wanted.choice))?;
+        if let Some(to) = to {
+            export::until(desk, &names, &wanted.choice, counted.cutoff, to).await?;
         }
     }
-    if desk.is_watched() {
-        eprintln!();
-    }
-    match desk.output {
-        Output::Json => out::json(&json!({ "matched": matched, "discarded": discarded })),
-        Output::Table => {
-            out::print(&format!("{} dead letters of {queue} are discarded\n", number(discarded)));
-            Ok(())
-        }
+    let known = make(desk, &names, &wanted, counted).await?;
+    let id = known.operation.operation.clone();
+    let worker = Worker {
+        jetstream: desk.jetstream.clone(),
+        names: names.clone(),
+        name: "command".to_owned(),
+        sized: false,
+    };
+    let work = Work::new(&worker, known, &CancellationToken::new());
+    let (followed, ()) = tokio::join!(follow::follow(desk, &names, &id), work.carry_out());
+    match followed? {
+        Ending::Done => Ok(()),
+        Ending::Short(reason) => Err(Failure::Cannot(reason)),
     }
 }

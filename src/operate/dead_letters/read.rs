@@ -44,7 +44,8 @@ impl Letters {
         let since = choice.since.and_then(|since| since.checked_sub(SKEW));
         let (first, last) = (choice.sequences.iter().min(), choice.sequences.iter().max());
         let last = last.map_or(end, |last| end.min(*last));
-        let walk = Walk::new(&desk.jetstream, &names.dead, first.copied().unwrap_or(1), last, since);
+        let place = (names.dead.as_str(), choice.subjects(names));
+        let walk = Walk::new(&desk.jetstream, (place.0, &place.1), first.copied().unwrap_or(1), last, since);
         Self { walk, stream: names.dead.clone(), choice: choice.clone(), end }
     }
 
@@ -74,20 +75,6 @@ impl Letters {
                 .collect();
             if !letters.is_empty() {
                 return Ok(letters);
-            }
-        }
-    }
-
-    /// How many there are from here on.
-    ///
-    /// # Errors
-    /// See [`Failure`].
-    pub async fn count(mut self) -> Result<u64, Failure> {
-        let mut count = 0;
-        loop {
-            match self.next().await?.len() as u64 {
-                0 => return Ok(count),
-                some => count += some,
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::{
             call::{self, Details, Page, Plain, Which},
         },
         levels::{self, Level},
+        seam::Broker,
     },
     message::names::Names,
     stan,
@@ -30,6 +31,8 @@ use crate::{
 
 /// How long the answers of NATS Streaming servers are collected.
 const COLLECT: Duration = Duration::from_millis(500);
+/// A sequence that no stream gets to.
+const NEVER: u64 = i64::MAX as u64;
 /// The reason when the time for all questions is over.
 const OVER: &str = "no time was left to ask";
 
@@ -90,6 +93,19 @@ impl Ask {
     pub async fn any(&self, stream: &str, subjects: &str) -> Seen<bool> {
         let question = Which { last_by_subj: Some(subjects), ..Which::default() };
         Ok(self.optional::<IgnoredAny>(&call::message(stream), &question).await?.is_some())
+    }
+
+    /// Whether there is a stream of operations, and whether whoever asks may carry out some: it asks for what
+    /// cannot be done, a deletion of what was never there and a word with a condition that never holds.
+    pub async fn operations(&self, names: &Names) -> Seen<bool> {
+        let deletion = self.jetstream.api_subject(&call::delete_message(&names.dead));
+        let _ = self.bounded(&deletion, self.jetstream.delete(&names.dead, NEVER)).await?;
+        if self.stream(&names.operations).await?.is_none() {
+            return Ok(false);
+        }
+        let (probe, ids) = (names.operation("_probe"), ["doctor".to_owned()]);
+        let _ = self.bounded(&probe, self.jetstream.taken_as(&names.operations, &probe, &ids)).await?;
+        Ok(true)
     }
 
     /// The account: what it holds and what it may.

@@ -6,6 +6,7 @@ mod cluster;
 mod consumers;
 mod gateway;
 mod hosted;
+mod operations;
 mod process;
 mod streams;
 mod targets;
@@ -61,6 +62,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         streams::retries,
         streams::dead,
         streams::timer,
+        operations::rights,
         cluster::replicas,
         cluster::power,
         consumers::fresh,

@@ -119,6 +119,8 @@ pub(crate) struct QueueFacts {
     pub retries: Seen<Option<StreamInfo>>,
     /// The stream of its dead letters.
     pub dead: Seen<Option<StreamInfo>>,
+    /// Whether there is a stream of operations, or which right to carry out any is missing.
+    pub operations: Seen<bool>,
     /// The consumer of fresh invocations.
     pub fresh: Seen<Option<ConsumerInfo>>,
     /// The consumer of due retries.
@@ -231,6 +233,7 @@ pub mod tests {
                     .map(|k| Level { k, held: 0, floor: 0, settings: None })
                     .collect()),
                 held: Ok(false),
+                operations: Ok(true),
                 consumers: Ok(vec![queue.durable.clone()]),
                 orphans: Some(0),
                 queue: queue.clone(),

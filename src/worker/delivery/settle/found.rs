@@ -55,7 +55,7 @@ impl<B: Broker> Settle<B> {
         let clones = self.names.clones(message.token(), envelope.id);
         let last = self.ask(delivery, || self.broker.last(&self.names.retries, &clones)).await?;
         let generation = last.as_deref().and_then(Names::generation_of);
-        if generation.is_some_and(|generation| generation > envelope.generation) {
+        if generation.is_some_and(|generation| Names::is_successor(generation, envelope.generation)) {
             return Ok(Some(Successor { letter: None }));
         }
         // One that was parked, came due and was settled since left only its id, for as long as the broker

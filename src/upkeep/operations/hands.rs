@@ -1,0 +1,177 @@
+//! Does with one letter what the operation says. Each step is asked for until the broker answers, as long as
+//! the lease lasts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{
+        jetstream::{ApiError, JetStream, Stored},
+        seam::{Broker, BrokerError},
+    },
+    message::{
+        arrival::Arrival, decode::FunctionName, names::Names, operation::Kind, record::Record,
+        successor::Message,
+    },
+    tasks::error_backoff::ErrorBackoff,
+};
+
+/// The pause before the broker is asked again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Why no more is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// The operation may be somebody else's.
+    Lost,
+    /// The worker drains.
+    Told,
+}
+
+/// What became of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is done.
+    Done,
+    /// It was not there.
+    Gone,
+    /// It cannot be done so, and stays.
+    Unfit,
+    /// Its message fits nowhere, and it stays.
+    TooLarge,
+}
+
+/// A letter on its way: what is to be published, and what is to be deleted then.
+#[derive(Debug)]
+pub(super) enum Step {
+    Publish(Box<Record>, u64),
+    Delete(u64),
+    Over(Fate),
+}
+
+/// Whoever does it.
+#[derive(Debug, Clone)]
+pub(super) struct Hands {
+    pub(super) jetstream: JetStream,
+    pub(super) names: Names,
+    pub(super) kind: Kind,
+    /// The function that is called instead.
+    pub(super) to: Option<FunctionName>,
+    pub(super) lease: watch::Receiver<Instant>,
+    pub(super) stop: CancellationToken,
+    pub(super) pace: Arc<Pace>,
+}
+
+/// Lets so many pass in a second.
+#[derive(Debug)]
+pub(super) struct Pace {
+    apart: Option<Duration>,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    /// At most so many in a second.
+    pub fn of(rate: Option<u32>) -> Self {
+        Self {
+            apart: rate.map(|rate| Duration::from_secs(1) / rate.max(1)),
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    async fn turn(&self) {
+        let Some(apart) = self.apart else { return };
+        let mut next = self.next.lock().await;
+        sleep_until(*next).await;
+        // What was missed is not made up for.
+        *next = (*next).max(Instant::now()) + apart;
+    }
+}
+
+impl Hands {
+    /// What is to be done with the letter of this sequence.
+    pub async fn fetch(&self, sequence: u64) -> Result<Step, Halt> {
+        let turn = self.stop.run_until_cancelled(self.pace.turn()).await;
+        turn.ok_or(Halt::Told)?;
+        let Some(stored) = self.ask(|| self.jetstream.stored(&self.names.dead, sequence)).await? else {
+            return Ok(Step::Over(Fate::Gone));
+        };
+        if self.kind == Kind::Discard {
+            return Ok(Step::Delete(sequence));
+        }
+        let Some(message) = self.message(stored) else { return Ok(Step::Over(Fate::Unfit)) };
+        let (now, most) = (self.jetstream.now(), self.jetstream.max_payload());
+        Ok(match message.redriven(&self.names, sequence, now, most) {
+            Ok(record) => Step::Publish(Box::new(record), sequence),
+            Err(_) => Step::Over(Fate::TooLarge),
+        })
+    }
+
+    /// The message of a letter, for the function that it goes to.
+    pub fn message(&self, stored: Stored) -> Option<Message> {
+        let headers = stored.headers();
+        let message = Message::dead(&Arrival {
+            subject: stored.subject,
+            headers,
+            payload: stored.payload,
+            stream: self.names.dead.clone(),
+            sequence: stored.sequence,
+            stored: stored.time,
+        });
+        match &self.to {
+            None => Some(message),
+            Some(function) => message.to_function(function),
+        }
+    }
+
+    /// Publishes, if that is to be done.
+    pub async fn publish(&self, step: Step) -> Result<Step, Halt> {
+        let Step::Publish(record, sequence) = step else { return Ok(step) };
+        let publish = || async {
+            match self.jetstream.publish(&record).await {
+                Ok(()) => Ok(Step::Delete(sequence)),
+                Err(BrokerError::TooLarge) => Ok(Step::Over(Fate::TooLarge)),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.ask(publish).await
+    }
+
+    /// Deletes, if that is to be done.
+    pub async fn delete(&self, step: Step) -> Result<Fate, Halt> {
+        match step {
+            Step::Over(fate) => Ok(fate),
+            Step::Publish(..) => Err(Halt::Lost),
+            Step::Delete(sequence) => {
+                self.ask(|| self.jetstream.delete(&self.names.dead, sequence)).await?;
+                Ok(Fate::Done)
+            }
+        }
+    }
+
+    /// Asks until there is an answer.
+    pub async fn ask<T, A>(&self, question: impl Fn() -> A) -> Result<T, Halt>
+    where
+        A: Future<Output = Result<T, ApiError>>,
+    {
+        let mut pause = ErrorBackoff::new(PAUSE);
+        loop {
+            if Instant::now() >= *self.lease.borrow() {
+                return Err(Halt::Lost);
+            }
+            match question().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    let queue = &self.names.queue;
+                    tracing::debug!(queue, %error, "a step of an operation is tried again");
+                    let rested = self.stop.run_until_cancelled(pause.rest()).await;
+                    rested.ok_or(Halt::Told)?;
+                }
+            }
+        }
+    }
+}

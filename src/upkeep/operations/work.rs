@@ -1,0 +1,153 @@
+//! One operation, from its claim to its end.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Worker,
+    batch::Queue,
+    hands::{Halt, Hands, Pace},
+    held::Held,
+};
+use crate::{
+    broker::{
+        jetstream::ApiError,
+        operations::{Known, Operations},
+    },
+    message::{
+        letter::Letter,
+        operation::{Kind, State},
+    },
+};
+
+/// An operation in the hands of this worker.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(super) held: Held,
+    pub(super) hands: Hands,
+    pub(super) queue: Option<Queue>,
+    pub(super) sized: bool,
+    store: Operations,
+}
+
+impl Work {
+    /// The operation, which is to be taken up.
+    pub fn new(worker: &Worker, known: Known, stop: &CancellationToken) -> Self {
+        let store = Operations::new(&worker.jetstream, &worker.names);
+        let operation = &known.operation;
+        let (kind, rate) = (operation.kind, operation.rate);
+        let to = operation.to.as_deref().and_then(|function| function.parse().ok());
+        let held = Held::new(store.clone(), known, &worker.name);
+        let hands = Hands {
+            jetstream: worker.jetstream.clone(),
+            names: worker.names.clone(),
+            kind,
+            to,
+            lease: held.lease(),
+            stop: stop.clone(),
+            pace: Arc::new(Pace::of(rate)),
+        };
+        Self { held, hands, queue: None, sized: worker.sized, store }
+    }
+
+    /// Takes it up, and carries it out as far as that goes. Where it is lost another worker has it.
+    pub async fn carry_out(mut self) {
+        if self.held.claim().await.is_err() {
+            return;
+        }
+        self.say("Operation");
+        if let Err(Halt::Told) = self.work().await {
+            // Whoever takes it up next finds the batch in the record.
+            self.held.edit().release();
+            let _ = self.held.save().await;
+            return;
+        }
+        if !self.held.operation().state.is_open() {
+            self.say("Operation ended");
+            // Those that are not forgotten now are so later.
+            let _ = self.store.forget().await;
+        }
+    }
+
+    fn say(&self, what: &str) {
+        let operation = self.held.operation();
+        tracing::info!(
+            queue = operation.queue,
+            operation = operation.operation,
+            kind = if operation.kind == Kind::Redrive { "redrive" } else { "discard" },
+            state = operation.state.as_str(),
+            by = operation.by,
+            matched = operation.matched,
+            done = operation.done,
+            skipped = operation.skipped,
+            failed = operation.failed,
+            note = operation.note,
+            "{what}"
+        );
+    }
+
+    async fn work(&mut self) -> Result<(), Halt> {
+        if self.is_over().await? {
+            return Ok(());
+        }
+        if !self.held.operation().batch.is_empty() {
+            self.settle(true).await?;
+        }
+        if !self.canary().await? {
+            return Ok(());
+        }
+        loop {
+            if self.is_over().await? {
+                return Ok(());
+            }
+            self.room().await?;
+            let most = self.most();
+            let (letters, last) = match self.next(most).await {
+                Ok(next) => next,
+                Err(error) => {
+                    self.missing(&error).await?;
+                    continue;
+                }
+            };
+            if letters.is_empty() && last {
+                let note = self.held.operation().note.clone();
+                self.held.edit().end(State::Done, note);
+                return Ok(self.held.save().await?);
+            }
+            self.begin(&letters).await?;
+            self.settle(false).await?;
+        }
+    }
+
+    /// Writes down which letters are done next.
+    pub(super) async fn begin(&mut self, letters: &[Letter]) -> Result<(), Halt> {
+        self.held.edit().batch = letters.iter().map(|letter| letter.sequence).collect();
+        Ok(self.held.save().await?)
+    }
+
+    /// The letters could not be read: they are tried again, unless there is no stream of them any more.
+    pub(super) async fn missing(&mut self, error: &ApiError) -> Result<(), Halt> {
+        self.queue = None;
+        if matches!(error, ApiError::Refused { .. }) {
+            self.held.edit().end(State::Stopped, Some(format!("the dead letters cannot be read: {error}")));
+            self.held.save().await?;
+        }
+        Ok(self.held.wait(std::time::Duration::from_millis(500)).await?)
+    }
+
+    /// Whether no more is to be done now: it ended, or somebody asked to end it, or this worker drains.
+    pub(super) async fn is_over(&mut self) -> Result<bool, Halt> {
+        if self.hands.stop.is_cancelled() {
+            return Err(Halt::Told);
+        }
+        match self.held.operation().state {
+            State::Aborting => {
+                self.held.edit().end(State::Aborted, None);
+                self.held.save().await?;
+                Ok(true)
+            }
+            state => Ok(!state.is_open()),
+        }
+    }
+}
