@@ -20,7 +20,7 @@ const WORDS: [&str; 2] = ["dead-letters", "operations"];
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
 #[command(name = "queue-worker", version, propagate_version = true)]
-#[command(disable_help_subcommand = true, after_help = AFTER)]
+#[command(disable_help_subcommand = true)]
 pub(super) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -28,7 +28,7 @@ pub(super) struct Cli {
     #[arg(long, global = true, value_name = "QUEUE")]
     queue: Option<String>,
     /// What is printed: a table for people, or one JSON document
-    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORM")]
     output: Output,
     /// Do it without a question; needed where there is no terminal to ask
     #[arg(long, global = true)]
@@ -42,9 +42,9 @@ Every setting of the worker is a flag here, too, and is read from the environmen
 /// The form of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// A table for people
+    #[value(help = None)]
     Table,
-    /// One JSON document
+    #[value(help = None)]
     Json,
 }
 
@@ -200,7 +200,8 @@ fn read(
             Refusal::Print(text)
         }
     };
-    let matches = settings::with_settings(Cli::command()).try_get_matches_from(words).map_err(refused)?;
+    let matches =
+        settings::with_settings(Cli::command(), AFTER).try_get_matches_from(words).map_err(refused)?;
     let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
     if let Some(fault) = cli.fault() {
         return Err(Refusal::Invalid(vec![fault]));

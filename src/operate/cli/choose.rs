@@ -49,32 +49,35 @@ pub(crate) struct Choosing {
     filter: Filter,
 }
 
+/// The heading of the flags that say how.
+const HOW: &str = "How";
+
 /// How letters are sent round again.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Redriving {
     #[command(flatten)]
     pub(crate) chosen: Choosing,
     /// Send this many a second at most
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, help_heading = HOW, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
     /// Call this function instead
-    #[arg(long, value_name = "FUNCTION")]
+    #[arg(long, help_heading = HOW, value_name = "FUNCTION")]
     pub(crate) to: Option<String>,
     /// Send this many first, wait for their ends, and go on only if enough succeeded
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, help_heading = HOW, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) canary: Option<u32>,
     /// So many of a hundred canaries have to succeed [default: 100]
-    #[arg(long, value_name = "PERCENT", requires = "canary",
+    #[arg(long, help_heading = HOW, value_name = "PERCENT", requires = "canary",
         value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) require: Option<u32>,
     /// Only say how many are meant
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     pub(crate) dry_run: bool,
     /// Do not wait for the end
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     pub(crate) detach: bool,
     /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, help_heading = HOW, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
 }
 

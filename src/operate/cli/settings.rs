@@ -7,8 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::{self, Kind, Setting};
 
 /// A command that takes every setting as a flag, anywhere. Its help does not list them: they are many.
-pub(super) fn with_settings(command: Command) -> Command {
-    command.args(config::settings().iter().map(|setting| {
+pub(super) fn with_settings(command: Command, told: &'static str) -> Command {
+    telling(command, told).args(config::settings().iter().map(|setting| {
         let arg = Arg::new(id(setting))
             .long(setting.flag())
             .aliases(setting.aliases.iter().map(|alias| alias.replace('_', "-")).collect::<Vec<_>>())
@@ -21,6 +21,11 @@ pub(super) fn with_settings(command: Command) -> Command {
             arg.num_args(1).allow_hyphen_values(true)
         }
     }))
+}
+
+/// A command and those below it, whose helps end with these words.
+fn telling(command: Command, told: &'static str) -> Command {
+    command.after_help(told).mut_subcommands(|below| telling(below, told))
 }
 
 /// The settings that were given, as the worker takes them.

@@ -14,7 +14,7 @@ fn refused(line: &str) -> Vec<String> {
 
 #[test]
 fn what_clap_makes_of_the_commands_is_sound() {
-    settings::with_settings(Cli::command()).debug_assert();
+    settings::with_settings(Cli::command(), AFTER).debug_assert();
 }
 
 #[test]

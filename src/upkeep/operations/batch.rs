@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// The beginning of the note of what does not go on just now.
+const AGAIN: &str = "it is tried again: ";
 /// The most letters of a batch, and the most bytes.
 const BATCH: (usize, u64) = (256, 8 << 20);
 /// How many letters are under way at once, between two steps.
@@ -121,10 +123,16 @@ impl Work {
         let fates = loop {
             tokio::select! {
                 fates = &mut fates => break fates?,
-                () = sleep(LEASE / 3) => self.held.save().await?,
+                () = sleep(LEASE / 3) => {
+                    if let Some(trouble) = self.hands.trouble() {
+                        self.held.edit().note = Some(format!("{AGAIN}{trouble}"));
+                    }
+                    self.held.save().await?;
+                }
             }
         };
         let operation = self.held.edit();
+        operation.note.take_if(|note| note.starts_with(AGAIN));
         for fate in fates {
             match fate {
                 Fate::Done => operation.done += 1,

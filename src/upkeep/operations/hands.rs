@@ -1,7 +1,10 @@
 //! Does with one letter what the operation says. Each step is asked for until the broker answers, as long as
 //! the lease lasts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -64,6 +67,8 @@ pub(super) struct Hands {
     pub(super) to: Option<FunctionName>,
     pub(super) lease: watch::Receiver<Instant>,
     pub(super) stop: CancellationToken,
+    /// Why the broker did not do the last step that it did not do.
+    pub(super) trouble: Arc<std::sync::Mutex<Option<String>>>,
     pub(super) pace: Arc<Pace>,
 }
 
@@ -153,6 +158,15 @@ impl Hands {
         }
     }
 
+    fn tell(&self, error: &ApiError) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    /// Why a step is being tried again, if one was since this was last asked.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Asks until there is an answer.
     pub async fn ask<T, A>(&self, question: impl Fn() -> A) -> Result<T, Halt>
     where
@@ -166,8 +180,7 @@ impl Hands {
             match question().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    let queue = &self.names.queue;
-                    tracing::debug!(queue, %error, "a step of an operation is tried again");
+                    self.tell(&error);
                     let rested = self.stop.run_until_cancelled(pause.rest()).await;
                     rested.ok_or(Halt::Told)?;
                 }

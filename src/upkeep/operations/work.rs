@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{
-        jetstream::ApiError,
+        jetstream::{ApiError, code},
         operations::{Known, Operations},
     },
     message::{
@@ -46,6 +46,7 @@ impl Work {
             to,
             lease: held.lease(),
             stop: stop.clone(),
+            trouble: Arc::default(),
             pace: Arc::new(Pace::of(rate)),
         };
         Self { held, hands, queue: None, sized: worker.sized, store }
@@ -129,7 +130,7 @@ impl Work {
     /// The letters could not be read: they are tried again, unless there is no stream of them any more.
     pub(super) async fn missing(&mut self, error: &ApiError) -> Result<(), Halt> {
         self.queue = None;
-        if matches!(error, ApiError::Refused { .. }) {
+        if matches!(error, ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) {
             self.held.edit().end(State::Stopped, Some(format!("the dead letters cannot be read: {error}")));
             self.held.save().await?;
         }
