@@ -1,6 +1,7 @@
 //! The broker, for real: JetStream's API over one connection. Each of its calls, its answers and its errors
 //! is written down in here and nowhere else.
 
+mod acks;
 mod answers;
 mod asked;
 pub(crate) mod call;
@@ -44,6 +45,7 @@ pub struct JetStream {
     link: watch::Receiver<Link>,
     reserve: Option<Arc<reserve::Reserve>>,
     wire: Wire,
+    acks: acks::Acks,
 }
 
 /// The part that all answers have in common.
@@ -69,6 +71,7 @@ impl JetStream {
             link,
             reserve: None,
             wire: Wire::default(),
+            acks: acks::Acks::default(),
         }
     }
 
@@ -123,13 +126,19 @@ impl JetStream {
         }
     }
 
+    /// The connection, if it stands.
+    fn connected(&self) -> Result<Client, BrokerError> {
+        let client = self.client();
+        match client.connection_state() {
+            State::Connected => Ok(client),
+            _ => Err(BrokerError::Unavailable("not connected".to_owned())),
+        }
+    }
+
     /// One question and its answer. Nothing is queued while the connection is down: what the client would
     /// send when it comes back may be stale by then.
     async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
-        let client = self.client();
-        if client.connection_state() != State::Connected {
-            return Err(Unanswered::Other(BrokerError::Unavailable("not connected".to_owned())));
-        }
+        let client = self.connected().map_err(Unanswered::Other)?;
         let mut request = Request::new().payload(payload).timeout(Some(PATIENCE));
         if !headers.is_empty() {
             request = request.headers(headers);

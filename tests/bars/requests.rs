@@ -39,21 +39,24 @@ impl House {
         self.nats.publish_all((0..self.calls).map(|_| Invocation::of("f").body(vec![b'x'; 100]))).await;
     }
 
-    /// How many messages the worker has sent over its present connection, by the server's own count.
-    async fn sent(&self) -> Option<u64> {
+    /// How many messages the worker has sent and received over its present connection, by the server's own
+    /// count.
+    async fn messages(&self) -> Option<[u64; 2]> {
         let (_, text) = http::get(self.watched, "/connz").await.unwrap();
         let connz: Value = serde_json::from_str(&text).unwrap();
         let connections = connz["connections"].as_array().unwrap();
         let mut workers = connections.iter().filter(|connection| connection["name"] == "queue-worker");
-        workers.next()?["in_msgs"].as_u64()
+        let worker = workers.next()?;
+        Some(["in_msgs", "out_msgs"].map(|count| worker[count].as_u64().unwrap()))
     }
 
-    /// Awaits that all calls after so many batches are settled, and counts what was sent by then.
-    async fn settled(&self, batches: usize) -> u64 {
+    /// Awaits that all calls after so many batches are settled, and counts messages since `before`.
+    async fn settled(&self, batches: usize, before: [u64; 2]) -> [u64; 2] {
         let calls = (batches + 1) * self.calls;
         until("all are settled", async || self.gateway.count() >= calls && self.nats.count(QUEUE).await == 0)
             .await;
-        self.sent().await.unwrap()
+        let [sent, received] = self.messages().await.unwrap();
+        [sent - before[0], received - before[1]]
     }
 
     /// Judges what was sent for a batch. At most `most` of the messages for a call may be neither its
@@ -61,10 +64,13 @@ impl House {
     /// seconds for as long as a slow machine takes. Of the requests there are more where calls end one by
     /// one.
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    fn check(&self, when: &str, sent: u64, pulls: u64, (most, limit): (f64, f64)) {
+    fn check(&self, when: &str, [sent, received]: [u64; 2], pulls: u64, (most, limit): (f64, f64)) {
         let each = |messages: u64| messages as f64 / self.calls as f64;
         let others = each(sent.saturating_sub(pulls)) - 1.0;
-        println!("     {when}: {sent} messages sent for {} calls, {pulls} of them requests", self.calls);
+        println!(
+            "     {when}: {sent} messages sent for {} calls, {pulls} of them requests; {received} received",
+            self.calls
+        );
         assert!(others < most, "{when}: {others:.2} messages a call are neither requests nor acks");
         bar(&format!("NATS messages sent for a call {when}"), each(sent), limit);
     }
@@ -103,23 +109,24 @@ async fn a_call_costs_nats_an_acknowledgement_and_little_more() {
     let pulls = Pulls::of(&house.nats).await;
     let mut worker = settings.start().await;
     house.publish().await;
-    let first = house.settled(0).await;
+    let first = house.settled(0, [0, 0]).await;
     house.check("from the start of a worker", first, pulls.count(&house.nats).await, PROVED);
 
     // The broker is the same still, and so nothing of it is forgotten.
     proxy.cut();
-    until("the connection is made again", async || house.sent().await.is_some_and(|sent| sent < first)).await;
+    let anew = |[sent, _]: [u64; 2]| sent < first[0];
+    until("the connection is made again", async || house.messages().await.is_some_and(anew)).await;
     let pulls = Pulls::of(&house.nats).await;
-    let before = house.sent().await.unwrap();
+    let before = house.messages().await.unwrap();
     house.publish().await;
-    let sent = house.settled(1).await - before;
+    let sent = house.settled(1, before).await;
     house.check("after a connection that broke", sent, pulls.count(&house.nats).await, PROVED);
 
     assert_eq!(worker.drain().await, 0);
     house.publish().await;
     let pulls = Pulls::of(&house.nats).await;
     let mut worker = settings.start().await;
-    let sent = house.settled(2).await;
+    let sent = house.settled(2, [0, 0]).await;
     house.check("of a backlog that waited for a worker", sent, pulls.count(&house.nats).await, PROVED);
     assert_eq!(worker.drain().await, 0);
 }
@@ -131,7 +138,7 @@ async fn the_first_worker_of_all_looks_for_many_messages_at_once() {
     house.publish().await;
     let pulls = Pulls::of(&house.nats).await;
     let mut worker = house.worker().start().await;
-    let sent = house.settled(0).await;
+    let sent = house.settled(0, [0, 0]).await;
     house.check(
         "of a backlog that no worker was there for",
         sent,

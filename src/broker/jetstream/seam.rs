@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use super::{
-    JetStream, SILENCE, Unanswered,
+    JetStream, SILENCE,
     call::{Nak, nanoseconds, written},
     code,
     published::{Taken, unasked},
@@ -44,22 +44,18 @@ impl Broker for JetStream {
     }
 
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
-        let payload = match ack {
-            Ack::Done => Bytes::from_static(b"+ACK"),
-            Ack::InProgress => Bytes::from_static(b"+WPI"),
+        let answer = match ack {
+            Ack::Done => self.settled(reply).await,
+            Ack::InProgress => self.confirmed(reply, Bytes::from_static(b"+WPI")).await,
             Ack::Later(wait) => {
                 let nak = Nak { delay: nanoseconds(wait).min(u64::MAX / 2) };
-                [b"-NAK ".as_slice(), &written(&nak)].concat().into()
+                self.confirmed(reply, [b"-NAK ".as_slice(), &written(&nak)].concat().into()).await
             }
         };
-        match self.request(reply, HeaderMap::new(), payload).await {
-            Ok(_) => Ok(()),
+        match answer {
             // It was sent; whether it arrived is not insisted on.
-            Err(Unanswered::Other(BrokerError::Unavailable(reason))) if !confirmed && reason == SILENCE => {
-                Ok(())
-            }
-            Err(Unanswered::NoResponders) => Err(BrokerError::Unavailable("the consumer is gone".to_owned())),
-            Err(Unanswered::Other(error)) => Err(error),
+            Err(BrokerError::Unavailable(reason)) if !confirmed && reason == SILENCE => Ok(()),
+            answer => answer,
         }
     }
 
