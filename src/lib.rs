@@ -26,6 +26,7 @@ pub mod outbound;
 pub mod upkeep;
 pub mod admin;
 pub mod stan;
+pub mod ingress;
 pub mod worker;
 pub mod run;
 pub mod operate;

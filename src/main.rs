@@ -4,6 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use queue_worker::{
     config::{self, Refusal},
+    ingress,
     observe::log,
     operate::{cli, doctor},
     run::{files, process::serve, signals::Signals},
@@ -88,7 +89,10 @@ fn examine(loaded: config::Loaded) -> ExitCode {
 
 /// One thread is enough: the work is waiting, and a second one costs more than it gives.
 fn run(mut config: config::Config, supervisor: Supervisor) -> anyhow::Result<()> {
-    config.max_inflight = files::make_room(config.max_inflight)?;
+    config.max_inflight = {
+        let others = config.ingress.as_ref().map_or(0, |_| ingress::CONNECTIONS);
+        files::make_room(config.max_inflight, others)?
+    };
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
     offload::runtime()?.block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Callback, Config, DeadLetters, Encoding, Log, Queue, RetryTimer,
     gateway::gateway,
+    ingress::ingress,
     lookup::function_lookup,
     names,
     nats::nats,
@@ -40,6 +41,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let callback = callback(reader);
     let shutdown_grace = reader.value("shutdown_grace", duration);
     let listen_addr = reader.value("listen_addr", listen);
+    let ingress = ingress(reader);
     let log = log(reader);
     let tracing = tracing(reader);
     unbuilt(reader, "audit", "the audit stream is");
@@ -62,6 +64,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         callback: callback?,
         shutdown_grace: shutdown_grace?,
         listen_addr: listen_addr?,
+        ingress: ingress?,
         log: log?,
         tracing: tracing?,
     })

@@ -16,6 +16,7 @@ mod doubts;
 mod env;
 mod foreign;
 mod gateway;
+mod ingress;
 mod login;
 mod lookup;
 mod names;
@@ -36,6 +37,7 @@ use url::Url;
 
 pub use self::{
     doubts::Doubt,
+    ingress::Ingress,
     login::{Login, UrlLogin},
     lookup::FunctionLookup,
     nats::Nats,
@@ -157,6 +159,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub listen_addr: SocketAddr,
+    /// The way in by HTTP, if there is one.
+    pub ingress: Option<Ingress>,
     /// How logs are written.
     pub log: Log,
     /// Where traces go, if they go anywhere.

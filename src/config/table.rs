@@ -196,6 +196,15 @@ settings! {
         confirm_acks: Bool = Value("false"), "Insist on the broker's confirmation that a completed call was \
             acknowledged, as long as the lease lasts";
     }
+    "Ingress" {
+        ingress_addr: Text = Nothing, "Where callers may enqueue by HTTP: POST /async-function/NAME, and \
+            /queues/QUEUE/messages; without it nobody can";
+        ingress_max_body: Bytes = Value("0"), "The most bytes of a body that comes in there; 0: what NATS \
+            takes (max_payload)";
+        ingress_max_delay: Duration = Value("720h"), "The longest X-Delay, or time until X-Not-Before";
+        ingress_token_file: File = Nothing, "Callers have to show a token of this file, one a line, as \
+            Authorization: Bearer";
+    }
     "Retries" {
         max_retry_attempts: Count = Value("10"), "How often a message is tried, the first time included; 1 \
             and 0: once";

@@ -135,6 +135,17 @@ impl Registry {
         self.0.families.stan.with_label_values(&[queue.unwrap_or(NONE), result]).inc();
     }
 
+    /// A request to the ingress is stored in a queue, after so long.
+    pub fn ingress_accepted(&self, queue: &str, took: Duration) {
+        self.0.families.ingress_accepted.with_label_values(&[queue]).inc();
+        self.0.families.ingress_store.observe(took.as_secs_f64());
+    }
+
+    /// A request to the ingress was refused.
+    pub fn ingress_refused(&self, reason: &'static str) {
+        self.0.families.ingress_refused.with_label_values(&[reason]).inc();
+    }
+
     /// Whether this worker takes messages now.
     pub fn ready(&self, ready: bool) {
         self.0.families.ready.set(i64::from(ready));

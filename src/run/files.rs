@@ -43,12 +43,14 @@ pub fn room(limit: Option<u64>, wanted: usize) -> Result<usize, TooFew> {
     Ok(wanted.min(usize::try_from(calls).unwrap_or(usize::MAX)))
 }
 
-/// The same for this process, with a warning where not all are made at once.
+/// The same for this process, of whose files `others` are for something else, with a warning where not all
+/// are made at once.
 ///
 /// # Errors
 /// See [`TooFew`].
-pub fn make_room(wanted: usize) -> Result<usize, TooFew> {
-    let limit = raised();
+pub fn make_room(wanted: usize, others: usize) -> Result<usize, TooFew> {
+    let others = u64::try_from(others).unwrap_or(u64::MAX);
+    let limit = raised().map(|limit| limit.saturating_sub(others));
     let calls = room(limit, wanted)?;
     if calls < wanted {
         let needed = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_mul(EACH).saturating_add(RESERVE);

@@ -1,6 +1,7 @@
 //! The process: its queues, its signals, its end.
 //!
-//! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan, worker.
+//! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan,
+//! ingress, worker.
 
 pub mod process;
 pub(crate) mod queue;

@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
+    net::TcpListener,
     sync::{Mutex, watch},
     time::timeout,
 };
@@ -18,6 +19,7 @@ use crate::{
     },
     config::{Config, Queue},
     flow::{gate::Gate, memory::Room, permits::Permits},
+    ingress::{Ingress, TokensError},
     observe::{
         metrics::{Metrics, Registry},
         trace::Tracer,
@@ -71,6 +73,9 @@ pub enum Fatal {
     /// A queue's target cannot be called.
     #[error(transparent)]
     Target(#[from] NoTarget),
+    /// The tokens of the ingress cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// A metric cannot be made.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -98,6 +103,10 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
     let listener = listen(config.listen_addr)
         .map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
     let listener = Arc::new(listener);
+    let way_in = config.ingress.as_ref().map(|ingress| {
+        listen(ingress.addr).map_err(|error| Fatal::Machine(format!("ingress_addr {}", ingress.addr), error))
+    });
+    let way_in = way_in.transpose()?.map(Arc::new);
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()), &supervisor);
     let of_queue = |(queue, metrics): (&Queue, &Metrics)| {
         Standby::new(&queue.name, metrics.clone(), config.queues.len())
@@ -117,8 +126,17 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         }
     });
     let tracer = Tracer::new(config.tracing.as_ref(), &worker_name());
-    let process =
-        Process { registry, metrics, standbys, callbacks, trust, readiness, gauges, tracer: tracer.clone() };
+    let process = Process {
+        registry,
+        metrics,
+        standbys,
+        callbacks,
+        trust,
+        readiness,
+        gauges,
+        tracer: tracer.clone(),
+        way_in,
+    };
     let served = process.run(config, &mut attendants, &told).await;
     tracer.finish().await;
     attendants.dismiss().await;
@@ -136,6 +154,8 @@ struct Process {
     readiness: Readiness,
     gauges: Gauges,
     tracer: Tracer,
+    /// Where the ingress listens, if there is one.
+    way_in: Option<Arc<TcpListener>>,
 }
 
 impl Process {
@@ -157,8 +177,12 @@ impl Process {
         });
         let supervisor = attendants.supervisor.clone();
         let permits = Permits::new(config.max_inflight);
+        let jetstream = JetStream::new(client, config.nats.js_domain.as_deref(), link);
+        let way_in =
+            |settings| Ingress::new(settings, &config.queues, jetstream.clone(), self.registry.clone());
         let shared = Shared {
-            jetstream: JetStream::new(client, config.nats.js_domain.as_deref(), link),
+            ingress: config.ingress.as_ref().map(way_in).transpose()?,
+            jetstream,
             gate: Gate::of(&permits),
             permits,
             lookup: Lookup::new(
@@ -214,6 +238,7 @@ impl Process {
             .collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
         keep_bridge(shared, &self.registry);
+        keep_ingress(shared, self.way_in.as_ref());
         let end = tokio::select! {
             () = told.times(1) => Ok(()),
             reason = shared.unserved.all() => Err(Fatal::Setup(reason)),
@@ -260,6 +285,17 @@ fn keep_bridge(shared: &Shared, registry: &Registry) {
     running.pulling.spawn(async move {
         // The bridge is never given up.
         let _ = supervisor.keep(Part::Bridge, "", &stop, || desk.clone().keep()).await;
+    });
+}
+
+/// Opens the way in by HTTP if there is to be one, and keeps it open until it is drained.
+fn keep_ingress(shared: &Shared, listener: Option<&Arc<TcpListener>>) {
+    let (Some(ingress), Some(listener)) = (shared.ingress.clone(), listener.cloned()) else { return };
+    let (supervisor, stop) = (shared.supervisor.clone(), shared.running.stop.clone());
+    shared.running.pulling.spawn(async move {
+        let serve = || ingress.clone().serve(listener.clone(), stop.clone());
+        // The ingress is never given up.
+        let _ = supervisor.keep(Part::Ingress, "", &stop, serve).await;
     });
 }
 

@@ -25,6 +25,7 @@ use crate::{
     },
     config::{Config, Queue},
     flow::{gate::Gate, permits::Permits},
+    ingress::Ingress,
     message::names::Names,
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{callback::Callbacks, invoke::HttpGateway, lookup::Lookup},
@@ -85,6 +86,8 @@ pub struct Shared {
     pub names: Vec<Names>,
     /// The broker's complaints.
     pub denied: watch::Receiver<Option<String>>,
+    /// The way in by HTTP, if there is one.
+    pub ingress: Option<Ingress>,
     /// The queues that cannot be served.
     pub unserved: Unserved,
     /// Keeps the parts running.
@@ -301,6 +304,7 @@ impl<'a> Service<'a> {
             standby: self.standby.clone(),
             orphans: Arc::default(),
         });
+        self.shared.ingress.iter().for_each(|ingress| ingress.ready(&self.queue.name, ready.timer));
         tracing::info!(
             queue = self.queue.name,
             timer = %ready.timer,

@@ -85,6 +85,8 @@ parts! {
     Operations = "operations", false;
     /// Serves NATS Streaming clients.
     Bridge = "bridge", false;
+    /// Takes requests in by HTTP.
+    Ingress = "ingress", false;
     /// The thread on which callbacks are posted.
     Callbacks = "callbacks", false;
     /// The thread on which functions are looked up.

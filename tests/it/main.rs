@@ -39,6 +39,7 @@ mod phantom_acks;
 mod harness;
 mod hosted;
 mod hostile;
+mod ingress;
 mod layouts;
 mod letters;
 mod levels;

@@ -48,6 +48,7 @@ async fn each_part_that_ends_or_panics_is_mended_and_the_worker_works_on() {
     let settings = Worker::of(&nats, &gateway)
         .set("retry_timer", "levels")
         .set("stan_bridge", true)
+        .set("ingress_addr", "127.0.0.1:0")
         .set("function_lookup", true);
     let worker = settings.mortal(&faults).start().await;
     // A callback starts the thread that posts them.

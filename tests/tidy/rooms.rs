@@ -34,12 +34,13 @@ const ROOMS: &[Room] = &[
     room("upkeep", &["text", "tasks", "message", "config", "observe", "broker"]),
     room("admin", &["text", "tasks", "observe", "broker", "flow"]),
     room("stan", &["text", "tasks", "message", "observe", "broker", "admin"]),
+    room("ingress", &["text", "message", "config", "observe", "broker"]),
     room("worker", &["text", "tasks", "retry", "message", "observe", "broker", "flow", "outbound"]),
     room(
         "run",
         &[
             "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep",
-            "admin", "stan", "worker",
+            "admin", "stan", "ingress", "worker",
         ],
     ),
     room(
@@ -59,6 +60,8 @@ const PURE_FILES: &[&str] = &[
     "broker/streams/rules",
     "broker/version",
     "config/allowed",
+    "ingress/entry",
+    "ingress/route",
     "observe/trace/parent",
     "operate/doctor/checks",
     "operate/doctor/guarantee",
@@ -213,10 +216,12 @@ fn imports_between_rooms_go_one_way() {
 #[test]
 fn the_head_of_a_room_says_what_it_may_call() {
     for room in ROOMS {
-        let head = read(&format!("src/{}/mod.rs", room.name));
+        // A long line goes on in the next one.
+        let head = read(&format!("src/{}/mod.rs", room.name)).replace("\n//! ", " ");
         let calls = if room.calls.is_empty() { "none".to_owned() } else { room.calls.join(", ") };
-        let line = format!("//! Calls: {calls}.{}", if room.pure { " Pure." } else { "" });
-        assert!(head.lines().any(|found| found == line), "src/{}/mod.rs has no line `{line}`", room.name);
+        let line = format!("Calls: {calls}.{}", if room.pure { " Pure." } else { "" });
+        let ends = |found: &str| found.strip_suffix(&line).is_some_and(|before| before.ends_with("//! "));
+        assert!(head.lines().any(ends), "src/{}/mod.rs has no line `//! {line}`", room.name);
     }
 }
 

@@ -65,11 +65,20 @@ impl JetStream {
     /// # Errors
     /// See [`BrokerError`].
     pub(crate) async fn deposit(&self, record: &Record) -> Result<bool, BrokerError> {
+        let (_, duplicate) = self.enqueue(record).await?;
+        Ok(!duplicate)
+    }
+
+    /// Stores a record, and says under which sequence, and whether it was stored there before.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub(crate) async fn enqueue(&self, record: &Record) -> Result<(u64, bool), BrokerError> {
         let mut headers = record.headers.clone();
         put(&mut headers, MESSAGE_ID, &record.id);
         match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
-            Taken::New(_) => Ok(true),
-            Taken::Duplicate(_) => Ok(false),
+            Taken::New(sequence) => Ok((sequence, false)),
+            Taken::Duplicate(sequence) => Ok((sequence, true)),
             Taken::Unmet(code) => Err(unasked(code)),
         }
     }

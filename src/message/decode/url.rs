@@ -60,8 +60,21 @@ impl CallbackUrl {
     /// A URL as somebody wrote it. To a text that is none no callback can be sent.
     pub(crate) fn written(text: &str) -> Self {
         let Ok(url) = Url::parse(text) else { return Self { opaque: text.to_owned(), ..Self::default() } };
-        let (scheme, host) = (url.scheme().to_owned(), url.host_str().unwrap_or_default().to_owned());
-        Self { scheme, host, whole: Some(url), ..Self::default() }
+        let host = url.host_str().unwrap_or_default();
+        let encoded = url.path().contains('%');
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        Self {
+            scheme: url.scheme().to_owned(),
+            user: !url.username().is_empty() || url.password().is_some(),
+            host: url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
+            path: decoded(url.path()),
+            raw_path: if encoded { url.path().to_owned() } else { String::new() },
+            force_query: url.query() == Some(""),
+            raw_query: url.query().unwrap_or_default().to_owned(),
+            fragment: decoded(url.fragment().unwrap_or_default()),
+            whole: Some(url),
+            ..Self::default()
+        }
     }
 
     /// Puts the URL together again. It was parsed from one of the `originals`: the first that is the same

@@ -106,6 +106,12 @@ families! {
             kept, as the settings ask.";
     stan: IntCounterVec ["queue_name", "result"],
         "queue_worker_stan_messages_total", "Messages that NATS Streaming clients published to the bridge.";
+    ingress_accepted: IntCounterVec ["queue_name"],
+        "queue_worker_ingress_accepted_total", "Requests to the ingress that NATS has stored.";
+    ingress_refused: IntCounterVec ["reason"],
+        "queue_worker_ingress_refused_total", "Requests to the ingress that were refused.";
+    ingress_store: Histogram [] in LATENESS,
+        "queue_worker_ingress_store_seconds", "How long NATS took to store what came in by the ingress.";
     lease_lost: IntCounter [],
         "queue_worker_lease_lost_total", "Deliveries that were given up because their lease ended.";
     unstorable: IntCounter [],
