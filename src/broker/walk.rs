@@ -47,7 +47,7 @@ pub struct Seen {
     pub sequence: u64,
     /// When the broker stored it.
     pub stored: SystemTime,
-    /// Its headers, less the broker's own, as far as they can be read.
+    /// Its headers, as far as they can be read.
     pub headers: HeaderMap,
     /// How many bytes its body has.
     pub bytes: u64,
@@ -255,7 +255,7 @@ impl Reader {
             sequence,
             stored,
             bytes: bytes.unwrap_or(payload.len() as u64),
-            headers: header::own(&headers),
+            headers,
         })
     }
 }

@@ -123,6 +123,8 @@ async fn all_dead_letters_are_called_once_each_whoever_is_killed_meanwhile() {
     command.kill().await.unwrap();
     let second = settings.run("dead-letters redrive --all --yes --detach --output json").await;
     assert!(second.code != 0 || second.json()["skipped"] == second.json()["matched"], "{second:?}");
+    // Of so many calls it is not known how they ended: those that ran in a worker just then.
+    let mut unknown = 0;
     for kill in 1..=kills {
         let least = u64::from(letters * kill / (kills + 2));
         until("it has done so much", async || {
@@ -130,6 +132,7 @@ async fn all_dead_letters_are_called_once_each_whoever_is_killed_meanwhile() {
         })
         .await;
         worker.kill().await;
+        unknown += 1 + worker.log_with("Lease lost").len();
         worker = settings.start().await;
     }
     until("it is done", async || figures(&settings, &id).await["state"] == "done").await;
@@ -141,9 +144,9 @@ async fn all_dead_letters_are_called_once_each_whoever_is_killed_meanwhile() {
     let _more = settings.clone().set("max_inflight", 100).start().await;
     until("all are called", async || nats.counts().await == [0, 0, 0]).await;
     let mut made = BTreeMap::new();
-    gateway.calls().iter().for_each(|call| *made.entry(call.id().to_owned()).or_insert(0_u32) += 1);
-    // One call each ran in the workers that were killed.
-    let again: u32 = made.values().map(|calls| calls - 1).sum();
-    assert!(made.len() == letters as usize && again <= kills, "{} calls, {again} again", made.len());
+    gateway.calls().iter().for_each(|call| *made.entry(call.id().to_owned()).or_insert(0_usize) += 1);
+    unknown += worker.log_with("Lease lost").len();
+    let again: usize = made.values().map(|calls| calls - 1).sum();
+    assert!(made.len() == letters as usize && again <= unknown, "{} calls, {again} again", made.len());
     println!("     {letters} letters in {took:.1} s, {kills} kills, {again} calls that ran then made again");
 }

@@ -258,21 +258,24 @@ async fn another_worker_goes_on_where_one_was_killed() {
     let line = "dead-letters redrive --all --rate 60 --yes --detach --output json";
     let id = settings.run(line).await.done()["operation"].as_str().unwrap().to_owned();
     let mut worker = settings.start().await;
+    // Of so many calls it is not known how they ended.
+    let mut unknown = 0;
     for kills in 1..=2 {
         await_done(&settings, &id, kills * 60).await;
         worker.kill().await;
+        unknown += 1 + worker.log_with("Lease lost").len();
         worker = settings.start().await;
     }
     eventually("it is done", async || show(&settings, &id).await["state"] == "done").await;
     let shown = show(&settings, &id).await;
     assert_eq!(counts(&shown), [&json!("done"), &json!(300), &json!(300), &json!(0), &json!(0)]);
     assert_eq!(nats.count(DEAD).await, 0);
-    // Of one call each it is not known how it ended: those that the killed workers made just then.
     gate.open();
     nats.await_counts([0, 0, 0]).await;
+    unknown += worker.log_with("Lease lost").len();
     let calls = calls(&gateway);
     let twice: usize = calls.values().map(|made| made - 1).sum();
-    assert!(calls.len() == 300 && twice <= 2, "{} calls, {twice} of them again", calls.len());
+    assert!(calls.len() == 300 && twice <= unknown, "{} calls, {twice} of them again", calls.len());
 }
 
 #[tokio::test]
