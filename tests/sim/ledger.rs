@@ -194,6 +194,15 @@ impl Ledger {
         self.require(wait <= most || self.accounts[&key].damaged, || format!("{key} waits for {wait:?}"));
     }
 
+    /// A clone is stored when its worker waits for that no more. By then another one may have brought the
+    /// message that it was made of to its end, of which nothing has to be left.
+    pub fn stored_late(&mut self, stored: &Stored) {
+        let key = self.key(&stored.record);
+        if stored.generation() > 0 {
+            self.account(&key).lost.push(Instant::now());
+        }
+    }
+
     pub fn delivered(&mut self, taken: &Taken, role: Role, successor: &Successor, to: usize, heard: bool) {
         let (key, generation) = (self.key(&taken.message.record), taken.message.generation());
         let how = if heard { "" } else { ", which does not arrive" };

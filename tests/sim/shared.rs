@@ -172,6 +172,9 @@ impl State {
                 self.ledger.damaged(record);
             }
             self.ledger.stored(&stored, sequence);
+            if self.late {
+                self.ledger.stored_late(&stored);
+            }
         }
         Ok(())
     }
