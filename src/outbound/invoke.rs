@@ -5,6 +5,7 @@
 
 mod client;
 mod kept;
+mod pool;
 mod target;
 mod trust;
 mod turns;
@@ -15,15 +16,16 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::HOST, uri::PathAndQuery,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body as _;
-use hyper_util::client::legacy;
 use tokio::{
     net::lookup_host,
     time::{Instant, timeout_at},
@@ -35,10 +37,9 @@ pub use self::target::NoTarget;
 pub use self::trust::{Trust, Untrustworthy};
 pub use self::why::root;
 use self::{
-    client::{CONNECTION_AGE, HttpClient},
     kept::Kept,
+    pool::{Pool, Unanswered},
     target::Target,
-    wire::{Watching, Wire},
 };
 use crate::{
     config,
@@ -69,6 +70,9 @@ const NOT_PASSED_ON: [&str; 6] =
 /// The most bytes of a header's name that the log shows.
 const LONGEST_NAME: usize = 64;
 
+/// How many headers are ours: the call's id, place, numbers and trace.
+const OURS: usize = 8;
+
 /// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
 const MOST_HEADERS: usize = 20_000;
 
@@ -77,6 +81,8 @@ const MOST_HEADERS: usize = 20_000;
 pub struct Call<'a> {
     /// The invocation.
     pub invocation: &'a Invocation,
+    /// Its URL without the query, as the gateway's own [`target`](Gateway::target) has it.
+    pub url: &'a str,
     /// Its call id: its own, or the one made for it.
     pub call_id: &'a str,
     /// Retries so far, from 0.
@@ -119,8 +125,9 @@ pub struct HttpGateway {
     limit: Duration,
     /// The memory for answers.
     room: Room,
-    connector: Watching,
-    client: Arc<Mutex<(Instant, HttpClient)>>,
+    pool: Arc<Pool>,
+    /// What stands in `Host`.
+    host: HeaderValue,
     /// How calls are made that are no functions'.
     target: Option<Arc<Target>>,
 }
@@ -133,9 +140,12 @@ impl HttpGateway {
     /// Where the system's certificates cannot be read, which only an https gateway needs.
     pub fn new(base: &Url, trust: &Trust, limit: Duration, room: &Room) -> io::Result<Self> {
         let connector = client::connector(base, trust)?;
-        let client = Arc::new(Mutex::new((Instant::now(), client::client(&connector))));
+        // A URL's own parts are parts of a URL, and no user stands in this one.
+        let place = Uri::try_from(base.as_str()).map_err(io::Error::other)?;
+        let host = HeaderValue::try_from(base.authority()).map_err(io::Error::other)?;
+        let pool = Arc::new(Pool::new(place, connector, client::rules()));
         let base = base.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { base, limit, room: room.clone(), connector, client, target: None })
+        Ok(Self { base, limit, room: room.clone(), pool, host, target: None })
     }
 
     /// The same for the calls of a target, whose URL the invocations have, at the origin `base`. They are
@@ -154,21 +164,6 @@ impl HttpGateway {
         Ok(Self { target, ..Self::new(base, trust, limit, room)? })
     }
 
-    /// A client whose connections are young. Calls under way keep the old one until they end.
-    fn client(&self) -> HttpClient {
-        let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.0.elapsed() >= CONNECTION_AGE {
-            *current = (Instant::now(), client::client(&self.connector));
-        }
-        current.1.clone()
-    }
-
-    /// Closes the connections that no call uses.
-    fn renew(&self) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) =
-            (Instant::now(), client::client(&self.connector));
-    }
-
     fn request(
         &self,
         call: Call<'_>,
@@ -180,7 +175,7 @@ impl HttpGateway {
                 "it has {names} headers, and {MOST_HEADERS} are the most that can be sent"
             )));
         }
-        let mut target = self.target(call.invocation);
+        let mut target = call.url.to_owned();
         if !call.invocation.query.is_empty() {
             target.push('?');
             target.push_str(
@@ -193,13 +188,13 @@ impl HttpGateway {
                 "its URL has {length} bytes, and {LONGEST_URL} are the most that can be sent"
             )));
         }
-        let uri: Uri = target
-            .parse()
+        let uri = Bytes::from(target).slice(path_of(call.url)..);
+        let uri = PathAndQuery::from_maybe_shared(uri)
             .map_err(|error| NotCalled::Unsendable(format!("its URL cannot be sent: {error}")))?;
         let mut request = Request::new(Full::new(call.invocation.body.clone()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers(call);
+        *request.uri_mut() = uri.into();
+        *request.headers_mut() = headers(call, &self.host);
         if let Some(target) = &self.target {
             *request.method_mut() = target.method();
             target.set(request.headers_mut(), authorization.cloned());
@@ -208,8 +203,8 @@ impl HttpGateway {
     }
 
     /// The outcome of a request without an answer.
-    async fn unanswered(&self, error: legacy::Error) -> Failure {
-        let (connected, cause) = (!error.is_connect(), root(&error));
+    async fn unanswered(&self, error: Unanswered) -> Failure {
+        let (connected, cause) = (matches!(error, Unanswered::Broken { .. }), root(&error));
         let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
         drop(error);
         match short {
@@ -220,7 +215,7 @@ impl HttpGateway {
             }
             Some(short) => {
                 // Idle connections take files and ports, too.
-                self.renew();
+                self.pool.clear();
                 Failure::Short(short)
             }
         }
@@ -234,27 +229,29 @@ impl Gateway for HttpGateway {
             None => None,
         };
         let request = self.request(call, authorization.as_ref())?;
-        let client = self.client();
         let mut limit = Instant::now() + self.limit;
         let answered = async {
-            let mut response = client.request(request).await;
-            if response.as_ref().is_err_and(Wire::was_stale)
+            let mut answered = self.pool.send(request, false).await;
+            if matches!(answered, Err(Unanswered::Broken { unread: true, .. }))
                 && let Ok(again) = self.request(call, authorization.as_ref())
             {
                 tracing::debug!(
                     callId = call.call_id,
                     "the connection was closed as the call went out; it goes out on a new one"
                 );
-                // A client of its own has no other connection that may be as old.
-                response = client::client(&self.connector).request(again).await;
+                answered = self.pool.send(again, true).await;
             }
-            match response {
-                Ok(response) => Ok(response),
+            match answered {
+                Ok(answered) => Ok(answered),
                 Err(error) => Err(self.unanswered(error).await),
             }
         };
         let result = match timeout_at(limit, answered).await {
-            Ok(Ok(response)) => read(response, call.keep, &self.room, &mut limit).await,
+            Ok(Ok((response, connection))) => {
+                let read = read(response, call.keep, &self.room, &mut limit).await;
+                // What was not read to its end ends with its connection.
+                read.inspect(|_| self.pool.keep(connection))
+            }
             Ok(Err(failure)) => Err(failure),
             Err(_elapsed) => Err(Failure::Outcome(Outcome::TimedOut)),
         };
@@ -303,8 +300,14 @@ pub(crate) async fn is_reachable(url: &str) -> bool {
 const NOT_IN_QUERIES: &percent_encoding::AsciiSet =
     &percent_encoding::CONTROLS.add(b' ').add(b'#').add(b'<').add(b'>').add(b'"').add(b'`');
 
+/// Where the path begins in a URL that has a scheme and a place.
+fn path_of(url: &str) -> usize {
+    let place = url.find("://").map_or(0, |scheme| scheme + 3);
+    url.get(place..).and_then(|rest| rest.find('/')).map_or(url.len(), |path| place + path)
+}
+
 /// The message's headers, in order and number, less those of its first journey, plus ours.
-fn headers(call: Call<'_>) -> HeaderMap {
+fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
     let given = &call.invocation.headers;
     let listed: Vec<String> = given
         .iter()
@@ -313,7 +316,8 @@ fn headers(call: Call<'_>) -> HeaderMap {
             values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase())
         })
         .collect();
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(given.len() + OURS);
+    drop(headers.try_insert(HOST, host.clone()));
     for (name, values) in given {
         let lower = name.to_ascii_lowercase();
         if HOP_BY_HOP.contains(&lower.as_str())

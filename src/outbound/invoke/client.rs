@@ -1,22 +1,16 @@
-//! The connections to the gateway: how they are made, kept and given up, and which answers are read.
+//! How connections to the gateway are made and given up, and which answers are read.
 
 use std::{io, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
+use hyper::client::conn::http1;
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioTimer,
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::ClientBuilder;
 use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
-use super::{trust::Trust, turns::ShortTurns, wire::Watching};
+use super::{trust::Trust, wire::Watching};
 
-/// Connections are retired at this age, so that calls spread over the pods behind a service.
-pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// A gateway that takes longer to accept a connection cannot be reached.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The probes of a silent connection: the time before the first one, the time between two, and their number.
@@ -28,9 +22,8 @@ const PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// The most headers of an answer; more count as a broken connection, and the call would be repeated for them.
-const MOST_ANSWER_HEADERS: usize = 1_000;
-
-pub(super) type HttpClient = Client<Watching, Full<Bytes>>;
+/// Room for all of them is made, and filled with nothing, for each answer.
+const MOST_ANSWER_HEADERS: usize = 250;
 
 /// Makes connections to the gateway at `base`.
 pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Watching> {
@@ -53,19 +46,18 @@ pub(super) fn connector(base: &Url, trust: &Trust) -> io::Result<Watching> {
     ))
 }
 
-/// A client without connections so far. It reads what curl and Go read: a header line that goes on in the
-/// next one is put together, and one that HTTP does not allow is left out. Not the answer's form but its
-/// status says what became of a call.
-pub(super) fn client(connector: &Watching) -> HttpClient {
-    Client::builder(ShortTurns)
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(CONNECTION_AGE / 2)
-        .http1_title_case_headers(true)
-        .http1_max_headers(MOST_ANSWER_HEADERS)
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
-        .http1_ignore_invalid_headers_in_responses(true)
-        .build(connector.clone())
+/// The rules of the connections. They read what curl and Go read: a header line that goes on in the next one
+/// is put together, and one that HTTP does not allow is left out. Not the answer's form but its status says
+/// what became of a call.
+pub(super) fn rules() -> http1::Builder {
+    let mut rules = http1::Builder::new();
+    rules
+        .title_case_headers(true)
+        .max_headers(MOST_ANSWER_HEADERS)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true);
+    rules
 }
 
 /// The same rules for the clients that are reqwest's: of callbacks, and of look-ups.

@@ -2,39 +2,41 @@
 //!
 //! One thread runs the worker. A task gives way after 128 reads that found something, and the HTTP client
 //! reads up to 400 KiB at once: where each read brings ten thousand provisional answers (1xx), which it
-//! passes over one by one, a turn takes a second, and leases end while nobody renews them. So the connections
-//! get fewer reads a turn.
+//! passes over one by one, a turn takes a second, and leases end while nobody renews them. So the reads of a
+//! long answer take more of a turn.
 
-use std::{future::poll_fn, pin::pin, task::Context};
+use std::task::{Context, Poll};
 
-use hyper::rt::Executor;
 use tokio::task::coop::poll_proceed;
 
-/// How many of the 128 steps that a task may do in a turn are left to it: an answer takes three or four.
-const STEPS: usize = 4;
-const ALL: usize = 128;
+/// Hardly any answer takes more reads.
+const FEW: usize = 4;
+/// The share of a turn, of 128 steps, that each read after those takes.
+const STEPS: usize = 32;
 
-/// Runs each task in short turns.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ShortTurns;
+/// The reads of one connection since it last wrote.
+#[derive(Debug, Default)]
+pub(super) struct Turns(usize);
 
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for ShortTurns {
-    fn execute(&self, task: F) {
-        tokio::spawn(async move {
-            let mut task = pin!(task);
-            poll_fn(|context| {
-                use_up(ALL - STEPS, context);
-                task.as_mut().poll(context)
-            })
-            .await
-        });
+impl Turns {
+    /// The next answer begins.
+    pub(super) fn wrote(&mut self) {
+        self.0 = 0;
+    }
+
+    /// A read found something.
+    pub(super) fn read(&mut self, context: &mut Context<'_>) {
+        self.0 = self.0.saturating_add(1);
+        if self.0 > FEW {
+            use_up(STEPS, context);
+        }
     }
 }
 
-/// Uses up so many steps of the turn that begins.
+/// Uses up so many steps of this turn.
 fn use_up(steps: usize, context: &mut Context<'_>) {
     for _ in 0..steps {
-        if let std::task::Poll::Ready(step) = poll_proceed(context) {
+        if let Poll::Ready(step) = poll_proceed(context) {
             step.made_progress();
         }
     }
@@ -42,26 +44,37 @@ fn use_up(steps: usize, context: &mut Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        future::poll_fn,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
+
+    use tokio::task::{consume_budget, yield_now};
 
     use super::*;
 
     #[tokio::test]
-    async fn whoever_always_has_something_to_do_gives_way_after_some_steps() {
-        let steps = Arc::new(AtomicUsize::new(0));
-        let busy = Arc::clone(&steps);
-        ShortTurns.execute(async move {
+    async fn whoever_always_has_something_to_read_gives_way_after_some_reads() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let busy = Arc::clone(&reads);
+        tokio::spawn(async move {
+            let mut turns = Turns::default();
             loop {
-                tokio::task::consume_budget().await;
+                consume_budget().await;
+                poll_fn(|context| {
+                    turns.read(context);
+                    Poll::Ready(())
+                })
+                .await;
                 busy.fetch_add(1, Ordering::Relaxed);
             }
         });
         let mut turns = 0;
-        while steps.load(Ordering::Relaxed) < 100 * STEPS {
-            tokio::task::yield_now().await;
+        while reads.load(Ordering::Relaxed) < 400 {
+            yield_now().await;
             turns += 1;
         }
         assert!(turns >= 50, "{turns} turns");

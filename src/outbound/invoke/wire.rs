@@ -6,6 +6,7 @@
 //! served a request before, not a byte answers this one, and the end comes within a moment of its sending.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,22 +14,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
-use http::{Extensions, Uri};
+use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{
-    client::legacy::{
-        Error,
-        connect::{Connected, Connection, HttpConnector},
-    },
-    rt::TokioIo,
-};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
 use tower_service::Service;
+
+use super::turns::Turns;
 
 /// The time for a request to reach a server, and for the end of the connection to come back. A gateway that
 /// hangs up later has read the request and may have called the function.
@@ -47,14 +43,8 @@ struct Past {
 }
 
 impl Wire {
-    /// Whether the request that failed so may be sent again.
-    pub(super) fn was_stale(error: &Error) -> bool {
-        let mut told = Extensions::new();
-        error.connect_info().into_iter().for_each(|connected| connected.get_extras(&mut told));
-        told.get::<Self>().is_some_and(Self::is_unread)
-    }
-
-    fn is_unread(&self) -> bool {
+    /// Whether nobody can have read the last request, though it went out.
+    pub(super) fn is_unread(&self) -> bool {
         let past = self.past();
         past.served && past.asked.is_some_and(|asked| asked.elapsed() < MOMENT)
     }
@@ -77,18 +67,17 @@ impl Wire {
 #[derive(Debug, Clone)]
 pub(super) struct Watching(pub(super) HttpsConnector<HttpConnector>);
 
-impl Service<Uri> for Watching {
-    type Response = TokioIo<Watched>;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let watched = |stream| TokioIo::new(Watched { stream: TokioIo::new(stream), wire: Wire::default() });
-        self.0.call(target).map_ok(watched).boxed()
+impl Watching {
+    /// Makes one to the place of a URL, and the notes about it.
+    pub(super) async fn connect(
+        &self,
+        place: Uri,
+    ) -> Result<(TokioIo<Watched>, Wire), Box<dyn std::error::Error + Send + Sync>> {
+        let mut connector = self.0.clone();
+        poll_fn(|context| connector.poll_ready(context)).await?;
+        let (stream, wire) = (TokioIo::new(connector.call(place).await?), Wire::default());
+        let watched = Watched { stream, wire: wire.clone(), turns: Turns::default() };
+        Ok((TokioIo::new(watched), wire))
     }
 }
 
@@ -96,11 +85,13 @@ impl Service<Uri> for Watching {
 pub(super) struct Watched {
     stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
     wire: Wire,
+    turns: Turns,
 }
 
-impl Connection for Watched {
-    fn connected(&self) -> Connected {
-        self.stream.inner().connected().extra(self.wire.clone())
+impl Watched {
+    fn wrote(&mut self) {
+        self.wire.wrote();
+        self.turns.wrote();
     }
 }
 
@@ -114,6 +105,7 @@ impl AsyncRead for Watched {
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
             self.wire.read();
+            self.turns.read(context);
         }
         Poll::Ready(Ok(()))
     }
@@ -126,7 +118,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.wire.wrote();
+        self.wrote();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -135,7 +127,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wire.wrote();
+        self.wrote();
         Pin::new(&mut self.stream).poll_write_vectored(context, parts)
     }
 

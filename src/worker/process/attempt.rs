@@ -49,6 +49,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             let span = delivery.trace().call(function, attempt, &target);
             let call = Call {
                 invocation: context.invocation,
+                url: &target,
                 call_id: context.call_id,
                 retry,
                 retry_max: context.policy.max_attempts.saturating_sub(1),
@@ -56,7 +57,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 span: &span,
             };
             let running = parts.metrics.call_started(function);
-            let answer = match parts.cut.run_until_cancelled(parts.gateway.call(call)).await {
+            let calling = Box::pin(parts.gateway.call(call));
+            let answer = match parts.cut.run_until_cancelled(calling).await {
                 None => return AttemptResult::CutOff,
                 Some(Err(why)) => return AttemptResult::NotCalled(why),
                 Some(Ok(answer)) => answer,

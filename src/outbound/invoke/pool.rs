@@ -1,0 +1,157 @@
+//! The connections to the gateway, and which of them carries the next request.
+//!
+//! hyper-util's pool is for any number of places and both versions of HTTP, and takes a fifth of the processor
+//! time of a call for that. Here all connections go to one place and carry one request at a time.
+
+use std::{
+    collections::VecDeque,
+    error::Error,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use tokio::time::{Instant, sleep};
+
+use super::wire::{Watching, Wire};
+
+/// Connections are retired at this age, so that calls spread over the pods behind a service.
+const AGE: Duration = Duration::from_secs(60);
+/// A connection that no call used for so long is closed.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The reason for having no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// There is no connection.
+    #[error("no connection")]
+    Connect(#[source] Box<dyn Error + Send + Sync>),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken {
+        #[source]
+        error: hyper::Error,
+        /// Whether nobody can have read the request, which may go out again.
+        unread: bool,
+    },
+}
+
+/// The connections to one place.
+#[derive(Debug)]
+pub(super) struct Pool {
+    place: Uri,
+    connector: Watching,
+    connections: http1::Builder,
+    idle: Arc<Mutex<Idle>>,
+}
+
+/// The connections that no call uses, the longest unused first.
+#[derive(Debug, Default)]
+struct Idle {
+    connections: VecDeque<(Instant, Connection)>,
+    /// Whether somebody closes those that nobody used for long.
+    watched: bool,
+}
+
+/// A connection, from the request to the end of the answer. It is closed where it is dropped before.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    wire: Wire,
+    made: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(place: Uri, connector: Watching, connections: http1::Builder) -> Self {
+        Self { place, connector, connections, idle: Arc::default() }
+    }
+
+    /// Sends a request and waits for the head of its answer. A connection that is `new` has served nobody.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        new: bool,
+    ) -> Result<(Response<Incoming>, Connection), Unanswered> {
+        loop {
+            let kept = if new { None } else { self.kept().await };
+            let (mut connection, used) = match kept {
+                Some(connection) => (connection, true),
+                None => (Box::pin(self.connect()).await?, false),
+            };
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(mut failed) => match failed.take_message() {
+                    // It was closed before the first byte went out.
+                    Some(unsent) if used => request = unsent,
+                    _ => {
+                        let (error, unread) = (failed.into_error(), connection.wire.is_unread());
+                        return Err(Unanswered::Broken { error, unread });
+                    }
+                },
+            }
+        }
+    }
+
+    /// Keeps a connection whose answer was read to its end.
+    pub(super) fn keep(&self, connection: Connection) {
+        if connection.sender.is_closed() || connection.made.elapsed() >= AGE {
+            return;
+        }
+        let mut idle = locked(&self.idle);
+        idle.connections.push_back((Instant::now(), connection));
+        if !idle.watched {
+            idle.watched = true;
+            tokio::spawn(close_unused(Arc::downgrade(&self.idle)));
+        }
+    }
+
+    /// Closes the connections that no call uses.
+    pub(super) fn clear(&self) {
+        locked(&self.idle).connections.clear();
+    }
+
+    /// The one that was used last of those that are open and young.
+    async fn kept(&self) -> Option<Connection> {
+        loop {
+            let (_, mut connection) = locked(&self.idle).connections.pop_back()?;
+            // Its task notes the end of the answer before, or of the connection.
+            if connection.made.elapsed() < AGE && connection.sender.ready().await.is_ok() {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Unanswered> {
+        let (stream, wire) = self.connector.connect(self.place.clone()).await.map_err(Unanswered::Connect)?;
+        let made = self.connections.handshake(stream).await;
+        let (sender, connection) = made.map_err(|error| Unanswered::Broken { error, unread: false })?;
+        tokio::spawn(connection);
+        Ok(Connection { sender, wire, made: Instant::now() })
+    }
+}
+
+/// Closes what no call uses, until nothing is left.
+async fn close_unused(idle: Weak<Mutex<Idle>>) {
+    loop {
+        sleep(IDLE / 2).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let mut idle = locked(&idle);
+        while idle.connections.front().is_some_and(|(since, _)| since.elapsed() >= IDLE) {
+            idle.connections.pop_front();
+        }
+        if idle.connections.is_empty() {
+            idle.watched = false;
+            return;
+        }
+    }
+}
+
+fn locked(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
