@@ -143,7 +143,8 @@ impl JetStream {
         if !headers.is_empty() {
             request = request.headers(headers);
         }
-        match client.send_request(subject.to_owned(), request).await {
+        // The client's future takes a kilobyte, and stands in those of all that ask.
+        match Box::pin(client.send_request(subject.to_owned(), request)).await {
             Ok(message) => Ok(message.payload),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => Unanswered::NoResponders,

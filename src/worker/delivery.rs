@@ -74,8 +74,8 @@ fn read(message: &Message) -> Result<Content, Undecodable> {
 /// ```
 #[derive(Debug)]
 pub struct Delivery<B> {
-    /// Its content and its past.
-    message: Message,
+    /// Its content and its past. It is large, and a delivery goes from hand to hand.
+    message: Box<Message>,
     /// The time for which it is this worker's alone.
     lease: Arc<Lease<B>>,
     /// Its permit, which it gives back while it waits for the broker.
@@ -106,7 +106,7 @@ impl<B: Broker> Delivery<B> {
         let message = Message::of(form, &pulled.arrival, parked);
         Self {
             doubtful: pulled.doubtful.about(message.envelope.id),
-            message,
+            message: Box::new(message),
             lease: Arc::new(Lease::new(broker, &pulled)),
             seat: Arc::default(),
             bytes: 2 * pulled.arrival.payload.len(),

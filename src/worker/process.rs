@@ -27,7 +27,10 @@ pub use self::{
 use crate::{
     broker::seam::Broker,
     flow::{gate::Gate, shortage::Shortage},
-    message::decode::{Invocation, Undecodable},
+    message::{
+        decode::{Invocation, Undecodable},
+        posting::Posting,
+    },
     observe::log,
     outbound::invoke::{Gateway, NotCalled},
     retry::{disposition::Disposition, judge::Cause},
@@ -59,6 +62,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     }
 
     /// The whole path of a delivery that was opened: settled before? may it start? call, judge, settle.
+    ///
+    /// A future has room for the largest that it waits for, and is copied as it is handed on: what few
+    /// deliveries come to is therefore in boxes, here and below.
     async fn path(
         &self,
         delivery: Delivery<B>,
@@ -70,11 +76,16 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         };
         match opened {
             Ok(Content::Invocation(invocation)) => self.invocation(delivery, &invocation).await,
-            Ok(Content::Callback(posting)) => match self.may_post(delivery, &posting).await? {
-                ControlFlow::Continue(delivery) => self.post(delivery, *posting).await,
-                ControlFlow::Break(settled) => Ok(settled),
-            },
-            Err(undecodable) => self.undecodable(delivery, &undecodable).await,
+            Ok(Content::Callback(posting)) => Box::pin(self.callback(delivery, *posting)).await,
+            Err(undecodable) => Box::pin(self.undecodable(delivery, &undecodable)).await,
+        }
+    }
+
+    /// The path of a callback that waited.
+    async fn callback(&self, delivery: Delivery<B>, posting: Posting) -> Result<Settled, LeaseLost> {
+        match self.may_post(delivery, &posting).await? {
+            ControlFlow::Continue(delivery) => self.post(delivery, posting).await,
+            ControlFlow::Break(settled) => Ok(settled),
         }
     }
 
@@ -110,8 +121,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 envelope.delayed = envelope.delayed.saturating_add(1);
                 parts.settle.settle(delivery, Disposition::CallAgain(again, reason)).await
             }
-            AttemptResult::NotCalled(NotCalled::Short(short)) => self.short(delivery, &context, short).await,
-            AttemptResult::CutOff => self.cut_off(delivery, &context).await,
+            AttemptResult::NotCalled(NotCalled::Short(short)) => {
+                Box::pin(self.short(delivery, &context, short)).await
+            }
+            AttemptResult::CutOff => Box::pin(self.cut_off(delivery, &context)).await,
         }
     }
 
@@ -186,5 +199,24 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     fn lost(&self, Whose { call_id, function }: &Whose) {
         log::lease_lost(call_id.as_deref(), function.as_deref());
         self.0.metrics.lease_lost();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{broker::jetstream::JetStream, outbound::invoke::HttpGateway};
+
+    fn size<'w, F, R>(_: F) -> usize
+    where
+        F: FnOnce(&'w Worker<JetStream, HttpGateway>, Delivery<JetStream>) -> R,
+    {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn what_stands_in_memory_for_each_call_is_small() {
+        let bytes = size(Worker::process);
+        assert!(bytes <= 4 << 10, "{bytes} bytes");
     }
 }

@@ -143,27 +143,28 @@ impl<B: Broker> Settle<B> {
                 return Ok(ControlFlow::Continue(Durable::of(delivery)));
             }
             Disposition::CallAgain(again, reason) => {
-                let parked = self.call_again(&delivery, &again, reason).await;
+                let parked = Box::pin(self.call_again(&delivery, &again, reason)).await;
                 (parked.map(|()| None), again.unstorable)
             }
             Disposition::PostAgain(again) => {
                 delivery.trace.ends(Fate::Parked);
-                let (parked, unstorable) = (self.park(&delivery, again.wait).await, again.unstorable);
+                let parked = Box::pin(self.park(&delivery, again.wait)).await;
+                let unstorable = again.unstorable;
                 (parked.map(|due| Some((again, due))), unstorable)
             }
             Disposition::HandBack { wait, unstorable } => {
                 delivery.trace.ends(Fate::HandedBack);
-                (self.park(&delivery, wait).await.map(|_| None), unstorable)
+                (Box::pin(self.park(&delivery, wait)).await.map(|_| None), unstorable)
             }
             Disposition::Dead { cause, unstorable } => {
-                (self.bury(&delivery, cause).await.map(|()| None), unstorable)
+                (Box::pin(self.bury(&delivery, cause)).await.map(|()| None), unstorable)
             }
         };
         match stored {
             Ok(scheduled) => Ok(ControlFlow::Continue(Durable { scheduled, ..Durable::of(delivery) })),
             Err(NotStored::LeaseLost(lost)) => Err(lost),
             Err(NotStored::TooLarge(_)) => {
-                self.unstorable(delivery, unstorable).await.map(ControlFlow::Break)
+                Box::pin(self.unstorable(delivery, unstorable)).await.map(ControlFlow::Break)
             }
         }
     }
@@ -264,7 +265,7 @@ impl<B: Broker> Durable<B> {
     /// What is parked or buried of it is what whoever gets the message again will find.
     pub fn into_callback(self) -> Delivery<B> {
         let mut delivery = self.delivery;
-        delivery.message = delivery.message.callback();
+        *delivery.message = delivery.message.callback();
         delivery.stored = false;
         delivery.trace.carry(&mut delivery.message.envelope.carried);
         delivery

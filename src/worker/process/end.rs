@@ -45,7 +45,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             retry_max: context.policy.max_attempts.saturating_sub(1),
         };
         let settled = match posting(ending) {
-            Some(posting) => self.post(durable.into_callback(), posting).await?,
+            Some(posting) => Box::pin(self.post(durable.into_callback(), posting)).await?,
             None => parts.settle.let_go(durable).await?,
         };
         parts.metrics.ended(age);

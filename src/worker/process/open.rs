@@ -45,7 +45,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             }
             delivery.open_beside().await
         };
-        let read = lease.keep(reading).await?;
+        let read = Box::pin(lease.keep(reading)).await?;
         Ok((read, share))
     }
 

@@ -31,16 +31,16 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if !delivery.may_be_settled() {
             return Ok(ControlFlow::Continue(delivery));
         }
-        let Some(successor) = settle.settled(&delivery).await? else {
+        let Some(successor) = Box::pin(settle.settled(&delivery)).await? else {
             return Ok(ControlFlow::Continue(delivery));
         };
         let letter = callback::may_owe(successor.letter(), delivery.message().has_callback);
         let durable = settle.settled_before(delivery, successor);
         let settled = match (letter, content) {
             (Some(letter), Some(Content::Invocation(invocation))) => {
-                self.owed_callback(durable, invocation, letter).await?
+                Box::pin(self.owed_callback(durable, invocation, letter)).await?
             }
-            _ => settle.let_go(durable).await?,
+            _ => Box::pin(settle.let_go(durable)).await?,
         };
         Ok(ControlFlow::Break(settled))
     }

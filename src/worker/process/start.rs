@@ -27,7 +27,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if delivery.was_abandoned() {
             let interruptions = delivery.count_interruption();
             if interruption::judge(interruptions) == Interrupted::GiveUp {
-                let ended = self.end(delivery, context, Some(Cause::Interrupted), None).await;
+                let ended = Box::pin(self.end(delivery, context, Some(Cause::Interrupted), None)).await;
                 return ended.map(ControlFlow::Break);
             }
             tracing::warn!(
@@ -36,13 +36,13 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 interruptions,
                 "Interrupted: the worker that had this call died or lost its lease; it is made again"
             );
-            delivery = match self.0.settle.make_again(delivery).await? {
+            delivery = match Box::pin(self.0.settle.make_again(delivery)).await? {
                 ControlFlow::Continue(delivery) => delivery,
                 settled @ ControlFlow::Break(_) => return Ok(settled),
             };
         }
         if context.policy.is_expired(self.age(&delivery)) {
-            let ended = self.end(delivery, context, Some(Cause::Expired), None).await;
+            let ended = Box::pin(self.end(delivery, context, Some(Cause::Expired), None)).await;
             return ended.map(ControlFlow::Break);
         }
         self.pass(delivery).await
@@ -69,7 +69,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 interruptions,
                 "Interrupted: the worker that had this callback died or lost its lease; it is posted again"
             );
-            delivery = match self.0.settle.make_again(delivery).await? {
+            delivery = match Box::pin(self.0.settle.make_again(delivery)).await? {
                 ControlFlow::Continue(delivery) => delivery,
                 settled @ ControlFlow::Break(_) => return Ok(settled),
             };
@@ -85,8 +85,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 Ok(ControlFlow::Continue(delivery))
             }
             Err(NotNow(wait)) => {
-                let handed_back = self.0.settle.settle(delivery, Disposition::hand_back(wait)).await;
-                handed_back.map(ControlFlow::Break)
+                let handing_back = self.0.settle.settle(delivery, Disposition::hand_back(wait));
+                Box::pin(handing_back).await.map(ControlFlow::Break)
             }
         }
     }
