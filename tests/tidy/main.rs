@@ -249,7 +249,8 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
     };
     let channel = Channel { subject: "q".to_owned(), stream: "q".to_owned() };
     let span = Trace::default().call("f", 1, "u");
-    let call = Call { invocation: &invocation, call_id: "a", retry: 0, retry_max: 0, keep: 0, span: &span };
+    let (url, call_id, span) = ("u", "a", &span);
+    let call = Call { invocation: &invocation, url, call_id, retry: 0, retry_max: 0, keep: 0, span };
     for shown in [
         format!("{invocation:?}"),
         format!("{call:?}"),

@@ -19,7 +19,10 @@ use super::CallbackUrl;
 
 /// The next key of an object, ready to be compared in any case.
 pub(super) fn lower_case_key<'de, A: MapAccess<'de>>(object: &mut A) -> Result<Option<String>, A::Error> {
-    Ok(object.next_key::<String>()?.map(|key| key.to_ascii_lowercase()))
+    Ok(object.next_key::<String>()?.map(|mut key| {
+        key.make_ascii_lowercase();
+        key
+    }))
 }
 
 /// The value of a key, where null is the same as empty.
@@ -62,24 +65,38 @@ impl<'de> Deserialize<'de> for Headers {
 
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Headers, A::Error> {
                 let mut headers: Vec<(String, Vec<String>)> = Vec::new();
-                let mut places = HashMap::new();
                 while let Some(name) = object.next_key::<String>()? {
                     let values = value::<_, Vec<Option<String>>>(&mut object)?
                         .into_iter()
                         .map(Option::unwrap_or_default)
                         .collect();
-                    let place = *places.entry(name.clone()).or_insert(headers.len());
-                    match headers.get_mut(place) {
-                        Some(earlier) => earlier.1 = values,
-                        None => headers.push((name, values)),
-                    }
+                    headers.push((name, values));
                 }
-                Ok(Headers(headers))
+                Ok(Headers(last_of_each(headers)))
             }
         }
 
         deserializer.deserialize_map(InOrder)
     }
+}
+
+/// The headers with the last values of each name, in the place of its first. Hardly any message has two of a
+/// name, and that is soon seen.
+fn last_of_each(headers: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
+    let mut names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).all(|pair| pair.first() != pair.last()) {
+        return headers;
+    }
+    let (mut places, mut kept) = (HashMap::new(), Vec::<(String, Vec<String>)>::new());
+    for (name, values) in headers {
+        let place = *places.entry(name.clone()).or_insert(kept.len());
+        match kept.get_mut(place) {
+            Some(earlier) => earlier.1 = values,
+            None => kept.push((name, values)),
+        }
+    }
+    kept
 }
 
 /// A body in standard base64. Like Go's decoder, this one does not mind line breaks and odd last bits.
@@ -101,11 +118,9 @@ impl<'de> Deserialize<'de> for Body {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Body, E> {
-                let decoded = if text.contains(['\r', '\n']) {
-                    LENIENT.decode(text.replace(['\r', '\n'], ""))
-                } else {
-                    LENIENT.decode(text)
-                };
+                // Few have any line breaks.
+                let decoded =
+                    LENIENT.decode(text).or_else(|_| LENIENT.decode(text.replace(['\r', '\n'], "")));
                 decoded.map(|bytes| Body(bytes.into())).map_err(|_| E::custom("no standard base64"))
             }
         }
