@@ -75,8 +75,8 @@ async fn until_or(
         if holds().await {
             return;
         }
-        // What the question costs the broker is not to be measured: NATS 2.9 counts all subjects of a stream for
-        // each look at a consumer.
+        // What the question costs the broker is not to be measured: NATS 2.9 counts all subjects of a stream
+        // for each look at a consumer.
         let pause = (9 * asked.elapsed()).max(Duration::from_millis(2));
         assert!(start.elapsed() < limit, "never happened: {what}\n{}", explain().await);
         sleep(pause).await;

@@ -164,7 +164,12 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("broker/connect.rs", 1, "reads a file; whoever asked hears of its end"),
     ("tasks/heavy.rs", 1, "packs or unpacks one payload; whoever asked hears of its end"),
     ("outbound/invoke/target.rs", 1, "looks at a file; whoever asked hears of its end"),
-    ("outbound/invoke/turns.rs", 1, "one connection to the gateway; its end breaks that connection"),
+    (
+        "outbound/invoke/pool.rs",
+        2,
+        "one connection to the gateway, whose end breaks that one; and closing unused ones, which another \
+            call begins again",
+    ),
     ("upkeep/levels.rs", 1, "a promoter, which is kept in there"),
     ("outbound/lookup.rs", 1, "one look-up; after a minute without an answer another is begun"),
     ("worker/pull.rs", 2, "one delivery; the broker delivers it again"),

@@ -1,7 +1,7 @@
 //! The connections to the gateway, and which of them carries the next request.
 //!
-//! hyper-util's pool is for any number of places and both versions of HTTP, and takes a fifth of the processor
-//! time of a call for that. Here all connections go to one place and carry one request at a time.
+//! hyper-util's pool is for any number of places and both versions of HTTP, and a bare loop takes a fifth of
+//! its processor time for that. Here all connections go to one place and carry one request at a time.
 
 use std::{
     collections::VecDeque,
