@@ -79,7 +79,7 @@ impl Pool {
         new: bool,
     ) -> Result<(Response<Incoming>, Connection), Unanswered> {
         loop {
-            let kept = if new { None } else { self.kept().await };
+            let kept = if new { None } else { self.kept() };
             let (mut connection, used) = match kept {
                 Some(connection) => (connection, true),
                 None => (Box::pin(self.connect()).await?, false),
@@ -116,15 +116,13 @@ impl Pool {
         locked(&self.idle).connections.clear();
     }
 
-    /// The one that was used last of those that are open and young.
-    async fn kept(&self) -> Option<Connection> {
-        loop {
-            let (_, mut connection) = locked(&self.idle).connections.pop_back()?;
-            // Its task notes the end of the answer before, or of the connection.
-            if connection.made.elapsed() < AGE && connection.sender.ready().await.is_ok() {
-                return Some(connection);
-            }
-        }
+    /// The one that was used last of those that are free and young. One whose request is still being written,
+    /// because its answer came early, is not free, and nobody waits for that.
+    fn kept(&self) -> Option<Connection> {
+        let free = |(_, kept): &(Instant, Connection)| kept.sender.is_ready() && kept.made.elapsed() < AGE;
+        let connections = &mut locked(&self.idle).connections;
+        let place = connections.iter().rposition(free)?;
+        connections.remove(place).map(|(_, connection)| connection)
     }
 
     async fn connect(&self) -> Result<Connection, Unanswered> {
@@ -154,4 +152,76 @@ async fn close_unused(idle: Weak<Mutex<Idle>>) {
 
 fn locked(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::outbound::invoke::{client, trust::Trust};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    async fn pool() -> (TcpListener, Pool) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let place = format!("http://{}/", listener.local_addr().unwrap());
+        let connector = client::connector(&place.parse().unwrap(), &Trust::read(None).unwrap()).unwrap();
+        (listener, Pool::new(place.parse().unwrap(), connector, client::rules()))
+    }
+
+    /// Sends a request and reads the answer to its end.
+    async fn call(pool: &Pool, bytes: usize) {
+        let mut request = Request::new(Full::new(Bytes::from(vec![b'x'; bytes])));
+        request.headers_mut().insert("host", http::HeaderValue::from_static("h"));
+        let (response, connection) = pool.send(request, false).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        pool.keep(connection);
+    }
+
+    /// Answers a request as soon as anything of it is there.
+    async fn answer(stream: &mut TcpStream) {
+        assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+        stream.write_all(ANSWER).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_call_after_another_takes_one_connection() {
+        let (listener, pool) = pool().await;
+        let serve = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            for _ in 0..100 {
+                answer(&mut stream).await;
+            }
+        };
+        tokio::join!(serve, async {
+            for _ in 0..100 {
+                call(&pool, 0).await;
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_connection_whose_answer_came_early() {
+        let (listener, pool) = pool().await;
+        let mut served = Vec::new();
+        let serve = async {
+            for _ in 0..2 {
+                let mut stream = listener.accept().await.unwrap().0;
+                answer(&mut stream).await;
+                // It stays open, and nobody reads the rest.
+                served.push(stream);
+            }
+        };
+        tokio::join!(serve, async {
+            // More than a system keeps for a connection.
+            call(&pool, 64 << 20).await;
+            call(&pool, 0).await;
+        });
+        assert_eq!(served.len(), 2);
+    }
 }
