@@ -91,7 +91,9 @@ impl Drop for Leader {
 impl JetStream {
     /// Says that a delivery is settled, and waits for the confirmation.
     pub(super) async fn settled(&self, reply: &str) -> Result<(), BrokerError> {
-        let Some(consumer) = consumer_of(reply) else { return self.confirmed(reply, DONE).await };
+        let Some(consumer) = consumer_of(reply) else {
+            return Box::pin(self.confirmed(reply, DONE)).await;
+        };
         match self.acks.join(consumer, reply) {
             Joined::Follows(mut outcome) => {
                 let outcome =
@@ -102,7 +104,8 @@ impl JetStream {
                 // What else ended at this moment comes before this goes on.
                 yield_now().await;
                 let Company { replies, outcome } = leader.departs();
-                let answer = self.together(replies, reply).await;
+                // In a box: it would stand in the future of each call that waits for its acknowledgement.
+                let answer = Box::pin(self.together(replies, reply)).await;
                 outcome.send_replace(Some(answer.clone()));
                 answer
             }

@@ -46,10 +46,11 @@ impl Broker for JetStream {
     async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
         let answer = match ack {
             Ack::Done => self.settled(reply).await,
-            Ack::InProgress => self.confirmed(reply, Bytes::from_static(b"+WPI")).await,
+            Ack::InProgress => Box::pin(self.confirmed(reply, Bytes::from_static(b"+WPI"))).await,
             Ack::Later(wait) => {
                 let nak = Nak { delay: nanoseconds(wait).min(u64::MAX / 2) };
-                self.confirmed(reply, [b"-NAK ".as_slice(), &written(&nak)].concat().into()).await
+                let said = [b"-NAK ".as_slice(), &written(&nak)].concat().into();
+                Box::pin(self.confirmed(reply, said)).await
             }
         };
         match answer {
