@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 28] = [
+const METRICS: [&str; 31] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_build_info",
@@ -15,6 +15,9 @@ const METRICS: [&str; 28] = [
     "queue_worker_end_to_end_seconds",
     "queue_worker_function_invocation_inflight",
     "queue_worker_function_lookups_total",
+    "queue_worker_ingress_accepted_total",
+    "queue_worker_ingress_refused_total",
+    "queue_worker_ingress_store_seconds",
     "queue_worker_lease_lost_total",
     "queue_worker_messages_processed_total",
     "queue_worker_messages_submitted_total",
