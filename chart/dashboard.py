@@ -138,6 +138,14 @@ ROWS = [
         ("Messages over the bridge", "ops", "areas", [
             ("sum by (result) (rate(queue_worker_stan_messages_total{QUEUE}[$__rate_interval]))", "{{result}}")],
             "From gateways that speak NATS Streaming, with stan_bridge=true. Failed and refused ones were answered with an error."),
+        ("Calls taken in by HTTP", "ops", "areas", [
+            ("sum by (queue_name) (rate(queue_worker_ingress_accepted_total{QUEUE}[$__rate_interval]))", "{{queue_name}}"),
+            ("sum by (reason) (rate(queue_worker_ingress_refused_total{PROCESS}[$__rate_interval]))", "refused: {{reason}}")],
+            "With ingress_addr. One that was refused was not stored, and its caller knows."),
+        ("Time until NATS has stored them", "s", "lines", [
+            ("histogram_quantile(0.5, sum by (le) (rate(queue_worker_ingress_store_seconds_bucket{PROCESS}[$__rate_interval])))", "median"),
+            ("histogram_quantile(0.99, sum by (le) (rate(queue_worker_ingress_store_seconds_bucket{PROCESS}[$__rate_interval])))", "99 %")],
+            "Callers of the ingress wait for that."),
         ("Versions", "none", "lines", [("sum by (version) (queue_worker_build_info{PROCESS})", "{{version}}")],
             "How many workers run which."),
     ]),

@@ -4,12 +4,16 @@ use std::{collections::BTreeSet, process::Command};
 
 use queue_worker::observe::metrics;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     ALERTS,
     prometheus::Prometheus,
     read,
-    support::{Answer, Gateway, Invocation, Nats, QUEUE, Worker, eventually, stan::Peer},
+    support::{Answer, Gateway, Invocation, Nats, QUEUE, Worker, eventually, free_port, stan::Peer},
 };
 
 const DASHBOARD: &str = "chart/queue-worker/files/dashboard.json";
@@ -90,6 +94,15 @@ fn the_dashboard_shows_every_metric_and_neither_it_nor_an_alert_any_other() {
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
+/// Posts nothing to the ingress, and waits for the end of the answer.
+async fn post(port: u16, target: &str) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request =
+        format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
 #[tokio::test]
 async fn every_panel_shows_something_and_every_label_exists() {
     let nats = Nats::start().await;
@@ -98,7 +111,9 @@ async fn every_panel_shows_something_and_every_label_exists() {
     let receiver =
         Gateway::start(|call| Answer::status(if call.target() == "/bad" { 400 } else { 202 })).await;
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 2);
+    let door = free_port();
     let settings = settings.set("stan_bridge", true).set("function_lookup_ttl", "1s");
+    let settings = settings.set("ingress_addr", format!("127.0.0.1:{door}"));
     let worker = settings.start().await;
     let prometheus = Prometheus::watching(&[&worker], &read(ALERTS)).await;
 
@@ -113,6 +128,9 @@ async fn every_panel_shows_something_and_every_label_exists() {
             nats.publish(&invocation.callback(&format!("{}/{path}", receiver.url()))).await;
         }
         peer.publish(QUEUE, Invocation::of("good").to_bytes()).await.unwrap();
+        for target in ["/async-function/good", "/nowhere"] {
+            post(door, target).await;
+        }
         empty.clear();
         for (title, query, _) in &queries {
             if prometheus.query(query).await.is_empty() {
