@@ -1,12 +1,11 @@
 //! `queue-worker`: settings, logs, signals, and an exit code; the work is [`queue_worker::run::process`]'s.
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use queue_worker::{
-    config::{self, Refusal},
-    ingress,
+    config, ingress,
     observe::log,
-    operate::{cli, doctor},
+    operate::{alone, cli, doctor, print, refused},
     run::{files, process::serve, signals::Signals},
     tasks::{offload, supervisor::Supervisor},
 };
@@ -16,9 +15,6 @@ use queue_worker::{
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-/// The exit code for bad settings (`EX_USAGE` of BSD's sysexits).
-const USAGE: u8 = 64;
-
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     if cli::is_command(&args) {
@@ -26,16 +22,7 @@ fn main() -> ExitCode {
     }
     let loaded = match config::load(args, std::env::vars_os()) {
         Ok(loaded) => loaded,
-        Err(Refusal::Print(text)) => {
-            print(&format!("{}\n", text.trim_end()));
-            return ExitCode::SUCCESS;
-        }
-        Err(Refusal::Invalid(errors)) => {
-            for error in errors {
-                eprintln!("queue-worker: {error}");
-            }
-            return ExitCode::from(USAGE);
-        }
+        Err(refusal) => return refused(refusal),
     };
     if loaded.doctor.is_some() {
         return examine(loaded);
@@ -64,25 +51,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints to whoever reads it; a reader that has seen enough and left is no error.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
 /// Prints what the guarantee rests on. Nothing is logged: what there is to say is in the report.
 fn examine(loaded: config::Loaded) -> ExitCode {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("queue-worker: {error}");
-            return ExitCode::FAILURE;
-        }
+    let (text, well) = match alone(doctor::run(loaded)) {
+        Ok(report) => report,
+        Err(code) => return code,
     };
-    let (text, well) = runtime.block_on(doctor::run(loaded));
-    // A name that is still being looked up is not waited for.
-    runtime.shutdown_background();
     print(&text);
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

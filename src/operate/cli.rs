@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 
 pub(super) use choose::{Choosing, Filter, Redriving};
 
-use super::{dead_letters, desk::Desk, end::Failure, operations};
+use super::{alone, dead_letters, desk::Desk, operations, refused};
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
@@ -153,30 +153,17 @@ pub fn is_command(args: &[OsString]) -> bool {
 pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
     let (cli, loaded) = match read(args, env) {
         Ok(read) => read,
-        Err(Refusal::Print(text)) => {
-            super::out::print(&format!("{}\n", text.trim_end()));
-            return ExitCode::SUCCESS;
-        }
-        Err(Refusal::Invalid(faults)) => {
-            faults.iter().for_each(|fault| eprintln!("queue-worker: {fault}"));
-            return Failure::Usage(String::new()).code();
-        }
-    };
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("queue-worker: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(refusal) => return refused(refusal),
     };
     let Cli { command, queue, output, yes } = cli;
-    let done = runtime.block_on(Desk::open(loaded.config, queue, output, yes, async |desk| match command {
+    let work = Desk::open(loaded.config, queue, output, yes, async |desk| match command {
         Command::DeadLetters(command) => dead_letters::run(&desk, *command).await,
         Command::Operations(command) => operations::run(&desk, command).await,
-    }));
-    // A name that is still being looked up is not waited for.
-    runtime.shutdown_background();
+    });
+    let done = match alone(work) {
+        Ok(done) => done,
+        Err(code) => return code,
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

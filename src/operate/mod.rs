@@ -2,6 +2,7 @@
 //!
 //! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan, run.
 
+mod alone;
 pub mod doctor;
 pub mod cli;
 mod desk;
@@ -10,3 +11,6 @@ mod out;
 mod follow;
 mod dead_letters;
 mod operations;
+
+pub use alone::{alone, refused};
+pub use out::print;
