@@ -22,6 +22,7 @@ pub mod config;
 pub mod observe;
 pub mod broker;
 pub mod flow;
+pub mod inbound;
 pub mod outbound;
 pub mod upkeep;
 pub mod admin;

@@ -64,7 +64,7 @@ fn examine(loaded: config::Loaded) -> ExitCode {
 /// One thread is enough: the work is waiting, and a second one costs more than it gives.
 fn run(mut config: config::Config, supervisor: Supervisor) -> anyhow::Result<()> {
     config.max_inflight = {
-        let others = config.ingress.as_ref().map_or(0, |_| ingress::CONNECTIONS);
+        let others = config.ingress.as_ref().map_or(0, |_| ingress::FILES);
         files::make_room(config.max_inflight, others)?
     };
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.

@@ -1,9 +1,8 @@
 //! The worker's own pages over HTTP: `/metrics`, `/healthz` and `/readyz`.
 //!
-//! Calls: text, tasks, observe, broker, flow.
+//! Calls: text, tasks, observe, broker, inbound.
 
 mod connections;
-pub(crate) mod listen;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -6,9 +6,8 @@
 //!                                                                              └ due later: parked
 //! ```
 //!
-//! Calls: text, message, config, observe, broker.
+//! Calls: text, tasks, message, config, observe, broker, inbound.
 
-mod connections;
 mod entry;
 mod route;
 mod store;
@@ -35,7 +34,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    connections::Busy,
     entry::{Entry, entry},
     route::{Route, route},
     store::Stored,
@@ -43,13 +41,23 @@ use self::{
 use crate::{
     broker::{jetstream::JetStream, seam::Broker},
     config::{self, Queue},
+    inbound::connections::{self, Busy, Limits, SPARE},
     ingress::tokens::Tokens,
     message::timer::Timer,
     observe::metrics::Registry,
+    tasks::renewed::FileError,
 };
-pub use connections::MOST as CONNECTIONS;
-pub use tokens::TokensError;
 
+const LIMITS: Limits = Limits {
+    most: 512,
+    patience: Duration::from_secs(30),
+    age: None,
+    goodbye: Duration::from_secs(10),
+    // NATS stores 64 KiB of headers.
+    head: 64 << 10,
+};
+/// The files of its connections.
+pub const FILES: usize = LIMITS.most + SPARE;
 /// The time for a body to come in.
 const BODY: Duration = Duration::from_secs(30);
 /// The most bytes of all bodies that are in memory.
@@ -102,7 +110,7 @@ impl Ingress {
         queues: &[Queue],
         jetstream: JetStream,
         metrics: Registry,
-    ) -> Result<Self, TokensError> {
+    ) -> Result<Self, FileError> {
         let tokens = settings.token_file.clone().map(Tokens::new).transpose()?;
         Ok(Self(Arc::new(Parts {
             settings: settings.clone(),
@@ -122,7 +130,11 @@ impl Ingress {
 
     /// Serves until `until` is cancelled, and then until the requests that came in have their answers.
     pub async fn serve(self, listener: Arc<TcpListener>, until: CancellationToken) {
-        connections::serve(listener, self, until).await;
+        let answer = move |request, busy| {
+            let ingress = self.clone();
+            async move { ingress.answer(request, &busy).await }
+        };
+        connections::serve(listener, LIMITS, answer, until).await;
     }
 
     /// Answers a request.

@@ -17,7 +17,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-pub use self::{http::HttpPost, sign::SecretsError};
+pub use self::http::HttpPost;
 use crate::{
     flow::{memory::Room, shortage::Shortage},
     message::posting::Posting,

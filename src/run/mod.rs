@@ -1,6 +1,6 @@
 //! The process: its queues, its signals, its end.
 //!
-//! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan,
+//! Calls: text, tasks, retry, message, config, observe, broker, flow, inbound, outbound, upkeep, admin, stan,
 //! ingress, worker.
 
 pub mod process;

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, Readiness, listen::listen},
+    admin::{self, Readiness},
     broker::{
         connect::{ConnectError, Connection, Link, connect},
         jetstream::JetStream,
@@ -19,13 +19,14 @@ use crate::{
     },
     config::{Config, Queue},
     flow::{gate::Gate, memory::Room, permits::Permits},
-    ingress::{Ingress, TokensError},
+    inbound::listen::listen,
+    ingress::Ingress,
     observe::{
         metrics::{Metrics, Registry},
         trace::Tracer,
     },
     outbound::{
-        callback::{Callbacks, HttpPost, SecretsError},
+        callback::{Callbacks, HttpPost},
         invoke::{HttpGateway, NoTarget, Trust, Untrustworthy},
         lookup::Lookup,
     },
@@ -41,6 +42,7 @@ use crate::{
     },
     tasks::{
         drain::{FLUSH, Running, Told},
+        renewed::FileError,
         supervisor::{Attendants, Part, Supervisor},
     },
     upkeep::depth::Gauges,
@@ -64,18 +66,15 @@ pub enum Fatal {
     /// The address for metrics and health cannot be had, or another part of this machine is missing.
     #[error("{0}: {1}")]
     Machine(String, io::Error),
-    /// The secrets that callbacks are signed with cannot be used.
+    /// The file of a secret cannot be used.
     #[error(transparent)]
-    Secrets(#[from] SecretsError),
+    File(#[from] FileError),
     /// The authorities of the gateway's certificate cannot be used.
     #[error(transparent)]
     Trust(#[from] Untrustworthy),
     /// A queue's target cannot be called.
     #[error(transparent)]
     Target(#[from] NoTarget),
-    /// The tokens of the ingress cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
     /// A metric cannot be made.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),

@@ -153,17 +153,16 @@ fn only_settle_the_lease_the_promoters_and_those_who_bury_or_free_of_phantoms_ac
 
 /// Where tasks and threads are begun that nobody keeps running, how often, and why nobody has to.
 const UNKEPT: &[(&str, usize, &str)] = &[
-    ("admin/connections.rs", 1, "one connection of a client; its end ends that conversation"),
+    ("inbound/connections.rs", 1, "one connection of a client; its end ends that conversation"),
     (
         "tasks/offload.rs",
         2,
         "one conversation, of whose end its beginner hears, and a helper that ends at once and leaves its \
             thread",
     ),
-    ("outbound/callback/sign.rs", 1, "reads a file; whoever asked hears of its end"),
     ("broker/connect.rs", 1, "reads a file; whoever asked hears of its end"),
+    ("tasks/renewed.rs", 1, "looks at a file; whoever asked hears of its end"),
     ("tasks/heavy.rs", 1, "packs or unpacks one payload; whoever asked hears of its end"),
-    ("outbound/invoke/target.rs", 1, "looks at a file; whoever asked hears of its end"),
     (
         "outbound/invoke/pool.rs",
         2,
@@ -176,8 +175,6 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("run/process.rs", 2, "the bridge and the ingress, which are kept in there"),
     ("run/queue.rs", 2, "lanes and levels, which are kept in there"),
     ("run/operations.rs", 1, "operations, which are kept in there"),
-    ("ingress/connections.rs", 1, "one connection of a client; its end ends that conversation"),
-    ("ingress/tokens.rs", 1, "reads a file; whoever asked hears of its end"),
     ("stan/mod.rs", 1, "one message; its client publishes it again"),
     ("flow/strain.rs", 1, "gives permits back after a sleep, and cannot fail"),
     ("tasks/supervisor/attendants.rs", 1, "a part, which is kept in there"),

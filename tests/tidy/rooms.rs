@@ -30,17 +30,18 @@ const ROOMS: &[Room] = &[
     room("observe", &["text", "tasks", "retry", "message", "config"]),
     room("broker", &["text", "tasks", "retry", "message", "config", "observe"]),
     room("flow", &[]),
+    room("inbound", &["flow"]),
     room("outbound", &["text", "tasks", "retry", "message", "config", "observe", "flow"]),
     room("upkeep", &["text", "tasks", "message", "config", "observe", "broker"]),
-    room("admin", &["text", "tasks", "observe", "broker", "flow"]),
+    room("admin", &["text", "tasks", "observe", "broker", "inbound"]),
     room("stan", &["text", "tasks", "message", "observe", "broker", "admin"]),
-    room("ingress", &["text", "message", "config", "observe", "broker"]),
+    room("ingress", &["text", "tasks", "message", "config", "observe", "broker", "inbound"]),
     room("worker", &["text", "tasks", "retry", "message", "observe", "broker", "flow", "outbound"]),
     room(
         "run",
         &[
-            "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep",
-            "admin", "stan", "ingress", "worker",
+            "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "inbound",
+            "outbound", "upkeep", "admin", "stan", "ingress", "worker",
         ],
     ),
     room(

@@ -26,7 +26,7 @@ use reqwest::{
 use tokio::{net::lookup_host, time::timeout};
 use url::{Host, Url};
 
-use super::{NotPosted, Post, address::is_public, sign::SecretsError, sign::Signer};
+use super::{NotPosted, Post, address::is_public, sign::Signer};
 use crate::{
     config,
     flow::shortage::Shortage,
@@ -38,6 +38,7 @@ use crate::{
     },
     tasks::{
         offload::Offload,
+        renewed::FileError,
         supervisor::{Part, Supervisor},
     },
 };
@@ -69,8 +70,8 @@ impl HttpPost {
     /// Posts under these settings, on a thread that is kept running.
     ///
     /// # Errors
-    /// See [`SecretsError`].
-    pub fn new(settings: config::Callback, supervisor: &Supervisor) -> Result<Self, SecretsError> {
+    /// Where the secrets that sign cannot be read.
+    pub fn new(settings: config::Callback, supervisor: &Supervisor) -> Result<Self, FileError> {
         let signer = settings.signing_file.clone().map(Signer::new).transpose()?;
         Ok(Self {
             settings,

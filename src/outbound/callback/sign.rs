@@ -1,12 +1,7 @@
 //! Signs callbacks as the Standard Webhooks scheme (standardwebhooks.com, version 1) has it, so that a
 //! receiver can tell that a callback is this worker's, unchanged and fresh.
 
-use std::{
-    fmt, io,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, time::SystemTime};
 
 use base64::{
     Engine as _,
@@ -16,10 +11,13 @@ use base64::{
 };
 use http::{HeaderMap, HeaderValue};
 use ring::hmac::{self, HMAC_SHA256, Key};
-use tokio::time::Instant;
 
-/// The time after which the file is read anew: Kubernetes changes mounted secrets in place.
-const LOOK: Duration = Duration::from_secs(60);
+use crate::tasks::renewed::{FileError, Renewed, Setting};
+
+const SETTING: Setting = Setting {
+    name: "callback_signing_secret_file",
+    expected: "a secret of at least 16 bytes in base64 on each line, with or without whsec_ before it",
+};
 /// A secret of fewer bytes could be guessed.
 const LEAST: usize = 16;
 /// The prefix that a secret may have.
@@ -30,55 +28,22 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The reason why callbacks cannot be signed. It quotes nothing of the file.
-#[derive(Debug, thiserror::Error)]
-#[error("callback_signing_secret_file={path}: {reason}")]
-pub struct SecretsError {
-    path: String,
-    reason: Unusable,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("{0}")]
-    Unreadable(#[from] io::Error),
-    #[error(
-        "line {0}: expected a secret of at least {LEAST} bytes in base64, with or without whsec_ before it"
-    )]
-    Line(usize),
-    #[error("expected a secret on each line, the file has none")]
-    Empty,
-}
-
 /// Signs with the secrets of a file.
-pub(super) struct Signer {
-    path: PathBuf,
-    keys: Mutex<(Instant, Vec<Key>)>,
-}
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("path", &self.path).finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub(super) struct Signer(Renewed<Vec<Key>>);
 
 impl Signer {
     /// Reads the secrets, one a line.
-    pub fn new(path: PathBuf) -> Result<Self, SecretsError> {
-        match read(&path) {
-            Ok(keys) => Ok(Self { path, keys: Mutex::new((Instant::now(), keys)) }),
-            Err(reason) => Err(SecretsError { path: path.display().to_string(), reason }),
-        }
+    pub fn new(path: PathBuf) -> Result<Self, FileError> {
+        Renewed::read(SETTING, path, secrets).map(Self)
     }
 
     /// Puts the scheme's three headers in the place of any that have their names.
     pub async fn sign(&self, headers: &mut HeaderMap, id: &str, body: &[u8], now: SystemTime) {
-        self.look().await;
+        let keys = self.0.get().await;
         let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
-        let signatures = {
-            let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.1.iter().map(|key| signature(key, id, &timestamp, body)).collect::<Vec<_>>().join(" ")
-        };
+        let signatures: Vec<_> = keys.iter().map(|key| signature(key, id, &timestamp, body)).collect();
+        let signatures = signatures.join(" ");
         for (name, text) in
             [("webhook-id", id), ("webhook-timestamp", &timestamp), ("webhook-signature", &signatures)]
         {
@@ -89,36 +54,10 @@ impl Signer {
             }
         }
     }
-
-    /// Reads the file anew after a while. A file that cannot be used changes nothing.
-    async fn look(&self) {
-        {
-            let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            if keys.0.elapsed() < LOOK {
-                return;
-            }
-            keys.0 = Instant::now();
-        }
-        let path = self.path.clone();
-        let found = tokio::task::spawn_blocking(move || read(&path))
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error).into()));
-        match found {
-            Ok(found) => self.keys.lock().unwrap_or_else(PoisonError::into_inner).1 = found,
-            Err(reason) => {
-                tracing::warn!(path = %self.path.display(), %reason, "the signing secrets cannot be read \
-                    anew; those read before are used");
-            }
-        }
-    }
-}
-
-fn read(path: &std::path::Path) -> Result<Vec<Key>, Unusable> {
-    secrets(&std::fs::read(path)?)
 }
 
 /// The secrets in a file's text. Several are there while one takes another's place.
-fn secrets(text: &[u8]) -> Result<Vec<Key>, Unusable> {
+fn secrets(text: &[u8]) -> Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = line.trim_ascii();
@@ -126,10 +65,11 @@ fn secrets(text: &[u8]) -> Result<Vec<Key>, Unusable> {
             continue;
         }
         let secret = BASE64.decode(line.strip_prefix(PREFIX.as_bytes()).unwrap_or(line));
-        let secret = secret.ok().filter(|secret| secret.len() >= LEAST).ok_or(Unusable::Line(number))?;
+        let secret = secret.ok().filter(|secret| secret.len() >= LEAST);
+        let secret = secret.ok_or_else(|| format!("line {number} is no secret"))?;
         keys.push(Key::new(HMAC_SHA256, &secret));
     }
-    if keys.is_empty() { Err(Unusable::Empty) } else { Ok(keys) }
+    if keys.is_empty() { Err("the file has none".to_owned()) } else { Ok(keys) }
 }
 
 fn signature(key: &Key, id: &str, timestamp: &str, body: &[u8]) -> String {
@@ -188,23 +128,23 @@ mod tests {
             (&format!("{FIRST}\n\nno_secret_of_mine"), "line 3"),
             ("\u{e9}", "line 1"),
         ] {
-            let error =
-                SecretsError { path: "/s".into(), reason: secrets(text.as_bytes()).unwrap_err() }.to_string();
-            assert!(
-                error.starts_with("callback_signing_secret_file=/s: ") && error.contains(expected),
-                "{error}"
-            );
+            let error = secrets(text.as_bytes()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
             assert!(!error.contains("mine") && !error.contains("MfKQ"), "{error}");
         }
     }
 
-    async fn signed(signer: &Signer) -> usize {
+    #[tokio::test]
+    async fn each_secret_signs_and_nothing_forged_is_left() {
+        let path = std::env::temp_dir().join(format!("queue-worker-secrets-{}", std::process::id()));
+        std::fs::write(&path, format!("{FIRST}\n{SECOND}")).unwrap();
+        let signer = Signer::new(path.clone()).unwrap();
+        std::fs::remove_file(path).unwrap();
         let mut headers = HeaderMap::new();
         headers.append("webhook-signature", HeaderValue::from_static("v1,forged"));
         headers.append("webhook-id", HeaderValue::from_static("forged"));
-        signer
-            .sign(&mut headers, "an-id", b"body", SystemTime::UNIX_EPOCH + Duration::from_millis(7_900))
-            .await;
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(7_900);
+        signer.sign(&mut headers, "an-id", b"body", now).await;
         assert_eq!(
             (headers["webhook-id"].as_bytes(), headers["webhook-timestamp"].as_bytes()),
             (&b"an-id"[..], &b"7"[..])
@@ -214,26 +154,7 @@ mod tests {
             signatures.split(' ').all(|one| one.starts_with("v1,") && !one.contains("forged")),
             "{signatures}"
         );
-        signatures.split(' ').count()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_file_is_read_anew_each_minute_and_a_bad_one_changes_nothing() {
-        let path = std::env::temp_dir().join(format!("queue-worker-secrets-{}", std::process::id()));
-        std::fs::write(&path, FIRST).unwrap();
-        let signer = Signer::new(path.clone()).unwrap();
-        assert_eq!(signed(&signer).await, 1);
-        std::fs::write(&path, format!("{FIRST}\n{SECOND}")).unwrap();
-        tokio::time::advance(LOOK - Duration::from_secs(1)).await;
-        assert_eq!(signed(&signer).await, 1);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(signed(&signer).await, 2);
-        std::fs::write(&path, "half a fi").unwrap();
-        tokio::time::advance(LOOK).await;
-        assert_eq!(signed(&signer).await, 2);
-        std::fs::remove_file(&path).unwrap();
-        tokio::time::advance(LOOK).await;
-        assert_eq!(signed(&signer).await, 2);
+        assert_eq!(signatures.split(' ').count(), 2);
         assert!(!format!("{signer:?}").contains("MfKQ"));
     }
 }

@@ -1,16 +1,19 @@
 //! How the calls of a queue's target are made that is no function: the method, the headers that are set, and
 //! the token from a file.
 
-use std::{
-    fmt, fs, io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::io;
 
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 
-use crate::config::Request;
+use crate::{
+    config::Request,
+    tasks::renewed::{FileError, Renewed, Setting},
+};
+
+const TOKEN: Setting = Setting {
+    name: "target_token_file",
+    expected: "a file that has one line with a token in it, of printable characters",
+};
 
 /// The reason why no target can be called.
 #[derive(Debug, thiserror::Error)]
@@ -20,37 +23,23 @@ pub enum NoTarget {
     Certificates(#[from] io::Error),
     /// Its token cannot be.
     #[error(transparent)]
-    Token(#[from] TokenError),
-}
-
-/// The token of a target cannot be used. It quotes nothing of the file.
-#[derive(Debug, thiserror::Error)]
-#[error("target_token_file=\"{}\": {reason}", path.display())]
-pub struct TokenError {
-    path: PathBuf,
-    reason: Unusable,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("{0}; expected a file with a token in it")]
-    Unreadable(#[from] io::Error),
-    #[error("expected one line with a token in it, of printable characters")]
-    NoToken,
+    Token(#[from] FileError),
 }
 
 /// How the calls of a target are made.
 #[derive(Debug)]
 pub(super) struct Target {
     request: Request,
-    token: Option<Arc<TokenFile>>,
+    /// What is sent as `Authorization`.
+    bearer: Option<Renewed<HeaderValue>>,
 }
 
 impl Target {
     /// Reads the token, if there is one.
-    pub(super) fn new(request: Request) -> Result<Self, TokenError> {
-        let token = request.token_file.clone().map(TokenFile::new).transpose()?.map(Arc::new);
-        Ok(Self { request, token })
+    pub(super) fn new(request: Request) -> Result<Self, FileError> {
+        let file = request.token_file.clone();
+        let bearer = file.map(|path| Renewed::read(TOKEN, path, bearer)).transpose()?;
+        Ok(Self { request, bearer })
     }
 
     pub(super) fn method(&self) -> Method {
@@ -59,7 +48,7 @@ impl Target {
 
     /// What is sent as `Authorization` by now, if anything is.
     pub(super) async fn authorization(&self) -> Option<HeaderValue> {
-        Some(TokenFile::look(self.token.as_ref()?).await)
+        Some(HeaderValue::clone(&*self.bearer.as_ref()?.get().await))
     }
 
     /// Sets the headers that are set, in the place of all that have their names.
@@ -76,81 +65,12 @@ impl Target {
     }
 }
 
-/// The token in a file, read anew when the file changes: Kubernetes changes mounted tokens in place.
-struct TokenFile {
-    path: PathBuf,
-    known: Mutex<Known>,
-}
-
-/// The last token, and what the file looked like then.
-struct Known {
-    bearer: HeaderValue,
-    stamp: Stamp,
-    /// Whether the file that is there now cannot be used, which was said.
-    spoiled: bool,
-}
-
-/// What changes with a file's content: its inode, its length, and when it was written.
-type Stamp = (u64, u64, i64, i64);
-
-impl fmt::Debug for TokenFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenFile").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl TokenFile {
-    fn new(path: PathBuf) -> Result<Self, TokenError> {
-        match read(&path) {
-            Ok((bearer, stamp)) => {
-                Ok(Self { path, known: Mutex::new(Known { bearer, stamp, spoiled: false }) })
-            }
-            Err(reason) => Err(TokenError { path, reason }),
-        }
-    }
-
-    /// The token of now. Files are looked at beside the loop: the disk they are on may be slow.
-    async fn look(file: &Arc<Self>) -> HeaderValue {
-        let looking = file.clone();
-        if tokio::task::spawn_blocking(move || looking.renew()).await.is_err() {
-            tracing::warn!(path = %file.path.display(), "the token of a target was not looked for");
-        }
-        file.known.lock().unwrap_or_else(PoisonError::into_inner).bearer.clone()
-    }
-
-    /// Takes over a changed token. A file that cannot be used changes nothing.
-    fn renew(&self) {
-        let now = fs::metadata(&self.path).map(|metadata| stamp(&metadata));
-        let was = self.known.lock().unwrap_or_else(PoisonError::into_inner).stamp;
-        if now.is_ok_and(|now| now == was) {
-            return;
-        }
-        let found = read(&self.path);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match found {
-            Ok((bearer, stamp)) => *known = Known { bearer, stamp, spoiled: false },
-            Err(reason) if !known.spoiled => {
-                known.spoiled = true;
-                let path = self.path.display();
-                tracing::warn!(%path, %reason, "a target's token cannot be read anew; the last one is used");
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<(HeaderValue, Stamp), Unusable> {
-    // In this order: what is written in between is read again.
-    let stamp = stamp(&fs::metadata(path)?);
-    let text = fs::read_to_string(path)?;
-    let token = text.trim();
-    let printable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    let bearer = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| printable);
-    let mut bearer = bearer.ok_or(Unusable::NoToken)?;
+/// The header that shows a file's token.
+fn bearer(content: &[u8]) -> Result<HeaderValue, String> {
+    let token = content.trim_ascii();
+    let printable = !token.is_empty() && token.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    let bearer = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok().filter(|_| printable);
+    let mut bearer = bearer.ok_or("there is none")?;
     bearer.set_sensitive(true);
-    Ok((bearer, stamp))
-}
-
-fn stamp(metadata: &fs::Metadata) -> Stamp {
-    (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+    Ok(bearer)
 }

@@ -1,4 +1,4 @@
-//! The address of the pages. As in Go's programs, an address that stands for all addresses stands for those
+//! An address to listen at. As in Go's programs, an address that stands for all addresses stands for those
 //! of both families: Kubernetes probes a Pod of an IPv6 cluster at its IPv6 address, even where the setting
 //! is `0.0.0.0`.
 
