@@ -6,6 +6,8 @@ pub mod limits;
 pub mod rules;
 pub mod desired;
 
+use std::time::Duration;
+
 use self::rules::Complaint;
 use crate::{
     broker::{
@@ -41,6 +43,8 @@ pub(crate) struct Ready {
     pub timer: Timer,
     /// Why it is this timer.
     pub why: &'static str,
+    /// For how long the queue's stream knows the ids of its messages.
+    pub window: Duration,
     /// Whether the stream of retries has a size, and refuses what exceeds it.
     pub sized: bool,
     /// What the operator should know.
@@ -146,7 +150,8 @@ pub(crate) async fn ensure(
         sync: Sync::Unknown,
     };
     let sized = facts.discard_new && retries.limit("max_bytes").is_some();
-    Ok(Ready { fresh, due, timer, why, sized, advice: advice(&facts) })
+    let window = queue.duration("duplicate_window");
+    Ok(Ready { fresh, due, timer, why, window, sized, advice: advice(&facts) })
 }
 
 struct Setup<'a> {

@@ -24,6 +24,8 @@ use crate::{
 
 /// The longest key of a caller's.
 const LONGEST_KEY: usize = 255;
+/// Stands before it: what chance says has no such thing.
+const KEYED: &str = "key ";
 /// Headers that are for the ingress, or of its connection.
 const NOT_STORED: [&str; 5] = ["host", "content-length", "expect", "x-delay", "x-not-before"];
 
@@ -38,6 +40,13 @@ pub(super) struct Entry {
     pub(super) key: String,
     /// When it may be called, if not at once.
     pub(super) due: Option<SystemTime>,
+}
+
+impl Entry {
+    /// Whether a caller gave the key.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.key.starts_with(KEYED)
+    }
 }
 
 fn bad(text: impl Into<String>) -> Refusal {
@@ -73,7 +82,7 @@ pub(super) fn entry(
         }
         (None, _) => (of_message(&kept), body),
     };
-    let key = key.map_or_else(|| format!("unique {unique}"), |key| format!("key {key}"));
+    let key = key.map_or_else(|| format!("unique {unique}"), |key| format!("{KEYED}{key}"));
     Ok(Entry { subject: route.subject.clone(), headers, payload, call_id, key, due })
 }
 

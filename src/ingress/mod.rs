@@ -9,6 +9,7 @@
 //! Calls: text, tasks, message, config, observe, broker, inbound.
 
 mod entry;
+mod keys;
 mod route;
 mod store;
 mod tokens;
@@ -33,13 +34,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::store::record;
 use self::{
     entry::{Entry, entry},
+    keys::Keys,
     route::{Route, route},
     store::Stored,
 };
 use crate::{
-    broker::{jetstream::JetStream, seam::Broker},
+    broker::{jetstream::JetStream, seam::Broker, streams::Ready},
     config::{self, Queue},
     inbound::connections::{self, Busy, Limits, SPARE},
     ingress::tokens::Tokens,
@@ -93,8 +96,9 @@ struct Parts {
     settings: config::Ingress,
     tokens: Option<Tokens>,
     queues: Vec<Queue>,
-    /// The timer of each queue that was made ready.
-    timers: Mutex<BTreeMap<String, Timer>>,
+    /// The timer of each queue that was made ready, and the window in which its stream knows a key.
+    ready: Mutex<BTreeMap<String, (Timer, Duration)>>,
+    keys: Keys,
     memory: Arc<Semaphore>,
     metrics: Registry,
     jetstream: JetStream,
@@ -116,16 +120,20 @@ impl Ingress {
             settings: settings.clone(),
             tokens,
             queues: queues.to_vec(),
-            timers: Mutex::default(),
+            ready: Mutex::default(),
+            keys: Keys::default(),
             memory: Arc::new(Semaphore::new(MEMORY / UNIT)),
             metrics,
             jetstream,
         })))
     }
 
-    /// A queue has its streams, and this timer.
-    pub fn ready(&self, queue: &str, timer: Timer) {
-        self.0.timers.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_owned(), timer);
+    /// A queue has its streams, its timer, and a window in which the same key is stored once.
+    pub(crate) fn ready(&self, queue: &str, ready: &Ready) {
+        let mut queues = self.0.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if queues.insert(queue.to_owned(), (ready.timer, ready.window)).is_some() {
+            self.0.keys.forget();
+        }
     }
 
     /// Serves until `until` is cancelled, and then until the requests that came in have their answers.
@@ -167,7 +175,7 @@ impl Ingress {
         route: &Route<'_>,
         busy: &Busy,
     ) -> Result<Stored, Refusal> {
-        let Parts { settings, jetstream, timers, .. } = &*self.0;
+        let Parts { settings, jetstream, ready, keys, .. } = &*self.0;
         let (head, body) = request.into_parts();
         let max_payload = jetstream.max_payload();
         let most = if settings.max_body == 0 { max_payload } else { settings.max_body };
@@ -178,11 +186,18 @@ impl Ingress {
             let unique = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
             entry(route, &head.headers, body, mine, settings.max_delay, jetstream.now(), unique)?
         };
-        let timer = timers.lock().unwrap_or_else(PoisonError::into_inner).get(&route.queue.name).copied();
-        let timer = timer.ok_or_else(|| Refusal::not_now("the queue is not ready"))?;
+        let ready = ready.lock().unwrap_or_else(PoisonError::into_inner).get(&route.queue.name).copied();
+        let (timer, window) = ready.ok_or_else(|| Refusal::not_now("the queue is not ready"))?;
+        let name = entry.is_keyed().then(|| store::hash(&route.queue.name, &entry.key));
+        if let Some(sequence) = name.and_then(|name| keys.find(&name)) {
+            return Ok(Stored { call_id: entry.call_id, sequence, duplicate: true, took: Duration::ZERO });
+        }
         let began = Instant::now();
         let mut stored = store::store(jetstream, route.queue, timer, entry).await?;
         stored.took = began.elapsed();
+        if let Some(name) = name {
+            keys.keep(name, stored.sequence, window);
+        }
         Ok(stored)
     }
 

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::http::StatusCode;
+use axum::http::{Request, StatusCode};
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
+use uuid::Uuid;
 
-use super::{Entry, Refusal};
+use super::{Entry, Refusal, entry::entry, keys::Hash, route::route};
 use crate::{
     broker::{
         jetstream::JetStream,
@@ -24,6 +26,23 @@ pub(super) struct Stored {
     pub(super) duplicate: bool,
     /// How long the broker took.
     pub(super) took: Duration,
+}
+
+/// What a request has a queue store if it is not put off, or the reason why it is refused: routes and headers
+/// without a connection.
+///
+/// # Errors
+/// What a caller is told.
+pub fn record(request: Request<Bytes>, queues: &[Queue], now: SystemTime) -> Result<Record, String> {
+    let (head, body) = request.into_parts();
+    /// As the setting has it unless another is set.
+    const LONGEST: Duration = Duration::from_secs(720 * 3_600);
+    let asked = || {
+        let route = route(&head.method, &head.uri, queues)?;
+        let entry = entry(&route, &head.headers, body, false, LONGEST, now, Uuid::nil())?;
+        Ok(fresh(route.queue, entry))
+    };
+    asked().map_err(|refusal: Refusal| refusal.text)
 }
 
 /// Stores an entry. It is durable when this returns.
@@ -53,7 +72,7 @@ fn too_large() -> Refusal {
 }
 
 /// What ids are made of.
-fn hash(queue: &str, text: &str) -> [u8; 32] {
+pub(super) fn hash(queue: &str, text: &str) -> Hash {
     let hash = digest(&SHA256, format!("{queue}\n{text}").as_bytes());
     hash.as_ref().try_into().unwrap_or_default()
 }

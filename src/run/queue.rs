@@ -304,7 +304,7 @@ impl<'a> Service<'a> {
             standby: self.standby.clone(),
             orphans: Arc::default(),
         });
-        self.shared.ingress.iter().for_each(|ingress| ingress.ready(&self.queue.name, ready.timer));
+        self.shared.ingress.iter().for_each(|ingress| ingress.ready(&self.queue.name, ready));
         tracing::info!(
             queue = self.queue.name,
             timer = %ready.timer,
