@@ -25,6 +25,7 @@ mod crowded;
 mod fairness;
 mod fire;
 mod footprint;
+mod ingress;
 mod killer;
 mod lateness;
 mod leases;

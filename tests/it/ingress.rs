@@ -5,66 +5,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::{
     support::{
-        Answer, Gateway, Latch, Nats, QUEUE, Scratch, Settings, Worker, eventually, eventually_is, free_port,
-        http, patiently,
+        Answer, Door, Gateway, Latch, Nats, QUEUE, Scratch, Worker, eventually, eventually_is, http,
+        patiently,
     },
     targets::by_region,
 };
-
-/// An answer of the ingress.
-struct Reply {
-    status: u16,
-    message: http::Message,
-}
-
-impl Reply {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.message.body).unwrap()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.message.header(name)
-    }
-}
-
-/// A worker with an ingress.
-struct Door {
-    port: u16,
-}
-
-impl Door {
-    fn to(settings: Settings) -> (Self, Settings) {
-        let port = free_port();
-        (Self { port }, settings.set("ingress_addr", format!("127.0.0.1:{port}")))
-    }
-
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
-    }
-
-    async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        let mut stream = self.connect().await;
-        let mut request =
-            format!("{method} {target} HTTP/1.1\r\nHost: ingress\r\nContent-Length: {}\r\n", body.len());
-        headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
-        stream.write_all(&[request.as_bytes(), b"\r\n", body].concat()).await.unwrap();
-        let mut stream = BufReader::new(stream);
-        let message = patiently("an answer", http::read(&mut stream)).await.unwrap().unwrap();
-        Reply { status: message.start.split(' ').nth(1).unwrap().parse().unwrap(), message }
-    }
-
-    async fn post(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        self.ask("POST", target, headers, body.as_bytes()).await
-    }
-}
 
 #[tokio::test]
 async fn a_function_is_called_as_behind_openfaas_own_gateway() {

@@ -10,15 +10,14 @@ use std::{
 };
 
 use async_nats::{HeaderMap, jetstream::Context};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream::iter};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use super::script::{
-    Mood, Pace, answer, came, fate, invocation, number, takes_callback, wants_callback, worker,
-};
+use super::script::{Input, Mood, Pace, came, invocation, number, takes_callback, wants_callback, worker};
 use crate::{
     ledger::{Entry, Fault, Ledger, Verdict},
     size,
@@ -48,6 +47,7 @@ pub struct House {
     pub start: Instant,
     pub ledger: Arc<Mutex<Ledger>>,
     mood: Arc<Mutex<Mood>>,
+    input: Input,
     message: fn(usize, &str) -> Invocation,
     next: Arc<AtomicUsize>,
     /// Dead letters up to here are in the books.
@@ -57,7 +57,13 @@ pub struct House {
 impl House {
     /// A house beside the broker that `js` leads to.
     pub async fn open(js: Context, pace: Pace) -> Self {
-        Self::playing(js, invocation, move |call, mood| answer(call, mood, pace)).await
+        Self::of_input(js, Input::OpenFaas, pace).await
+    }
+
+    /// The same with messages of another form.
+    pub async fn of_input(js: Context, input: Input, pace: Pace) -> Self {
+        let answer = move |call: &Call, mood| input.answer(call, mood, pace);
+        Self { input, ..Self::playing(js, invocation, answer).await }
     }
 
     /// A house whose messages are these, by their number and the URL for callbacks, and whose gateway answers
@@ -81,6 +87,7 @@ impl House {
             start: Instant::now(),
             ledger: Arc::default(),
             mood,
+            input: Input::OpenFaas,
             message,
             next: Arc::default(),
             read: 0,
@@ -101,7 +108,13 @@ impl House {
         let settings = settings.set("initial_retry_wait", "300ms").set("max_retry_wait", "2s");
         // The books are about calls of functions only.
         let settings = settings.set("function_lookup", false);
-        settings.set("ack_wait", "4s").set("max_inflight", size(8, 30))
+        let settings = settings.set("ack_wait", "4s").set("max_inflight", size(8, 30));
+        let input = match self.input {
+            Input::OpenFaas => return settings,
+            Input::Http => "http",
+            Input::CloudEvents => "cloudevents",
+        };
+        settings.set("input", input).set("target_url", format!("{}/worker-{n}/hooks", self.gateway.url()))
     }
 
     pub fn feel(&self, mood: Mood) {
@@ -118,15 +131,16 @@ impl House {
     pub fn publish_while(&self, most: usize, going: impl Fn() -> bool + Send + 'static) -> JoinHandle<()> {
         let (js, ledger, next, callbacks) =
             (self.js.clone(), Arc::clone(&self.ledger), Arc::clone(&self.next), self.receiver.url());
-        let message = self.message;
+        let (message, input) = (self.message, self.input);
         tokio::spawn(async move {
             let mut left = most;
             while left > 0 && going() {
                 let batch = WINDOW.min(left);
-                let numbers = announce(&ledger, &next, batch);
+                let numbers = announce(&ledger, &next, input, batch);
                 left -= batch;
+                let published = |number| input.published(number, &message(number, &callbacks), &callbacks);
                 let mut publishing = iter(numbers)
-                    .map(|number| publish(&js, &ledger, number, message(number, &callbacks)))
+                    .map(|number| publish(&js, &ledger, number, published(number)))
                     .buffer_unordered(WINDOW);
                 while publishing.next().await.is_some() {}
                 while going() && unsettled(&js, QUEUE).await.is_some_and(|left| left > BACKLOG) {
@@ -138,7 +152,7 @@ impl House {
 
     /// Puts so many messages into the books that are about to be published.
     pub fn announce(&self, messages: usize) -> Range<usize> {
-        announce(&self.ledger, &self.next, messages)
+        announce(&self.ledger, &self.next, self.input, messages)
     }
 
     /// The message of this number.
@@ -148,7 +162,8 @@ impl House {
 
     /// Publishes a message that is in the books, and says whether the broker took it.
     pub async fn publish_one(&self, number: usize, invocation: Invocation) -> bool {
-        publish(&self.js, &self.ledger, number, invocation).await
+        let message = self.input.published(number, &invocation, &self.receiver.url());
+        publish(&self.js, &self.ledger, number, message).await
     }
 
     /// Strikes every so often while so many messages are published and called. The last tenth is left in
@@ -282,21 +297,25 @@ impl House {
     }
 }
 
-fn announce(ledger: &Mutex<Ledger>, next: &AtomicUsize, messages: usize) -> Range<usize> {
+fn announce(ledger: &Mutex<Ledger>, next: &AtomicUsize, input: Input, messages: usize) -> Range<usize> {
     let first = next.fetch_add(messages, Ordering::Relaxed);
     let mut ledger = ledger.lock().unwrap();
     for number in first..first + messages {
-        ledger.announce(number, fate(number), wants_callback(number));
+        ledger.announce(number, input.fate(number), wants_callback(number));
     }
     first..first + messages
 }
 
-async fn publish(js: &Context, ledger: &Mutex<Ledger>, number: usize, invocation: Invocation) -> bool {
+async fn publish(
+    js: &Context,
+    ledger: &Mutex<Ledger>,
+    number: usize,
+    (mut headers, payload): (HeaderMap, Bytes),
+) -> bool {
     // The client may send once more what it was sending when its connection ended: that is one message, not
     // two.
-    let headers =
-        HeaderMap::from_iter([("Nats-Msg-Id".parse().unwrap(), format!("call-{number}").parse().unwrap())]);
-    let accepted = match js.publish_with_headers(QUEUE, headers, invocation.to_bytes().into()).await {
+    headers.insert("Nats-Msg-Id", format!("call-{number}"));
+    let accepted = match js.publish_with_headers(QUEUE, headers, payload).await {
         Ok(acknowledged) => acknowledged.await.is_ok(),
         Err(_) => false,
     };

@@ -7,6 +7,7 @@ mod cluster;
 mod disk;
 mod functions;
 mod house;
+mod inputs;
 mod network;
 mod planted;
 mod script;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
+use bytes::Bytes;
+
 use crate::{
     ledger::{Came, Fate},
     support::{Answer, Call, End, Invocation},
@@ -94,4 +97,79 @@ pub fn invocation(number: usize, callbacks: &str) -> Invocation {
         invocation = invocation.callback(callbacks);
     }
     invocation
+}
+
+/// The form of the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    OpenFaas,
+    Http,
+    CloudEvents,
+}
+
+impl Input {
+    /// What becomes of the message of this number. Only a function says how often it is to be tried.
+    pub fn fate(self, number: usize) -> Fate {
+        match fate(number) {
+            Fate::Exhausted if self != Self::OpenFaas => Fate::Refused,
+            fate => fate,
+        }
+    }
+
+    /// How the target answers. What did not come as it was published ends as nobody expects.
+    pub fn answer(self, call: &Call, mood: Mood, pace: Pace) -> Answer {
+        let number = number(call);
+        let expected = match self {
+            Self::OpenFaas => return answer(call, mood, pace),
+            Self::Http => None,
+            Self::CloudEvents => Some(event_id(number)),
+        };
+        let whole =
+            *call.request.body == *body(number).as_bytes() && call.header("ce-id") == expected.as_deref();
+        match (self.fate(number), whole) {
+            (Fate::Refused, true) => Answer::status(400).after(pace(number)),
+            (Fate::After(_), true) => answer(call, mood, pace),
+            (_, false) | (Fate::Exhausted, true) => {
+                if matches!(fate(number), Fate::After(_)) {
+                    Answer::status(400)
+                } else {
+                    Answer::ok()
+                }
+            }
+        }
+    }
+
+    /// The message of this number, as it is published.
+    pub fn published(self, number: usize, invocation: &Invocation, callbacks: &str) -> (HeaderMap, Bytes) {
+        let mut headers = HeaderMap::new();
+        if self == Self::OpenFaas {
+            return (headers, invocation.to_bytes().into());
+        }
+        headers.insert("X-Call-Id", format!("call-{number}"));
+        if wants_callback(number) {
+            headers.insert("X-Callback-Url", callbacks);
+        }
+        let (body, id) = (body(number), event_id(number));
+        if self == Self::Http {
+            return (headers, body.into());
+        }
+        if number.is_multiple_of(2) {
+            let attributes = [("id", &*id), ("source", "/bars"), ("type", "bar"), ("specversion", "1.0")];
+            attributes.iter().for_each(|(name, value)| headers.insert(format!("ce-{name}"), *value));
+            headers.insert("Content-Type", "application/json");
+            return (headers, body.into());
+        }
+        headers.insert("Content-Type", "application/cloudevents+json");
+        let event =
+            format!(r#"{{"specversion":"1.0","id":"{id}","source":"/bars","type":"bar","data":{body}}}"#);
+        (headers, event.into())
+    }
+}
+
+fn body(number: usize) -> String {
+    format!(r#"{{"number":{number}}}"#)
+}
+
+fn event_id(number: usize) -> String {
+    format!("event-{number}")
 }

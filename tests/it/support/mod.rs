@@ -5,6 +5,7 @@ mod cluster;
 mod command;
 #[cfg(feature = "otel")]
 mod collector;
+mod door;
 mod flood;
 mod gateway;
 pub mod http;
@@ -39,6 +40,7 @@ pub use answer::Answer;
 pub use cluster::Cluster;
 #[cfg(feature = "otel")]
 pub use collector::{Collector, Span};
+pub use door::Door;
 pub use flood::{Flood, Flooder};
 pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
