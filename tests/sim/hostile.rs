@@ -6,7 +6,7 @@ use bytes::Bytes;
 use queue_worker::message::{names, record::Record};
 use rand::{Rng, RngExt, SeedableRng};
 
-use crate::plan::{Dice, Message, one_of};
+use crate::plan::{Dice, Input, Message, Plan, one_of};
 
 /// What may stand in the headers of what is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,23 +76,55 @@ impl Headers {
     }
 }
 
+/// The headers of a message. Where they are a part of the call they say what else its payload does.
+pub fn headers(key: &str, message: &Message, input: Input) -> HeaderMap {
+    let mut headers = message.headers.map();
+    if input == Input::OpenFaas {
+        return headers;
+    }
+    headers.insert("X-Call-Id", key);
+    if message.callback.is_some() {
+        headers.insert("X-Callback-Url", "http://h/");
+    }
+    if input == Input::CloudEvents && !message.script.is_empty() && is_binary(message) {
+        let attributes = [("id", key), ("source", "/sim"), ("type", "t"), ("specversion", "1.0")];
+        attributes.iter().for_each(|(name, value)| headers.insert(format!("ce-{name}"), *value));
+    }
+    headers
+}
+
+/// Whether an event is in binary mode.
+fn is_binary(message: &Message) -> bool {
+    message.at.as_millis().is_multiple_of(2)
+}
+
 /// The payload of a message, with `pad` bytes more than it needs: of a body in base64, or of noise where it
 /// is no invocation.
-pub fn payload(key: &str, message: &Message, function: &str, pad: usize) -> Bytes {
+pub fn payload(key: &str, message: &Message, plan: &Plan, pad: usize) -> Bytes {
     let mut noise = vec![0; pad + 8];
     Dice::seed_from_u64(message.at.as_millis() as u64).fill_bytes(&mut noise);
     if message.script.is_empty() {
         return [format!("{key} is no invocation").as_bytes(), &noise[..pad]].concat().into();
     }
-    let url = if message.callback.is_some() {
-        r#","CallbackUrl":{"Scheme":"http","Host":"h","Path":"/"}"#
-    } else {
-        ""
-    };
     // As long as what four characters each make of it.
     let body =
         if pad == 0 { "aGVsbG8=".to_owned() } else { BASE64_STANDARD.encode(&noise[..(pad + 8) / 4 * 3]) };
-    format!(r#"{{"Header":{{"X-Call-Id":["{key}"]}},"Function":"{function}","Body":"{body}"{url}}}"#).into()
+    match plan.input {
+        Input::OpenFaas => {
+            let url = if message.callback.is_some() {
+                r#","CallbackUrl":{"Scheme":"http","Host":"h","Path":"/"}"#
+            } else {
+                ""
+            };
+            let function = plan.function;
+            format!(r#"{{"Header":{{"X-Call-Id":["{key}"]}},"Function":"{function}","Body":"{body}"{url}}}"#)
+        }
+        Input::CloudEvents if !is_binary(message) => {
+            format!(r#"{{"specversion":"1.0","id":"{key}","source":"/sim","type":"t","data":"{body}"}}"#)
+        }
+        Input::Http | Input::CloudEvents => format!("{key} {body}"),
+    }
+    .into()
 }
 
 /// A record of the retries with one header of ours damaged, so many times in a thousand.

@@ -1,9 +1,12 @@
 //! What a seed stands for: settings, messages with the answers that they will get, and the schedule of its
 //! faults.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use queue_worker::{message::timer, retry::backoff::Jitter};
+use queue_worker::{
+    message::{form::Form, target::Target, timer},
+    retry::backoff::Jitter,
+};
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{failpoint::Failpoint, hostile::Headers};
@@ -102,9 +105,18 @@ pub enum Timers {
     Mixed,
 }
 
+/// The form of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    OpenFaas,
+    Http,
+    CloudEvents,
+}
+
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
+    pub input: Input,
     pub workers: usize,
     pub queues: usize,
     pub timers: Timers,
@@ -211,6 +223,16 @@ impl Plan {
         (0..self.callback_attempts as usize)
             .find(ends)
             .map_or(self.callback_attempts as usize, |last| last + 1)
+    }
+
+    /// The form of a queue's messages.
+    pub fn form(&self, queue: &str) -> Form {
+        let target = || Arc::new(Target::new(queue, queue, "http://target/".parse().unwrap()).unwrap());
+        match self.input {
+            Input::OpenFaas => Form::OpenFaas,
+            Input::Http => Form::Http(target()),
+            Input::CloudEvents => Form::CloudEvents(target()),
+        }
     }
 
     /// Whether some worker parks retries in levels.

@@ -9,7 +9,7 @@ use std::{
 use queue_worker::{
     broker::{clock::BrokerClock, standby::Standby},
     flow::{gate::Gate, memory::Room, permits::Permits},
-    message::{form::Form, timer::Timer},
+    message::timer::Timer,
     observe::{
         metrics::{Metrics, Registry},
         trace::Tracer,
@@ -150,7 +150,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
             ),
             newest: Newest::default(),
         },
-        form: Form::OpenFaas,
+        form: plan.form(&client.shared.queues[queue].queue),
         gateway: client.clone(),
         policy: RetryPolicy {
             max_attempts: plan.max_attempts + u32::from(bug == Some(Bug::OneAttemptTooMany)),

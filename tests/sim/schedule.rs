@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 use crate::{
     hostile::Headers,
     plan::{
-        Answer, Dice, Event, FaultRates, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD,
-        any, one_of,
+        Answer, Dice, Event, FaultRates, Input, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers,
+        USUAL_PAYLOAD, any, one_of,
     },
 };
 
@@ -84,6 +84,21 @@ impl Plan {
         self.fault_rates.damaged = if dice.random_ratio(1, 10) { 100 } else { 0 };
         self.jitter = one_of(dice, &[Jitter::None, Jitter::None, Jitter::Full, Jitter::Equal]);
         self.dates = dice.random_ratio(1, 3);
+        self.input = one_of(dice, &[Input::OpenFaas, Input::OpenFaas, Input::Http, Input::CloudEvents]);
+        self.suit_the_input();
+    }
+
+    /// Where headers are a part of the call they go on with it, and leave less room; and what is sent as it
+    /// is has no form that could be another.
+    fn suit_the_input(&mut self) {
+        for message in self.messages.iter_mut().filter(|_| self.input != Input::OpenFaas) {
+            if let Headers::Many(many) = &mut message.headers {
+                *many = 4;
+            }
+            if message.script.is_empty() && self.input == Input::Http {
+                message.script.push(Step { answer: Answer::Status(200), takes: Duration::ZERO });
+            }
+        }
     }
 
     /// The same without any trouble.
@@ -101,6 +116,7 @@ impl Plan {
 fn settings(seed: u64, dice: &mut Dice) -> Plan {
     Plan {
         seed,
+        input: Input::OpenFaas,
         workers: dice.random_range(1..=3),
         queues: one_of(dice, &[1, 1, 1, 2]),
         timers: one_of(dice, &[Timers::Schedules, Timers::Schedules, Timers::Levels, Timers::Mixed]),

@@ -6,7 +6,7 @@ use queue_worker::retry::backoff::Jitter;
 
 use crate::{
     parallel::{Sum, each},
-    plan::{Event, Plan},
+    plan::{Event, Input, Plan},
     world::{Report, run, tell},
 };
 
@@ -30,6 +30,8 @@ fn check(test: &str, plan: fn(u64) -> Plan, usual: u64) -> Sum {
         sum.add("messages", plan.messages.len());
         sum.add("seeds with jitter", usize::from(plan.jitter != Jitter::None));
         sum.add("seeds with dates", usize::from(plan.dates));
+        sum.add("seeds of messages as they are", usize::from(plan.input == Input::Http));
+        sum.add("seeds of events", usize::from(plan.input == Input::CloudEvents));
         let again = format!("SIM_SEED={seed} cargo test --test sim {test} -- --nocapture");
         let Ok(report) = catch_unwind(|| run(plan, None)) else {
             return sum.failed.push(format!("a panic\n  {again}"));
@@ -89,6 +91,8 @@ fn every_message_comes_to_one_end_whatever_the_faults() {
             "damaged",
             "seeds with jitter",
             "seeds with dates",
+            "seeds of messages as they are",
+            "seeds of events",
         ];
         let never: Vec<_> =
             all.into_iter().filter(|what| sum.tally.get(what).is_none_or(|number| *number == 0)).collect();

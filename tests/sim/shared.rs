@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     consumer::{Consumer, Role, Taken},
     failpoint::Fault,
-    hostile::{self, payload},
+    hostile::{self, headers, payload},
     ledger::{Ledger, Successor},
     plan::{Dice, FaultRates, Message, Plan, any},
     server::{Server, size},
@@ -121,13 +121,13 @@ impl Shared {
             stream,
             subject,
             id: key.to_owned(),
-            headers: message.headers.map(),
+            headers: headers(key, &message, self.plan.input),
             payload: Bytes::new(),
         };
-        record.payload = payload(key, &message, self.plan.function, 0);
+        record.payload = payload(key, &message, &self.plan, 0);
         if let Some(room) = message.room {
             let pad = self.plan.max_payload.saturating_sub(room + size(&record));
-            record.payload = payload(key, &message, self.plan.function, pad);
+            record.payload = payload(key, &message, &self.plan, pad);
         }
         let state = &mut *self.state();
         state.ledger.announce(key, &record.payload, message);

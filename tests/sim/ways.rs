@@ -7,7 +7,9 @@ use queue_worker::retry::backoff::Jitter;
 
 use crate::{
     hostile::Headers,
-    plan::{Answer, Event, FaultRates, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD},
+    plan::{
+        Answer, Event, FaultRates, Input, LONG_NAME, Message, Plan, ROOMY, Step, TIGHT, Timers, USUAL_PAYLOAD,
+    },
 };
 
 /// A way, and the steps that a worker has to take on it.
@@ -126,6 +128,7 @@ fn way(
     };
     let plan = Plan {
         seed: 1,
+        input: Input::OpenFaas,
         workers: 1,
         queues: 1,
         timers: Timers::Schedules,
