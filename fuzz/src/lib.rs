@@ -9,6 +9,7 @@ pub mod cloudevents;
 pub mod config;
 pub mod duration;
 pub mod envelope;
+pub mod ingress;
 pub mod message;
 pub mod names;
 pub mod posting;
@@ -21,7 +22,7 @@ pub mod target;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder in the corpus.
-pub const ALL: [(&str, Property); 14] = [
+pub const ALL: [(&str, Property); 15] = [
     ("annotations", annotations::check),
     ("block", block::check),
     ("callback", callback::check),
@@ -29,6 +30,7 @@ pub const ALL: [(&str, Property); 14] = [
     ("config", config::check),
     ("duration", duration::check),
     ("envelope", envelope::check),
+    ("ingress", ingress::check),
     ("message", message::check),
     ("names", names::check),
     ("posting", posting::check),
