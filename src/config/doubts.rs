@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Config, reader::Reader};
+use super::{Config, reader::Reader, target};
 
 /// A doubtful setting, its consequence, and the advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +33,19 @@ const NO_BRIDGE: Doubt = Doubt {
     mend: "stan_bridge=true, or stan_bridge=false if no such gateway is there",
 };
 
+/// A target of a queue whose messages name a function themselves.
+const NO_TARGET: Doubt = Doubt {
+    setting: "",
+    seen: "has a value for a queue of OpenFaaS's messages",
+    means: "nothing uses it, since those go to gateway_url",
+    mend: "input=http or cloudevents for that queue, or no value",
+};
+
 /// The doubts about these settings.
 pub(super) fn doubts(reader: &Reader, config: &Config) -> Vec<Doubt> {
     let unbridged =
         reader.is_set(NO_BRIDGE.setting) && !reader.is_set("stan_bridge") && config.stan_cluster.is_none();
-    unbridged.then_some(NO_BRIDGE).into_iter().collect()
+    let forms: Vec<_> = config.queues.iter().map(|queue| &queue.form).collect();
+    let unused = target::unused(reader, &forms).into_iter().map(|setting| Doubt { setting, ..NO_TARGET });
+    unbridged.then_some(NO_BRIDGE).into_iter().chain(unused).collect()
 }

@@ -28,6 +28,11 @@ impl Reader {
         self.typed.contains_key(name)
     }
 
+    /// The text that was typed, if any.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.typed.get(name).map(|typed| typed.text.as_str())
+    }
+
     /// The value that was typed, else the default of the table.
     pub fn value<T, E: Display>(
         &mut self,

@@ -113,6 +113,17 @@ fn no_targets(reader: &mut Reader, queues: &[Named<'_>]) -> Result<Vec<(Form, Op
     }
 }
 
+/// The settings in which a queue of OpenFaaS's messages has a value of its own, which nothing uses.
+pub(super) fn unused(reader: &Reader, forms: &[&Form]) -> Vec<&'static str> {
+    let has_unused = |setting: &&str| {
+        let parts = if *setting == "target_headers" { blocks } else { split };
+        let parts = reader.text(setting).map(parts).unwrap_or_default();
+        let own = parts.len() > 1 && parts.len() == forms.len();
+        own && parts.iter().zip(forms).any(|(part, form)| form.target().is_none() && !part.trim().is_empty())
+    };
+    OF_TARGETS.into_iter().filter(has_unused).collect()
+}
+
 /// What was set for each queue.
 fn each<T: Clone>(
     reader: &mut Reader,

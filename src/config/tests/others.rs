@@ -109,12 +109,27 @@ fn the_bridge_is_there_when_it_or_its_cluster_is_asked_for() {
     }
 }
 
+fn check_doubts(words: &[&str], expected: &[&str]) {
+    let doubts: Vec<_> = load_words(words).unwrap().doubts.iter().map(|doubt| doubt.setting).collect();
+    assert_eq!(doubts, expected, "{words:?}");
+}
+
+#[test]
+fn a_target_of_a_queue_that_has_no_use_for_one_is_doubted() {
+    let check = |urls: &str, more: &[&str], expected: &[&str]| {
+        let words = ["queue_name=faas-request,orders", "input=openfaas,http", urls];
+        check_doubts(&[&words, more].concat(), expected);
+    };
+    check("target_url=,http://shop/", &["target_method=POST,PUT"], &[]);
+    // One for all is for those that have a use for it.
+    check("target_url=http://shop/", &["target_headers=A: 1"], &[]);
+    check("target_url=http://a/,http://shop/", &[], &["target_url"]);
+    check("target_url=,http://shop/", &["target_headers=A: 1\n,\nA: 2"], &["target_headers"]);
+}
+
 #[test]
 fn who_brings_the_community_edition_s_address_and_no_bridge_is_asked_whether_that_is_meant() {
-    let check = |words: &[&str], expected: &[&str]| {
-        let doubts: Vec<_> = load_words(words).unwrap().doubts.iter().map(|doubt| doubt.setting).collect();
-        assert_eq!(doubts, expected, "{words:?}");
-    };
+    let check = check_doubts;
     let address = "faas_nats_address=nats";
     check(&[address], &["faas_nats_address"]);
     check(&["--faas-nats-address=nats", "faas_nats_port=4222"], &["faas_nats_address"]);
