@@ -6,11 +6,14 @@ help: ## List the targets
 demo: ## Watch a call fail, back off, recover, and another end as a dead letter (about a minute; then it stays up)
 	@examples/demo.sh
 
+demo-http: ## Watch the same without OpenFaaS: from a message of JetStream to a retried POST and a dead letter (half a minute)
+	@examples/demo-http.sh
+
 # The servers are found before cargo starts, so that their absence is one clear line and not a failing test. What speaks to a
 # server runs on the newest, which fires message schedules itself, and again on one that is too old for them. What is tested is
 # what images are made of: a worker with all features; that it builds without them is checked beside it.
 test: ## Everything that must hold before a change is taken: format, lints, documentation, tests
-	for script in tests/debian.sh tests/nats-server.sh tests/worker.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
+	for script in tests/debian.sh tests/nats-server.sh tests/worker.sh tests/prometheus.sh tests/image.sh tests/deny.sh fuzz/run.sh examples/demo.sh examples/demo-http.sh examples/parts.sh chart/test.sh chart/cluster.sh .ci/run .image/build .image/enter; do \
 		bash -n $$script || exit 1; done
 	cargo fmt --check
 	cargo clippy -- -D warnings
