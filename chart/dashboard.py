@@ -146,6 +146,12 @@ ROWS = [
             ("histogram_quantile(0.5, sum by (le) (rate(queue_worker_ingress_store_seconds_bucket{PROCESS}[$__rate_interval])))", "median"),
             ("histogram_quantile(0.99, sum by (le) (rate(queue_worker_ingress_store_seconds_bucket{PROCESS}[$__rate_interval])))", "99 %")],
             "Callers of the ingress wait for that."),
+        ("Audit", "ops", "areas", [
+            ("sum by (result) (rate(queue_worker_audit_records_total{QUEUE}[$__rate_interval]))", "{{result}}")],
+            "With audit=failures or all. A record that is dropped stops no call."),
+        ("So far back tells the audit", "s", "lines", [
+            ("max by (queue_name) (queue_worker_audit_oldest_age_seconds{QUEUE})", "{{queue_name}}")],
+            "Its stream is bounded by age and bytes."),
         ("Versions", "none", "lines", [("sum by (version) (queue_worker_build_info{PROCESS})", "{{version}}")],
             "How many workers run which."),
     ]),

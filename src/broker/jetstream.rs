@@ -5,6 +5,7 @@ mod acks;
 mod answers;
 mod asked;
 pub(crate) mod call;
+mod direct;
 mod error;
 mod published;
 mod reserve;

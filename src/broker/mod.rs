@@ -1,5 +1,5 @@
-//! NATS: the seam to it, JetStream's API, consumers, the connection, the set-up of streams, and what is known
-//! of servers.
+//! NATS: the seam to it, JetStream's API, consumers, the connection, the set-up of streams, the audit, and
+//! what is known of servers.
 //!
 //! Calls: text, tasks, retry, message, config, observe.
 
@@ -15,6 +15,7 @@ pub mod poison;
 pub mod standby;
 pub mod walk;
 pub mod operations;
+pub mod audit;
 pub mod levels;
 pub(crate) mod timer_choice;
 pub mod version;

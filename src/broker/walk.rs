@@ -1,12 +1,14 @@
-//! A walk over a stream that keeps its messages, oldest first: nothing is consumed, and no bodies are read.
+//! A walk over a stream that keeps its messages, oldest first: nothing is consumed, and no bodies are read
+//! unless they are asked for.
 //!
-//! A short-lived consumer that sends headers only is quickest. Where there can be none, because the account
-//! has no right to it or no room for it, or a message is there that the client library cannot read, the API
-//! gives one message after the other.
+//! A short-lived consumer is quickest. Where there can be none, because the account has no right to it or no
+//! room for it, or a message is there that the client library cannot read, the API gives one message after
+//! the other.
 
 use std::time::{Duration, SystemTime};
 
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber, jetstream};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -51,6 +53,8 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// How many bytes its body has.
     pub bytes: u64,
+    /// Its body, where bodies are read.
+    pub payload: Bytes,
 }
 
 /// A walk over a stream.
@@ -66,6 +70,8 @@ pub struct Walk {
     last: u64,
     /// Messages that were stored earlier are passed over.
     since: Option<SystemTime>,
+    /// Whether bodies are read.
+    whole: bool,
     reader: Option<Reader>,
     /// How many messages are still to be read through the API.
     steps: usize,
@@ -105,9 +111,15 @@ impl Walk {
             next: from.max(1),
             last,
             since,
+            whole: false,
             reader: None,
             steps: 0,
         }
+    }
+
+    /// The same, with bodies.
+    pub(crate) fn whole(self) -> Self {
+        Self { whole: true, ..self }
     }
 
     /// The next messages; none at the end.
@@ -161,6 +173,7 @@ impl Walk {
             subject: stored.subject,
             sequence: stored.sequence,
             stored: stored.time,
+            payload: if self.whole { stored.payload } else { Bytes::new() },
         }))
     }
 
@@ -187,8 +200,9 @@ impl Walk {
             None => json!({ "deliver_policy": "by_start_sequence", "opt_start_seq": self.next }),
         };
         let mut config = json!({
-            "ack_policy": "none", "replay_policy": "instant", "headers_only": true, "mem_storage": true,
-            "num_replicas": 1, "filter_subject": self.filter, "inactive_threshold": nanoseconds(FORGOTTEN),
+            "ack_policy": "none", "replay_policy": "instant", "headers_only": !self.whole,
+            "mem_storage": true, "num_replicas": 1, "filter_subject": self.filter,
+            "inactive_threshold": nanoseconds(FORGOTTEN),
         });
         if let (Some(config), Some(begin)) = (config.as_object_mut(), begin.as_object()) {
             config.extend(begin.clone());
@@ -255,6 +269,7 @@ impl Reader {
             sequence,
             stored,
             bytes: bytes.unwrap_or(payload.len() as u64),
+            payload,
             headers,
         })
     }

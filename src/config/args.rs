@@ -187,6 +187,10 @@ fn help() -> String {
             Command::new("operations")
                 .about("Lists, shows, ends and resumes redrives: queue-worker operations --help"),
         )
+        .subcommand(Command::new("audit").about(
+            "Shows what became of calls, and what operators did, where that is recorded: queue-worker audit \
+             --help",
+        ))
         .disable_help_subcommand(true)
         .args(flags)
         .term_width(110)

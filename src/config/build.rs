@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Callback, Config, DeadLetters, Encoding, Log, Queue, RetryTimer,
+    Audit, Audited, Callback, Config, DeadLetters, Encoding, Log, Queue, RetryTimer,
     gateway::gateway,
     ingress::ingress,
     lookup::function_lookup,
@@ -11,7 +11,6 @@ use super::{
     nats::nats,
     queue::queues,
     reader::{Reader, Reported},
-    table::{SETTINGS, Setting},
     tracing::tracing,
     values::{at_least, boolean, choice, count, duration, file, listen, positive, size},
 };
@@ -44,7 +43,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let ingress = ingress(reader);
     let log = log(reader);
     let tracing = tracing(reader);
-    unbuilt(reader, "audit", "the audit stream is");
+    let audit = audit(reader);
     Ok(Config {
         nats: nats?,
         queues: queues?,
@@ -67,6 +66,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         ingress: ingress?,
         log: log?,
         tracing: tracing?,
+        audit: audit?,
     })
 }
 
@@ -126,11 +126,7 @@ fn retry_timer(reader: &mut Reader) -> Result<(RetryTimer, u64), Reported> {
 
 fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {
     let enabled = reader.value("dead_letters", boolean);
-    // A server refuses a stream with a shorter age limit.
-    let max_age = reader.value("dead_letter_max_age", |text| match duration(text)? {
-        Duration::ZERO => Ok(Duration::ZERO),
-        _ => at_least(Duration::from_millis(100), text),
-    });
+    let max_age = reader.value("dead_letter_max_age", age_limit);
     let max_bytes = reader.value("dead_letter_max_bytes", size);
     Ok(DeadLetters { enabled: enabled?, max_age: max_age?, max_bytes: max_bytes? })
 }
@@ -167,13 +163,18 @@ fn log(reader: &mut Reader) -> Result<Log, Reported> {
     Ok(Log { encoding: encoding?, debug: debug? })
 }
 
-/// Accepts only the default of a setting whose feature is not built yet: another value counts on the feature.
-fn unbuilt(reader: &mut Reader, name: &'static str, what: &str) {
-    let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", Setting::default_text);
-    let read = |text: &str| {
-        let is_default = text.eq_ignore_ascii_case(default);
-        if is_default { Ok(()) } else { Err(format!("{what} not built yet; only \"{default}\" works")) }
-    };
-    // The fault is on the list, and there is no value to keep.
-    let _ = reader.value(name, read);
+fn audit(reader: &mut Reader) -> Result<Audit, Reported> {
+    let levels = [("off", Audited::Nothing), ("failures", Audited::Failures), ("all", Audited::All)];
+    let level = reader.value("audit", choice(&levels));
+    let max_age = reader.value("audit_max_age", age_limit);
+    let max_bytes = reader.value("audit_max_bytes", size);
+    Ok(Audit { level: level?, max_age: max_age?, max_bytes: max_bytes? })
+}
+
+/// How old what is in a stream may get; 0 is no limit. A server refuses a shorter one than this.
+fn age_limit(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        _ => at_least(Duration::from_millis(100), text),
+    }
 }

@@ -165,6 +165,30 @@ pub struct Config {
     pub log: Log,
     /// Where traces go, if they go anywhere.
     pub tracing: Option<Tracing>,
+    /// What is recorded of calls.
+    pub audit: Audit,
+}
+
+/// What is recorded of calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Of which calls.
+    pub level: Audited,
+    /// Age limit of the audit's stream when it is created; 0 is none.
+    pub max_age: Duration,
+    /// Size limit in bytes of that stream when it is created; 0 is none.
+    pub max_bytes: u64,
+}
+
+/// The calls whose end is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audited {
+    /// None.
+    Nothing,
+    /// Those that ended without success.
+    Failures,
+    /// All.
+    All,
 }
 
 /// The timer of parked retries.

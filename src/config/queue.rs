@@ -126,12 +126,13 @@ fn keep_apart(reader: &mut Reader, queues: &[Queue]) -> Result<(), Reported> {
     let mut taken: BTreeMap<String, (&str, &str)> = BTreeMap::new();
     for queue in queues {
         let name = queue.name.as_str();
-        let Names { stream, retries, dead, operations, .. } = queue.names();
+        let Names { stream, retries, dead, operations, audit, .. } = queue.names();
         let streams = [
             (stream, "stream"),
             (retries, "stream of the retries"),
             (dead, "stream of the dead letters"),
             (operations, "stream of the operations"),
+            (audit, "stream of the audit"),
         ];
         for (stream, purpose) in streams {
             let Some((other, its)) = taken.insert(stream.clone(), (name, purpose)) else { continue };

@@ -235,7 +235,13 @@ settings! {
             created; 0: none";
         dead_letter_max_bytes: Bytes = Value("0"), "Size limit of the dead-letter stream when it is created; \
             0: none";
-        audit: Text = Value("off"), "failures or all: record settled invocations in a stream (not built yet)";
+    }
+    "Audit" {
+        audit: Text = Value("off"), "Record the end of invocations in a stream: of all, of those that ended \
+            without success (failures), or of none (off)";
+        audit_max_age: Duration = Value("168h"), "Age limit of that stream when it is created; 0: none";
+        audit_max_bytes: Bytes = Value("1GiB"), "Size limit of that stream when it is created; full, it \
+            drops the oldest; 0: none";
     }
     "Callbacks" {
         callback_timeout: Duration = Value("30s"), "How long one POST to a callback URL may take";

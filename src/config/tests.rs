@@ -117,6 +117,8 @@ fn nothing_set_gives_the_defaults_that_are_promised() {
     assert_eq!(config.shutdown_grace, seconds(25));
     assert_eq!(config.listen_addr, ([0, 0, 0, 0], 8081).into());
     assert_eq!((config.log.encoding, config.log.debug), (Encoding::Console, false));
+    let audit = Audit { level: Audited::Nothing, max_age: seconds(168 * 3600), max_bytes: 1 << 30 };
+    assert_eq!(config.audit, audit);
     assert!(notes.is_empty());
 }
 
@@ -136,7 +138,7 @@ fn all_errors_are_reported_at_once() {
         "callback_max_body=0: expected at least one byte",
         "callback_memory=0: expected at least one byte",
         "shutdown_grace=1d: expected a duration in h, m, s, ms, us or ns, such as 1m30s or 1.5h",
-        "audit=all: the audit stream is not built yet; only \"off\" works",
+        "audit=some: expected off or failures or all",
     ];
     let found = faults(&[
         "--colour=red",
@@ -152,7 +154,7 @@ fn all_errors_are_reported_at_once() {
         "callback_max_body=0",
         "callback_memory=0",
         "shutdown_grace=1d",
-        "audit=all",
+        "audit=some",
     ]);
     assert_eq!(found, expected);
 }

@@ -3,8 +3,13 @@
 mod carried;
 mod kind;
 mod redrive;
+mod times;
 
-use std::{fmt, str::FromStr, time::SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::HeaderMap;
 
@@ -26,7 +31,7 @@ pub(crate) const VALUE: usize = 256;
 /// The most bytes of the last error.
 const ERROR: usize = 1024;
 /// About as much as the headers of what is parked take at most.
-pub(crate) const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 16 * VALUE;
+pub(crate) const ROOM: usize = HISTORY.1 + ERROR + CARRIED + 18 * VALUE;
 
 /// More generations than any message ever has. A message that could not be counted further would be its own
 /// successor.
@@ -68,6 +73,8 @@ pub struct Envelope {
     pub(crate) last_error: Option<String>,
     /// The last attempts, oldest first.
     pub history: Vec<String>,
+    /// When those attempts were begun, by their numbers, as far as that is known.
+    pub times: Vec<(u32, SystemTime)>,
     /// How the payload is stored.
     pub encoding: Encoding,
     /// The subject on which it first arrived, where subject and headers are part of the call. Then all
@@ -145,6 +152,7 @@ impl Envelope {
             last_status: None,
             last_error: None,
             history: Vec::new(),
+            times: Vec::new(),
             encoding: Encoding::Plain,
             subject: None,
             carried: HeaderMap::new(),
@@ -205,6 +213,7 @@ impl Envelope {
             last_status: text(names::LAST_STATUS).map(str::to_owned),
             last_error: text(names::LAST_ERROR).map(str::to_owned),
             history: text(names::HISTORY).map(history).unwrap_or_default(),
+            times: text(names::ATTEMPT_TIMES).map(times::read).unwrap_or_default(),
             encoding: if text(names::ENCODING) == Some("gzip") { Encoding::Gzip } else { Encoding::Plain },
             carried: carried(headers, true, if subject.is_some() { usize::MAX } else { CARRIED }),
             subject,
@@ -217,7 +226,7 @@ impl Envelope {
         status: Option<u16>,
         label: &str,
         error: Option<String>,
-        took: std::time::Duration,
+        took: Duration,
         worker: &str,
     ) {
         self.attempts = self.attempts.saturating_add(1);
@@ -231,6 +240,13 @@ impl Envelope {
         {
             self.history.remove(0);
         }
+    }
+
+    /// Notes when the last attempt was begun, which took so long until `now`.
+    pub fn note_begun(&mut self, now: SystemTime, took: Duration) {
+        self.times.push((self.attempts, times::begun(now, took)));
+        let many = self.times.len().saturating_sub(HISTORY.0);
+        self.times.drain(..many);
     }
 
     /// Adds an attempt at `now` to the row of those in which the gateway did not find the function, or ends
@@ -260,6 +276,7 @@ impl Envelope {
             last_status: None,
             last_error: None,
             history: Vec::new(),
+            times: Vec::new(),
             encoding: Encoding::Plain,
             subject: None,
             ..self.clone()
@@ -275,7 +292,7 @@ impl Envelope {
     /// The headers that say all this. `thin` leaves out what only helps people to look, and what is not ours
     /// unless it is part of the call.
     pub fn headers(&self, function: Option<&str>, call_id: Option<&str>, thin: bool) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+        let mut headers = times::headers(if thin { &[] } else { &self.times });
         let goes_on = |name: &str| !thin || self.subject.is_some() || names::is_ours(name);
         for (name, values) in self.carried.iter().filter(|(name, _)| goes_on(name.as_ref())) {
             values.iter().for_each(|value| header::copy(&mut headers, name, value));

@@ -9,8 +9,9 @@ pub mod normal;
 use std::{borrow::Cow, time::SystemTime};
 
 use async_nats::HeaderMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use self::choice::moment;
 use crate::message::{
     envelope::{Envelope, Kind},
     header,
@@ -51,7 +52,7 @@ pub struct Letter {
 }
 
 /// An attempt of a history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Its number, from 1.
     pub n: u32,
@@ -61,10 +62,13 @@ pub struct Attempt {
     pub milliseconds: u64,
     /// Who made it.
     pub worker: String,
+    /// When it was begun, as far as that is known.
+    #[serde(default, with = "moment")]
+    pub at: Option<SystemTime>,
 }
 
 /// How an attempt came out.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Status {
     /// An answer with this HTTP status.
@@ -109,7 +113,7 @@ impl Letter {
         let text = |name: &str| header::said(headers, name);
         let time = |name: &str| text(name).and_then(|value| humantime::parse_rfc3339(value).ok());
         let told = Envelope::told(place.stream, place.sequence, place.stored, headers);
-        let history: Vec<_> = told.history.iter().filter_map(|entry| Attempt::read(entry)).collect();
+        let history = Attempt::all(&told);
         let last_status = text(names::LAST_STATUS)
             .map(Status::of)
             .or_else(|| history.last().map(|attempt| attempt.status.clone()));
@@ -133,6 +137,13 @@ impl Letter {
 }
 
 impl Attempt {
+    /// The attempts that a past tells of.
+    pub fn all(told: &Envelope) -> Vec<Self> {
+        let at = |n| told.times.iter().find(|(number, _)| *number == n).map(|(_, at)| *at);
+        let read = told.history.iter().filter_map(|entry| Self::read(entry));
+        read.map(|attempt| Self { at: at(attempt.n), ..attempt }).collect()
+    }
+
     fn read(entry: &str) -> Option<Self> {
         let mut parts = entry.splitn(4, ':');
         Some(Self {
@@ -140,6 +151,7 @@ impl Attempt {
             status: Status::of(parts.next()?),
             milliseconds: parts.next()?.parse().ok()?,
             worker: parts.next().unwrap_or_default().to_owned(),
+            at: None,
         })
     }
 }

@@ -22,3 +22,4 @@ pub mod header_block;
 pub mod kept_block;
 pub mod letter;
 pub mod operation;
+pub mod audit;

@@ -42,6 +42,8 @@ pub const LAST_STATUS: &str = "Queue-Worker-Last-Status";
 pub(crate) const LAST_ERROR: &str = "Queue-Worker-Last-Error";
 /// The last attempts: `n:status:milliseconds:worker`.
 pub const HISTORY: &str = "Queue-Worker-History";
+/// When those attempts were begun: `n:milliseconds since 1970`.
+pub const ATTEMPT_TIMES: &str = "Queue-Worker-Attempt-Times";
 /// Calls in a row that were cut off with their worker.
 pub const INTERRUPTIONS: &str = "Queue-Worker-Interruptions";
 /// How often in a row the gateway did not find the function, and since when: `n:RFC 3339`; absent where the
@@ -125,6 +127,8 @@ pub struct Names {
     pub dead: String,
     /// The stream of what operators had done.
     pub operations: String,
+    /// The stream of what became of calls, and of what operators did.
+    pub audit: String,
 }
 
 impl Names {
@@ -137,6 +141,7 @@ impl Names {
             retries: format!("{base}-retries"),
             dead: format!("{base}-dead"),
             operations: format!("{base}-operations"),
+            audit: format!("{base}-audit"),
         }
     }
 

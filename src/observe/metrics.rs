@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Error, IntGauge, IntGaugeVec, TextEncoder, core::Collector};
+use prometheus::{Error, GaugeVec, IntGauge, IntGaugeVec, TextEncoder, core::Collector};
 
 use crate::{
     message::{decode::FunctionName, names::UNDECODABLE},
@@ -267,6 +267,16 @@ impl Metrics {
         self.process.families.unstorable.inc();
     }
 
+    /// A record of the audit was written, or dropped.
+    pub fn audited(&self, result: &'static str) {
+        self.queue.audited.with_label_values(&[result]).inc();
+    }
+
+    /// Shows how far back the audit tells, or nothing where there is none.
+    pub fn set_audit_oldest(&self, age: Option<Duration>) {
+        show_seconds(&self.queue.audit_oldest, age);
+    }
+
     /// Sets the gauges that are read from the broker.
     pub fn set_depth(&self, depth: Depth) {
         let families = &self.queue;
@@ -298,12 +308,7 @@ impl Metrics {
     /// Shows how long the oldest message has waited for a worker, or, as for the two below, nothing where
     /// that is not known: an old figure or 0 would say that all is well.
     pub fn set_oldest_pending(&self, age: Option<Duration>) {
-        let family = &self.queue.oldest_pending;
-        match age {
-            Some(age) => family.with_label_values(NO_LABELS).set(age.as_secs_f64()),
-            // It may not have been there.
-            None => drop(family.remove_label_values(NO_LABELS)),
-        }
+        show_seconds(&self.queue.oldest_pending, age);
     }
 
     /// Shows how many messages lie there for nobody.
@@ -358,6 +363,14 @@ fn signed(n: u64) -> i64 {
 fn show(family: &IntGaugeVec, figure: Option<u64>) {
     match figure {
         Some(figure) => family.with_label_values(NO_LABELS).set(signed(figure)),
+        // It may not have been there.
+        None => drop(family.remove_label_values(NO_LABELS)),
+    }
+}
+
+fn show_seconds(family: &GaugeVec, age: Option<Duration>) {
+    match age {
+        Some(age) => family.with_label_values(NO_LABELS).set(age.as_secs_f64()),
         // It may not have been there.
         None => drop(family.remove_label_values(NO_LABELS)),
     }

@@ -2,6 +2,7 @@
 //!
 //! Every setting of the worker is a flag of theirs, too, and is read as the worker reads it.
 
+mod audit;
 mod choose;
 mod settings;
 
@@ -9,13 +10,14 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+pub(super) use audit::{AuditCommand, Searching};
 pub(super) use choose::{Choosing, Filter, Redriving};
 
-use super::{alone, dead_letters, desk::Desk, operations, refused};
+use super::{alone, audit as audited, dead_letters, desk::Desk, operations, refused};
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
-const WORDS: [&str; 2] = ["dead-letters", "operations"];
+const WORDS: [&str; 3] = ["dead-letters", "operations", "audit"];
 
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
@@ -57,6 +59,9 @@ enum Command {
     /// Looks at redrives, ends them or goes on with them
     #[command(subcommand)]
     Operations(OperationsCommand),
+    /// Looks at what became of calls, and at what operators did
+    #[command(subcommand)]
+    Audit(Box<AuditCommand>),
 }
 
 /// What is to be done with operations.
@@ -159,6 +164,7 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
     let work = Desk::open(loaded.config, queue, output, yes, async |desk| match command {
         Command::DeadLetters(command) => dead_letters::run(&desk, *command).await,
         Command::Operations(command) => operations::run(&desk, command).await,
+        Command::Audit(command) => audited::run(&desk, *command).await,
     });
     let done = match alone(work) {
         Ok(done) => done,

@@ -11,6 +11,7 @@ mod out;
 mod follow;
 mod dead_letters;
 mod operations;
+mod audit;
 
 pub use alone::{alone, refused};
 pub use out::print;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    audit::{act, note},
     cli::{OperationsCommand, Output},
     desk::Desk,
     end::{Failure, cannot},
@@ -14,7 +15,7 @@ use crate::{
     message::{
         envelope::rfc3339,
         names::Names,
-        operation::{Kind, Operation, State},
+        operation::{Operation, State},
     },
 };
 
@@ -105,6 +106,8 @@ async fn change(desk: &Desk, id: &str, change: Change) -> Result<(Names, Known),
         }
         operation.updated = Some(desk.now());
         if let Some(revision) = store.put(operation, known.revision).await.map_err(cannot)? {
+            let word = if change == Change::Resume { "resume" } else { "abort" };
+            note(desk, &names, act(word, operation)).await;
             known.revision = revision;
             return Ok((names, known));
         }
@@ -146,7 +149,7 @@ fn row(operation: &Operation) -> Vec<String> {
     vec![
         operation.operation.clone(),
         operation.made.map(time).unwrap_or_default(),
-        kind(operation.kind).to_owned(),
+        operation.kind.as_str().to_owned(),
         operation.queue.clone(),
         operation.state.as_str().to_owned(),
         number(operation.matched),
@@ -156,13 +159,6 @@ fn row(operation: &Operation) -> Vec<String> {
         operation.by.clone(),
         operation.choice.to_string(),
     ]
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Redrive => "redrive",
-        Kind::Discard => "discard",
-    }
 }
 
 /// An operation as JSON has it.
@@ -189,7 +185,7 @@ fn show(desk: &Desk, operation: &Operation) -> Result<(), Failure> {
     let canary = operation.canary.as_ref();
     let facts = [
         ("operation", operation.operation.clone()),
-        ("kind", kind(operation.kind).to_owned()),
+        ("kind", operation.kind.as_str().to_owned()),
         ("queue", operation.queue.clone()),
         ("state", operation.state.as_str().to_owned()),
         ("note", or_dash(operation.note.as_deref())),

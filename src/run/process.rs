@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     admin::{self, Readiness},
     broker::{
+        audit::writer as audit,
         connect::{ConnectError, Connection, Link, connect},
         jetstream::JetStream,
         standby::Standby,
@@ -179,6 +180,12 @@ impl Process {
         let jetstream = JetStream::new(client, config.nats.js_domain.as_deref(), link);
         let way_in =
             |settings| Ingress::new(settings, &config.queues, jetstream.clone(), self.registry.clone());
+        let queues = config.queues.iter().map(Queue::names).zip(&self.metrics);
+        let (audits, writer) = audit::open(&jetstream, &config, queues);
+        if let Some(writer) = writer {
+            let over = attendants.over.clone();
+            attendants.keep_to_its_end(Part::Audit, move || writer.clone().run(over.clone()));
+        }
         let shared = Shared {
             ingress: config.ingress.as_ref().map(way_in).transpose()?,
             jetstream,
@@ -201,6 +208,7 @@ impl Process {
             supervisor,
             running: Running::default(),
             worker: worker_name(),
+            audits,
             config,
         };
         self.work(&shared, gateways, attendants, told).await
@@ -231,8 +239,9 @@ impl Process {
     ) -> Result<(), Fatal> {
         let queues = shared.config.queues.iter().zip(&self.metrics).zip(&self.standbys).zip(gateways);
         let services: Vec<_> = queues
-            .map(|(((queue, metrics), standby), gateway)| {
-                Service::new(shared, queue, gateway, metrics.clone(), standby.clone())
+            .zip(&shared.audits)
+            .map(|((((queue, metrics), standby), gateway), audit)| {
+                Service::new(shared, queue, gateway, (metrics.clone(), standby.clone(), audit.clone()))
             })
             .collect();
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();

@@ -2,6 +2,8 @@
 //! loses a stream is made ready (again) while the other queues are served. A queue that cannot be served says
 //! why, and is tried again.
 
+mod parts;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
@@ -17,13 +19,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::Readiness,
     broker::{
+        audit::writer::Audit,
         consumer::Consumer,
         jetstream::JetStream,
         poison::Burial,
         standby::Standby,
         streams::{self, Fault, Ready, SetupError},
     },
-    config::{Config, Queue},
+    config::{Audited, Config, Queue},
     flow::{gate::Gate, permits::Permits},
     ingress::Ingress,
     message::names::Names,
@@ -43,11 +46,7 @@ use crate::{
         depth::{Gauge, Gauges},
         janitor, levels, phantom_acks,
     },
-    worker::{
-        delivery::settle::{Newest, Settle},
-        process::{Chance, News, Parts, Worker},
-        pull::{Pull, Unbegun},
-    },
+    worker::pull::{Pull, Unbegun},
 };
 
 /// The time for which a server without JetStream may still be starting.
@@ -96,6 +95,8 @@ pub struct Shared {
     pub running: Running,
     /// This worker's name in histories.
     pub worker: String,
+    /// The audits of the queues, in the order of the settings.
+    pub audits: Vec<Audit>,
 }
 
 /// The service of one queue.
@@ -107,19 +108,19 @@ pub struct Service<'a> {
     gateway: HttpGateway,
     metrics: Metrics,
     standby: Standby,
+    audit: Audit,
 }
 
 impl<'a> Service<'a> {
     /// The service of `queue`, which calls at `gateway` and counts in `metrics`; what waits for the broker
-    /// stands by in `standby`.
+    /// stands by in `standby`, and what ended is told to the `audit`.
     pub fn new(
         shared: &'a Shared,
         queue: &'a Queue,
         gateway: HttpGateway,
-        metrics: Metrics,
-        standby: Standby,
+        (metrics, standby, audit): (Metrics, Standby, Audit),
     ) -> Self {
-        Self { shared, queue, names: queue.names(), gateway, metrics, standby }
+        Self { shared, queue, names: queue.names(), gateway, metrics, standby, audit }
     }
 
     /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until
@@ -303,6 +304,7 @@ impl<'a> Service<'a> {
             metrics: self.metrics.clone(),
             standby: self.standby.clone(),
             orphans: Arc::default(),
+            audit: config.audit.level != Audited::Nothing,
         });
         self.shared.ingress.iter().for_each(|ingress| ingress.ready(&self.queue.name, ready));
         tracing::info!(
@@ -338,35 +340,6 @@ impl<'a> Service<'a> {
             // This part is never given up.
             let _ = supervisor.keep(Part::Levels, &queue, &stop, levels).await;
         }));
-    }
-
-    fn worker(&self, ready: &Ready) -> Worker<JetStream, HttpGateway> {
-        let Shared { config, jetstream, lookup, callbacks, gate, tracer, running, worker, .. } = self.shared;
-        Worker::new(Parts {
-            settle: Settle {
-                broker: if ready.sized { jetstream.sparing(&self.names.retries) } else { jetstream.clone() },
-                names: self.names.clone(),
-                timer: ready.timer,
-                confirm_acks: config.confirm_acks,
-                dead_letters: config.dead_letters.enabled,
-                metrics: self.metrics.clone(),
-                standby: self.standby.clone(),
-                newest: Newest::default(),
-            },
-            form: self.queue.form.clone(),
-            gateway: self.gateway.clone(),
-            policy: config.retry.clone(),
-            // A gateway knows its functions only.
-            lookup: if self.queue.request.is_none() { lookup.clone() } else { Lookup::Off },
-            callbacks: callbacks.clone(),
-            gate: gate.clone(),
-            metrics: self.metrics.clone(),
-            news: News::default(),
-            tracer: tracer.clone(),
-            chance: Chance::default(),
-            name: worker.clone(),
-            cut: running.cut.clone(),
-        })
     }
 
     /// Makes the queue ready again when its streams or consumers are gone: a request to a consumer that is

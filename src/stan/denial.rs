@@ -7,12 +7,13 @@ use crate::{
 };
 
 /// The calls of JetStream's API whose next word is a stream.
-const CALLS: [&str; 10] = [
+const CALLS: [&str; 11] = [
     "STREAM.INFO.",
     "STREAM.CREATE.",
     "STREAM.UPDATE.",
     "STREAM.MSG.GET.",
     "STREAM.MSG.DELETE.",
+    "DIRECT.GET.",
     "CONSUMER.INFO.",
     "CONSUMER.LIST.",
     "CONSUMER.CREATE.",
@@ -67,11 +68,11 @@ fn subject(complaint: &str) -> Option<(bool, &str)> {
     Some((verb.to_lowercase().ends_with("publish"), rest.split('"').next()?))
 }
 
-/// Whether only operations on dead letters do that.
+/// Whether only operations on dead letters, the audit and commands do that.
 fn operates(queue: &Names, subject: &str) -> bool {
     let letters = [call::make_ephemeral(&queue.dead), call::delete_message(&queue.dead)];
-    covers(&queue.operations_subjects(), subject)
-        || stream(subject) == Some(&queue.operations)
+    [queue.operations_subjects(), queue.audit_subjects()].iter().any(|own| covers(own, subject))
+        || [&queue.operations, &queue.audit].into_iter().any(|own| stream(subject) == Some(own))
         || letters.iter().any(|call| subject.ends_with(&format!(".API.{call}")))
 }
 
@@ -125,6 +126,9 @@ mod tests {
             (publish("$JS.hub.API.CONSUMER.CREATE.faas-request-dead"), operated, operated),
             (publish("$JS.API.STREAM.MSG.GET.faas-request-operations"), operated, operated),
             (publish("faas-request-operations.x"), operated, operated),
+            (publish("faas-request-audit.00ff"), operated, operated),
+            (publish("$JS.API.DIRECT.GET.faas-request-audit"), operated, operated),
+            (publish("$JS.API.STREAM.CREATE.faas-request-audit"), operated, operated),
             (publish("$JS.API.STREAM.INFO.unknown"), Concern::All, Concern::All),
             (subscribe("_STAN.discover.faas-cluster"), Concern::All, Concern::Bridge),
             (subscribe("_STAN.bridge.faas-cluster.>"), Concern::All, Concern::Bridge),

@@ -83,6 +83,8 @@ parts! {
     PhantomAcks = "ghosts", false;
     /// Carries out what operators asked for.
     Operations = "operations", false;
+    /// Writes the audit.
+    Audit = "audit", false;
     /// Serves NATS Streaming clients.
     Bridge = "bridge", false;
     /// Takes requests in by HTTP.

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details},
+        jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details, code},
         levels::list,
         seam::Broker,
         standby::Standby,
@@ -51,6 +51,8 @@ pub(crate) struct Gauge {
     pub standby: Standby,
     /// The messages that nobody gets.
     pub orphans: Arc<tokio::sync::Mutex<Orphans>>,
+    /// Whether there is an audit.
+    pub audit: bool,
 }
 
 impl Gauges {
@@ -75,6 +77,7 @@ impl Gauge {
         // Whoever stops waiting for the answers shows none.
         self.metrics.set_oldest_pending(None);
         self.metrics.set_orphaned(None);
+        self.metrics.set_audit_oldest(None);
         if let Err(error) = self.show().await {
             self.metrics.set_overdue(None);
             tracing::debug!(queue = self.names.queue, %error, "the queue's depth is not known");
@@ -85,6 +88,9 @@ impl Gauge {
         let (depth, oldest) = self.read().await?;
         self.metrics.set_depth(depth);
         self.metrics.set_oldest_pending(Some(oldest));
+        if self.audit {
+            self.metrics.set_audit_oldest(self.audited().await?);
+        }
         let orphans = self.orphans.lock().await.count(&self.jetstream, &self.names, &self.fresh).await?;
         self.metrics.set_orphaned(Some(orphans));
         Ok(())
@@ -115,6 +121,16 @@ impl Gauge {
             },
         };
         Ok((depth, oldest))
+    }
+
+    /// The age of the oldest record of the audit, if there is one.
+    async fn audited(&self) -> Result<Option<Duration>, ApiError> {
+        let state = match self.jetstream.stream(&self.names.audit).await {
+            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(None),
+            other => other?.state,
+        };
+        let first = state.first_ts.filter(|_| state.messages > 0);
+        Ok(first.map(|first| self.jetstream.now().duration_since(first).unwrap_or_default()))
     }
 
     /// How many retries wait for their due time.

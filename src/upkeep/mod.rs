@@ -1,5 +1,5 @@
 //! What looks after a queue beside the path: promoters of retries, the janitor, phantom acknowledgements,
-//! depth, orphans.
+//! depth, orphans, operations.
 //!
 //! Calls: text, tasks, message, config, observe, broker.
 

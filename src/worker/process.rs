@@ -2,6 +2,7 @@
 //! the files in this one's folder and to `settle`, and none comes back up.
 
 mod attempt;
+mod audit;
 mod chance;
 mod end;
 mod news;
@@ -117,6 +118,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             }
             AttemptResult::Retry { wait, reason, answer } => {
                 let again = self.terms(&delivery).again(wait, answer.outcome, context.policy.max_attempts);
+                self.tell_parked(&delivery);
                 let envelope = delivery.envelope_mut();
                 envelope.delayed = envelope.delayed.saturating_add(1);
                 parts.settle.settle(delivery, Disposition::CallAgain(again, reason)).await

@@ -16,6 +16,7 @@ mod support;
 
 mod addresses;
 mod adversary;
+mod audit;
 mod blocks;
 mod broker;
 mod callback_deaths;

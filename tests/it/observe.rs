@@ -4,9 +4,11 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 31] = [
+const METRICS: [&str; 33] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
+    "queue_worker_audit_oldest_age_seconds",
+    "queue_worker_audit_records_total",
     "queue_worker_build_info",
     "queue_worker_callbacks_total",
     "queue_worker_dead_letters",

@@ -56,6 +56,15 @@ pub const OPERATING: &[(Right, &str)] = &[
         Publish("$JS.API.STREAM.MSG.DELETE.faas-request-operations"),
         "forgetting all but the last hundred of those that ended",
     ),
+    (Publish("faas-request-audit.>"), "the audit: with `audit`, and what commands did"),
+    (
+        Publish("$JS.API.DIRECT.GET.faas-request-audit"),
+        "finding the records of a call at once; without it they are read one by one",
+    ),
+    (
+        Publish("$JS.API.CONSUMER.CREATE.faas-request-audit"),
+        "reading many records quickly; without it they are read one by one",
+    ),
 ];
 
 /// The rows of the table in the documentation that begins so.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use queue_worker::{
-    broker::{clock::BrokerClock, standby::Standby},
+    broker::{audit::writer::Audit, clock::BrokerClock, standby::Standby},
     flow::{gate::Gate, memory::Room, permits::Permits},
     message::timer::Timer,
     observe::{
@@ -178,6 +178,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
         chance: chance(broker, queue),
         metrics: metrics.clone(),
         name: format!("w{}", client.worker),
+        audit: Audit::default(),
         cut: broker.running.cut.clone(),
     })
 }

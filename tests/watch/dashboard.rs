@@ -113,6 +113,7 @@ async fn every_panel_shows_something_and_every_label_exists() {
     let settings = Worker::of(&nats, &gateway).set("initial_retry_wait", "10ms").set("max_retry_attempts", 2);
     let door = free_port();
     let settings = settings.set("stan_bridge", true).set("function_lookup_ttl", "1s");
+    let settings = settings.set("audit", "all");
     let settings = settings.set("ingress_addr", format!("127.0.0.1:{door}"));
     let worker = settings.start().await;
     let prometheus = Prometheus::watching(&[&worker], &read(ALERTS)).await;

@@ -38,6 +38,9 @@ pub(crate) struct StreamState {
     pub bytes: u64,
     /// The sequence of the first message.
     pub(crate) first_seq: u64,
+    /// When that one was stored.
+    #[serde(deserialize_with = "time")]
+    pub(crate) first_ts: Option<SystemTime>,
     /// The sequence of the last message that was ever stored.
     pub(crate) last_seq: u64,
     /// When that one was stored, as far as the broker knows.

@@ -34,6 +34,11 @@ pub(crate) fn message(stream: &str) -> String {
     format!("STREAM.MSG.GET.{stream}")
 }
 
+/// Messages of a stream, from whichever server has them.
+pub(crate) fn direct(stream: &str) -> String {
+    format!("DIRECT.GET.{stream}")
+}
+
 /// Deletes a message of a stream.
 pub(crate) fn delete_message(stream: &str) -> String {
     format!("STREAM.MSG.DELETE.{stream}")
@@ -107,6 +112,9 @@ pub(crate) struct Which<'a> {
     /// The last on these subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_by_subj: Option<&'a str>,
+    /// How many of them, of a direct question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<usize>,
 }
 
 /// A message to be deleted.

@@ -83,6 +83,22 @@ impl JetStream {
         }
     }
 
+    /// Adds a payload to a stream.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub(crate) async fn append(
+        &self,
+        stream: &str,
+        subject: &str,
+        payload: Bytes,
+    ) -> Result<(), BrokerError> {
+        match self.store(stream, subject, HeaderMap::new(), payload).await? {
+            Taken::New(_) | Taken::Duplicate(_) => Ok(()),
+            Taken::Unmet(code) => Err(unasked(code)),
+        }
+    }
+
     /// Puts a payload in the place of the one on that subject, unless that is another than the one of the
     /// sequence `last` (0: none), or the stream has taken something behind the sequence `of_all`. Returns its
     /// own sequence, or `None` where such a condition does not hold.

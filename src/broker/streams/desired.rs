@@ -1,5 +1,7 @@
 //! The streams and consumers that are made where there are none, in the API's own words.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::rules::{duplicate_window, least_pending, possible_window};
@@ -80,6 +82,20 @@ pub fn operations(config: &Config, names: &Names) -> Settings {
         "name": names.operations, "subjects": [names.operations_subjects()], "retention": "limits",
         "storage": "file", "num_replicas": config.nats.stream_replicas, "allow_direct": true,
         "max_msgs_per_subject": 1, "max_bytes": OPERATIONS, "discard": "new",
+    })
+    .into()
+}
+
+/// The stream of the audit: full, it drops what is oldest.
+pub fn audit(config: &Config, names: &Names) -> Settings {
+    let audit = &config.audit;
+    json!({
+        "name": names.audit, "subjects": [names.audit_subjects()], "retention": "limits",
+        "storage": "file", "num_replicas": config.nats.stream_replicas, "allow_direct": true,
+        "max_age": nanoseconds(audit.max_age), "discard": "old",
+        "max_bytes": if audit.max_bytes == 0 { json!(-1) } else { json!(audit.max_bytes) },
+        // Nothing is published with an id. A server that bounds the window by the age wants it short, too.
+        "duplicate_window": nanoseconds(possible_window(Duration::from_secs(1), audit.max_age)),
     })
     .into()
 }

@@ -248,9 +248,13 @@ fn values_have_their_bounds() {
 }
 
 #[test]
-fn a_feature_that_is_not_built_is_refused_and_its_default_is_not() {
-    check_fault(&["audit=failures"], "audit=failures: the audit stream is not built yet; only \"off\" works");
-    config(&["audit=off"]);
+fn an_audit_is_bounded_as_it_is_asked_to_be() {
+    for (word, level) in [("off", Audited::Nothing), ("failures", Audited::Failures), ("ALL", Audited::All)] {
+        assert_eq!(config(&[&format!("audit={word}")]).audit.level, level);
+    }
+    let audit = config(&["audit=all", "audit_max_age=0", "audit_max_bytes=10MB"]).audit;
+    assert_eq!((audit.max_age, audit.max_bytes), (Duration::ZERO, 10_000_000));
+    check_fault(&["audit_max_age=1ms"], "audit_max_age=1ms: expected a duration of at least 100ms");
 }
 
 #[test]

@@ -130,7 +130,8 @@ fn what_other_programs_call_by_a_setting_s_name_is_ignored_with_a_line() {
     check_fault(&["debug=*"], "debug=*: expected true, false, 1 or 0");
     check_fault(&["--debug=*"], "--debug=*: expected true, false, 1 or 0");
     check_fault(&["backoff=5s"], "backoff=5s: expected exponential or full or equal");
-    check_fault(&["AUDIT=all"], "AUDIT=all: the audit stream is not built yet; only \"off\" works");
+    check_fault(&["audit=/x"], "audit=/x: expected off or failures or all");
+    assert_eq!(load_words(&["AUDIT=all"]).unwrap().config.audit.level, Audited::All);
     check_fault(&["MAX_INFLIGHT=abc"], "MAX_INFLIGHT=abc: expected a whole number from 1 to 100000");
 }
 

@@ -30,7 +30,7 @@ pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> Heade
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 24] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -46,6 +46,7 @@ const KNOWN: [&str; 23] = [
     names::LAST_STATUS,
     names::LAST_ERROR,
     names::HISTORY,
+    names::ATTEMPT_TIMES,
     names::INTERRUPTIONS,
     names::REDRIVES,
     names::REDRIVEN_AT,

@@ -52,6 +52,7 @@ impl Envelope {
             last_status: None,
             last_error: None,
             history: Vec::new(),
+            times: Vec::new(),
             ..self.clone()
         }
     }

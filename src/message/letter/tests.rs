@@ -29,6 +29,7 @@ fn a_letter_is_what_its_headers_tell() {
             (names::ORIGINAL_ID, "q:7-10"),
             (names::REDRIVES, "3"),
             (names::HISTORY, "1:timeout:60000:w-1,2:502:12:w:2"),
+            (names::ATTEMPT_TIMES, "2:8000"),
         ],
     );
     let attempt = |n, status, milliseconds, worker: &str| Attempt {
@@ -36,6 +37,7 @@ fn a_letter_is_what_its_headers_tell() {
         status,
         milliseconds,
         worker: worker.to_owned(),
+        at: (n == 2).then_some(at(8)),
     };
     let expected = Letter {
         sequence: 7,

@@ -90,6 +90,12 @@ families! {
     unsettled_oldest: Gauge [],
         "queue_worker_unsettled_oldest_seconds", "How long the oldest of those has waited; 0 when there is \
             none.";
+    audited: IntCounterVec ["result"],
+        "queue_worker_audit_records_total", "Records of the audit: written, or dropped because the broker \
+            did not take them.";
+    audit_oldest: GaugeVec [],
+        "queue_worker_audit_oldest_age_seconds", "Age of the oldest record in the audit's stream: so far \
+            back it tells.";
 }
 
 families! {

@@ -104,7 +104,8 @@ impl FromStr for Moment {
 }
 
 impl Moment {
-    fn before(self, now: SystemTime) -> SystemTime {
+    /// When that was.
+    pub fn before(self, now: SystemTime) -> SystemTime {
         match self {
             Self::Ago(age) => now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH),
             Self::At(time) => time,

@@ -15,6 +15,7 @@ use crate::{
         operation::{Canary, Kind, Operation, Share, State},
     },
     operate::{
+        audit::{act, by, note},
         dead_letters::read::{Letters, no_stream, nothing},
         desk::Desk,
         end::{Failure, cannot},
@@ -115,6 +116,7 @@ pub(super) async fn make(
         }
         let operation = record(names, wanted, &counted, desk.now());
         if let Some(revision) = store.make(&operation, last).await.map_err(cannot)? {
+            note(desk, names, act(operation.kind.as_str(), &operation)).await;
             return Ok(Known { operation, revision });
         }
     }
@@ -177,16 +179,6 @@ fn id(now: SystemTime) -> String {
         rest /= 36;
     }
     digits.iter().rev().collect()
-}
-
-/// Who asks: the user, and the machine.
-fn by() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
-    let host = variable("HOSTNAME")
-        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()));
-    let text = host.map_or_else(|| user.clone(), |host| format!("{user}@{host}"));
-    crate::text::line::cut(&text, 128).to_owned()
 }
 
 #[cfg(test)]

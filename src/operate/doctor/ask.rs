@@ -103,9 +103,23 @@ impl Ask {
         if self.stream(&names.operations).await?.is_none() {
             return Ok(false);
         }
-        let (probe, ids) = (names.operation("_probe"), ["doctor".to_owned()]);
-        let _ = self.bounded(&probe, self.jetstream.taken_as(&names.operations, &probe, &ids)).await?;
+        self.may_write(&names.operations, &names.operation("_probe")).await?;
         Ok(true)
+    }
+
+    /// Whether there is an audit, and whether whoever asks may write into it.
+    pub async fn audit(&self, names: &Names) -> Seen<bool> {
+        if self.stream(&names.audit).await?.is_none() {
+            return Ok(false);
+        }
+        self.may_write(&names.audit, &names.audit_actions()).await?;
+        Ok(true)
+    }
+
+    /// Asks with a word whose condition never holds.
+    async fn may_write(&self, stream: &str, subject: &str) -> Seen<()> {
+        let ids = ["doctor".to_owned()];
+        self.bounded(subject, self.jetstream.taken_as(stream, subject, &ids)).await.map(|_| ())
     }
 
     /// The account: what it holds and what it may.

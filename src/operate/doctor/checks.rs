@@ -63,6 +63,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         streams::dead,
         streams::timer,
         operations::rights,
+        operations::audit,
         cluster::replicas,
         cluster::power,
         consumers::fresh,

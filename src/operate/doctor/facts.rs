@@ -121,6 +121,8 @@ pub(crate) struct QueueFacts {
     pub dead: Seen<Option<StreamInfo>>,
     /// Whether there is a stream of operations, or which right to carry out any is missing.
     pub operations: Seen<bool>,
+    /// Whether there is an audit, or which right to write it is missing.
+    pub audit: Seen<bool>,
     /// The consumer of fresh invocations.
     pub fresh: Seen<Option<ConsumerInfo>>,
     /// The consumer of due retries.
@@ -234,6 +236,7 @@ pub mod tests {
                     .collect()),
                 held: Ok(false),
                 operations: Ok(true),
+                audit: Ok(true),
                 consumers: Ok(vec![queue.durable.clone()]),
                 orphans: Some(0),
                 queue: queue.clone(),

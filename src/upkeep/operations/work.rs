@@ -15,10 +15,7 @@ use crate::{
         jetstream::{ApiError, code},
         operations::{Known, Operations},
     },
-    message::{
-        letter::Letter,
-        operation::{Kind, State},
-    },
+    message::{letter::Letter, operation::State},
 };
 
 /// An operation in the hands of this worker.
@@ -76,7 +73,7 @@ impl Work {
         tracing::info!(
             queue = operation.queue,
             operation = operation.operation,
-            kind = if operation.kind == Kind::Redrive { "redrive" } else { "discard" },
+            kind = operation.kind.as_str(),
             state = operation.state.as_str(),
             by = operation.by,
             matched = operation.matched,

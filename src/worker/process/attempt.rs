@@ -88,6 +88,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let (outcome, now) = (&answer.outcome, self.broker().now());
         let envelope = delivery.envelope_mut();
         envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &self.0.name);
+        if self.0.audit.is_on() {
+            envelope.note_begun(now, answer.took);
+        }
         envelope.note_found(!outcome.is_gateway_not_found(), now);
         let lasting = |row: NotFound| (row.attempts, now.duration_since(row.since).unwrap_or_default());
         Progress {

@@ -31,6 +31,11 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             ControlFlow::Break(unstorable) => return Ok(unstorable),
         };
         let age = self.age(durable.delivery());
+        let mut record = self.told(durable.delivery(), cause);
+        if cause.is_some() {
+            // It is dead, whatever becomes of its callback and its acknowledgement.
+            record.take().into_iter().for_each(|record| parts.audit.note(record));
+        }
         let envelope = durable.delivery().envelope();
         let ending = Ending {
             invocation: context.invocation,
@@ -48,6 +53,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             Some(posting) => Box::pin(self.post(durable.into_callback(), posting)).await?,
             None => parts.settle.let_go(durable).await?,
         };
+        record.into_iter().for_each(|record| parts.audit.note(record));
         parts.metrics.ended(age);
         parts.metrics.settled();
         Ok(settled)
@@ -66,6 +72,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             ControlFlow::Continue(durable) => durable,
             ControlFlow::Break(unstorable) => return Ok(unstorable),
         };
+        let record = self.told(durable.delivery(), Some(Cause::Undecodable));
+        record.into_iter().for_each(|record| parts.audit.note(record));
         let settled = parts.settle.let_go(durable).await?;
         parts.metrics.settled();
         Ok(settled)

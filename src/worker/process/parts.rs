@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Chance, News};
 use crate::{
-    broker::{seam::Broker, standby::Standby},
+    broker::{audit::writer::Audit, seam::Broker, standby::Standby},
     flow::gate::Gate,
     message::{decode::Invocation, form::Form},
     observe::{metrics::Metrics, trace::Tracer},
@@ -49,6 +49,8 @@ pub struct Parts<B, G> {
     pub chance: Chance,
     /// This worker's name in histories.
     pub name: String,
+    /// Where it is told what became of calls.
+    pub audit: Audit,
     /// Cuts running calls off, at the end of a drain's grace.
     pub cut: CancellationToken,
 }

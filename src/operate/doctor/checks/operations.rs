@@ -1,7 +1,14 @@
-//! What redrives need. The queue is served without it.
+//! What redrives and the audit need. The queue is served without it.
 
 use super::{super::finding::Finding, QueueView, grant, unknown};
-use crate::{broker::known_issues::Severity::Note, operate::doctor::facts::Unseen};
+use crate::{
+    broker::{
+        known_issues::Severity::{Note, Warn},
+        streams::desired,
+    },
+    config::Audited,
+    operate::doctor::facts::Unseen,
+};
 
 /// Whether this account may carry out what operators ask for.
 pub fn rights(view: &QueueView<'_>) -> Vec<Finding> {
@@ -21,10 +28,46 @@ pub fn rights(view: &QueueView<'_>) -> Vec<Finding> {
     }]
 }
 
+/// Whether this account may write the audit that it is to write.
+pub fn audit(view: &QueueView<'_>) -> Vec<Finding> {
+    if view.config.audit.level == Audited::Nothing {
+        return Vec::new();
+    }
+    let what = format!("stream {}", view.queue.names.audit);
+    let means = "what becomes of calls is not recorded; calls go on";
+    vec![match &view.queue.audit {
+        Ok(true) => Finding::ok(what, "there, and may be written"),
+        Ok(false) if view.config.nats.manage => {
+            Finding::new(Note, what, "there is none: a worker makes it", means)
+        }
+        Ok(false) => {
+            let settings = desired::audit(view.config, &view.queue.names);
+            Finding::new(Warn, what, "there is none, and nats_manage=false", means)
+                .mend(format!("create it as {settings}"))
+        }
+        Err(Unseen::Right(right)) => {
+            Finding::new(Warn, what, format!("the right to {right} is missing"), means).mend(grant(right))
+        }
+        Err(unseen) => unknown(what, unseen),
+    }]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{broker::known_issues::Severity::Warn, operate::doctor::checks::tests::check};
+    use crate::operate::doctor::{checks::tests::check, facts::Facts};
+
+    #[test]
+    fn an_audit_that_cannot_be_written_is_a_warning_and_no_more() {
+        let found = |audit| move |facts: &mut Facts| facts.broker.as_mut().unwrap().queues[0].audit = audit;
+        let missing = || Err(Unseen::Right("publish to faas-request-audit.actions".to_owned()));
+        let all = ("audit", "all");
+        check(&[all], found(missing()), &[("stream faas-request-audit", Warn)]);
+        check(&[all], found(Ok(false)), &[("stream faas-request-audit", Note)]);
+        check(&[all, ("nats_manage", "false")], found(Ok(false)), &[("stream faas-request-audit", Warn)]);
+        check(&[all], found(Ok(true)), &[]);
+        check(&[], found(missing()), &[]);
+    }
 
     #[test]
     fn a_right_that_only_redrives_need_is_a_note() {

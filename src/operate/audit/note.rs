@@ -1,0 +1,48 @@
+//! Records what an operator did.
+
+use crate::{
+    broker::seam::BrokerError,
+    message::{
+        audit::{Action, Record},
+        names::Names,
+        operation::Operation,
+    },
+    operate::desk::Desk,
+};
+
+/// Records it, where there is an audit. Where it cannot be written that is said, and nothing else fails.
+pub(in crate::operate) async fn note(desk: &Desk, names: &Names, action: Action) {
+    let action = Action { at: Some(desk.now()), queue: names.queue.clone(), by: by(), ..action };
+    let payload = serde_json::to_vec(&Record::Action(Box::new(action))).unwrap_or_default();
+    // Nobody is asked to make the stream: a worker does, where there is to be one.
+    let written = desk.jetstream.append(&names.audit, &names.audit_actions(), payload.into()).await;
+    if let Err(error) = written {
+        let none = matches!(&error, BrokerError::Unavailable(why) if why.starts_with("no stream takes"));
+        if !none {
+            eprintln!("queue-worker: this is not recorded in the audit: {error}");
+        }
+    }
+}
+
+/// Something was done with an operation, for this reason.
+pub(in crate::operate) fn act(action: &str, operation: &Operation) -> Action {
+    Action {
+        action: action.to_owned(),
+        filter: serde_json::to_value(&operation.choice).ok(),
+        count: Some(operation.matched.saturating_sub(operation.skipped)),
+        reason: operation.reason.clone(),
+        operation: Some(operation.operation.clone()),
+        state: Some(operation.state.as_str().to_owned()),
+        ..Action::default()
+    }
+}
+
+/// Who asks: the user, and the machine.
+pub(in crate::operate) fn by() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
+    let host = variable("HOSTNAME")
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()));
+    let text = host.map_or_else(|| user.clone(), |host| format!("{user}@{host}"));
+    crate::text::line::cut(&text, 128).to_owned()
+}
