@@ -28,6 +28,12 @@
 {{- $faults = append $faults (printf "%s%s.minReplicas: %v: expected at most maxReplicas, %v" $where $name $scaling.minReplicas $scaling.maxReplicas) }}
 {{- end }}
 {{- end }}
+{{- if eq (include "queue-worker.ingressPort" $values) (include "queue-worker.port" $values) }}
+{{- $faults = append $faults (printf "%singressAddr, listenAddr: expected two ports, both are %s" $where (include "queue-worker.port" $values)) }}
+{{- end }}
+{{- if and $values.ingressAddr (not (regexMatch "^.*:[1-9][0-9]*$" $values.ingressAddr)) }}
+{{- $faults = append $faults (printf "%singressAddr: %s: expected an address with a port that a Service can lead to" $where $values.ingressAddr) }}
+{{- end }}
 {{- $logins := list }}
 {{- range $key := list "natsCredsFile" "natsNkeyFile" "natsTokenFile" "natsPasswordFile" }}
 {{- if include "queue-worker.path" (list $key (get $values $key)) }}

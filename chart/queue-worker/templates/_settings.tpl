@@ -110,3 +110,8 @@ otel_service_name otel_resource_attributes otel_traces_sampler otel_traces_sampl
 {{- define "queue-worker.port" -}}
 {{- .listenAddr | default "0.0.0.0:8081" | splitList ":" | last }}
 {{- end }}
+
+{{/* The port of ingress_addr; nothing where callers cannot enqueue. Takes a worker's values. */}}
+{{- define "queue-worker.ingressPort" -}}
+{{- .ingressAddr | default "" | splitList ":" | last }}
+{{- end }}
