@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::{
     broker::{DURABLE, STREAM, SUBJECT, free_port},
+    message::Form,
     plan::Plan,
     process::{Process, role},
     scratch::Scratch,
@@ -14,7 +15,9 @@ use crate::{
 
 pub struct Contender {
     pub name: &'static str,
-    command: Box<dyn Fn() -> Result<Command>>,
+    /// The form of the messages that it takes.
+    pub form: Form,
+    pub command: Box<dyn Fn() -> Result<Command>>,
 }
 
 /// Where a contender works.
@@ -22,6 +25,8 @@ pub struct Place<'a> {
     pub broker: &'a str,
     pub gateway: &'a str,
     pub concurrency: usize,
+    /// More settings of the worker.
+    pub settings: &'a [(&'a str, &'a str)],
 }
 
 impl Contender {
@@ -37,9 +42,23 @@ impl Contender {
         Ok(all)
     }
 
+    /// The worker with each input.
+    pub fn inputs() -> Vec<Self> {
+        vec![
+            Self::worker(),
+            Self { name: "input=http", form: Form::Http, ..Self::worker() },
+            Self { name: "input=cloudevents", form: Form::CloudEvents, ..Self::worker() },
+        ]
+    }
+
     /// Whether this is what all is about.
     pub fn is_worker(&self) -> bool {
         self.name == "worker"
+    }
+
+    /// Whether it is the worker, with whatever input.
+    fn takes_settings(&self) -> bool {
+        self.is_worker() || self.form != Form::OpenFaas
     }
 
     fn bare(name: &'static str, acks: &'static str) -> Self {
@@ -48,11 +67,11 @@ impl Contender {
             command.env("BENCH_ACKS", acks);
             Ok(command)
         };
-        Self { name, command: Box::new(command) }
+        Self { name, form: Form::OpenFaas, command: Box::new(command) }
     }
 
     /// The worker with its defaults, and a JSON line for each event.
-    fn worker() -> Self {
+    pub fn worker() -> Self {
         let command = || {
             let program = env::var_os("WORKER_BIN");
             let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
@@ -62,7 +81,7 @@ impl Contender {
             command.env("log_encoding", "json");
             Ok(command)
         };
-        Self { name: "worker", command: Box::new(command) }
+        Self { name: "worker", form: Form::OpenFaas, command: Box::new(command) }
     }
 
     /// The shell reads the command, and then becomes it: the process is the contender's own.
@@ -72,7 +91,7 @@ impl Contender {
             command.arg("-c").arg(format!("exec {peer}"));
             Ok(command)
         };
-        Self { name: "peer", command: Box::new(command) }
+        Self { name: "peer", form: Form::OpenFaas, command: Box::new(command) }
     }
 
     /// What it prints goes into a file, which costs it about what a container's log does.
@@ -88,8 +107,12 @@ impl Contender {
             ("BENCH_GATEWAY_URL", "gateway_url", place.gateway),
             ("BENCH_CONCURRENCY", "max_inflight", &concurrency),
         ] {
-            command.env(if self.is_worker() { of_the_worker } else { name }, value);
+            command.env(if self.takes_settings() { of_the_worker } else { name }, value);
         }
+        if let Some(input) = self.form.input() {
+            command.env("input", input).env("target_url", format!("{}/hooks", place.gateway));
+        }
+        command.envs(place.settings.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Process::spawn(command)
     }
@@ -109,7 +132,7 @@ async fn go(folder: &Path) -> Result<Option<Contender>> {
     match built {
         Ok(()) => {
             let command = move || Ok(Command::new(&program));
-            Ok(Some(Contender { name: "Go", command: Box::new(command) }))
+            Ok(Some(Contender { name: "Go", form: Form::OpenFaas, command: Box::new(command) }))
         }
         Err(reason) => {
             println!("The loop in Go is left out: {}\n", reason.lines().last().context("go build failed")?);

@@ -9,10 +9,12 @@
 mod bare;
 mod broker;
 mod contender;
+mod ingress;
 mod latency;
 mod memory;
 mod message;
 mod plan;
+mod poster;
 mod process;
 mod publisher;
 mod run;
@@ -53,8 +55,9 @@ fn play(arguments: &[String]) -> Result<()> {
             Builder::new_multi_thread().enable_all().build()?.block_on(publisher::main(arguments))
         }
         Some("sink") => one_thread()?.block_on(sink::main(arguments)),
+        Some("poster") => one_thread()?.block_on(poster::main(arguments)),
         Some("bare") => one_thread()?.block_on(bare::main()),
-        Some(role) => bail!("BENCH_ROLE is {role:?}: publisher, sink or bare expected"),
+        Some(role) => bail!("BENCH_ROLE is {role:?}: publisher, sink, poster or bare expected"),
         None => match Plan::of(arguments)? {
             Some(plan) => one_thread()?.block_on(bench(&plan)),
             None => Ok(()),
@@ -65,17 +68,34 @@ fn play(arguments: &[String]) -> Result<()> {
 async fn bench(plan: &Plan) -> Result<()> {
     allow_ten_thousand_connections()?;
     let mut lab = Lab::start().await?;
-    let contenders = Contender::all(plan, lab.scratch()).await?;
-    let mut table = Table::begin(contenders, plan.rounds);
+    beside_others(plan, &mut lab).await.context("this bench is void")?;
     for part in &plan.parts {
         match part {
-            Part::Throughput => throughput::measure(plan, &mut lab, &mut table).await,
-            Part::Latency => latency::measure(plan, &mut lab, &mut table).await,
-            Part::Memory => memory::measure(plan, &mut lab, &mut table).await,
+            Part::Throughput | Part::Latency | Part::Memory => Ok(()),
+            Part::Inputs => throughput::inputs(plan, &mut lab).await,
+            Part::Ingress => ingress::measure(plan, &mut lab).await,
         }
         .context("this bench is void")?;
     }
     println!("\n{}", lab.conserved());
+    Ok(())
+}
+
+/// The parts in which the worker stands beside others, in one table.
+async fn beside_others(plan: &Plan, lab: &mut Lab) -> Result<()> {
+    if !plan.parts.iter().any(|part| !matches!(part, Part::Inputs | Part::Ingress)) {
+        return Ok(());
+    }
+    let contenders = Contender::all(plan, lab.scratch()).await?;
+    let mut table = Table::begin(contenders, plan.rounds);
+    for part in &plan.parts {
+        match part {
+            Part::Throughput => throughput::measure(plan, lab, &mut table).await?,
+            Part::Latency => latency::measure(plan, lab, &mut table).await?,
+            Part::Memory => memory::measure(plan, lab, &mut table).await?,
+            Part::Inputs | Part::Ingress => {}
+        }
+    }
     Ok(())
 }
 

@@ -11,11 +11,19 @@ pub enum Part {
     Throughput,
     Latency,
     Memory,
+    Inputs,
+    Ingress,
 }
 
-const PARTS: [(&str, Part); 3] =
-    [("throughput", Part::Throughput), ("latency", Part::Latency), ("memory", Part::Memory)];
+const PARTS: [(&str, Part); 5] = [
+    ("throughput", Part::Throughput),
+    ("latency", Part::Latency),
+    ("memory", Part::Memory),
+    ("inputs", Part::Inputs),
+    ("ingress", Part::Ingress),
+];
 
+#[derive(Clone)]
 pub struct Plan {
     pub parts: Vec<Part>,
     /// Bytes of a body.
@@ -31,6 +39,8 @@ pub struct Plan {
     pub half_of_maximum: bool,
     /// Calls that are open at once, and how many milliseconds each takes.
     pub slow: Vec<(usize, u64)>,
+    /// Clients of the ingress that do not send their bodies to the end.
+    pub slow_clients: usize,
     /// Whether the loop in Go takes part.
     pub go: bool,
 }
@@ -57,6 +67,7 @@ impl Plan {
             rates: vec![(500, 1)],
             half_of_maximum: false,
             slow: vec![(100, 500)],
+            slow_clients: 600,
             go: false,
         }
     }
@@ -79,6 +90,7 @@ impl Plan {
             rates: vec![(100, 10), (1_000, 5)],
             half_of_maximum: true,
             slow: vec![(1_000, 5_000), (10_000, 15_000)],
+            slow_clients: 10_000,
             go: true,
         };
         ensure!(!plan.parts.is_empty(), "no part");

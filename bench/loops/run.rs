@@ -26,9 +26,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What the runs have in common.
 pub struct Lab {
-    broker: Broker,
-    runs: usize,
-    messages: usize,
+    pub broker: Broker,
+    pub runs: usize,
+    pub messages: usize,
     // The folder goes after the broker that stores in it.
     scratch: Scratch,
 }
@@ -88,7 +88,8 @@ impl Lab {
     /// What a contender takes that has been ready for a while and has done nothing.
     pub async fn idle(&mut self, contender: &Contender, concurrency: usize, wait: Duration) -> Result<f64> {
         self.broker.fresh().await?;
-        let place = Place { broker: &self.broker.url, gateway: "http://127.0.0.1:9", concurrency };
+        let place =
+            Place { broker: &self.broker.url, gateway: "http://127.0.0.1:9", concurrency, settings: &[] };
         let process = contender.start(&place, &self.scratch.path().join("log"))?;
         timeout(LIMIT, self.broker.asked()).await.context("it never asked for messages")??;
         tokio::time::sleep(wait).await;
@@ -102,17 +103,21 @@ impl Lab {
         let broker = &self.broker;
         broker.fresh().await?;
         if rate == 0 {
-            publish(&broker.url, SUBJECT, messages, body, rate).await.context("the publisher")?;
+            publish(&broker.url, SUBJECT, contender.form, messages, body, rate)
+                .await
+                .context("the publisher")?;
             broker.holds(messages).await?;
         }
         let mut sink = Sink::start(messages, body, delay).await.context("the sink")?;
         let before = broker.process.cpu()?;
-        let place = Place { broker: &broker.url, gateway: &sink.url, concurrency };
+        let place = Place { broker: &broker.url, gateway: &sink.url, concurrency, settings: &[] };
         let mut process = contender.start(&place, &self.scratch.path().join("log"))?;
         let work = async {
             if rate > 0 {
                 broker.asked().await?;
-                publish(&broker.url, SUBJECT, messages, body, rate).await.context("the publisher")?;
+                publish(&broker.url, SUBJECT, contender.form, messages, body, rate)
+                    .await
+                    .context("the publisher")?;
             }
             // Those that were acknowledged and never called will not come any more.
             while timeout(LOOK, sink.complete()).await.is_err() && broker.left().await? > 0 {}
@@ -138,7 +143,7 @@ impl Lab {
     }
 
     /// The last that the contender has printed.
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         let log = fs::read(self.scratch.path().join("log")).unwrap_or_default();
         let lines: Vec<_> = String::from_utf8_lossy(&log).lines().map(str::to_owned).collect();
         lines.iter().skip(lines.len().saturating_sub(10)).map(|line| format!("    {line}\n")).collect()

@@ -12,7 +12,7 @@ pub struct Table {
 impl Table {
     /// Prints the head.
     pub fn begin(contenders: Vec<Contender>, rounds: usize) -> Self {
-        println!("Medians of {rounds}, and in brackets the medians of the ratios to the bare loop.\n");
+        println!("Medians of {rounds}, and in brackets the medians of the ratios to the first column.\n");
         let names: Vec<_> = contenders.iter().map(|contender| contender.name.to_owned()).collect();
         row("", &["body".to_owned(), "at once".to_owned()], &names);
         row("-", &["-".to_owned(), "-:".to_owned()], &vec!["-:".to_owned(); names.len()]);

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::{
+    contender::Contender,
     plan::Plan,
     run::{Lab, Run},
     table::{Table, bytes},
@@ -23,4 +24,13 @@ pub async fn measure(plan: &Plan, lab: &mut Lab, table: &mut Table) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The same with the worker's inputs, for bodies and calls at once that are usual.
+pub async fn inputs(plan: &Plan, lab: &mut Lab) -> Result<()> {
+    println!();
+    let mut table = Table::begin(Contender::inputs(), plan.rounds);
+    let (body, concurrency) = plan.usual();
+    let plan = Plan { bodies: vec![body], concurrency: vec![concurrency], ..plan.clone() };
+    measure(&plan, lab, &mut table).await
 }

@@ -10,6 +10,11 @@ pub(super) const CARRIED: usize = 4096;
 /// At most so many bytes of other people's headers, and first those that another version of this program
 /// wrote. Never the broker's own.
 pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> HeaderMap {
+    // As a rule all of a call's headers go on, and a copy of them all at once costs less.
+    let goes_on = |name: &str| !names::is_ours(name) && !names::is_brokers(name);
+    if most == usize::MAX && headers.iter().all(|(name, _)| goes_on(name.as_ref())) {
+        return headers.clone();
+    }
     let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
     let mut kept = HeaderMap::new();
     let mut bytes = 0;

@@ -87,8 +87,14 @@ fn headers(carried: &HeaderMap) -> Vec<Header> {
             (name.to_owned(), values.iter().map(|value| value.as_str().to_owned()).collect())
         })
         .collect();
-    headers.sort_by_cached_key(|(name, _)| (name.to_ascii_lowercase(), name.clone()));
     headers
+        .sort_unstable_by(|(one, _), (other, _)| lower(one).cmp(lower(other)).then_with(|| one.cmp(other)));
+    headers
+}
+
+/// Its letters in lower case.
+fn lower(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().map(|byte| byte.to_ascii_lowercase())
 }
 
 #[cfg(test)]
