@@ -81,6 +81,12 @@ ROWS = [
             ("sum by (result) (rate(queue_worker_function_lookups_total{PROCESS}[$__rate_interval]))", "{{result}}")],
             "With function_lookup. While they fail, the worker's settings stand in for functions' own retry policies."),
     ]),
+    ("Pauses", [
+        ("Paused", "short", "lines", [("max by (queue_name, function_name) (queue_worker_paused{FUNCTION})", "{{queue_name}} {{function_name}}")],
+            "1 while an operator has paused a queue (all-functions) or a function: queue-worker queue resume ends it."),
+        ("Held messages", "short", "lines", [("max by (queue_name, function_name) (queue_worker_held_messages{FUNCTION})", "{{queue_name}} {{function_name}}")],
+            "Of functions that are paused, or were and whose messages are being called."),
+    ]),
     ("Nothing may lie here", [
         ("Messages for nobody", "short", "lines", [("max by (queue_name) (queue_worker_orphaned_messages{QUEUE})", "{{queue_name}}")],
             "Stored, but neither pending nor parked nor in a worker's hands. QueueWorkerOrphans looks at this."),

@@ -16,6 +16,7 @@ pub mod standby;
 pub mod walk;
 pub mod operations;
 pub mod audit;
+pub mod pauses;
 pub mod levels;
 pub(crate) mod timer_choice;
 pub mod version;

@@ -57,14 +57,14 @@ impl Operations {
         Ok(all)
     }
 
-    /// The one that was written last.
+    /// The word that was written last, and the operation that it is about, if it is about one.
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub(crate) async fn latest(&self) -> Result<Option<Known>, ApiError> {
+    pub(crate) async fn latest(&self) -> Result<Option<(u64, Option<Known>)>, ApiError> {
         let subjects = self.names.operations_subjects();
         let stored = or_none(self.jetstream.last_stored(&self.names.operations, &subjects).await)?;
-        Ok(stored.as_ref().and_then(known))
+        Ok(stored.map(|stored| (stored.sequence, known(&stored))))
     }
 
     /// The one of this id.
@@ -127,7 +127,7 @@ fn known(stored: &Stored) -> Option<Known> {
 }
 
 /// Where there is no stream there is nothing in it.
-fn or_none(found: Result<Option<Stored>, ApiError>) -> Result<Option<Stored>, ApiError> {
+pub(super) fn or_none(found: Result<Option<Stored>, ApiError>) -> Result<Option<Stored>, ApiError> {
     match found {
         Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => Ok(None),
         other => other,

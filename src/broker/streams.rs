@@ -1,7 +1,7 @@
 //! The streams and consumers of a queue. The queue's own stream is created when it is missing and never
 //! reshaped; of the others only what a promise needs is changed; nothing is deleted and made again.
 
-mod consumers;
+pub(crate) mod consumers;
 pub mod limits;
 pub mod rules;
 pub mod desired;

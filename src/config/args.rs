@@ -191,6 +191,11 @@ fn help() -> String {
             "Shows what became of calls, and what operators did, where that is recorded: queue-worker audit \
              --help",
         ))
+        .subcommand(
+            Command::new("queue").about(
+                "Pauses and resumes a queue or a function, and shows amounts: queue-worker queue --help",
+            ),
+        )
         .disable_help_subcommand(true)
         .args(flags)
         .term_width(110)

@@ -23,11 +23,15 @@ struct State {
     /// Fewer than none while permits that were withdrawn are still held.
     free: isize,
     turn: u64,
+    /// The number of the next group.
+    next: usize,
     lanes: Vec<LaneState>,
 }
 
 #[derive(Debug, Default)]
 struct LaneState {
+    /// Whose share of the permits it has a part in.
+    group: Group,
     /// Whether nobody pulls for it any more; calls that it began may still run.
     left: bool,
     held: usize,
@@ -44,6 +48,10 @@ impl LaneState {
         self.waiter.is_some() || !self.returning.is_empty()
     }
 }
+
+/// Lanes that have one share of the permits together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Group(usize);
 
 /// One consumer's side of the permits. A lane waits for one permit at a time.
 #[derive(Debug)]
@@ -63,13 +71,25 @@ impl Permits {
     /// `limit` permits, and no lane yet.
     pub fn new(limit: usize) -> Self {
         let free = isize::try_from(limit).unwrap_or(isize::MAX);
-        Self(Arc::new(Mutex::new(State { limit, free, turn: 0, lanes: Vec::new() })))
+        Self(Arc::new(Mutex::new(State { limit, free, turn: 0, next: 0, lanes: Vec::new() })))
     }
 
     /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they
     /// have ended.
     pub fn lane(&self) -> Lane {
-        Lane { permits: self.clone(), index: self.state().place() }
+        self.lane_of(self.group())
+    }
+
+    /// A share that several lanes are to have together.
+    pub fn group(&self) -> Group {
+        let mut state = self.state();
+        state.next += 1;
+        Group(state.next)
+    }
+
+    /// One more lane of those that have this share together.
+    pub fn lane_of(&self, group: Group) -> Lane {
+        Lane { permits: self.clone(), index: self.state().place(group) }
     }
 
     /// `count` more lanes.
@@ -140,28 +160,39 @@ impl Permits {
 
 impl State {
     /// A place for a lane: one that another left, or a new one.
-    fn place(&mut self) -> usize {
+    fn place(&mut self, group: Group) -> usize {
         let left = self.lanes.iter_mut().enumerate().find(|(_, lane)| lane.left && lane.held == 0);
         if let Some((index, lane)) = left {
-            lane.left = false;
+            (lane.left, lane.group) = (false, group);
             return index;
         }
-        self.lanes.push(LaneState::default());
+        self.lanes.push(LaneState { group, ..LaneState::default() });
         self.lanes.len() - 1
     }
 
     /// Whether the lane may have one more while the others have work too.
     fn allows(&self, index: usize) -> bool {
-        let wants = |lane: &LaneState| lane.hungry || lane.waits();
-        let hungry = self.lanes.iter().enumerate().filter(|(i, lane)| *i == index || wants(lane)).count();
+        let Some(lane) = self.lanes.get(index) else { return false };
+        let wants = |other: &LaneState| other.hungry || other.waits() || other.group == lane.group;
+        // Of each group one lane is counted: the first that wants any.
+        let is_first = |(at, lane): &(usize, &LaneState)| {
+            let mut before = self.lanes.iter().take(*at);
+            wants(lane) && !before.any(|other| other.group == lane.group && wants(other))
+        };
+        let hungry = self.lanes.iter().enumerate().filter(is_first).count();
         let share = self.limit.div_ceil(hungry.max(1));
-        self.free > 0 && self.lanes.get(index).is_some_and(|lane| lane.held < share)
+        self.free > 0 && self.held(lane.group) < share
+    }
+
+    /// How many permits the lanes of a group have.
+    fn held(&self, group: Group) -> usize {
+        self.lanes.iter().filter(|lane| lane.group == group).map(|lane| lane.held).sum()
     }
 
     fn next_served(&self) -> Option<usize> {
         let waiting =
             self.lanes.iter().enumerate().filter(|(index, lane)| lane.waits() && self.allows(*index));
-        waiting.min_by_key(|(_, lane)| (lane.held, lane.last_served)).map(|(index, _)| index)
+        waiting.min_by_key(|(_, lane)| (self.held(lane.group), lane.last_served)).map(|(index, _)| index)
     }
 
     fn grant(&mut self, permits: &Permits, index: usize) -> Permit {
@@ -265,6 +296,19 @@ mod tests {
         let fresh_held = fresh.take_free(9);
         fresh.set_hungry(true);
         assert_eq!((fresh_held.len(), due.take_free(9).len()), (3, 2));
+    }
+
+    #[test]
+    fn lanes_of_a_group_have_one_share_together() {
+        let permits = Permits::new(8);
+        let (fresh, group) = (permits.lane(), permits.group());
+        let (due, held) = (permits.lane_of(group), permits.lane_of(group));
+        for lane in [&fresh, &due, &held] {
+            lane.set_hungry(true);
+        }
+        let first = held.take_free(3);
+        assert_eq!((due.take_free(9).len(), first.len()), (1, 3));
+        assert_eq!(fresh.take_free(9).len(), 4);
     }
 
     #[test]

@@ -23,3 +23,4 @@ pub mod kept_block;
 pub mod letter;
 pub mod operation;
 pub mod audit;
+pub mod pause;

@@ -221,6 +221,24 @@ impl Message {
         self.record(id, &names.retries, place, next, Vec::new(), max_payload)
     }
 
+    /// The clone that is held while the function is paused. It is due at no time: it is late by no pause.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where it fits in no way.
+    pub(crate) fn clone_held(
+        &self,
+        names: &Names,
+        now: SystemTime,
+        max_payload: usize,
+    ) -> Result<Record, TooLarge> {
+        let mut next = self.envelope.next();
+        next.due = None;
+        next.parked = self.is_traced.then_some(now);
+        let subject = names.held(self.token(), next.id, next.generation);
+        let place = Place { subject, headers: Vec::new() };
+        self.record(next.id.of_clone(next.generation), &names.retries, place, next, Vec::new(), max_payload)
+    }
+
     /// The dead letter.
     ///
     /// # Errors

@@ -11,15 +11,17 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Error, GaugeVec, IntGauge, IntGaugeVec, TextEncoder, core::Collector};
+use prometheus::{Error, GaugeVec, IntGauge, IntGaugeVec, TextEncoder};
 
 use crate::{
     message::{decode::FunctionName, names::UNDECODABLE},
     tasks::supervisor::Part,
 };
 
+use paused::of_functions;
 use table::{OfProcess, OfQueue};
 
+mod paused;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -282,7 +284,8 @@ impl Metrics {
         let families = &self.queue;
         // A function whose backlog is gone is shown as 0: to an autoscaler, no figure would mean that nobody
         // knows.
-        let mut pending: BTreeMap<String, u64> = self.shown_as_pending().map(|label| (label, 0)).collect();
+        let mut pending: BTreeMap<String, u64> =
+            of_functions(&families.pending).map(|label| (label, 0)).collect();
         match depth.backlogs {
             None => {
                 pending.insert(ALL_FUNCTIONS.to_owned(), depth.pending);
@@ -329,13 +332,6 @@ impl Metrics {
     /// The oldest of them has waited for so long.
     pub fn set_unsettled_oldest(&self, waited: Duration) {
         self.queue.unsettled_oldest.set(waited.as_secs_f64());
-    }
-
-    /// The functions that pending messages are shown of.
-    fn shown_as_pending(&self) -> impl Iterator<Item = String> + use<> {
-        let series = self.queue.pending.collect().into_iter().flat_map(|mut family| family.take_metric());
-        let labels = series.flat_map(|series| series.get_label().to_vec());
-        labels.filter(|label| label.name() == "function_name").map(|label| label.value().to_owned())
     }
 
     fn label(&self, function: &str) -> String {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod choose;
+mod queue;
 mod settings;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -12,12 +13,13 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 
 pub(super) use audit::{AuditCommand, Searching};
 pub(super) use choose::{Choosing, Filter, Redriving};
+pub(super) use queue::{Pausing, QueueCommand};
 
-use super::{alone, audit as audited, dead_letters, desk::Desk, operations, refused};
+use super::{alone, audit as audited, dead_letters, desk::Desk, operations, queue as queues, refused};
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
-const WORDS: [&str; 3] = ["dead-letters", "operations", "audit"];
+const WORDS: [&str; 4] = ["dead-letters", "operations", "audit", "queue"];
 
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
@@ -62,6 +64,9 @@ enum Command {
     /// Looks at what became of calls, and at what operators did
     #[command(subcommand)]
     Audit(Box<AuditCommand>),
+    /// Pauses and resumes a queue or a function, and says how much there is
+    #[command(subcommand)]
+    Queue(QueueCommand),
 }
 
 /// What is to be done with operations.
@@ -165,6 +170,7 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
         Command::DeadLetters(command) => dead_letters::run(&desk, *command).await,
         Command::Operations(command) => operations::run(&desk, command).await,
         Command::Audit(command) => audited::run(&desk, *command).await,
+        Command::Queue(command) => queues::run(&desk, command).await,
     });
     let done = match alone(work) {
         Ok(done) => done,

@@ -16,6 +16,7 @@ use crate::{
         connect::{Connection, attempt},
         jetstream::{ApiError, JetStream, StreamInfo, code},
         seam::Broker,
+        streams::desired,
     },
     config::{self, Config, Queue},
     message::names::Names,
@@ -105,6 +106,27 @@ impl Desk {
             Ok(info) => Ok(Some(info)),
             Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => Ok(None),
             Err(error) => Err(Failure::Cannot(format!("stream {stream}: {error}"))),
+        }
+    }
+
+    /// Makes the stream of operations, where there is none.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn ensure_operations(&self, names: &Names) -> Result<(), Failure> {
+        let stream = &names.operations;
+        if self.stream(stream).await?.is_some() {
+            return Ok(());
+        }
+        let settings = desired::operations(&self.config, names);
+        if !self.config.nats.manage {
+            return Err(Failure::Cannot(format!(
+                "there is no stream {stream}, and nats_manage=false: create it as {settings}"
+            )));
+        }
+        match self.jetstream.make_stream(stream, &settings).await {
+            Ok(_) | Err(ApiError::Refused { code: code::NAME_IN_USE, .. }) => Ok(()),
+            Err(error) => Err(Failure::Cannot(format!("stream {stream} cannot be created: {error}"))),
         }
     }
 

@@ -12,6 +12,7 @@ mod follow;
 mod dead_letters;
 mod operations;
 mod audit;
+mod queue;
 
 pub use alone::{alone, refused};
 pub use out::print;

@@ -29,6 +29,8 @@ pub enum Disposition {
         /// Its end where that cannot be stored.
         unstorable: Unstorable,
     },
+    /// Its function is paused: it is held until that is over, as it is.
+    Hold(Unstorable),
     /// It is given up and kept as a dead letter.
     Dead {
         /// Why it is given up.
@@ -114,6 +116,11 @@ impl Terms {
     /// Another try follows after `wait`, of `max_attempts` at most.
     pub fn again(self, wait: Duration, outcome: Outcome, max_attempts: u32) -> Again {
         Again { wait, outcome, max_attempts, unstorable: self.unstorable }
+    }
+
+    /// A call of a paused function is held.
+    pub fn hold(self) -> Disposition {
+        Disposition::Hold(self.unstorable)
     }
 
     /// A try that was begun and not made is handed back for so long.

@@ -6,6 +6,8 @@
 pub mod process;
 pub(crate) mod queue;
 mod operations;
+mod lanes;
+mod pauses;
 pub(crate) mod unserved;
 pub mod signals;
 pub mod files;

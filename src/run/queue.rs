@@ -4,11 +4,7 @@
 
 mod parts;
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -20,8 +16,8 @@ use crate::{
     admin::Readiness,
     broker::{
         audit::writer::Audit,
-        consumer::Consumer,
         jetstream::JetStream,
+        pauses::Paused,
         poison::Burial,
         standby::Standby,
         streams::{self, Fault, Ready, SetupError},
@@ -32,7 +28,7 @@ use crate::{
     message::names::Names,
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{callback::Callbacks, invoke::HttpGateway, lookup::Lookup},
-    run::{operations, unserved::Unserved},
+    run::{lanes::Lanes, operations, pauses, unserved::Unserved},
     stan::{
         denial::{Concern, concern},
         subjects::Subjects,
@@ -44,9 +40,10 @@ use crate::{
     },
     upkeep::{
         depth::{Gauge, Gauges},
-        janitor, levels, phantom_acks,
+        janitor, levels,
+        pauses::Follower,
+        phantom_acks,
     },
-    worker::pull::{Pull, Unbegun},
 };
 
 /// The time for which a server without JetStream may still be starting.
@@ -109,6 +106,8 @@ pub struct Service<'a> {
     metrics: Metrics,
     standby: Standby,
     audit: Audit,
+    /// What is paused of it. It outlives a queue that is made ready again.
+    paused: Paused,
 }
 
 impl<'a> Service<'a> {
@@ -120,7 +119,8 @@ impl<'a> Service<'a> {
         gateway: HttpGateway,
         (metrics, standby, audit): (Metrics, Standby, Audit),
     ) -> Self {
-        Self { shared, queue, names: queue.names(), gateway, metrics, standby, audit }
+        let (names, paused) = (queue.names(), Paused::default());
+        Self { shared, queue, names, gateway, metrics, standby, audit, paused }
     }
 
     /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until
@@ -193,6 +193,7 @@ impl<'a> Service<'a> {
             Ok(ready) => ready,
             Err(reason) => return reason,
         };
+        self.follower().first(self.shared.denied.clone()).await;
         self.pull(&ready, stop, lanes, give_up);
         let queue = self.queue.name.as_str();
         let janitor = || janitor::run(jetstream, &self.names, ready.timer, &self.metrics);
@@ -203,6 +204,10 @@ impl<'a> Service<'a> {
             _ = supervisor.keep(Part::PhantomAcks, queue, stop, phantom_acks) => std::future::pending().await,
             reason = self.keep_ready(&ready) => reason,
         }
+    }
+
+    fn follower(&self) -> Follower {
+        Follower::new(&self.shared.jetstream, &self.names, &self.paused, &self.metrics)
     }
 
     /// The broker's next complaint that concerns this queue.
@@ -269,31 +274,20 @@ impl<'a> Service<'a> {
         let (names, metrics) = (self.names.clone(), self.metrics.clone());
         let form = self.queue.form.clone();
         let burial = Burial { names, form, dead_letters: config.dead_letters.enabled, metrics };
-        for (bound, parked) in [(ready.fresh.clone(), false), (ready.due.clone(), true)] {
-            let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
-            let start = {
-                let (jetstream, burial) = (jetstream.clone(), burial.clone());
-                let (permits, worker, unbegun) =
-                    (permits.clone(), worker.clone(), Arc::<Mutex<Unbegun>>::default());
-                let (tasks, stop) = (running.calls.clone(), stop.clone());
-                move || {
-                    let source = Consumer::new(&jetstream, bound.clone(), burial.clone());
-                    let (source, lane) = (source.doubting(&burial.names.stream), permits.lane());
-                    let (worker, tasks, stop, unbegun) =
-                        (worker.clone(), tasks.clone(), stop.clone(), unbegun.clone());
-                    Pull { worker, lane, source, parked, tasks, stop, unbegun }.run()
-                }
-            };
-            let (supervisor, stop, give_up) = (supervisor.clone(), stop.clone(), give_up.clone());
-            running.pulling.spawn(lanes.track_future(async move {
-                if let Err(reason) = supervisor.keep(Part::Lane, &whose, &stop, start).await {
-                    // The first reason is enough.
-                    let _ = give_up.try_send(reason.to_string());
-                }
-            }));
-        }
+        let queue = Lanes {
+            jetstream: jetstream.clone(),
+            burial: burial.clone(),
+            permits: permits.clone(),
+            due: permits.group(),
+            worker,
+            calls: running.calls.clone(),
+            paused: self.paused.clone(),
+            supervisor: supervisor.clone(),
+        };
+        queue.start(ready, stop, |lane| drop(running.pulling.spawn(lanes.track_future(lane))), give_up);
         self.keep_levels(ready, burial, stop, lanes);
         operations::keep(self.shared, &self.names, ready.sized, stop, lanes);
+        pauses::keep(self.shared, self.follower(), &self.names.queue, stop, lanes);
         gauges.set(Gauge {
             jetstream: jetstream.clone(),
             names: self.names.clone(),
@@ -303,6 +297,7 @@ impl<'a> Service<'a> {
             dead_letters: config.dead_letters.enabled,
             metrics: self.metrics.clone(),
             standby: self.standby.clone(),
+            paused: self.paused.clone(),
             orphans: Arc::default(),
             audit: config.audit.level != Audited::Nothing,
         });

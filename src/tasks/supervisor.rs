@@ -73,6 +73,10 @@ parts! {
     Queue = "queue", true;
     /// Pulls from a consumer.
     Lane = "lane", true;
+    /// Pulls what was held of functions that are paused no more.
+    Held = "held", false;
+    /// Follows what is paused.
+    Pauses = "pauses", false;
     /// Looks which levels have work.
     Levels = "levels", false;
     /// Moves what comes due in a level.

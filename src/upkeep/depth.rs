@@ -12,6 +12,7 @@ use crate::{
         consumer::Bound,
         jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details, code},
         levels::list,
+        pauses::Paused,
         seam::Broker,
         standby::Standby,
     },
@@ -49,6 +50,8 @@ pub(crate) struct Gauge {
     pub metrics: Metrics,
     /// The settlements that wait for the broker.
     pub standby: Standby,
+    /// What is paused of it, and how much is held.
+    pub paused: Paused,
     /// The messages that nobody gets.
     pub orphans: Arc<tokio::sync::Mutex<Orphans>>,
     /// Whether there is an audit.
@@ -137,8 +140,9 @@ impl Gauge {
     async fn parked(&self, due: &ConsumerInfo) -> Result<u64, ApiError> {
         let retries = self.jetstream.stream(&self.names.retries).await?;
         if retries.config.allows_schedules() {
-            // Nobody counts the scheduled messages; they are what is not due.
-            return Ok(retries.state.messages.saturating_sub(due.unsettled()));
+            // Nobody counts the scheduled messages; they are what is neither due nor held.
+            let others = due.unsettled().saturating_add(self.paused.held());
+            return Ok(retries.state.messages.saturating_sub(others));
         }
         // Until NATS 2.10: servers keep acknowledged messages after a crash, and only the consumers know
         // what is not settled.

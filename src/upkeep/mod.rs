@@ -9,3 +9,4 @@ pub mod phantom_acks;
 pub mod depth;
 pub mod orphans;
 pub mod operations;
+pub(crate) mod pauses;

@@ -91,19 +91,19 @@ struct Looks {
 impl Looks {
     /// An operation that nobody carries out.
     async fn free(&mut self, store: &Operations) -> Result<Option<Known>, ApiError> {
-        let Some(latest) = store.latest().await? else { return Ok(None) };
+        let Some((revision, latest)) = store.latest().await? else { return Ok(None) };
         let now = store.now();
-        if latest.operation.is_free(now) {
+        if let Some(latest) = latest.filter(|latest| latest.operation.is_free(now)) {
             return Ok(Some(latest));
         }
         let is_due =
-            self.all.is_none_or(|(seen, at, open)| at.elapsed() >= LOOK && (open || seen != latest.revision));
+            self.all.is_none_or(|(seen, at, open)| at.elapsed() >= LOOK && (open || seen != revision));
         if !is_due {
             return Ok(None);
         }
         let all = store.all().await?;
         let open = all.iter().any(|known| known.operation.state.is_open());
-        self.all = Some((latest.revision, Instant::now(), open));
+        self.all = Some((revision, Instant::now(), open));
         Ok(all.into_iter().find(|known| known.operation.is_free(now)))
     }
 

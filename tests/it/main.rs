@@ -53,6 +53,7 @@ mod observe;
 mod odd;
 mod pace;
 mod pages;
+mod pauses;
 mod parts;
 mod poison;
 mod producers;

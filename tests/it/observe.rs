@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 33] = [
+const METRICS: [&str; 35] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_audit_oldest_age_seconds",
@@ -17,6 +17,7 @@ const METRICS: [&str; 33] = [
     "queue_worker_end_to_end_seconds",
     "queue_worker_function_invocation_inflight",
     "queue_worker_function_lookups_total",
+    "queue_worker_held_messages",
     "queue_worker_ingress_accepted_total",
     "queue_worker_ingress_refused_total",
     "queue_worker_ingress_store_seconds",
@@ -28,6 +29,7 @@ const METRICS: [&str; 33] = [
     "queue_worker_orphaned_messages",
     "queue_worker_overdue_holders",
     "queue_worker_part_restarts_total",
+    "queue_worker_paused",
     "queue_worker_pending_messages",
     "queue_worker_queue_wait_seconds",
     "queue_worker_ready",

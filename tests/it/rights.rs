@@ -51,7 +51,7 @@ pub const OPERATING: &[(Right, &str)] = &[
         "reading many dead letters quickly; without it they are read one by one",
     ),
     (Publish("$JS.API.STREAM.MSG.DELETE.faas-request-dead"), "taking out what is redriven or discarded"),
-    (Publish("faas-request-operations.>"), "the records of redrives and discards"),
+    (Publish("faas-request-operations.>"), "the records of redrives, discards and pauses"),
     (
         Publish("$JS.API.STREAM.MSG.DELETE.faas-request-operations"),
         "forgetting all but the last hundred of those that ended",
@@ -64,6 +64,10 @@ pub const OPERATING: &[(Right, &str)] = &[
     (
         Publish("$JS.API.CONSUMER.CREATE.faas-request-audit"),
         "reading many records quickly; without it they are read one by one",
+    ),
+    (
+        Publish("$JS.API.CONSUMER.DELETE.faas-request-retries.*"),
+        "removing the places of functions that were paused, when there are 200",
     ),
 ];
 

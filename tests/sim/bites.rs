@@ -61,5 +61,6 @@ mutants! {
     a_message_that_is_refused_though_it_fits_is_found: ThinksSmall, "is refused though what follows would \
         fit";
     a_stranger_who_is_believed_is_found: BelievesStrangers, "ended nowhere";
+    a_worker_that_knows_no_pause_is_found: KnowsNoPause, "though its function is paused";
     a_header_of_the_brokers_that_goes_along_is_found: CopiesBrokers, "carries a header of the broker's";
 }

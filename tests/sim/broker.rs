@@ -94,8 +94,11 @@ impl Broker for Client {
 
 impl Client {
     /// A due time is only as good as the clock that it was made with, and one that has come as the clock that
-    /// says so.
+    /// says so. What a worker does that crashed comes to nothing.
     pub fn note_clock(&self, record: &Record) {
+        if self.crashed.is_cancelled() {
+            return;
+        }
         let state = &mut *self.shared.state();
         let wall = state.server.wall(Instant::now());
         let behind = wall.duration_since(self.clock.now()).unwrap_or_default();

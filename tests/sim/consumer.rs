@@ -93,6 +93,8 @@ impl Consumer {
         let mut all = vec![
             consumer(Role::Fresh, &names.stream, names.queue.clone(), ack_wait),
             consumer(Role::Due, &names.retries, names.due_subjects(), ack_wait),
+            // Of all functions together: messages name one only.
+            consumer(Role::Due, &names.retries, format!("{}-retries.held.>", names.queue), ack_wait),
         ];
         all.extend(
             (0..LEVELS)

@@ -66,6 +66,8 @@ pub struct Ledger {
     forgetful: bool,
     /// When somebody set the broker's clock, and by how much forward or back.
     steps: Vec<(Instant, bool, Duration)>,
+    /// When the function was paused, if it is.
+    paused: Option<Instant>,
     /// What the workers show.
     registry: Registry,
     /// How many holders went by a janitor's hand, and how many messages were stored compressed.
@@ -88,6 +90,7 @@ impl Ledger {
             doubted: BTreeMap::new(),
             forgetful: false,
             steps: Vec::new(),
+            paused: None,
             registry,
             moved: 0,
             compressed: 0,
@@ -257,7 +260,7 @@ impl Ledger {
             return self
                 .require(moved, || format!("{key} generation {generation} left its level and came nowhere"));
         }
-        let anywhere = ["at", "due", "l0", "l1", "l2", "l3", "l4"];
+        let anywhere = ["at", "due", "held", "l0", "l1", "l2", "l3", "l4"];
         let next = generation.saturating_add(1);
         let (called, parked) = (stands(next, What::Call, &anywhere), stands(next, What::Callback, &anywhere));
         let (attempts, plan) = (stored.attempts(), self.plan.clone());

@@ -90,6 +90,8 @@ pub enum Bug {
     BelievesStrangers,
     /// A header of the broker's goes along.
     CopiesBrokers,
+    /// Calls of a paused function are made.
+    KnowsNoPause,
 }
 
 /// A connection with a bug, or without.

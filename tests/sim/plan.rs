@@ -78,6 +78,10 @@ pub enum Event {
     Clock { forward: bool, by: Duration },
     /// The broker is exchanged for an older one, which fires no schedules, and then for a newer one.
     Downgrade { lasts: Duration },
+    /// An operator pauses the function on all queues.
+    Pause,
+    /// The operator resumes it.
+    Resume,
 }
 
 /// How often one request to the broker goes wrong, in thousandths.
@@ -240,6 +244,11 @@ impl Plan {
         self.timers != Timers::Schedules || self.is_downgraded()
     }
 
+    /// Whether somebody pauses the function.
+    pub fn pauses(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Pause))
+    }
+
     /// Whether the broker knows no schedules for a while.
     pub fn is_downgraded(&self) -> bool {
         self.events.iter().any(|(_, event)| matches!(event, Event::Downgrade { .. }))
@@ -247,7 +256,7 @@ impl Plan {
 
     /// How many deliveries a worker may hold: a permit's each, and one for each lane.
     pub fn most_held(&self) -> usize {
-        self.max_inflight + 2 * self.queues
+        self.max_inflight + if self.pauses() { 3 } else { 2 } * self.queues
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     ops::Range,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use queue_worker::{
-    broker::{audit::writer::Audit, clock::BrokerClock, standby::Standby},
+    broker::{audit::writer::Audit, clock::BrokerClock, pauses::Paused, standby::Standby},
     flow::{gate::Gate, memory::Room, permits::Permits},
     message::timer::Timer,
     observe::{
@@ -31,6 +32,7 @@ use queue_worker::{
     },
 };
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -73,17 +75,25 @@ impl Process {
             for (lane, (consumer, parked)) in
                 permits.lanes(2).into_iter().zip([(consumers.start, false), (consumers.start + 1, true)])
             {
-                let (worker, mut source) = (worker.clone(), Subscription::new(client.clone(), consumer));
-                source.trusts = bug == Some(Bug::NeverDoubts);
-                source.knows_one_broker = bug == Some(Bug::KnowsOneBroker);
-                source.drops = bug == Some(Bug::DropsAtDrain);
+                let (worker, source) = (worker.clone(), subscription(&client, consumer, bug));
                 let parked = parked || bug == Some(Bug::BelievesStrangers);
                 let (tasks, stop) = (running.calls.clone(), running.stop.clone());
                 running
                     .pulling
                     .spawn(Pull { worker, lane, source, parked, tasks, stop, unbegun: Arc::default() }.run());
             }
-            let levels = consumers.start + 2..consumers.end;
+            if shared.plan.pauses() {
+                let source = subscription(&client, consumers.start + 2, bug);
+                let paused = (shared.paused[queue].clone(), shared.pausing.clone());
+                running.pulling.spawn(released(
+                    worker.clone(),
+                    permits.clone(),
+                    source,
+                    paused,
+                    running.clone(),
+                ));
+            }
+            let levels = consumers.start + 3..consumers.end;
             for level in levels.clone().filter(|_| shared.plan.uses_levels()) {
                 let (broker, source) = (broker.clone(), Subscription::new(client.clone(), level));
                 let (names, stop) = (shared.queues[queue].clone(), running.stop.clone());
@@ -115,6 +125,58 @@ impl Process {
         state
             .ledger
             .require(!clean || held == 0, || format!("worker {number} left {held} deliveries behind"));
+    }
+}
+
+/// A consumer, pulled from with this bug or without.
+fn subscription(client: &Client, consumer: usize, bug: Option<Bug>) -> Subscription {
+    let mut source = Subscription::new(client.clone(), consumer);
+    source.trusts = bug == Some(Bug::NeverDoubts);
+    source.knows_one_broker = bug == Some(Bug::KnowsOneBroker);
+    source.drops = bug == Some(Bug::DropsAtDrain);
+    source
+}
+
+/// Pulls what is held, whenever the function is not paused.
+async fn released(
+    worker: Worker<Mutant, Client>,
+    permits: Permits,
+    source: Subscription,
+    (paused, told): (Paused, Arc<Notify>),
+    running: Running,
+) {
+    // A watch channel would throw dice of its own.
+    let is_paused = async |wanted: bool| {
+        loop {
+            let mut told = pin!(told.notified());
+            told.as_mut().enable();
+            if paused.known().pauses.functions.is_empty() != wanted {
+                return;
+            }
+            told.await;
+        }
+    };
+    while running.stop.run_until_cancelled(is_paused(false)).await.is_some() {
+        let stop = running.stop.child_token();
+        let pull = Pull {
+            worker: worker.clone(),
+            lane: permits.lane(),
+            source: source.again(),
+            parked: true,
+            tasks: running.calls.clone(),
+            stop: stop.clone(),
+            unbegun: Arc::default(),
+        };
+        let shut = async {
+            is_paused(true).await;
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = pull.run() => {}
+            () = shut => {}
+        }
     }
 }
 
@@ -171,6 +233,11 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
             attempts: plan.callback_attempts,
             max_body: 0,
             room: Room::of(1 << 30),
+        },
+        paused: if bug == Some(Bug::KnowsNoPause) {
+            Paused::default()
+        } else {
+            client.shared.paused[queue].clone()
         },
         gate: gate.clone(),
         news: News::default(),

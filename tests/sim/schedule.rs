@@ -86,6 +86,12 @@ impl Plan {
         self.dates = dice.random_ratio(1, 3);
         self.input = one_of(dice, &[Input::OpenFaas, Input::OpenFaas, Input::Http, Input::CloudEvents]);
         self.suit_the_input();
+        // What is called at a target has another name than the function that is paused.
+        if self.input == Input::OpenFaas && dice.random_ratio(1, 5) {
+            let at = any(dice, FAULT_WINDOW / 2);
+            self.events.extend([(at, Event::Pause), (at + any(dice, FAULT_WINDOW / 2), Event::Resume)]);
+            self.events.sort_by_key(|(at, _)| *at);
+        }
     }
 
     /// Where headers are a part of the call they go on with it, and leave less room; and what is sent as it

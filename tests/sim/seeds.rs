@@ -66,6 +66,8 @@ fn name(event: &Event) -> &'static str {
         Event::ErrorBackoff { .. } => "pauses",
         Event::Clock { .. } => "clock steps",
         Event::Downgrade { .. } => "downgrades",
+        Event::Pause => "pauses by an operator",
+        Event::Resume => "resumes by an operator",
     }
 }
 
@@ -82,6 +84,7 @@ fn every_message_comes_to_one_end_whatever_the_faults() {
             "pauses",
             "clock steps",
             "downgrades",
+            "pauses by an operator",
             "interrupted",
             "given out twice",
             "dropped as asked",

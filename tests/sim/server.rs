@@ -97,9 +97,9 @@ impl Server {
         }
     }
 
-    /// The numbers of a queue's consumers: of the fresh and of the due messages, and of the levels.
+    /// The numbers of a queue's consumers: of the fresh, the due and the held messages, and of the levels.
     pub fn consumers_of(&self, queue: usize) -> Range<usize> {
-        let each = LEVELS as usize + 2;
+        let each = LEVELS as usize + 3;
         queue * each..(queue + 1) * each
     }
 

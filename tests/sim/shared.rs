@@ -8,9 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use queue_worker::{
-    broker::seam::BrokerError,
+    broker::{pauses::Paused, seam::BrokerError},
     message::{
         names::{Id, Names},
+        pause::{Pause, Pauses},
         record::Record,
     },
     observe::metrics::Registry,
@@ -35,6 +36,10 @@ use crate::{
 pub struct Shared {
     pub plan: Arc<Plan>,
     pub queues: Arc<[Names]>,
+    /// What is paused of each of them, as all workers know it.
+    pub paused: Arc<[Paused]>,
+    /// Wakes who waits for a pause or its end.
+    pub pausing: Arc<Notify>,
     began: Instant,
     state: Arc<Mutex<State>>,
     /// Wakes who waits for all to be over.
@@ -94,6 +99,8 @@ impl Shared {
         (
             Self {
                 plan,
+                pausing: Arc::default(),
+                paused: queues.iter().map(|_| Paused::default()).collect(),
                 queues,
                 began: Instant::now(),
                 state: Arc::new(Mutex::new(state)),
@@ -132,6 +139,17 @@ impl Shared {
         let state = &mut *self.state();
         state.ledger.announce(key, &record.payload, message);
         state.publish(&record).unwrap();
+    }
+
+    /// The function is paused on all queues, or resumed.
+    pub fn pause(&self, paused: bool) {
+        let function = (self.plan.function.to_owned(), Pause::default());
+        let functions = paused.then_some(function).into_iter().collect();
+        for queue in self.paused.iter() {
+            queue.learn(Pauses { queue: None, functions: BTreeMap::clone(&functions) });
+        }
+        self.pausing.notify_waiters();
+        self.state().ledger.pauses(paused);
     }
 
     /// The broker is gone; killed, it has forgotten some when it is back.

@@ -61,6 +61,12 @@ impl Subscription {
         }
     }
 
+    /// Another one of the same consumer.
+    pub fn again(&self) -> Self {
+        let Self { trusts, knows_one_broker, drops, .. } = *self;
+        Self { trusts, knows_one_broker, drops, ..Self::new(self.client.clone(), self.consumer) }
+    }
+
     /// Lets the broker answer the request as far as it can now.
     fn fill(&mut self) {
         let state = &mut *self.client.shared.state();

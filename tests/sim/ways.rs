@@ -55,6 +55,10 @@ pub fn all() -> Vec<Way> {
             plan.events =
                 vec![(Duration::from_millis(300), Event::Downgrade { lasts: Duration::from_secs(20) })];
         }),
+        way("pause", &[BAD, OK], None, (2, 0, 0)).with(|plan| {
+            plan.events =
+                vec![(Duration::from_millis(5), Event::Pause), (Duration::from_secs(5), Event::Resume)];
+        }),
         way("beside-others", &[BAD, OK], None, (6, 0, 0)).with(|plan| {
             plan.max_inflight = 2;
             plan.messages = vec![plan.messages[0].clone(); 3];

@@ -177,6 +177,8 @@ impl World {
                 state.ledger.clock_stepped(forward, by);
                 state.stir();
             }
+            Event::Pause => self.shared.pause(true),
+            Event::Resume => self.shared.pause(false),
             Event::Downgrade { lasts } => {
                 for schedules in [false, true] {
                     self.shared.broker_goes(false);

@@ -174,6 +174,8 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("worker/pull.rs", 2, "one delivery; the broker delivers it again"),
     ("run/process.rs", 2, "the bridge and the ingress, which are kept in there"),
     ("run/queue.rs", 2, "lanes and levels, which are kept in there"),
+    ("run/lanes.rs", 1, "a lane of what was held, which is kept in there"),
+    ("run/pauses.rs", 1, "the look at what is paused, which is kept in there"),
     ("run/operations.rs", 1, "operations, which are kept in there"),
     ("stan/mod.rs", 1, "one message; its client publishes it again"),
     ("flow/strain.rs", 1, "gives permits back after a sleep, and cannot fail"),

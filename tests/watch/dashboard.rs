@@ -116,6 +116,7 @@ async fn every_panel_shows_something_and_every_label_exists() {
     let settings = settings.set("audit", "all");
     let settings = settings.set("ingress_addr", format!("127.0.0.1:{door}"));
     let worker = settings.start().await;
+    assert_eq!(settings.run("queue pause --function idle").await.code, 0);
     let prometheus = Prometheus::watching(&[&worker], &read(ALERTS)).await;
 
     // What happens goes on happening, so that counters that began with it are seen to rise.

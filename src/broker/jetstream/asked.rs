@@ -1,9 +1,12 @@
 //! Questions and orders about streams and consumers.
 
+use serde::de::IgnoredAny;
+
 use super::{
     ApiError, Consumers, JetStream, Settings, StreamInfo,
     answers::ConsumerInfo,
     call::{self, Details, Page, Plain, PutConsumer},
+    code,
 };
 
 impl JetStream {
@@ -81,6 +84,17 @@ impl JetStream {
         let wanted = PutConsumer { stream_name: stream, config: settings };
         self.api(&call::put_consumer(stream, consumer), &wanted).await
     }
+    /// Removes a consumer, if it is still there.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn delete_consumer(&self, stream: &str, consumer: &str) -> Result<(), ApiError> {
+        match self.api::<IgnoredAny>(&call::delete_consumer(stream, consumer), &Plain {}).await {
+            Ok(_) | Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a consumer with these settings that goes by itself.
     ///
     /// # Errors

@@ -59,6 +59,11 @@ pub(crate) fn put_consumer(stream: &str, consumer: &str) -> String {
     format!("CONSUMER.DURABLE.CREATE.{stream}.{consumer}")
 }
 
+/// Removes a consumer.
+pub(crate) fn delete_consumer(stream: &str, consumer: &str) -> String {
+    format!("CONSUMER.DELETE.{stream}.{consumer}")
+}
+
 /// Makes a consumer that goes by itself.
 pub(crate) fn make_ephemeral(stream: &str) -> String {
     format!("CONSUMER.CREATE.{stream}")

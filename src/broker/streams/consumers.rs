@@ -7,9 +7,10 @@ use super::{Setup, SetupError, complain, desired, explain, limits, rules};
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{ApiError, ConsumerInfo, Settings, code},
+        jetstream::{ApiError, ConsumerInfo, JetStream, Settings, code},
         levels,
     },
+    config::Config,
     message::names::Names,
 };
 
@@ -135,6 +136,26 @@ impl Setup<'_> {
             self.write_consumer(stream, &consumer, &settings).await.map(|_| ())
         });
         made.collect::<FuturesUnordered<_>>().try_collect().await
+    }
+}
+
+/// Makes the consumer of what is held of a paused function, with as much room as the account grants.
+///
+/// # Errors
+/// See [`ApiError`].
+pub(crate) async fn make_held(
+    jetstream: &JetStream,
+    config: &Config,
+    wanted: &desired::Consumer,
+) -> Result<(), ApiError> {
+    let Some(settings) = wanted.settings(config) else { return Ok(()) };
+    let made = jetstream.put_consumer(&wanted.stream, &wanted.name, &settings).await;
+    match made {
+        Err(refused) => match limits::granted(&refused, &settings) {
+            Some(smaller) => jetstream.put_consumer(&wanted.stream, &wanted.name, &smaller).await.map(drop),
+            None => Err(refused),
+        },
+        Ok(_) => Ok(()),
     }
 }
 

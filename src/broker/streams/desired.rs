@@ -12,7 +12,10 @@ use crate::{
         version::Version,
     },
     config::{Config, Deliver, Queue},
-    message::names::{DUE_CONSUMER, Names},
+    message::{
+        decode::FunctionName,
+        names::{DUE_CONSUMER, Names},
+    },
 };
 
 /// How many deliveries of a consumer may be unacknowledged, over all workers.
@@ -135,6 +138,16 @@ impl Consumer {
             stream: names.retries.clone(),
             name: DUE_CONSUMER.to_owned(),
             filter: names.due_subjects(),
+            deliver: Some("all"),
+        }
+    }
+
+    /// The consumer of what is held of a paused function.
+    pub(crate) fn held(names: &Names, function: &FunctionName) -> Self {
+        Self {
+            stream: names.retries.clone(),
+            name: Names::held_consumer(function),
+            filter: names.held_subjects(function),
             deliver: Some("all"),
         }
     }

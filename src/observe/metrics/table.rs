@@ -78,6 +78,12 @@ families! {
     oldest_pending: GaugeVec [],
         "queue_worker_oldest_pending_age_seconds", "Age of the oldest message, fresh or due, that no worker \
             has taken yet; 0 when there is none.";
+    paused: IntGaugeVec ["function_name"],
+        "queue_worker_paused", "1 while an operator has paused the queue (all-functions) or a function; 0 \
+            after it.";
+    held: IntGaugeVec ["function_name"],
+        "queue_worker_held_messages", "Messages of a function that is or was paused, which wait for its end \
+            or to be called.";
     orphaned: IntGaugeVec [],
         "queue_worker_orphaned_messages", "Messages that are stored and that nobody will be given: neither \
             pending, nor awaiting an ack, nor parked.";

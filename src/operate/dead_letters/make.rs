@@ -4,11 +4,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    broker::{
-        jetstream::{ApiError, code},
-        operations::{Known, Operations},
-        streams::desired,
-    },
+    broker::operations::{Known, Operations},
     message::{
         letter::choice::Choice,
         names::Names,
@@ -103,7 +99,7 @@ pub(super) async fn make(
     wanted: &Wanted,
     mut counted: Counted,
 ) -> Result<Known, Failure> {
-    ensure(desk, names).await?;
+    desk.ensure_operations(names).await?;
     let store = Operations::new(&desk.jetstream, names);
     for _ in 0..TRIES {
         let last = desk.stream(&names.operations).await?.map_or(0, |info| info.state.last_seq);
@@ -148,24 +144,6 @@ fn record(names: &Names, wanted: &Wanted, counted: &Counted, now: SystemTime) ->
         worker: None,
         until: None,
         note: None,
-    }
-}
-
-/// Makes the stream of operations, where there is none.
-async fn ensure(desk: &Desk, names: &Names) -> Result<(), Failure> {
-    let stream = &names.operations;
-    if desk.stream(stream).await?.is_some() {
-        return Ok(());
-    }
-    let settings = desired::operations(&desk.config, names);
-    if !desk.config.nats.manage {
-        return Err(Failure::Cannot(format!(
-            "there is no stream {stream}, and nats_manage=false: create it as {settings}"
-        )));
-    }
-    match desk.jetstream.make_stream(stream, &settings).await {
-        Ok(_) | Err(ApiError::Refused { code: code::NAME_IN_USE, .. }) => Ok(()),
-        Err(error) => Err(Failure::Cannot(format!("stream {stream} cannot be created: {error}"))),
     }
 }
 

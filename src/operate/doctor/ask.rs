@@ -23,9 +23,10 @@ use crate::{
             call::{self, Details, Page, Plain, Which},
         },
         levels::{self, Level},
+        pauses::Record,
         seam::Broker,
     },
-    message::names::Names,
+    message::{names::Names, pause::Pauses},
     stan,
 };
 
@@ -120,6 +121,14 @@ impl Ask {
     async fn may_write(&self, stream: &str, subject: &str) -> Seen<()> {
         let ids = ["doctor".to_owned()];
         self.bounded(subject, self.jetstream.taken_as(stream, subject, &ids)).await.map(|_| ())
+    }
+
+    /// What is paused.
+    pub async fn paused(&self, names: &Names) -> Seen<Pauses> {
+        let subject = self.jetstream.api_subject(&call::message(&names.operations));
+        let read = Record::new(&self.jetstream, names);
+        let answer = self.bounded(&subject, read.read()).await?;
+        answer.map(|(pauses, _)| pauses).map_err(|error| Unseen::Silent(error.to_string()))
     }
 
     /// The account: what it holds and what it may.

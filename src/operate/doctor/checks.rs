@@ -7,6 +7,7 @@ mod consumers;
 mod gateway;
 mod hosted;
 mod operations;
+mod pauses;
 mod process;
 mod streams;
 mod targets;
@@ -66,6 +67,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         operations::audit,
         cluster::replicas,
         cluster::power,
+        pauses::paused,
         consumers::fresh,
         consumers::due,
         consumers::levels,

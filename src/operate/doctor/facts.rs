@@ -11,7 +11,7 @@ use crate::{
         version::Version,
     },
     config::{Loaded, Queue},
-    message::names::Names,
+    message::{names::Names, pause::Pauses},
 };
 
 /// Something that was looked for, or why it could not be seen.
@@ -123,6 +123,8 @@ pub(crate) struct QueueFacts {
     pub operations: Seen<bool>,
     /// Whether there is an audit, or which right to write it is missing.
     pub audit: Seen<bool>,
+    /// What an operator has paused.
+    pub paused: Seen<Pauses>,
     /// The consumer of fresh invocations.
     pub fresh: Seen<Option<ConsumerInfo>>,
     /// The consumer of due retries.
@@ -237,6 +239,7 @@ pub mod tests {
                 held: Ok(false),
                 operations: Ok(true),
                 audit: Ok(true),
+                paused: Ok(Pauses::default()),
                 consumers: Ok(vec![queue.durable.clone()]),
                 orphans: Some(0),
                 queue: queue.clone(),

@@ -32,6 +32,7 @@ impl Service<'_> {
             // A gateway knows its functions only.
             lookup: if self.queue.request.is_none() { lookup.clone() } else { Lookup::Off },
             callbacks: callbacks.clone(),
+            paused: self.paused.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),
             news: News::default(),

@@ -156,6 +156,10 @@ impl<B: Broker> Settle<B> {
                 delivery.trace.ends(Fate::HandedBack);
                 (Box::pin(self.park(&delivery, wait)).await.map(|_| None), unstorable)
             }
+            Disposition::Hold(unstorable) => {
+                delivery.trace.ends(Fate::HandedBack);
+                (Box::pin(self.put_aside(&delivery)).await.map(|()| None), unstorable)
+            }
             Disposition::Dead { cause, unstorable } => {
                 (Box::pin(self.bury(&delivery, cause)).await.map(|()| None), unstorable)
             }

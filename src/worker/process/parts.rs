@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Chance, News};
 use crate::{
-    broker::{audit::writer::Audit, seam::Broker, standby::Standby},
+    broker::{audit::writer::Audit, pauses::Paused, seam::Broker, standby::Standby},
     flow::gate::Gate,
     message::{decode::Invocation, form::Form},
     observe::{metrics::Metrics, trace::Tracer},
@@ -37,6 +37,8 @@ pub struct Parts<B, G> {
     pub lookup: Lookup,
     /// Posts callbacks.
     pub callbacks: Callbacks,
+    /// What is paused.
+    pub paused: Paused,
     /// Says "not now".
     pub gate: Gate,
     /// Where things are counted.

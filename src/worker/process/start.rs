@@ -1,5 +1,5 @@
-//! The questions before a call, or a callback's POST, may start: the interruptions before it, its age, and
-//! the gate.
+//! The questions before a call, or a callback's POST, may start: whether it is paused, the interruptions
+//! before it, its age, and the gate.
 
 use std::ops::ControlFlow;
 
@@ -24,6 +24,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         mut delivery: Delivery<B>,
         context: &CallContext<'_>,
     ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
+        if self.0.paused.holds(&context.invocation.function) {
+            return Box::pin(self.hold(delivery)).await.map(ControlFlow::Break);
+        }
         if delivery.was_abandoned() {
             let interruptions = delivery.count_interruption();
             if interruption::judge(interruptions) == Interrupted::GiveUp {
@@ -46,6 +49,16 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             return ended.map(ControlFlow::Break);
         }
         self.pass(delivery).await
+    }
+
+    /// Holds a delivery whose function is paused. Nothing is begun and nothing ends while that lasts: neither
+    /// its age nor its interruptions give it up.
+    async fn hold(&self, mut delivery: Delivery<B>) -> Result<Settled, LeaseLost> {
+        if delivery.was_abandoned() {
+            delivery.count_interruption();
+        }
+        let held = self.terms(&delivery).hold();
+        self.0.settle.settle(delivery, held).await
     }
 
     /// Gives a delivery back whose callback may be posted.

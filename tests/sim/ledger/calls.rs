@@ -10,6 +10,9 @@ use crate::{
     plan::{Answer, Step, step},
 };
 
+/// A call begins at most so long after it was found that it may.
+const BEGINS: Duration = Duration::from_secs(1);
+
 impl Ledger {
     /// A POST of a callback begins; returns how it will go.
     pub fn posts(&mut self, key: &str, worker: usize) -> Step {
@@ -31,6 +34,12 @@ impl Ledger {
         self.account(key).callback.as_mut().unwrap().taken += usize::from(answer == Answer::Status(200));
     }
 
+    /// The function is paused from now on, or resumed.
+    pub fn pauses(&mut self, paused: bool) {
+        self.note(|| if paused { "paused".to_owned() } else { "resumed".to_owned() });
+        self.paused = paused.then(Instant::now);
+    }
+
     /// A call begins; returns how it will go.
     pub fn called(&mut self, key: &str, retry: u32, worker: usize) -> (usize, Step) {
         let now = Instant::now();
@@ -46,6 +55,10 @@ impl Ledger {
         let at_once = self.running(worker);
         let most = self.most_at_once.entry(worker).or_default();
         *most = at_once.max(*most);
+        // A try that is made in place belongs to a call that was running.
+        let begins = plan.immediate_retries == 0 || retry == 0;
+        let paused = self.paused.is_some_and(|since| begins && now > since + BEGINS);
+        self.require(!paused, || format!("{key} is called though its function is paused"));
         let (attempts, inflight) = (plan.max_attempts, plan.max_inflight);
         self.require(!running, || format!("{key} is called twice at once"));
         self.require(!known, || {

@@ -45,6 +45,13 @@ impl<B: Broker> Settle<B> {
         Ok(due)
     }
 
+    /// Stores a clone where the messages of paused functions are held.
+    pub(super) async fn put_aside(&self, delivery: &Delivery<B>) -> Result<(), NotStored> {
+        let (names, now, most) = (self.names.clone(), self.broker.now(), self.broker.max_payload());
+        let record = self.made(delivery, move |message| message.clone_held(&names, now, most)).await?;
+        self.store(delivery, &record).await
+    }
+
     /// Parks the next attempt of a call.
     pub(super) async fn call_again(
         &self,
