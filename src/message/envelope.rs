@@ -6,14 +6,14 @@ mod redrive;
 mod times;
 
 use std::{
-    fmt,
+    fmt, mem,
     str::FromStr,
     time::{Duration, SystemTime},
 };
 
 use async_nats::HeaderMap;
 
-use carried::{CARRIED, carried};
+use carried::{CARRIED, carried, whole};
 pub use kind::{Encoding, Kind};
 
 use crate::message::{
@@ -118,20 +118,17 @@ impl Envelope {
     /// The past of a message that arrived in the queue's own stream: none. Headers with our prefix are the
     /// caller's there and say nothing.
     pub fn fresh(arrival: &Arrival) -> Self {
-        Self::first(arrival, CARRIED)
+        Self { carried: carried(&arrival.headers, false, CARRIED), ..Self::first(arrival) }
     }
 
-    /// The same of a message whose headers and subject are part of the call.
-    pub fn fresh_whole(arrival: &Arrival) -> Self {
-        let subject = Some(arrival.subject.clone());
-        Self { subject, ..Self::first(arrival, usize::MAX) }
+    /// The same of a message whose headers and subject are part of the call. Takes the headers.
+    pub fn fresh_whole(arrival: &mut Arrival) -> Self {
+        let (subject, headers) = (Some(arrival.subject.clone()), mem::take(&mut arrival.headers));
+        Self { subject, carried: whole(headers), ..Self::first(arrival) }
     }
 
-    fn first(arrival: &Arrival, most: usize) -> Self {
-        Self {
-            carried: carried(&arrival.headers, false, most),
-            ..Self::unknown(&arrival.stream, arrival.sequence, arrival.stored)
-        }
+    fn first(arrival: &Arrival) -> Self {
+        Self::unknown(&arrival.stream, arrival.sequence, arrival.stored)
     }
 
     fn unknown(stream: &str, sequence: u64, stored: SystemTime) -> Self {

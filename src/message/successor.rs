@@ -76,6 +76,12 @@ impl Message {
 
     /// What arrived in a queue whose messages have this form.
     pub fn of(form: &Form, arrival: &Arrival, parked: bool) -> Self {
+        Self::taking(form, &mut arrival.clone(), parked)
+    }
+
+    /// The same, which takes the headers where they are part of the call: a copy of them costs as much as all
+    /// else that is made of them.
+    pub fn taking(form: &Form, arrival: &mut Arrival, parked: bool) -> Self {
         let envelope = match form {
             _ if parked => Envelope::parked(arrival),
             Form::OpenFaas => Envelope::fresh(arrival),

@@ -102,8 +102,8 @@ pub struct Delivery<B> {
 impl<B: Broker> Delivery<B> {
     /// A delivery of what arrived in this form. `parked`: from the stream of retries, where only workers
     /// write. `unbegun`: nobody began it when it was delivered before.
-    pub fn new(broker: &B, form: &Form, pulled: Pulled, parked: bool, unbegun: bool) -> Self {
-        let message = Message::of(form, &pulled.arrival, parked);
+    pub fn new(broker: &B, form: &Form, mut pulled: Pulled, parked: bool, unbegun: bool) -> Self {
+        let message = Message::taking(form, &mut pulled.arrival, parked);
         Self {
             doubtful: pulled.doubtful.about(message.envelope.id),
             message: Box::new(message),

@@ -7,14 +7,16 @@ use crate::message::{header, names};
 /// The most bytes of other people's headers that are carried on where they are no part of the call.
 pub(super) const CARRIED: usize = 4096;
 
+/// All headers that are part of a call: as a rule those of the message, as they are.
+pub(super) fn whole(headers: HeaderMap) -> HeaderMap {
+    let goes_on = |name: &str| !names::is_ours(name) && !names::is_brokers(name);
+    let all = headers.iter().all(|(name, _)| goes_on(name.as_ref()));
+    if all { headers } else { carried(&headers, false, usize::MAX) }
+}
+
 /// At most so many bytes of other people's headers, and first those that another version of this program
 /// wrote. Never the broker's own.
 pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> HeaderMap {
-    // As a rule all of a call's headers go on, and a copy of them all at once costs less.
-    let goes_on = |name: &str| !names::is_ours(name) && !names::is_brokers(name);
-    if most == usize::MAX && headers.iter().all(|(name, _)| goes_on(name.as_ref())) {
-        return headers.clone();
-    }
     let known = |name: &str| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
     let mut kept = HeaderMap::new();
     let mut bytes = 0;
