@@ -56,6 +56,7 @@ async fn a_stream_of_a_newer_gateway_is_used_as_it_is() {
     publish(&nats, "f", "f").await;
     let gateway = Gateway::start(|call| Answer::status(if call.function() == "f" { 200 } else { 400 })).await;
     let worker = newer(&nats, &gateway).start().await;
+    gateway.await_calls(1).await;
     // The message has the last word on what is called, not its subject.
     publish(&nats, "f", "g.dev").await;
     let calls = gateway.await_calls(2).await;

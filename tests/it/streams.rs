@@ -175,6 +175,7 @@ async fn a_queue_that_is_no_work_queue_needs_to_be_told_where_to_start() {
     assert_eq!(gateway.count(), 0);
 
     let _worker = Worker::of(&nats, &gateway).set("nats_deliver", "all").start().await;
+    gateway.await_calls(1).await;
     nats.publish(&Invocation::of("f").call_id("new")).await;
     let calls = gateway.await_calls(2).await;
     assert_eq!((calls[0].id(), calls[1].id()), ("old", "new"));
