@@ -37,6 +37,7 @@ pub(super) struct Buffer {
 #[derive(Default)]
 struct State {
     pending: Vec<u8>,
+    pending_lines: u64,
     /// Bytes and lines that the thread has taken and not yet written; the bytes count against the capacity.
     writing: usize,
     writing_lines: u64,
@@ -76,11 +77,12 @@ impl Buffer {
             let gathered = self.changed.wait_timeout_while(state, GATHER, |s| !s.hurry && !s.closed);
             let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             mem::swap(&mut chunk, &mut state.pending);
+            state.writing_lines = mem::take(&mut state.pending_lines);
             if let missing @ 1.. = mem::take(&mut state.dropped) {
                 chunk.extend_from_slice(dropped(missing).as_bytes());
+                state.writing_lines += 1;
             }
             state.writing = chunk.len();
-            state.writing_lines = chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
             drop(state);
             // An error here is one that nobody could be told of: the place to tell it is the one that is
             // broken.
@@ -135,6 +137,7 @@ impl Write for &Buffer {
         let first = state.is_empty();
         if state.pending.len() + state.writing + line.len() <= self.capacity {
             state.pending.extend_from_slice(line);
+            state.pending_lines += 1;
         } else {
             state.dropped += 1;
         }

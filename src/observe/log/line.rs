@@ -91,6 +91,12 @@ impl Fields<'_> {
         match self.encoding {
             // A caller's text must not begin a line of its own, move a terminal's cursor or turn the line's
             // direction, in whatever shows or splits the log: hence the escapes.
+            Encoding::Json if needs_no_escape(value) => {
+                self.name(name);
+                for part in ["\"", value, "\""] {
+                    self.put(part);
+                }
+            }
             Encoding::Json => self.plain(
                 name,
                 escaped(&serde_json::Value::from(value).to_string(), |c| format!("\\u{:04x}", u32::from(c))),
@@ -104,10 +110,24 @@ impl Fields<'_> {
     }
 
     fn plain(&mut self, name: &str, value: impl fmt::Display) {
-        match self.encoding {
-            Encoding::Json => self.add(format_args!(r#","{name}":{value}"#)),
-            Encoding::Console => self.add(format_args!(" {name}={value}")),
+        self.name(name);
+        self.add(format_args!("{value}"));
+    }
+
+    /// What stands before a value. Two lines are written for each call: a text is put into them as it is, for
+    /// formatting it costs several times as much.
+    fn name(&mut self, name: &str) {
+        let (before, behind) = match self.encoding {
+            Encoding::Json => (",\"", "\":"),
+            Encoding::Console => (" ", "="),
+        };
+        for part in [before, name, behind] {
+            self.put(part);
         }
+    }
+
+    fn put(&mut self, text: &str) {
+        self.written = self.written.and_then(|()| self.out.write_str(text));
     }
 
     fn add(&mut self, part: fmt::Arguments<'_>) {
@@ -115,9 +135,9 @@ impl Fields<'_> {
     }
 
     fn end(mut self) -> fmt::Result {
-        self.add(match self.encoding {
-            Encoding::Json => format_args!("}}\n"),
-            Encoding::Console => format_args!("\n"),
+        self.put(match self.encoding {
+            Encoding::Json => "}\n",
+            Encoding::Console => "\n",
         });
         self.written
     }
@@ -155,6 +175,11 @@ fn shortened(value: &str) -> Cow<'_, str> {
         return value.into();
     }
     format!("{}…", cut(value, LONGEST)).into()
+}
+
+/// Whether a text stands in JSON as it is. There are others, which take longer to tell.
+fn needs_no_escape(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
 }
 
 /// Whether a value reads as one word after `name=` without quotes.
