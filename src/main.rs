@@ -10,10 +10,9 @@ use queue_worker::{
     tasks::{offload, supervisor::Supervisor},
 };
 
-/// musl's own allocator maps and unmaps memory for every call.
-#[cfg(target_env = "musl")]
+/// A call allocates over a hundred times, and the systems' own allocators take long for it.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
