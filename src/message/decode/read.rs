@@ -9,11 +9,11 @@ use serde::{
     Deserializer,
     de::{DeserializeSeed, MapAccess, Visitor},
 };
-use serde_json::error::Category;
+use serde_json::{de::Read, error::Category};
 
 use super::{
     FunctionName, Invocation, Undecodable,
-    fields::{Body, Callback, Headers, Texts, lower_case_key, skip, value},
+    fields::{Body, Callback, Headers, Texts, key, skip, value},
     usable,
 };
 
@@ -62,7 +62,7 @@ impl Wire {
 /// Reads a payload, or says what is wrong with it and whose it was, as far as that can be told.
 pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
     let mut wire = Wire::default();
-    let mut reading = String::new();
+    let mut reading = "";
     let Err(error) = fill(&mut wire, payload, None, &mut reading) else {
         return Ok(wire);
     };
@@ -70,10 +70,10 @@ pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
     // own.
     let mut known = Wire::default();
     for key in ["function", "header"] {
-        let _ = fill(&mut known, payload, Some(key), &mut String::new());
+        let _ = fill(&mut known, payload, Some(key), &mut "");
     }
     let what = match error.classify() {
-        Category::Data => complaint(&reading),
+        Category::Data => complaint(reading),
         Category::Eof => "the message is cut off",
         Category::Syntax | Category::Io => "the message is not valid JSON",
     };
@@ -86,11 +86,35 @@ pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
     })
 }
 
-fn fill(wire: &mut Wire, payload: &[u8], only: Option<&str>, reading: &mut String) -> serde_json::Result<()> {
-    let mut json = serde_json::Deserializer::from_slice(payload);
-    Fill { wire, only, reading }.deserialize(&mut json)?;
-    json.end()
+fn fill(
+    wire: &mut Wire,
+    payload: &[u8],
+    only: Option<&str>,
+    reading: &mut &'static str,
+) -> serde_json::Result<()> {
+    let fill = Fill { wire, only, reading };
+    match str::from_utf8(payload) {
+        // Looked at once as a whole, and not each text of it by itself.
+        Ok(payload) => fill.all_of(serde_json::Deserializer::from_str(payload)),
+        Err(_) => fill.all_of(serde_json::Deserializer::from_slice(payload)),
+    }
 }
+
+/// The keys that are read, in lower case.
+const KEYS: [&str; 12] = [
+    "function",
+    "path",
+    "querystring",
+    "header",
+    "body",
+    "callbackurl",
+    "annotations",
+    "labels",
+    "environment",
+    "method",
+    "host",
+    "queuename",
+];
 
 /// The complaint when the value of that key, in lower case, has not the right type.
 fn complaint(key: &str) -> &'static str {
@@ -116,8 +140,15 @@ struct Fill<'w> {
     wire: &'w mut Wire,
     /// Only this key, in lower case, is read.
     only: Option<&'w str>,
-    /// The key, in lower case, whose value was read last.
-    reading: &'w mut String,
+    /// The key, in lower case, whose value was read last; empty for one that is not known.
+    reading: &'w mut &'static str,
+}
+
+impl Fill<'_> {
+    fn all_of<'de, R: Read<'de>>(self, mut json: serde_json::Deserializer<R>) -> serde_json::Result<()> {
+        self.deserialize(&mut json)?;
+        json.end()
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Fill<'_> {
@@ -137,9 +168,9 @@ impl<'de> Visitor<'de> for Fill<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         let wire = self.wire;
-        while let Some(key) = lower_case_key(&mut object)? {
+        while let Some(key) = key(&mut object, &KEYS)? {
             *self.reading = key;
-            match self.reading.as_str() {
+            match key {
                 key if self.only.is_some_and(|only| only != key) => skip(&mut object)?,
                 "function" => wire.function = value(&mut object)?,
                 "path" => wire.path = value(&mut object)?,
