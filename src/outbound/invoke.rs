@@ -319,14 +319,7 @@ fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(given.len() + OURS);
     drop(headers.try_insert(HOST, host.clone()));
     for (name, values) in given {
-        let lower = name.to_ascii_lowercase();
-        if HOP_BY_HOP.contains(&lower.as_str())
-            || NOT_PASSED_ON.contains(&lower.as_str())
-            || listed.contains(&lower)
-        {
-            continue;
-        }
-        let Ok(name) = HeaderName::from_bytes(lower.as_bytes()) else {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             tracing::warn!(
                 callId = call.call_id,
                 header = line::ascii(name, LONGEST_NAME),
@@ -334,6 +327,13 @@ fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
             );
             continue;
         };
+        let lower = name.as_str();
+        if HOP_BY_HOP.contains(&lower)
+            || NOT_PASSED_ON.contains(&lower)
+            || listed.iter().any(|listed| listed == lower)
+        {
+            continue;
+        }
         for value in values {
             match HeaderValue::from_bytes(value.as_bytes()) {
                 // A map has room for 32,768 names; what does not fit was no request that a gateway took.

@@ -158,11 +158,12 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         delivery.sit(seat.clone());
         let (sequence, delivered, abandoned) =
             (delivery.sequence(), delivery.delivered(), delivery.was_abandoned());
-        self.tasks.spawn(async move {
+        // In a box: it is large, and is handed on several times until it is a task.
+        self.tasks.spawn(Box::pin(async move {
             if worker.process(delivery).await.is_err() {
                 locked(&unbegun).gave_up(sequence, delivered, abandoned || seat.has_begun());
             }
-        });
+        }));
     }
 
     fn unbegun(&self) -> MutexGuard<'_, Unbegun> {

@@ -144,13 +144,13 @@ fn unknown() -> BrokerError {
 /// The consumer that takes acknowledgements on a subject: `$JS.ACK.<stream>.<consumer>.…` with five more
 /// words, or `$JS.ACK.<domain>.<account>.<stream>.<consumer>.…` with more.
 fn consumer_of(reply: &str) -> Option<&str> {
-    let words = reply.split('.').count();
-    let of_consumer = match words {
-        9 => 4,
-        11.. => 6,
+    let dots = || reply.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| at);
+    let words_of_consumer = match dots().count() {
+        8 => 4,
+        10.. => 6,
         _ => return None,
     };
-    let end = reply.match_indices('.').nth(of_consumer - 1)?.0;
+    let end = dots().nth(words_of_consumer - 1)?;
     reply.get(..end).filter(|consumer| consumer.starts_with("$JS.ACK."))
 }
 
