@@ -31,6 +31,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let function_lookup = function_lookup(reader, stan_cluster.as_ref().is_ok_and(Option::is_some));
     let function_namespace = reader.value("function_namespace", names::word);
     let max_inflight = reader.value("max_inflight", count(1..=100_000));
+    let max_inflight_bytes = reader.optional("max_inflight_bytes", bytes);
     let ack_wait = reader.value("ack_wait", |text| at_least(Duration::from_secs(1), text));
     let upstream_timeout = reader.value("upstream_timeout", positive);
     let retry = retry(reader);
@@ -53,6 +54,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         function_lookup: function_lookup?,
         function_namespace: function_namespace?,
         max_inflight: max_inflight?,
+        max_inflight_bytes: max_inflight_bytes?,
         ack_wait: ack_wait?,
         upstream_timeout: upstream_timeout?,
         retry: retry?,
@@ -131,12 +133,14 @@ fn dead_letters(reader: &mut Reader) -> Result<DeadLetters, Reported> {
     Ok(DeadLetters { enabled: enabled?, max_age: max_age?, max_bytes: max_bytes? })
 }
 
+/// A number of bytes that holds something.
+fn bytes(text: &str) -> Result<usize, String> {
+    let usable = usize::try_from(size(text)?).ok().filter(|bytes| *bytes > 0);
+    usable.ok_or_else(|| "expected at least one byte".to_owned())
+}
+
 fn callback(reader: &mut Reader) -> Result<Callback, Reported> {
     let timeout = reader.value("callback_timeout", positive);
-    let bytes = |text: &str| {
-        let usable = usize::try_from(size(text)?).ok().filter(|bytes| *bytes > 0);
-        usable.ok_or_else(|| "expected at least one byte".to_owned())
-    };
     let max_body = reader.value("callback_max_body", bytes);
     let memory = reader.value("callback_memory", bytes);
     let attempts = reader.value("callback_attempts", count(1..=100));

@@ -139,6 +139,9 @@ pub struct Config {
     pub function_namespace: String,
     /// Calls at once in this process, at least 1.
     pub max_inflight: usize,
+    /// The bytes that the messages of these calls have together; `None`: as the memory that there
+    /// is allows.
+    pub max_inflight_bytes: Option<usize>,
     /// How soon another worker takes over after this one dies, at least 1 s.
     pub ack_wait: Duration,
     /// How long one call may take, more than 0.

@@ -183,6 +183,9 @@ settings! {
             none",
             also &["default_function_name"];
         max_inflight: Count = Value("50"), "Calls at once in this process, 1 to 100000";
+        max_inflight_bytes: Bytes = Derived("a sixth of the container's memory limit, else 256MiB"),
+            "The most bytes of the messages of these calls together, and two of the largest at least; what \
+                has no room waits at the broker";
         ack_wait: Duration = Value("60s"),
             "How soon another worker takes over after this one dies, at least 1s; a call may take longer";
         upstream_timeout: Duration = Value("1m"), "How long one call may take";

@@ -1,6 +1,9 @@
 //! Permits to start a call. The permits of a process are shared by lanes (the consumers it pulls from),
 //! so that neither fresh nor due work starves the other: while several lanes have work, none holds more than
 //! its share, and a freed permit goes to the waiting lane that holds the fewest, the longest-unserved first.
+//!
+//! The messages of the calls that run may take so many bytes in all. A permit that has no message yet counts
+//! as the largest that may come, so that what is asked for has room when it arrives.
 
 mod seat;
 
@@ -20,6 +23,12 @@ pub struct Permits(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     limit: usize,
+    /// The bytes that all messages may have together.
+    room: usize,
+    /// The bytes of the largest message.
+    largest: usize,
+    /// The bytes of the messages that hold permits, and of those that may come.
+    taken: usize,
     /// Fewer than none while permits that were withdrawn are still held.
     free: isize,
     turn: u64,
@@ -65,13 +74,22 @@ pub struct Lane {
 pub struct Permit {
     permits: Permits,
     lane: usize,
+    bytes: usize,
 }
 
 impl Permits {
-    /// `limit` permits, and no lane yet.
+    /// `limit` permits for messages of any size, and no lane yet.
     pub fn new(limit: usize) -> Self {
+        Self::within(limit, usize::MAX, 0)
+    }
+
+    /// `limit` permits for messages that have `room` bytes together and up to `largest` each. There is room
+    /// for two of the largest at least: with less, small ones would wait for each other.
+    pub fn within(limit: usize, room: usize, largest: usize) -> Self {
         let free = isize::try_from(limit).unwrap_or(isize::MAX);
-        Self(Arc::new(Mutex::new(State { limit, free, turn: 0, next: 0, lanes: Vec::new() })))
+        let room = room.max(largest.saturating_mul(2));
+        let (turn, taken, next, lanes) = (0, 0, 0, Vec::new());
+        Self(Arc::new(Mutex::new(State { limit, room, largest, taken, free, turn, next, lanes })))
     }
 
     /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they
@@ -132,9 +150,10 @@ impl Permits {
                 return;
             };
             if let Err(unwanted) = waiter.send(state.grant(self, index)) {
+                let bytes = unwanted.bytes;
                 // Its drop would take the lock that is held here.
                 std::mem::forget(unwanted);
-                state.take_back(index);
+                state.take_back(index, bytes);
             }
         }
     }
@@ -181,12 +200,17 @@ impl State {
         };
         let hungry = self.lanes.iter().enumerate().filter(is_first).count();
         let share = self.limit.div_ceil(hungry.max(1));
-        self.free > 0 && self.held(lane.group) < share
+        self.free > 0 && self.has_room() && self.held(lane.group) < share
     }
 
     /// How many permits the lanes of a group have.
     fn held(&self, group: Group) -> usize {
         self.lanes.iter().filter(|lane| lane.group == group).map(|lane| lane.held).sum()
+    }
+
+    fn has_room(&self) -> bool {
+        // A server may allow larger messages than it did when this began.
+        self.taken == 0 || self.taken.saturating_add(self.largest) <= self.room
     }
 
     fn next_served(&self) -> Option<usize> {
@@ -198,15 +222,17 @@ impl State {
     fn grant(&mut self, permits: &Permits, index: usize) -> Permit {
         self.free -= 1;
         self.turn += 1;
+        self.taken = self.taken.saturating_add(self.largest);
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.held += 1;
             lane.last_served = self.turn;
         }
-        Permit { permits: permits.clone(), lane: index }
+        Permit { permits: permits.clone(), lane: index, bytes: self.largest }
     }
 
-    fn take_back(&mut self, index: usize) {
+    fn take_back(&mut self, index: usize, bytes: usize) {
         self.free += 1;
+        self.taken = self.taken.saturating_sub(bytes);
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.held -= 1;
         }
@@ -263,119 +289,23 @@ impl Drop for Lane {
     }
 }
 
+impl Permit {
+    /// The message that came has so many bytes.
+    pub fn carry(&mut self, bytes: usize) {
+        let mut state = self.permits.state();
+        state.taken = state.taken.saturating_sub(self.bytes).saturating_add(bytes);
+        self.bytes = bytes;
+        self.permits.serve(&mut state);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.permits.state();
-        state.take_back(self.lane);
+        state.take_back(self.lane, self.bytes);
         self.permits.serve(&mut state);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    fn two(limit: usize) -> (Lane, Lane) {
-        let mut lanes = Permits::new(limit).lanes(2);
-        let due = lanes.pop().unwrap();
-        (lanes.pop().unwrap(), due)
-    }
-
-    #[test]
-    fn a_lane_alone_gets_every_permit() {
-        let (fresh, _due) = two(5);
-        assert_eq!(fresh.take_free(9).len(), 5);
-    }
-
-    #[test]
-    fn a_lane_leaves_a_hungry_one_its_half() {
-        let (fresh, due) = two(5);
-        due.set_hungry(true);
-        let fresh_held = fresh.take_free(9);
-        fresh.set_hungry(true);
-        assert_eq!((fresh_held.len(), due.take_free(9).len()), (3, 2));
-    }
-
-    #[test]
-    fn lanes_of_a_group_have_one_share_together() {
-        let permits = Permits::new(8);
-        let (fresh, group) = (permits.lane(), permits.group());
-        let (due, held) = (permits.lane_of(group), permits.lane_of(group));
-        for lane in [&fresh, &due, &held] {
-            lane.set_hungry(true);
-        }
-        let first = held.take_free(3);
-        assert_eq!((due.take_free(9).len(), first.len()), (1, 3));
-        assert_eq!(fresh.take_free(9).len(), 4);
-    }
-
-    #[test]
-    fn one_permit_goes_from_lane_to_lane() {
-        let (mut fresh, mut due) = two(1);
-        fresh.set_hungry(true);
-        due.set_hungry(true);
-        let mut running = fresh.acquire().now_or_never().unwrap();
-        for _ in 0..3 {
-            let mut waiting_fresh = Box::pin(fresh.acquire());
-            let mut waiting_due = Box::pin(due.acquire());
-            assert!((&mut waiting_fresh).now_or_never().is_none());
-            assert!((&mut waiting_due).now_or_never().is_none());
-            drop(running);
-            let due_permit = waiting_due.now_or_never().expect("the due lane's turn");
-            assert!((&mut waiting_fresh).now_or_never().is_none());
-            drop(due_permit);
-            running = waiting_fresh.now_or_never().expect("the fresh lane's turn");
-        }
-    }
-
-    #[test]
-    fn lanes_that_come_later_get_their_share_and_none_starves() {
-        let permits = Permits::new(1);
-        let mut lanes = permits.lanes(2);
-        let running = lanes[0].take_free(1);
-        lanes.extend(permits.lanes(2));
-        let mut waiting: Vec<_> = lanes.iter_mut().map(|lane| Box::pin(lane.acquire())).enumerate().collect();
-        assert!(waiting.iter_mut().all(|(_, acquire)| acquire.now_or_never().is_none()));
-        drop(running);
-        // Each one that is served gives its permit back at once; the one that had it before all others is the
-        // last.
-        let mut served = Vec::new();
-        while !waiting.is_empty() {
-            let next = waiting.iter_mut().position(|(_, acquire)| acquire.now_or_never().is_some()).unwrap();
-            served.push(waiting.remove(next).0);
-        }
-        assert_eq!(served, [1, 2, 3, 0]);
-    }
-
-    #[test]
-    fn a_lane_that_ended_is_owed_nothing_and_leaves_its_place_to_the_next() {
-        let (fresh, due) = two(4);
-        due.set_hungry(true);
-        assert_eq!(fresh.take_free(9).len(), 2);
-        drop(due);
-        let held = fresh.take_free(9);
-        assert_eq!(held.len(), 4);
-        // One whose calls still run keeps its place until they have ended.
-        let permits = fresh.permits.clone();
-        drop(fresh);
-        let next = permits.lanes(2);
-        assert_eq!(next.iter().map(|lane| lane.index).collect::<Vec<_>>(), [1, 2]);
-        drop(held);
-        assert_eq!((permits.lanes(1)[0].index, next[0].take_free(9).len()), (0, 4));
-    }
-
-    #[test]
-    fn a_permit_granted_to_a_future_that_is_gone_is_not_lost() {
-        let (mut fresh, due) = two(1);
-        let held = due.take_free(1);
-        let mut waiting = Box::pin(fresh.acquire());
-        assert!((&mut waiting).now_or_never().is_none());
-        drop(waiting);
-        drop(held);
-        assert_eq!(due.take_free(1).len(), 1);
-        let mut waiting = Box::pin(fresh.acquire());
-        assert!((&mut waiting).now_or_never().is_some());
-    }
-}
+mod tests;

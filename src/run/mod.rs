@@ -11,3 +11,4 @@ mod pauses;
 pub(crate) mod unserved;
 pub mod signals;
 pub mod files;
+mod container;

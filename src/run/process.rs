@@ -16,6 +16,7 @@ use crate::{
         audit::writer as audit,
         connect::{ConnectError, Connection, Link, connect},
         jetstream::JetStream,
+        seam::Broker,
         standby::Standby,
     },
     config::{Config, Queue},
@@ -32,6 +33,7 @@ use crate::{
         lookup::Lookup,
     },
     run::{
+        container::room_for_messages,
         queue::{Service, Shared},
         signals::Signals,
         unserved::Unserved,
@@ -176,8 +178,9 @@ impl Process {
             move || follow(link.clone(), readiness.clone(), registry.clone())
         });
         let supervisor = attendants.supervisor.clone();
-        let permits = Permits::new(config.max_inflight);
         let jetstream = JetStream::new(client, config.nats.js_domain.as_deref(), link);
+        let room = config.max_inflight_bytes.unwrap_or_else(room_for_messages);
+        let permits = Permits::within(config.max_inflight, room, jetstream.max_payload());
         let way_in =
             |settings| Ingress::new(settings, &config.queues, jetstream.clone(), self.registry.clone());
         let queues = config.queues.iter().map(Queue::names).zip(&self.metrics);

@@ -83,6 +83,8 @@ pub struct Delivery<B> {
     /// The bytes that it takes while it waits: what was read from the payload, the payload itself, and the
     /// answer.
     bytes: usize,
+    /// The bytes of the message as it was delivered.
+    size: usize,
     /// The subject of its acknowledgement.
     reply: String,
     /// Its part in its invocation's trace.
@@ -110,6 +112,7 @@ impl<B: Broker> Delivery<B> {
             lease: Arc::new(Lease::new(broker, &pulled)),
             seat: Arc::default(),
             bytes: 2 * pulled.arrival.payload.len(),
+            size: pulled.arrival.payload.len(),
             reply: pulled.reply,
             trace: Trace::default(),
             sequence: pulled.arrival.sequence,
@@ -184,6 +187,11 @@ impl<B: Broker> Delivery<B> {
     /// Gives it a seat among the calls that run at once.
     pub fn sit(&mut self, seat: Arc<Seat>) {
         self.seat = seat;
+    }
+
+    /// The bytes of the message as it was delivered.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Holds so many bytes more while it waits.

@@ -152,7 +152,8 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         Delivery::new(self.worker.broker(), self.worker.form(), pulled, self.parked, not_begun)
     }
 
-    fn start(&self, mut delivery: Delivery<B>, permit: Permit) {
+    fn start(&self, mut delivery: Delivery<B>, mut permit: Permit) {
+        permit.carry(delivery.size());
         let (worker, unbegun) = (self.worker.clone(), self.unbegun.clone());
         let seat = Arc::new(Seat::new(permit));
         delivery.sit(seat.clone());

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::support::{Answer, Flood, Flooder, Gateway, Invocation, Nats, Worker, eventually};
+use crate::support::{Answer, Flood, Flooder, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually};
 
 /// What the chart gives a worker, and what is to be left of it. The same calls took 343 to 364 MiB in four
 /// runs: how much of what was freed is used again depends on the order in which they end.
@@ -85,4 +85,37 @@ async fn callbacks_that_fail_together_are_packed_and_read_again_within_the_same_
     // Its 10 MiB and one answer beyond, what two are unpacked from, and what connections need.
     worker.took_at_most(idle, 100);
     assert!(worker.log_with("Lease lost").is_empty());
+}
+
+#[tokio::test]
+async fn messages_of_the_calls_that_run_have_so_many_bytes() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
+    let settings = Worker::of(&nats, &gateway).set("max_inflight", 50).set("max_inflight_bytes", "2MiB");
+    let _worker = settings.start().await;
+    let body = "y".repeat(700_000);
+    nats.publish_all((0..20).map(|n| Invocation::of("f").call_id(&format!("large-{n}")).body(&body))).await;
+    gateway.await_calls(2).await;
+    // Those that run, and one that a consumer hands over to wait for a permit.
+    assert!(nats.consumer(QUEUE, "faas-workers").await.num_ack_pending <= 3);
+    latch.open();
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!((gateway.count(), gateway.most_at_once()), (20, 2));
+}
+
+#[tokio::test]
+async fn small_messages_run_at_once_however_large_one_may_be() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(move |_| Answer::ok().held_by(&held)).await;
+    let settings = Worker::of(&nats, &gateway).set("max_inflight", 50).set("max_inflight_bytes", "1MiB");
+    let _worker = settings.start().await;
+    nats.publish_all((0..50).map(|n| Invocation::of("f").call_id(&format!("small-{n}")))).await;
+    gateway.await_calls(50).await;
+    latch.open();
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!((gateway.count(), gateway.most_at_once()), (50, 50));
 }

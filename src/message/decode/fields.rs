@@ -166,7 +166,8 @@ impl<'de> Deserialize<'de> for Body {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Body, E> {
-                // Nearly all are as the standard wants them, and large ones are read several times as fast then.
+                // Nearly all are as the standard wants them, and large ones are read several times as fast
+                // then.
                 let decoded = base64_simd::STANDARD
                     .decode_to_vec(text)
                     .or_else(|_| LENIENT.decode(text.replace(['\r', '\n'], "")));
