@@ -152,6 +152,11 @@ ROWS = [
             ("histogram_quantile(0.5, sum by (le) (rate(queue_worker_ingress_store_seconds_bucket{PROCESS}[$__rate_interval])))", "median"),
             ("histogram_quantile(0.99, sum by (le) (rate(queue_worker_ingress_store_seconds_bucket{PROCESS}[$__rate_interval])))", "99 %")],
             "Callers of the ingress wait for that."),
+        ("Redrives and discards", "none", "lines", [
+            ("max by (queue_name) (queue_worker_operations_open{QUEUE})", "open: {{queue_name}}"),
+            ("max by (queue_name) (queue_worker_operations_letters_left{QUEUE})", "letters left: {{queue_name}}"),
+            ("sum by (state) (increase(queue_worker_operations_ended_total{QUEUE}[$__rate_interval]))", "ended: {{state}}")],
+            "What operators asked for, and how far it is."),
         ("Audit", "ops", "areas", [
             ("sum by (result) (rate(queue_worker_audit_records_total{QUEUE}[$__rate_interval]))", "{{result}}")],
             "With audit=failures or all. A record that is dropped stops no call."),

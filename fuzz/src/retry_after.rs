@@ -27,6 +27,7 @@ pub fn check(data: &[u8]) {
         immediate: 9,
         age: Duration::ZERO,
         not_found: (0, Duration::ZERO),
+        cancelled: false,
     };
     for status in [429, 500, 503] {
         let outcome =

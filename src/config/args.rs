@@ -187,6 +187,9 @@ fn help() -> String {
             Command::new("operations")
                 .about("Lists, shows, ends and resumes redrives: queue-worker operations --help"),
         )
+        .subcommand(
+            Command::new("calls").about("Says where a call is, and ends it: queue-worker calls --help"),
+        )
         .subcommand(Command::new("audit").about(
             "Shows what became of calls, and what operators did, where that is recorded: queue-worker audit \
              --help",

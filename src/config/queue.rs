@@ -126,6 +126,7 @@ fn keep_apart(reader: &mut Reader, queues: &[Queue]) -> Result<(), Reported> {
     let mut taken: BTreeMap<String, (&str, &str)> = BTreeMap::new();
     for queue in queues {
         let name = queue.name.as_str();
+        let cancels = queue.names().cancels();
         let Names { stream, retries, dead, operations, audit, .. } = queue.names();
         let streams = [
             (stream, "stream"),
@@ -133,6 +134,7 @@ fn keep_apart(reader: &mut Reader, queues: &[Queue]) -> Result<(), Reported> {
             (dead, "stream of the dead letters"),
             (operations, "stream of the operations"),
             (audit, "stream of the audit"),
+            (cancels, "stream of cancelled calls"),
         ];
         for (stream, purpose) in streams {
             let Some((other, its)) = taken.insert(stream.clone(), (name, purpose)) else { continue };

@@ -1,4 +1,5 @@
-//! Who may start a call: permits, quarantine, and less of both where the machine is short of something.
+//! Who may start a call: permits, quarantine, and less of both where the machine is short of something; and
+//! which calls run.
 //!
 //! Calls: none.
 
@@ -7,3 +8,4 @@ pub mod gate;
 pub mod strain;
 pub mod shortage;
 pub mod memory;
+pub mod calls;

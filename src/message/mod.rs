@@ -24,3 +24,4 @@ pub mod letter;
 pub mod operation;
 pub mod audit;
 pub mod pause;
+pub mod call;

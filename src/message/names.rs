@@ -1,6 +1,8 @@
 //! The names on the wire: streams, subjects and header names. They are promises to other people's tools, so
 //! that they are written down once, here.
 
+mod room;
+
 use std::{
     fmt,
     str::FromStr,
@@ -140,7 +142,7 @@ impl Names {
             stream: stream.to_owned(),
             retries: format!("{base}-retries"),
             dead: format!("{base}-dead"),
-            operations: format!("{base}-operations"),
+            operations: room::fitting(&base, "operations", "ops"),
             audit: format!("{base}-audit"),
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::message::{
+    audit::Action,
     letter::{
         Letter,
         choice::{Choice, moment},
@@ -216,6 +217,11 @@ impl Operation {
             && !self.except.iter().any(|other| other.covers(letter))
     }
 
+    /// How many letters it has before it.
+    pub fn left(&self) -> u64 {
+        self.matched.saturating_sub(self.done).saturating_sub(self.skipped).saturating_sub(self.failed)
+    }
+
     /// Its letters, as another operation leaves them alone.
     pub fn share(&self) -> Share {
         Share { operation: self.operation.clone(), choice: self.choice.clone(), cutoff: self.cutoff }
@@ -246,6 +252,20 @@ impl Operation {
         if state == State::Done {
             // What was gone before it came to it was left alone.
             self.skipped = self.matched.saturating_sub(self.done.saturating_add(self.failed));
+        }
+    }
+
+    /// What is recorded of its end.
+    pub fn ended(&self) -> Action {
+        Action {
+            action: "ended".to_owned(),
+            by: self.by.clone(),
+            filter: serde_json::to_value(&self.choice).ok(),
+            count: Some(self.done),
+            reason: self.reason.clone(),
+            operation: Some(self.operation.clone()),
+            state: Some(self.state.as_str().to_owned()),
+            ..Action::default()
         }
     }
 

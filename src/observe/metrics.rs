@@ -274,6 +274,17 @@ impl Metrics {
         self.queue.audited.with_label_values(&[result]).inc();
     }
 
+    /// Shows how many operations are open, and how many letters they have before them.
+    pub fn set_operations(&self, open: u64, left: u64) {
+        show(&self.queue.operations, Some(open));
+        show(&self.queue.operations_left, Some(left));
+    }
+
+    /// An operation ended so.
+    pub fn operation_ended(&self, state: &'static str) {
+        self.queue.operations_ended.with_label_values(&[state]).inc();
+    }
+
     /// Shows how far back the audit tells, or nothing where there is none.
     pub fn set_audit_oldest(&self, age: Option<Duration>) {
         show_seconds(&self.queue.audit_oldest, age);

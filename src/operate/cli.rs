@@ -3,6 +3,7 @@
 //! Every setting of the worker is a flag of theirs, too, and is read as the worker reads it.
 
 mod audit;
+mod calls;
 mod choose;
 mod queue;
 mod settings;
@@ -12,14 +13,17 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 pub(super) use audit::{AuditCommand, Searching};
+pub(super) use calls::CallsCommand;
 pub(super) use choose::{Choosing, Filter, Redriving};
 pub(super) use queue::{Pausing, QueueCommand};
 
-use super::{alone, audit as audited, dead_letters, desk::Desk, operations, queue as queues, refused};
+use super::{
+    alone, audit as audited, calls as called, dead_letters, desk::Desk, operations, queue as queues, refused,
+};
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
-const WORDS: [&str; 4] = ["dead-letters", "operations", "audit", "queue"];
+const WORDS: [&str; 5] = ["dead-letters", "operations", "audit", "calls", "queue"];
 
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
@@ -61,6 +65,9 @@ enum Command {
     /// Looks at redrives, ends them or goes on with them
     #[command(subcommand)]
     Operations(OperationsCommand),
+    /// Says where a call is, and ends it
+    #[command(subcommand)]
+    Calls(CallsCommand),
     /// Looks at what became of calls, and at what operators did
     #[command(subcommand)]
     Audit(Box<AuditCommand>),
@@ -169,6 +176,7 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
     let work = Desk::open(loaded.config, queue, output, yes, async |desk| match command {
         Command::DeadLetters(command) => dead_letters::run(&desk, *command).await,
         Command::Operations(command) => operations::run(&desk, command).await,
+        Command::Calls(command) => called::run(&desk, command).await,
         Command::Audit(command) => audited::run(&desk, *command).await,
         Command::Queue(command) => queues::run(&desk, command).await,
     });

@@ -13,6 +13,7 @@ mod dead_letters;
 mod operations;
 mod audit;
 mod queue;
+mod calls;
 
 pub use alone::{alone, refused};
 pub use out::print;

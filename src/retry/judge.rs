@@ -33,6 +33,8 @@ pub struct Progress {
     /// How often in a row, and for how long, the gateway has not found the function, the attempt that is
     /// judged included.
     pub not_found: (u32, Duration),
+    /// Whether somebody cancelled it meanwhile.
+    pub cancelled: bool,
 }
 
 /// The decision about an outcome.
@@ -111,6 +113,9 @@ pub fn judge(
         Finding::Final => return Verdict::DeadLetter(Cause::Refused),
         Finding::Retriable(reason) => reason,
     };
+    if progress.cancelled {
+        return Verdict::DeadLetter(Cause::Cancelled);
+    }
     let (attempts, lasting) = progress.not_found;
     let believed = attempts >= NOT_FOUND_ATTEMPTS && lasting >= NOT_FOUND_AGE;
     if reason == Reason::GatewayNotFound && believed {

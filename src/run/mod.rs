@@ -8,6 +8,7 @@ pub(crate) mod queue;
 mod operations;
 mod lanes;
 mod pauses;
+mod calls;
 pub(crate) mod unserved;
 pub mod signals;
 pub mod files;

@@ -5,6 +5,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::queue::Shared;
 use crate::{
     message::names::Names,
+    observe::metrics::Metrics,
     tasks::supervisor::Part,
     upkeep::operations::{self, Worker},
 };
@@ -12,13 +13,19 @@ use crate::{
 /// Keeps it running until `stop`. `sized`: the stream of retries has a size.
 pub(super) fn keep(
     shared: &Shared,
-    names: &Names,
+    (names, metrics): (&Names, &Metrics),
     sized: bool,
     stop: &CancellationToken,
     lanes: &TaskTracker,
 ) {
     let Shared { jetstream, supervisor, running, worker, .. } = shared;
-    let worker = Worker { jetstream: jetstream.clone(), names: names.clone(), name: worker.clone(), sized };
+    let worker = Worker {
+        jetstream: jetstream.clone(),
+        names: names.clone(),
+        name: worker.clone(),
+        sized,
+        metrics: Some(metrics.clone()),
+    };
     let (supervisor, stop) = (supervisor.clone(), stop.clone());
     running.pulling.spawn(lanes.track_future(async move {
         let start = || operations::run(worker.clone(), stop.clone());

@@ -23,12 +23,12 @@ use crate::{
         streams::{self, Fault, Ready, SetupError},
     },
     config::{Audited, Config, Queue},
-    flow::{gate::Gate, permits::Permits},
+    flow::{calls::Calls, gate::Gate, permits::Permits},
     ingress::Ingress,
-    message::names::Names,
+    message::{call::Running as RunningCall, names::Names},
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{callback::Callbacks, invoke::HttpGateway, lookup::Lookup},
-    run::{lanes::Lanes, operations, pauses, unserved::Unserved},
+    run::{calls, lanes::Lanes, operations, pauses, unserved::Unserved},
     stan::{
         denial::{Concern, concern},
         subjects::Subjects,
@@ -108,6 +108,7 @@ pub struct Service<'a> {
     audit: Audit,
     /// What is paused of it. It outlives a queue that is made ready again.
     paused: Paused,
+    calls: Calls<Arc<RunningCall>>,
 }
 
 impl<'a> Service<'a> {
@@ -119,8 +120,8 @@ impl<'a> Service<'a> {
         gateway: HttpGateway,
         (metrics, standby, audit): (Metrics, Standby, Audit),
     ) -> Self {
-        let (names, paused) = (queue.names(), Paused::default());
-        Self { shared, queue, names, gateway, metrics, standby, audit, paused }
+        let (names, paused, calls) = (queue.names(), Paused::default(), Calls::default());
+        Self { shared, queue, names, gateway, metrics, standby, audit, paused, calls }
     }
 
     /// Serves until dropped, and tries again whenever that fails; the calls that it started run on, until
@@ -194,6 +195,9 @@ impl<'a> Service<'a> {
             Err(reason) => return reason,
         };
         self.follower().first(self.shared.denied.clone()).await;
+        let desk = calls::desk(self.shared, &self.names, &self.calls);
+        desk.learn_all().await;
+        calls::keep(self.shared, desk, stop, lanes);
         self.pull(&ready, stop, lanes, give_up);
         let queue = self.queue.name.as_str();
         let janitor = || janitor::run(jetstream, &self.names, ready.timer, &self.metrics);
@@ -286,7 +290,7 @@ impl<'a> Service<'a> {
         };
         queue.start(ready, stop, |lane| drop(running.pulling.spawn(lanes.track_future(lane))), give_up);
         self.keep_levels(ready, burial, stop, lanes);
-        operations::keep(self.shared, &self.names, ready.sized, stop, lanes);
+        operations::keep(self.shared, (&self.names, &self.metrics), ready.sized, stop, lanes);
         pauses::keep(self.shared, self.follower(), &self.names.queue, stop, lanes);
         gauges.set(Gauge {
             jetstream: jetstream.clone(),

@@ -32,7 +32,7 @@ pub enum Concern<'a> {
     Operations(&'a str),
     /// NATS Streaming clients.
     Bridge,
-    /// One NATS Streaming client: it wants its answers where they may not go.
+    /// One NATS Streaming client, or a command: it wants its answers where they may not go.
     Client,
 }
 
@@ -51,6 +51,13 @@ pub fn concern<'a>(complaint: &str, queues: &'a [Names], bridge: Option<&Subject
         return Concern::Queue(&queue.queue);
     }
     match bridge {
+        // A command wants its answer where it may not go.
+        None if publishes
+            && !subject.starts_with('$')
+            && queues.iter().all(|queue| queue.queue != subject) =>
+        {
+            Concern::Client
+        }
         None => Concern::All,
         Some(bridge) if !publishes && bridge.subscriptions().iter().any(|own| own == subject) => {
             Concern::Bridge
@@ -71,8 +78,18 @@ fn subject(complaint: &str) -> Option<(bool, &str)> {
 /// Whether only operations on dead letters, the audit and commands do that.
 fn operates(queue: &Names, subject: &str) -> bool {
     let letters = [call::make_ephemeral(&queue.dead), call::delete_message(&queue.dead)];
-    [queue.operations_subjects(), queue.audit_subjects()].iter().any(|own| covers(own, subject))
-        || [&queue.operations, &queue.audit].into_iter().any(|own| stream(subject) == Some(own))
+    [
+        queue.operations_subjects(),
+        queue.audit_subjects(),
+        queue.running_calls(),
+        queue.cancelled_calls(),
+        queue.cancels_subjects(),
+    ]
+    .iter()
+    .any(|own| covers(own, subject))
+        || [&queue.operations, &queue.audit, &queue.cancels()]
+            .into_iter()
+            .any(|own| stream(subject) == Some(own))
         || letters.iter().any(|call| subject.ends_with(&format!(".API.{call}")))
 }
 
@@ -133,7 +150,8 @@ mod tests {
             (subscribe("_STAN.discover.faas-cluster"), Concern::All, Concern::Bridge),
             (subscribe("_STAN.bridge.faas-cluster.>"), Concern::All, Concern::Bridge),
             (publish("team.due"), Concern::All, Concern::Bridge),
-            (publish("_INBOX.of.a.client"), Concern::All, Concern::Client),
+            (publish("_INBOX.of.a.client"), Concern::Client, Concern::Client),
+            (subscribe("faas-request-calls.running"), operated, operated),
             ("authorization violation".to_owned(), Concern::All, Concern::All),
             ("Permissions Violation".to_owned(), Concern::All, Concern::All),
         ] {

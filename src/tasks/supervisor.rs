@@ -87,6 +87,8 @@ parts! {
     PhantomAcks = "ghosts", false;
     /// Carries out what operators asked for.
     Operations = "operations", false;
+    /// Tells which calls run.
+    Calls = "calls", false;
     /// Writes the audit.
     Audit = "audit", false;
     /// Serves NATS Streaming clients.

@@ -1,7 +1,7 @@
 //! What looks after a queue beside the path: promoters of retries, the janitor, phantom acknowledgements,
-//! depth, orphans, operations.
+//! depth, orphans, operations, calls.
 //!
-//! Calls: text, tasks, message, config, observe, broker.
+//! Calls: text, tasks, message, config, observe, broker, flow.
 
 pub mod levels;
 pub mod janitor;
@@ -10,3 +10,4 @@ pub mod depth;
 pub mod orphans;
 pub mod operations;
 pub(crate) mod pauses;
+pub mod calls;

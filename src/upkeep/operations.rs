@@ -30,6 +30,7 @@ use crate::{
         operations::{Known, Operations},
     },
     message::names::Names,
+    observe::metrics::Metrics,
 };
 
 pub(crate) use work::Work;
@@ -54,6 +55,8 @@ pub struct Worker {
     pub name: String,
     /// Whether the stream of retries has a size, and refuses what exceeds it.
     pub sized: bool,
+    /// Where operations are counted; a command counts nothing.
+    pub metrics: Option<Metrics>,
 }
 
 /// Looks for operations, and carries them out, until `stop`.
@@ -69,7 +72,7 @@ pub async fn run(worker: Worker, stop: CancellationToken) {
         if under_way.len() >= AT_ONCE {
             continue;
         }
-        match looks.free(&store).await {
+        match looks.free(&store, worker.metrics.as_ref()).await {
             Ok(Some(known)) => under_way.push(Work::new(&worker, known, &stop).carry_out()),
             Ok(None) => looks.said = None,
             Err(error) => looks.fails(&worker.names.queue, &error),
@@ -90,8 +93,15 @@ struct Looks {
 
 impl Looks {
     /// An operation that nobody carries out.
-    async fn free(&mut self, store: &Operations) -> Result<Option<Known>, ApiError> {
-        let Some((revision, latest)) = store.latest().await? else { return Ok(None) };
+    async fn free(
+        &mut self,
+        store: &Operations,
+        metrics: Option<&Metrics>,
+    ) -> Result<Option<Known>, ApiError> {
+        let Some((revision, latest)) = store.latest().await? else {
+            metrics.iter().for_each(|metrics| metrics.set_operations(0, 0));
+            return Ok(None);
+        };
         let now = store.now();
         if let Some(latest) = latest.filter(|latest| latest.operation.is_free(now)) {
             return Ok(Some(latest));
@@ -102,8 +112,10 @@ impl Looks {
             return Ok(None);
         }
         let all = store.all().await?;
-        let open = all.iter().any(|known| known.operation.state.is_open());
-        self.all = Some((revision, Instant::now(), open));
+        let open: Vec<_> = all.iter().filter(|known| known.operation.state.is_open()).collect();
+        let left = open.iter().map(|known| known.operation.left()).sum();
+        metrics.iter().for_each(|metrics| metrics.set_operations(open.len() as u64, left));
+        self.all = Some((revision, Instant::now(), !open.is_empty()));
         Ok(all.into_iter().find(|known| known.operation.is_free(now)))
     }
 

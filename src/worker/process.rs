@@ -102,7 +102,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                     annotation is not used; the worker's setting is");
             }
         }
-        let context = CallContext { invocation, call_id: &call_id, annotations: &annotations, policy };
+        // Until its end is durable, or it is parked.
+        let since = delivery.envelope().since();
+        let begun = &parts.calls.begin(&call_id, since, self.running(&delivery));
+        let context = CallContext { invocation, call_id: &call_id, annotations: &annotations, policy, begun };
         let mut delivery = match self.may_call(delivery, &context).await? {
             ControlFlow::Continue(delivery) => delivery,
             ControlFlow::Break(settled) => return Ok(settled),
@@ -123,6 +126,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 envelope.delayed = envelope.delayed.saturating_add(1);
                 parts.settle.settle(delivery, Disposition::CallAgain(again, reason)).await
             }
+            AttemptResult::Cancelled => Box::pin(self.cancelled(delivery, &context)).await,
             AttemptResult::NotCalled(NotCalled::Short(short)) => {
                 Box::pin(self.short(delivery, &context, short)).await
             }

@@ -36,6 +36,7 @@ mod parked;
 mod requests;
 mod stan;
 mod switch;
+mod whereabouts;
 
 use std::{env, time::Duration};
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 35] = [
+const METRICS: [&str; 38] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_audit_oldest_age_seconds",
@@ -26,6 +26,9 @@ const METRICS: [&str; 35] = [
     "queue_worker_messages_submitted_total",
     "queue_worker_nats_reconnect_total",
     "queue_worker_oldest_pending_age_seconds",
+    "queue_worker_operations_ended_total",
+    "queue_worker_operations_letters_left",
+    "queue_worker_operations_open",
     "queue_worker_orphaned_messages",
     "queue_worker_overdue_holders",
     "queue_worker_part_restarts_total",

@@ -56,6 +56,12 @@ pub const OPERATING: &[(Right, &str)] = &[
         Publish("$JS.API.STREAM.MSG.DELETE.faas-request-operations"),
         "forgetting all but the last hundred of those that ended",
     ),
+    (Subscribe("faas-request-calls.running"), "being asked for the calls that run"),
+    (Publish("{nats_inbox_prefix}.>"), "answering whoever asks for them"),
+    (Publish("faas-request-calls.running"), "asking workers for them"),
+    (Subscribe("faas-request-calls.cancelled"), "hearing at once that a call is cancelled"),
+    (Publish("faas-request-calls.cancelled"), "saying so"),
+    (Publish("faas-request-cancels.>"), "cancelling a call"),
     (Publish("faas-request-audit.>"), "the audit: with `audit`, and what commands did"),
     (
         Publish("$JS.API.DIRECT.GET.faas-request-audit"),
@@ -81,11 +87,11 @@ fn table(title: &str) -> Vec<String> {
 
 #[test]
 fn the_documentation_lists_the_rights_of_commands() {
-    let expected = OPERATING.iter().map(|(right, what)| {
-        let (Publish(subject) | Subscribe(subject)) = right;
-        format!("| `{subject}` | {what} |")
+    let expected = OPERATING.iter().map(|(right, what)| match right {
+        Publish(subject) => format!("| publish | `{subject}` | {what} |"),
+        Subscribe(subject) => format!("| subscribe | `{subject}` | {what} |"),
     });
-    assert_eq!(table("| publish to | for |"), expected.collect::<Vec<_>>());
+    assert_eq!(table("| to | the subject of commands |"), expected.collect::<Vec<_>>());
 }
 
 #[test]

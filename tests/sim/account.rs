@@ -58,6 +58,8 @@ pub struct Account {
     pub damaged: bool,
     /// The callback, where one is asked for.
     pub callback: Option<Callback>,
+    /// Whether somebody cancelled it.
+    pub cancelled: bool,
     /// A restarted broker gave it out twice, or stored a clone twice, because it had forgotten the first one.
     pub copied: bool,
 }
@@ -214,6 +216,7 @@ impl Account {
             "interrupted" => self.redelivered >= 5,
             "undecodable" => self.script.is_empty() && attempts == 0,
             "expired" => plan.max_message_age.is_some(),
+            "cancelled" => self.cancelled,
             _ => false,
         }
     }

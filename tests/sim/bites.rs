@@ -4,6 +4,7 @@
 use crate::{
     mutant::Bug::{self, *},
     plan::Plan,
+    ways,
     world::run,
 };
 
@@ -63,4 +64,12 @@ mutants! {
     a_stranger_who_is_believed_is_found: BelievesStrangers, "ended nowhere";
     a_worker_that_knows_no_pause_is_found: KnowsNoPause, "though its function is paused";
     a_header_of_the_brokers_that_goes_along_is_found: CopiesBrokers, "carries a header of the broker's";
+}
+
+/// No seed cancels a call; the ways do.
+#[test]
+fn a_call_that_was_cancelled_and_runs_is_found() {
+    let way = ways::all().into_iter().find(|way| way.name == "cancelled-while-it-waits").unwrap();
+    let broken = run(way.plan, Some(HearsNothing)).broken;
+    assert!(broken.iter().any(|broken| broken.contains("is called after it was cancelled")), "{broken:?}");
 }

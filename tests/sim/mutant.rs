@@ -92,6 +92,8 @@ pub enum Bug {
     CopiesBrokers,
     /// Calls of a paused function are made.
     KnowsNoPause,
+    /// What was cancelled is not heard of.
+    HearsNothing,
 }
 
 /// A connection with a bug, or without.

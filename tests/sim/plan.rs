@@ -76,6 +76,8 @@ pub enum Event {
     ErrorBackoff { lasts: Duration },
     /// Somebody sets the broker's clock.
     Clock { forward: bool, by: Duration },
+    /// Somebody cancels the call of this message, and all workers hear of it.
+    Cancel { message: usize },
     /// The broker is exchanged for an older one, which fires no schedules, and then for a newer one.
     Downgrade { lasts: Duration },
     /// An operator pauses the function on all queues.

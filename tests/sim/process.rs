@@ -9,7 +9,7 @@ use std::{
 
 use queue_worker::{
     broker::{audit::writer::Audit, clock::BrokerClock, pauses::Paused, standby::Standby},
-    flow::{gate::Gate, memory::Room, permits::Permits},
+    flow::{calls::Calls, gate::Gate, memory::Room, permits::Permits},
     message::timer::Timer,
     observe::{
         metrics::{Metrics, Registry},
@@ -246,6 +246,7 @@ fn worker(broker: &Mutant, queue: usize, metrics: &Metrics, gate: &Gate) -> Work
         metrics: metrics.clone(),
         name: format!("w{}", client.worker),
         audit: Audit::default(),
+        calls: if bug == Some(Bug::HearsNothing) { Calls::default() } else { client.shared.calls() },
         cut: broker.running.cut.clone(),
     })
 }

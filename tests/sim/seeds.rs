@@ -65,6 +65,7 @@ fn name(event: &Event) -> &'static str {
         Event::GatewayAway { .. } => "gateway deaths",
         Event::ErrorBackoff { .. } => "pauses",
         Event::Clock { .. } => "clock steps",
+        Event::Cancel { .. } => "cancelled calls",
         Event::Downgrade { .. } => "downgrades",
         Event::Pause => "pauses by an operator",
         Event::Resume => "resumes by an operator",

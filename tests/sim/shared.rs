@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use queue_worker::{
     broker::{pauses::Paused, seam::BrokerError},
+    flow::calls::{Calls, Mark},
     message::{
+        call::Running,
         names::{Id, Names},
         pause::{Pause, Pauses},
         record::Record,
@@ -65,6 +67,9 @@ pub struct State {
     pub gateway: CancellationToken,
     /// The workers of which something went wrong that is not their doing.
     pub blemished: BTreeSet<usize>,
+    /// The calls of all workers there ever were, and what was cancelled of them.
+    pub calls: Vec<Calls<Arc<Running>>>,
+    pub marks: Vec<(String, Mark)>,
     /// The steps that each worker took.
     pub steps: BTreeMap<usize, Vec<&'static str>>,
     plan: Arc<Plan>,
@@ -91,6 +96,8 @@ impl Shared {
             outages: 0,
             gateway: CancellationToken::new(),
             blemished: BTreeSet::new(),
+            calls: Vec::new(),
+            marks: Vec::new(),
             steps: BTreeMap::new(),
             plan: plan.clone(),
             queues: queues.clone(),
@@ -150,6 +157,25 @@ impl Shared {
         }
         self.pausing.notify_waiters();
         self.state().ledger.pauses(paused);
+    }
+
+    /// Somebody cancels a call, and every worker hears of it.
+    pub fn cancel(&self, key: &str) {
+        let state = &mut *self.state();
+        let mark = Mark { at: state.server.wall(Instant::now()), why: "cancelled".to_owned() };
+        if !state.ledger.cancelled(key) {
+            return;
+        }
+        state.calls.iter().for_each(|calls| calls.mark(key, mark.clone()));
+        state.marks.push((key.to_owned(), mark));
+    }
+
+    /// The calls of a worker that starts: it knows what was cancelled.
+    pub fn calls(&self) -> Calls<Arc<Running>> {
+        let (state, calls) = (&mut *self.state(), Calls::default());
+        state.marks.iter().for_each(|(key, mark)| calls.mark(key, mark.clone()));
+        state.calls.push(calls.clone());
+        calls
     }
 
     /// The broker is gone; killed, it has forgotten some when it is back.

@@ -68,6 +68,7 @@ pub fn all() -> Vec<Way> {
             plan.messages.push(Message { queue: 1, ..plan.messages[0].clone() });
         }),
     ];
+    ways.extend(cancelled());
     for timers in [Timers::Schedules, Timers::Levels] {
         let name = |schedules, levels| if timers == Timers::Schedules { schedules } else { levels };
         ways.extend(
@@ -89,6 +90,19 @@ pub fn all() -> Vec<Way> {
     ways
 }
 
+/// Somebody cancels the call.
+fn cancelled() -> Vec<Way> {
+    vec![
+        way("cancelled-while-it-runs", &[OK], None, (1, 0, 1)).with(|plan| Way::cancel(plan, 60)),
+        way("cancelled-while-it-waits", &[OK], None, (1, 0, 1)).with(|plan| {
+            plan.messages.push(Message { at: Duration::from_millis(20), ..plan.messages[0].clone() });
+            plan.events = vec![(Duration::from_millis(60), Event::Cancel { message: 1 })];
+        }),
+        way("cancelled-while-it-is-parked", &[BAD, OK], None, (1, 0, 1)).with(|plan| Way::cancel(plan, 900)),
+        way("cancelled-and-told", &[OK], Some(&[OK]), (1, 1, 1)).with(|plan| Way::cancel(plan, 60)),
+    ]
+}
+
 /// The calls kill their worker until the message is given up, and a bystander completes.
 pub fn poison() -> Way {
     way("poison", &[Answer::Poison], None, (9, 0, 1)).with(|plan| {
@@ -105,6 +119,11 @@ impl Way {
     fn fill(plan: &mut Plan) {
         plan.max_payload = TIGHT;
         plan.messages[0].room = Some(0);
+    }
+
+    /// Its first message is cancelled after so many milliseconds.
+    fn cancel(plan: &mut Plan, after: u64) {
+        plan.events = vec![(Duration::from_millis(after), Event::Cancel { message: 0 })];
     }
 
     fn with(mut self, change: impl FnOnce(&mut Plan)) -> Self {

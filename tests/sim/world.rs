@@ -179,6 +179,7 @@ impl World {
             }
             Event::Pause => self.shared.pause(true),
             Event::Resume => self.shared.pause(false),
+            Event::Cancel { message } => self.shared.cancel(&format!("m{message}")),
             Event::Downgrade { lasts } => {
                 for schedules in [false, true] {
                     self.shared.broker_goes(false);

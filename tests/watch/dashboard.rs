@@ -133,6 +133,7 @@ async fn every_panel_shows_something_and_every_label_exists() {
         for target in ["/async-function/good", "/nowhere"] {
             post(door, target).await;
         }
+        settings.run("dead-letters redrive --function bad --yes --detach").await;
         empty.clear();
         for (title, query, _) in &queries {
             if prometheus.query(query).await.is_empty() {

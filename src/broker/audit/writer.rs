@@ -179,7 +179,7 @@ impl Writer {
         // Strings and numbers are all there is to write, and memory to write to does not fail.
         let payload = serde_json::to_vec(record).unwrap_or_default();
         match self.jetstream.append(&lane.names.audit, &subject, payload.into()).await {
-            Ok(()) => Written::Yes,
+            Ok(_) => Written::Yes,
             Err(BrokerError::Unavailable(reason)) => Written::Silent(reason),
             Err(error) => Written::No(error.to_string()),
         }

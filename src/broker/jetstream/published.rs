@@ -83,7 +83,7 @@ impl JetStream {
         }
     }
 
-    /// Adds a payload to a stream.
+    /// Adds a payload to a stream, and returns its sequence.
     ///
     /// # Errors
     /// See [`BrokerError`].
@@ -92,9 +92,9 @@ impl JetStream {
         stream: &str,
         subject: &str,
         payload: Bytes,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<u64, BrokerError> {
         match self.store(stream, subject, HeaderMap::new(), payload).await? {
-            Taken::New(_) | Taken::Duplicate(_) => Ok(()),
+            Taken::New(sequence) | Taken::Duplicate(sequence) => Ok(sequence),
             Taken::Unmet(code) => Err(unasked(code)),
         }
     }

@@ -89,6 +89,21 @@ pub fn operations(config: &Config, names: &Names) -> Settings {
     .into()
 }
 
+/// How long it is remembered that a call was cancelled, and how many bytes that may take. Full, it refuses
+/// more: none is forgotten before its time.
+const CANCELS: (Duration, u64) = (Duration::from_secs(168 * 3600), 8 << 20);
+
+/// The stream of what was cancelled.
+pub fn cancels(config: &Config, names: &Names) -> Settings {
+    let (max_age, max_bytes) = CANCELS;
+    json!({
+        "name": names.cancels(), "subjects": [names.cancels_subjects()], "retention": "limits",
+        "storage": "file", "num_replicas": config.nats.stream_replicas, "allow_direct": true,
+        "max_age": nanoseconds(max_age), "max_bytes": max_bytes, "discard": "new",
+    })
+    .into()
+}
+
 /// The stream of the audit: full, it drops what is oldest.
 pub fn audit(config: &Config, names: &Names) -> Settings {
     let audit = &config.audit;

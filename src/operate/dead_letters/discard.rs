@@ -53,6 +53,7 @@ pub(super) async fn discard(
         names: names.clone(),
         name: "command".to_owned(),
         sized: false,
+        metrics: None,
     };
     let work = Work::new(&worker, known, &CancellationToken::new());
     let (followed, ()) = tokio::join!(follow::follow(desk, &names, &id), work.carry_out());

@@ -21,7 +21,8 @@ fn policy() -> RetryPolicy {
 }
 
 fn first() -> Progress {
-    Progress { attempts: 1, delayed: 0, immediate: 0, age: SECOND, not_found: (0, Duration::ZERO) }
+    let not_found = (0, Duration::ZERO);
+    Progress { attempts: 1, delayed: 0, immediate: 0, age: SECOND, not_found, cancelled: false }
 }
 
 fn judged(outcome: &Outcome, policy: &RetryPolicy, progress: &Progress) -> Verdict {
@@ -55,6 +56,16 @@ fn after(seconds: u32, reason: Reason) -> Verdict {
 }
 
 const REFUSED: Verdict = Verdict::DeadLetter(Cause::Refused);
+
+#[test]
+fn a_call_that_was_cancelled_is_not_tried_again_and_a_success_or_a_refusal_stands() {
+    let (policy, cancelled) = (policy(), Progress { cancelled: true, ..first() });
+    let replied = |status| Outcome::Replied(function(status));
+    let dead = Verdict::DeadLetter(Cause::Cancelled);
+    assert_eq!(judged(&Outcome::TimedOut, &policy, &cancelled), dead);
+    assert_eq!(judged(&replied(200), &policy, &cancelled), Verdict::Complete);
+    assert_eq!(judged(&replied(400), &policy, &cancelled), REFUSED);
+}
 
 #[test]
 fn a_retry_after_sets_the_wait_within_its_bounds() {

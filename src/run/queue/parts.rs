@@ -40,6 +40,7 @@ impl Service<'_> {
             chance: Chance::default(),
             name: worker.clone(),
             audit: self.audit.clone(),
+            calls: self.calls.clone(),
             cut: running.cut.clone(),
         })
     }

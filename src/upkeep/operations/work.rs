@@ -14,8 +14,14 @@ use crate::{
     broker::{
         jetstream::{ApiError, code},
         operations::{Known, Operations},
+        seam::Broker,
     },
-    message::{letter::Letter, operation::State},
+    message::{
+        audit::{Action, Record},
+        letter::Letter,
+        operation::State,
+    },
+    observe::metrics::Metrics,
 };
 
 /// An operation in the hands of this worker.
@@ -26,6 +32,7 @@ pub(crate) struct Work {
     pub(super) queue: Option<Queue>,
     pub(super) sized: bool,
     store: Operations,
+    metrics: Option<Metrics>,
 }
 
 impl Work {
@@ -46,7 +53,7 @@ impl Work {
             trouble: Arc::default(),
             pace: Arc::new(Pace::of(rate)),
         };
-        Self { held, hands, queue: None, sized: worker.sized, store }
+        Self { held, hands, queue: None, sized: worker.sized, store, metrics: worker.metrics.clone() }
     }
 
     /// Takes it up, and carries it out as far as that goes. Where it is lost another worker has it.
@@ -63,8 +70,21 @@ impl Work {
         }
         if !self.held.operation().state.is_open() {
             self.say("Operation ended");
+            self.tell_end().await;
             // Those that are not forgotten now are so later.
             let _ = self.store.forget().await;
+        }
+    }
+
+    /// Counts its end, and records it in the audit, where there is one.
+    async fn tell_end(&self) {
+        let (operation, Hands { jetstream, names, .. }) = (self.held.operation(), &self.hands);
+        self.metrics.iter().for_each(|metrics| metrics.operation_ended(operation.state.as_str()));
+        let ended = Action { at: Some(jetstream.now()), queue: names.queue.clone(), ..operation.ended() };
+        let payload = serde_json::to_vec(&Record::Action(Box::new(ended))).unwrap_or_default();
+        if let Err(error) = jetstream.append(&names.audit, &names.audit_actions(), payload.into()).await {
+            // Most have none. What was asked for is in the record of the operation.
+            tracing::debug!(queue = names.queue, %error, "the end of an operation is not in the audit");
         }
     }
 

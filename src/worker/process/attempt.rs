@@ -24,6 +24,8 @@ pub(super) enum AttemptResult {
     NotCalled(NotCalled),
     /// The drain's grace ended first.
     CutOff,
+    /// Somebody cancelled it first.
+    Cancelled,
 }
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
@@ -58,7 +60,12 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             };
             let running = parts.metrics.call_started(function);
             let calling = Box::pin(parts.gateway.call(call));
-            let answer = match parts.cut.run_until_cancelled(calling).await {
+            let called = tokio::select! {
+                biased;
+                () = context.begun.cancelled() => return AttemptResult::Cancelled,
+                called = parts.cut.run_until_cancelled(calling) => called,
+            };
+            let answer = match called {
                 None => return AttemptResult::CutOff,
                 Some(Err(why)) => return AttemptResult::NotCalled(why),
                 Some(Ok(answer)) => answer,
@@ -70,7 +77,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             parts.metrics.attempt(function, outcome.label(), answer.took);
             let is_news = parts.news.of_call(function, outcome);
             log::invoked(context.call_id, function, attempt, outcome, answer.took, is_news);
-            let progress = self.record(delivery, &answer, immediate);
+            let cancelled = context.begun.is_cancelled();
+            let progress = Progress { cancelled, ..self.record(delivery, &answer, immediate) };
             match judge(outcome, &context.policy, &progress, (parts.chance.now)(), (parts.chance.draw)()) {
                 Verdict::Complete => return AttemptResult::Completed(answer),
                 Verdict::DeadLetter(cause) => return AttemptResult::Dead(cause, answer),
@@ -98,6 +106,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             delayed: envelope.delayed,
             immediate,
             not_found: envelope.not_found.map(lasting).unwrap_or_default(),
+            cancelled: false,
             age: self.age(delivery),
         }
     }

@@ -59,6 +59,16 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         Ok(settled)
     }
 
+    /// Ends an invocation that somebody cancelled.
+    pub(super) async fn cancelled(
+        &self,
+        mut delivery: Delivery<B>,
+        context: &CallContext<'_>,
+    ) -> Result<Settled, LeaseLost> {
+        delivery.envelope_mut().last_error = context.begun.why();
+        self.end(delivery, context, Some(Cause::Cancelled), None).await
+    }
+
     /// Keeps a message that is no invocation whole, for people to look at.
     pub(super) async fn undecodable(
         &self,

@@ -1,12 +1,13 @@
 //! Opens a delivery: reads what is in it, under its lease, and gives it its names.
 
-use uuid::Uuid;
-
 use super::Worker;
 use crate::{
     broker::seam::Broker,
     flow::memory::Share,
-    message::decode::{Invocation, Undecodable},
+    message::{
+        call::made_id,
+        decode::{Invocation, Undecodable},
+    },
     outbound::invoke::Gateway,
     tasks::heavy,
     worker::delivery::{Content, Delivery, lease::LeaseLost},
@@ -71,7 +72,6 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
 /// The invocation's call id, or one made of its identity: the same over all retries.
 fn call_id<B: Broker>(delivery: &Delivery<B>, invocation: &Invocation) -> String {
     let envelope = delivery.envelope();
-    let made =
-        || Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{}", envelope.origin, envelope.id).as_bytes());
-    invocation.call_id().map_or_else(|| made().to_string(), str::to_owned)
+    let made = || made_id(&envelope.origin, envelope.id);
+    invocation.call_id().map_or_else(made, str::to_owned)
 }

@@ -7,8 +7,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Chance, News};
 use crate::{
     broker::{audit::writer::Audit, pauses::Paused, seam::Broker, standby::Standby},
-    flow::gate::Gate,
-    message::{decode::Invocation, form::Form},
+    flow::{
+        calls::{Begun, Calls},
+        gate::Gate,
+    },
+    message::{call::Running, decode::Invocation, form::Form},
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{
         callback::Callbacks,
@@ -53,6 +56,8 @@ pub struct Parts<B, G> {
     pub name: String,
     /// Where it is told what became of calls.
     pub audit: Audit,
+    /// The calls that run.
+    pub calls: Calls<Arc<Running>>,
     /// Cuts running calls off, at the end of a drain's grace.
     pub cut: CancellationToken,
 }
@@ -63,6 +68,8 @@ pub(super) struct CallContext<'a> {
     pub(super) call_id: &'a str,
     pub(super) annotations: &'a Annotations,
     pub(super) policy: RetryPolicy,
+    /// Its place among the calls that run.
+    pub(super) begun: &'a Begun<Arc<Running>>,
 }
 
 impl<B, G> Clone for Worker<B, G> {

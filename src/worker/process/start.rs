@@ -24,6 +24,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         mut delivery: Delivery<B>,
         context: &CallContext<'_>,
     ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
+        if context.begun.is_cancelled() {
+            return Box::pin(self.cancelled(delivery, context)).await.map(ControlFlow::Break);
+        }
         if self.0.paused.holds(&context.invocation.function) {
             return Box::pin(self.hold(delivery)).await.map(ControlFlow::Break);
         }

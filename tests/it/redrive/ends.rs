@@ -11,16 +11,16 @@ use crate::{
 #[tokio::test]
 async fn canaries_that_die_stop_the_others() {
     let (nats, gateway, settings) = house(|_| Answer::status(400)).await;
-    letters(&nats, "f", 50).await;
+    letters(&nats, "f", 1_000).await;
     let _worker = settings.start().await;
     let line = "dead-letters redrive --all --canary 10 --require 90 --yes --output json";
     let ran = settings.run(line).await;
     assert_eq!(ran.code, 1, "{ran:?}");
     let stopped = ran.json();
-    assert_eq!(counts(&stopped), [&json!("stopped"), &json!(50), &json!(10), &json!(0), &json!(0)]);
+    assert_eq!(counts(&stopped), [&json!("stopped"), &json!(1_000), &json!(10), &json!(0), &json!(0)]);
     assert!(ran.err.contains("of 10 canaries 0 succeeded, and 90 % had to"), "{ran:?}");
     assert_eq!(gateway.count(), 10);
-    let dead = nats.dead_letters(50).await;
+    let dead = nats.dead_letters(1_000).await;
     let redriven: Vec<_> = dead.iter().filter_map(|letter| letter.header("Queue-Worker-Redrives")).collect();
     assert_eq!(redriven, ["1"; 10]);
 }

@@ -14,6 +14,12 @@ use crate::{
 const BEGINS: Duration = Duration::from_secs(1);
 
 impl Ledger {
+    /// Somebody cancels a call. One that is not queued yet is none.
+    pub fn cancelled(&mut self, key: &str) -> bool {
+        self.note(|| format!("{key} is cancelled"));
+        self.accounts.get_mut(key).map(|account| account.cancelled = true).is_some()
+    }
+
     /// A POST of a callback begins; returns how it will go.
     pub fn posts(&mut self, key: &str, worker: usize) -> Step {
         self.note(|| format!("worker {worker} posts {key}"));
@@ -48,7 +54,7 @@ impl Ledger {
         let account = self.account(key);
         let nth = account.calls.len();
         let step = step(&account.script, nth);
-        let damaged = account.damaged;
+        let (damaged, cancelled) = (account.damaged, account.cancelled);
         let running = !account.copied && account.calls.iter().any(Call::runs);
         let (known, followed) = (account.knows(retry), account.allows(retry, &plan));
         account.calls.push(Call { worker, retry, answer: None, ended: None, cut: false });
@@ -60,6 +66,7 @@ impl Ledger {
         let paused = self.paused.is_some_and(|since| begins && now > since + BEGINS);
         self.require(!paused, || format!("{key} is called though its function is paused"));
         let (attempts, inflight) = (plan.max_attempts, plan.max_inflight);
+        self.require(!cancelled || damaged, || format!("{key} is called after it was cancelled"));
         self.require(!running, || format!("{key} is called twice at once"));
         self.require(!known, || {
             format!("{key} is called again as retry {retry} though its outcome was known")

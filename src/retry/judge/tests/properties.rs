@@ -62,6 +62,7 @@ fn any_progress() -> impl Strategy<Value = Progress> {
             immediate,
             age,
             not_found,
+            cancelled: false,
         })
 }
 

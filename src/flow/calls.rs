@@ -1,0 +1,178 @@
+//! The calls that run in this process, for whoever asks, and those that somebody cancelled. What is told of
+//! each is the caller's.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use tokio_util::sync::CancellationToken;
+
+/// The calls of a queue. Cheap to clone; the clones agree.
+#[derive(Debug)]
+pub struct Calls<T>(Arc<Mutex<Known<T>>>);
+
+#[derive(Debug)]
+struct Known<T> {
+    next: u64,
+    running: HashMap<u64, Running<T>>,
+    /// By call id: those that arrived before the mark are not to run.
+    marks: HashMap<String, Mark>,
+}
+
+#[derive(Debug)]
+struct Running<T> {
+    call_id: String,
+    since: SystemTime,
+    told: T,
+    cancelled: CancellationToken,
+}
+
+/// Somebody cancelled the calls of an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// When, by the broker's clock: calls that arrive later are others.
+    pub at: SystemTime,
+    /// Who, and why, in a few words.
+    pub why: String,
+}
+
+impl<T> Clone for Calls<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Calls<T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Known { next: 0, running: HashMap::new(), marks: HashMap::new() })))
+    }
+}
+
+impl<T> Calls<T> {
+    fn known(&self) -> MutexGuard<'_, Known<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls of this id that arrived before the mark end, and do not begin.
+    pub fn mark(&self, call_id: &str, mark: Mark) {
+        let mut known = self.known();
+        let runs = |running: &&Running<T>| running.call_id == call_id && running.since <= mark.at;
+        known.running.values().filter(runs).for_each(|running| running.cancelled.cancel());
+        let latest = known.marks.get(call_id).is_none_or(|before| before.at < mark.at);
+        if latest {
+            known.marks.insert(call_id.to_owned(), mark);
+        }
+    }
+
+    /// Forgets marks that are older.
+    pub fn forget(&self, before: SystemTime) {
+        self.known().marks.retain(|_, mark| mark.at >= before);
+    }
+}
+
+impl<T: Clone> Calls<T> {
+    /// One more runs, until the guard is dropped; it arrived `since`.
+    #[must_use = "the call counts as ended when the guard is dropped"]
+    pub fn begin(&self, call_id: &str, since: SystemTime, told: T) -> Begun<T> {
+        let cancelled = CancellationToken::new();
+        let mut known = self.known();
+        if known.marks.get(call_id).is_some_and(|mark| since <= mark.at) {
+            cancelled.cancel();
+        }
+        let number = known.next;
+        known.next = number.wrapping_add(1);
+        let running = Running { call_id: call_id.to_owned(), since, told, cancelled: cancelled.clone() };
+        known.running.insert(number, running);
+        Begun { calls: self.clone(), number, cancelled }
+    }
+
+    /// What is told of those with this id: callers may have given it to several.
+    pub fn of(&self, call_id: &str) -> Vec<T> {
+        let known = self.known();
+        let of_id = known.running.values().filter(|running| running.call_id == call_id);
+        of_id.map(|running| running.told.clone()).collect()
+    }
+}
+
+/// A call that runs, or is about to.
+#[derive(Debug)]
+pub struct Begun<T> {
+    calls: Calls<T>,
+    number: u64,
+    cancelled: CancellationToken,
+}
+
+impl<T> Begun<T> {
+    /// Whether somebody cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
+    }
+
+    /// Returns when somebody cancels it.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Who cancelled it, and why.
+    pub fn why(&self) -> Option<String> {
+        let known = self.calls.known();
+        let call_id = &known.running.get(&self.number)?.call_id;
+        known.marks.get(call_id).map(|mark| mark.why.clone())
+    }
+}
+
+impl<T> Drop for Begun<T> {
+    fn drop(&mut self) {
+        self.calls.known().running.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn mark(seconds: u64) -> Mark {
+        Mark { at: at(seconds), why: format!("at {seconds}") }
+    }
+
+    #[test]
+    fn calls_are_known_while_they_run_however_many_have_an_id() {
+        let calls = Calls::default();
+        let first = calls.begin("a", at(1), 1);
+        let second = calls.begin("a", at(1), 2);
+        let _other = calls.clone().begin("b", at(1), 3);
+        let mut known = calls.of("a");
+        known.sort_unstable();
+        assert_eq!((known, calls.of("c")), (vec![1, 2], vec![]));
+        drop(first);
+        assert_eq!(calls.of("a"), [2]);
+        drop(second);
+        assert_eq!((calls.of("a"), calls.of("b")), (vec![], vec![3]));
+    }
+
+    #[test]
+    fn a_mark_ends_calls_that_arrived_before_it_and_no_others() {
+        let calls = Calls::default();
+        let before = calls.begin("a", at(5), ());
+        let other = calls.begin("b", at(5), ());
+        let later = calls.begin("a", at(11), ());
+        calls.mark("a", mark(10));
+        assert_eq!([&before, &other, &later].map(Begun::is_cancelled), [true, false, false]);
+        assert_eq!((before.why().as_deref(), other.why()), (Some("at 10"), None));
+        // One that was waiting then, and one that a caller makes with the same id afterwards.
+        assert!(calls.begin("a", at(9), ()).is_cancelled() && !calls.begin("a", at(12), ()).is_cancelled());
+        // An older mark that is read again takes nothing back.
+        calls.mark("a", mark(3));
+        assert!(calls.begin("a", at(9), ()).is_cancelled());
+        calls.forget(at(11));
+        assert!(!calls.begin("a", at(9), ()).is_cancelled());
+    }
+}

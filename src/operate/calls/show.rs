@@ -1,0 +1,87 @@
+//! Shows where a call is.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    find::find,
+    found::{Call, State},
+};
+use crate::operate::{
+    cli::Output,
+    desk::Desk,
+    end::{Failure, cannot},
+    out::{self, Table, or_dash, shown, time},
+};
+
+/// Shows the calls of this id.
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) async fn show(desk: &Desk, call_id: &str, scan: bool) -> Result<(), Failure> {
+    let found = find(desk, call_id, scan).await?;
+    let unknown = Call::unknown(call_id);
+    let (first, others) = found.split_first().unwrap_or((&unknown, &[]));
+    match desk.output {
+        Output::Json => out::json(&document(first, others)?)?,
+        Output::Table => {
+            let texts: Vec<_> = std::iter::once(first).chain(others).map(text).collect();
+            out::print(&texts.join("\n"));
+        }
+    }
+    if first.state != State::Unknown {
+        return Ok(());
+    }
+    let hint = if scan { "" } else { "; one that no worker has seen is found with --scan" };
+    Err(Failure::Nothing(format!("nothing is known of the call {call_id:?}{hint}")))
+}
+
+/// The first call, with the others of its id.
+fn document(first: &Call, others: &[Call]) -> Result<Value, Failure> {
+    let mut document = serde_json::to_value(first).map_err(cannot)?;
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("others".to_owned(), json!(others));
+    }
+    Ok(document)
+}
+
+fn text(call: &Call) -> String {
+    let moment = |at: Option<std::time::SystemTime>| at.map_or("-".to_owned(), time);
+    let facts = [
+        ("call", call.call_id.clone()),
+        ("state", call.state.as_str().to_owned()),
+        ("since", moment(call.since)),
+        ("function", or_dash(call.function.as_deref())),
+        ("queue", or_dash(call.queue.as_deref())),
+        ("worker", or_dash(call.worker.as_deref())),
+        ("due", moment(call.due)),
+        ("cause", or_dash(call.cause.as_deref())),
+        ("letter", call.sequence.map_or("-".to_owned(), |sequence| sequence.to_string())),
+        ("first seen", moment(call.first_seen)),
+        ("original", or_dash(call.original_id.as_deref())),
+        ("redrives", or_dash(call.redrives.as_deref())),
+        ("note", or_dash(call.note.as_deref())),
+    ];
+    let told = facts.iter().filter(|(_, fact)| fact != "-");
+    let mut text: String = told.map(|(name, fact)| format!("{name:10}  {}\n", shown(fact))).collect();
+    if !call.attempts.is_empty() {
+        let rows: Vec<_> = call
+            .attempts
+            .iter()
+            .map(|attempt| {
+                let took = humantime::format_duration(Duration::from_millis(attempt.milliseconds));
+                vec![
+                    attempt.n.to_string(),
+                    attempt.status.text().into_owned(),
+                    took.to_string().replace(' ', ""),
+                    attempt.worker.clone(),
+                    moment(attempt.at),
+                ]
+            })
+            .collect();
+        text.push('\n');
+        text.push_str(&Table::new(&["ATTEMPT", "STATUS", "TOOK", "WORKER", "AT"]).rows(&rows));
+    }
+    text
+}
