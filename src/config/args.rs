@@ -199,6 +199,15 @@ fn help() -> String {
                 "Pauses and resumes a queue or a function, and shows amounts: queue-worker queue --help",
             ),
         )
+        .subcommand(
+            Command::new("retries")
+                .about("Lists retries that wait, and calls some now: queue-worker retries --help"),
+        )
+        .subcommand(Command::new("invoke").about("Queues a call: queue-worker invoke --help"))
+        .subcommand(
+            Command::new("policy")
+                .about("Shows when the attempts of a call would be: queue-worker policy --help"),
+        )
         .disable_help_subcommand(true)
         .args(flags)
         .term_width(110)

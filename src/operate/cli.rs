@@ -6,6 +6,7 @@ mod audit;
 mod calls;
 mod choose;
 mod queue;
+mod retries;
 mod settings;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -15,15 +16,18 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 pub(super) use audit::{AuditCommand, Searching};
 pub(super) use calls::CallsCommand;
 pub(super) use choose::{Choosing, Filter, Redriving};
-pub(super) use queue::{Pausing, QueueCommand};
+pub(super) use queue::{Invoking, Pausing, QueueCommand};
+pub(super) use retries::{PolicyCommand, RetriesCommand};
 
 use super::{
-    alone, audit as audited, calls as called, dead_letters, desk::Desk, operations, queue as queues, refused,
+    alone, audit as audited, calls as called, dead_letters, desk::Desk, end::Failure, invoke, operations,
+    policy, queue as queues, refused, retries as waiting,
 };
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
-const WORDS: [&str; 5] = ["dead-letters", "operations", "audit", "calls", "queue"];
+const WORDS: [&str; 8] =
+    ["dead-letters", "operations", "audit", "calls", "queue", "retries", "invoke", "policy"];
 
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
@@ -74,6 +78,14 @@ enum Command {
     /// Pauses and resumes a queue or a function, and says how much there is
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Looks at retries that wait, and calls some now
+    #[command(subcommand)]
+    Retries(Box<RetriesCommand>),
+    /// Queues a call of a function, as the gateway would
+    Invoke(Invoking),
+    /// Shows when the attempts of a call would be
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 /// What is to be done with operations.
@@ -173,13 +185,12 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
         Err(refusal) => return refused(refusal),
     };
     let Cli { command, queue, output, yes } = cli;
-    let work = Desk::open(loaded.config, queue, output, yes, async |desk| match command {
-        Command::DeadLetters(command) => dead_letters::run(&desk, *command).await,
-        Command::Operations(command) => operations::run(&desk, command).await,
-        Command::Calls(command) => called::run(&desk, command).await,
-        Command::Audit(command) => audited::run(&desk, *command).await,
-        Command::Queue(command) => queues::run(&desk, command).await,
-    });
+    let work = async {
+        if let Command::Policy(command) = command {
+            return policy::run(&loaded.config, output, command).await;
+        }
+        Desk::open(loaded.config, queue, output, yes, async |desk| act(&desk, command).await).await
+    };
     let done = match alone(work) {
         Ok(done) => done,
         Err(code) => return code,
@@ -190,6 +201,20 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
             eprintln!("queue-worker: {failure}");
             failure.code()
         }
+    }
+}
+
+/// Does what needs a connection.
+async fn act(desk: &Desk, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::DeadLetters(command) => dead_letters::run(desk, *command).await,
+        Command::Operations(command) => operations::run(desk, command).await,
+        Command::Calls(command) => called::run(desk, command).await,
+        Command::Audit(command) => audited::run(desk, *command).await,
+        Command::Queue(command) => queues::run(desk, command).await,
+        Command::Retries(command) => waiting::run(desk, *command).await,
+        Command::Invoke(asked) => invoke::run(desk, &asked).await,
+        Command::Policy(command) => policy::run(&desk.config, desk.output, command).await,
     }
 }
 
@@ -220,7 +245,11 @@ fn read(
 impl Cli {
     /// What clap cannot tell.
     fn fault(&self) -> Option<String> {
-        let Command::DeadLetters(command) = &self.command else { return None };
+        let command = match &self.command {
+            Command::Retries(command) => return command.fault(),
+            Command::DeadLetters(command) => command,
+            _ => return None,
+        };
         match &**command {
             DeadLetters::Discard { chosen, .. } => chosen.fault().or_else(|| chosen.unlimited()),
             DeadLetters::Redrive(how) => how.chosen.fault().or_else(|| how.chosen.unlimited()),

@@ -1,6 +1,7 @@
 //! Commands for operators.
 //!
-//! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan, run.
+//! Calls: text, tasks, retry, message, config, observe, broker, flow, outbound, upkeep, admin, stan,
+//! ingress, run.
 
 mod alone;
 pub mod doctor;
@@ -14,6 +15,9 @@ mod operations;
 mod audit;
 mod queue;
 mod calls;
+mod retries;
+mod policy;
+mod invoke;
 
 pub use alone::{alone, refused};
 pub use out::print;

@@ -4,6 +4,7 @@
 //! Calls: text. Pure.
 
 pub mod policy;
+pub(crate) mod plan;
 pub mod backoff;
 pub mod interruption;
 pub mod judge;

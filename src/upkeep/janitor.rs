@@ -118,41 +118,59 @@ impl<P: Parked> Janitor<'_, P> {
     /// go must not stand before all others.
     async fn wake(&self, message: Scheduled, schedules: bool) -> bool {
         let subject = message.subject.clone();
-        let moved = if schedules { self.fire(message).await } else { self.bring(message).await };
+        let moved = if schedules {
+            fire(self.parked, self.names, message).await
+        } else {
+            bring(self.parked, self.names, message).await
+        };
         moved.unwrap_or_else(|error| {
             tracing::warn!(subject, %error, "an overdue retry cannot be moved");
             false
         })
     }
+}
 
-    /// Stores it as due and only then deletes it here: in between it is there twice, and counts once.
-    async fn bring(&self, message: Scheduled) -> Result<bool, ApiError> {
-        let Scheduled { subject, sequence, headers, payload, .. } = message;
-        let Some(record) = promoted(self.names, &subject, sequence, &headers, payload) else {
-            return Ok(false);
-        };
-        self.parked.place(&record).await?;
-        self.parked.delete(self.names, sequence).await?;
-        Ok(true)
+/// Moves a parked retry to the due ones, if it is still there. `schedules`: whether the broker wakes what is
+/// scheduled.
+pub(crate) async fn wake<P: Parked>(
+    parked: &P,
+    names: &Names,
+    message: Scheduled,
+    schedules: bool,
+) -> Result<bool, ApiError> {
+    if schedules && message.scheduled {
+        fire(parked, names, message).await
+    } else {
+        bring(parked, names, message).await
     }
+}
 
-    /// Moves it in one step. A message that was brought while there were no schedules, by a worker that did
-    /// not come to delete the scheduled message, is not moved again.
-    async fn fire(&self, message: Scheduled) -> Result<bool, ApiError> {
-        let Some(record) =
-            promoted(self.names, &message.subject, message.sequence, &message.headers, Bytes::new())
-        else {
-            return Ok(false);
-        };
-        let (target, brought) = (record.subject, std::slice::from_ref(&record.id));
-        let taken = self.parked.taken_as(&self.names.retries, &self.names.retries_probe(), brought).await?;
-        if taken.iter().any(Option::is_some) {
-            return self.parked.delete(self.names, message.sequence).await.map(|()| true);
-        }
-        match self.parked.fire(self.names, &message, &target).await {
-            // To do it in one step takes headers that a large message has no room for.
-            Err(ApiError::Silent(BrokerError::TooLarge)) => self.bring(message).await,
-            done => done,
-        }
+/// Stores it as due and only then deletes it here: in between it is there twice, and counts once.
+async fn bring<P: Parked>(parked: &P, names: &Names, message: Scheduled) -> Result<bool, ApiError> {
+    let Scheduled { subject, sequence, headers, payload, .. } = message;
+    let Some(record) = promoted(names, &subject, sequence, &headers, payload) else {
+        return Ok(false);
+    };
+    parked.place(&record).await?;
+    parked.delete(names, sequence).await?;
+    Ok(true)
+}
+
+/// Moves it in one step. A message that was brought while there were no schedules, by a worker that did not
+/// come to delete the scheduled message, is not moved again.
+async fn fire<P: Parked>(parked: &P, names: &Names, message: Scheduled) -> Result<bool, ApiError> {
+    let Some(record) = promoted(names, &message.subject, message.sequence, &message.headers, Bytes::new())
+    else {
+        return Ok(false);
+    };
+    let (target, brought) = (record.subject, std::slice::from_ref(&record.id));
+    let taken = parked.taken_as(&names.retries, &names.retries_probe(), brought).await?;
+    if taken.iter().any(Option::is_some) {
+        return parked.delete(names, message.sequence).await.map(|()| true);
+    }
+    match parked.fire(names, &message, &target).await {
+        // To do it in one step takes headers that a large message has no room for.
+        Err(ApiError::Silent(BrokerError::TooLarge)) => bring(parked, names, message).await,
+        done => done,
     }
 }

@@ -48,7 +48,7 @@ const ROOMS: &[Room] = &[
         "operate",
         &[
             "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep",
-            "admin", "stan", "run",
+            "admin", "stan", "ingress", "run",
         ],
     ),
 ];

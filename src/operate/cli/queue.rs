@@ -29,3 +29,20 @@ pub(crate) struct Pausing {
     #[arg(long, value_name = "FUNCTION")]
     pub(crate) function: Option<String>,
 }
+
+/// A call that is to be queued.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Invoking {
+    /// The function, and a path and a query behind its name if wanted: resize/thumb?width=80
+    #[arg(value_name = "FUNCTION")]
+    pub(crate) function: String,
+    /// The body: a text, @FILE, or - for the standard input
+    #[arg(long, value_name = "BODY", allow_hyphen_values = true)]
+    pub(crate) body: Option<String>,
+    /// A header, such as 'X-Callback-Url: http://…'; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) header: Vec<String>,
+    /// Wait for its end
+    #[arg(long)]
+    pub(crate) wait: bool,
+}

@@ -87,7 +87,8 @@ pub trait Parked: Broker {
 }
 
 impl Scheduled {
-    fn of(stored: Stored) -> Self {
+    /// As it is stored.
+    pub(crate) fn of(stored: Stored) -> Self {
         let mut headers = stored.headers();
         let Stored { subject, sequence, block, payload, .. } = stored;
         let schedule = header_block::as_servers_find(&block, names::SCHEDULE);
