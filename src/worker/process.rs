@@ -126,6 +126,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 envelope.delayed = envelope.delayed.saturating_add(1);
                 parts.settle.settle(delivery, Disposition::CallAgain(again, reason)).await
             }
+            AttemptResult::Paused => Box::pin(self.hold(delivery)).await,
             AttemptResult::Cancelled => Box::pin(self.cancelled(delivery, &context)).await,
             AttemptResult::NotCalled(NotCalled::Short(short)) => {
                 Box::pin(self.short(delivery, &context, short)).await

@@ -191,3 +191,27 @@ async fn what_is_paused_is_told_and_what_is_not_cannot_be_resumed() {
     eventually("it is told", async || told("Paused") == 1 && told("Resumed") == 1).await;
     worker.drain().await;
 }
+
+#[tokio::test]
+async fn a_function_that_is_paused_while_it_fails_is_not_tried_again_in_place() {
+    let (nats, latch) = (Nats::start().await, Latch::new());
+    let held = latch.clone();
+    let gateway = Gateway::start(move |call| match call.nth {
+        1 => Answer::status(500).held_by(&held),
+        _ => Answer::ok(),
+    })
+    .await;
+    let settings = Worker::of(&nats, &gateway).set("immediate_retries", 1);
+    let worker = settings.start().await;
+    publish(&nats, "f", 0, 1).await;
+    gateway.await_calls(1).await;
+    assert_eq!(settings.run("queue pause --function f").await.code, 0);
+    await_known(&worker, "f.openfaas-fn", true).await;
+    latch.open();
+    await_held(&settings, 1).await;
+    assert_eq!(gateway.count(), 1);
+    assert_eq!(settings.run("queue resume --function f").await.code, 0);
+    nats.await_counts([0, 0, 0]).await;
+    // The try that failed counts.
+    assert_eq!(gateway.calls().iter().map(|call| call.retry()).collect::<Vec<_>>(), [0, 1]);
+}

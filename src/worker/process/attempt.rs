@@ -26,6 +26,8 @@ pub(super) enum AttemptResult {
     CutOff,
     /// Somebody cancelled it first.
     Cancelled,
+    /// Its function was paused before the first try, or before the next one.
+    Paused,
 }
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
@@ -44,6 +46,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         self.note_waits(delivery);
         let mut immediate = 0;
         loop {
+            // It may have waited for its seat since it was asked for last.
+            if parts.paused.holds(&context.invocation.function) {
+                return AttemptResult::Paused;
+            }
             let retry = delivery.envelope().attempts;
             let attempt = retry.saturating_add(1);
             let (bytes, event) = (context.invocation.body.len(), context.invocation.event.as_deref());

@@ -28,6 +28,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             return Box::pin(self.cancelled(delivery, context)).await.map(ControlFlow::Break);
         }
         if self.0.paused.holds(&context.invocation.function) {
+            if delivery.was_abandoned() {
+                delivery.count_interruption();
+            }
             return Box::pin(self.hold(delivery)).await.map(ControlFlow::Break);
         }
         if delivery.was_abandoned() {
@@ -56,10 +59,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
 
     /// Holds a delivery whose function is paused. Nothing is begun and nothing ends while that lasts: neither
     /// its age nor its interruptions give it up.
-    async fn hold(&self, mut delivery: Delivery<B>) -> Result<Settled, LeaseLost> {
-        if delivery.was_abandoned() {
-            delivery.count_interruption();
-        }
+    pub(super) async fn hold(&self, delivery: Delivery<B>) -> Result<Settled, LeaseLost> {
         let held = self.terms(&delivery).hold();
         self.0.settle.settle(delivery, held).await
     }
