@@ -189,7 +189,7 @@ impl<'a> Service<'a> {
         lanes: &TaskTracker,
         give_up: &mpsc::Sender<String>,
     ) -> String {
-        let Shared { jetstream, supervisor, .. } = self.shared;
+        let Shared { jetstream, readiness, supervisor, .. } = self.shared;
         let ready = match self.make_ready().await {
             Ok(ready) => ready,
             Err(reason) => return reason,
@@ -200,6 +200,8 @@ impl<'a> Service<'a> {
         calls::keep(self.shared, desk, stop, lanes);
         self.pull(&ready, stop, lanes, give_up);
         let queue = self.queue.name.as_str();
+        // Now messages are pulled, and the ingress takes some in.
+        readiness.set(queue, Ok(()));
         let janitor = || janitor::run(jetstream, &self.names, ready.timer, &self.metrics);
         let phantom_acks = || phantom_acks::run(jetstream, &self.names, &ready.fresh);
         tokio::select! {
@@ -230,17 +232,15 @@ impl<'a> Service<'a> {
         std::future::pending().await
     }
 
-    /// Sets the queue up, however long the broker takes to be able to.
+    /// Sets the queue up, however long the broker takes to be able to. It is ready when its messages are
+    /// pulled.
     async fn make_ready(&self) -> Result<Ready, String> {
         let Shared { config, jetstream, readiness, .. } = self.shared;
         let began = Instant::now();
         let mut said = String::new();
         loop {
             match streams::ensure(jetstream, config, self.queue, &self.names).await {
-                Ok(ready) => {
-                    readiness.set(&self.queue.name, Ok(()));
-                    return Ok(ready);
-                }
+                Ok(ready) => return Ok(ready),
                 Err(SetupError::Never(reason)) => return Err(reason),
                 Err(SetupError::NotNow(reason)) => {
                     // A domain's servers may be others than the one that is connected to.
@@ -367,6 +367,7 @@ impl<'a> Service<'a> {
             if let Err(reason) = self.make_ready().await {
                 return reason;
             }
+            readiness.set(&self.queue.name, Ok(()));
         }
     }
 }
