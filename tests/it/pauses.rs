@@ -112,11 +112,15 @@ async fn a_paused_queue_leaves_everything_where_it_is_and_running_calls_end() {
         await_known(worker, "all-functions", true).await;
     }
     publish(&nats, "f", 1, 10).await;
-    eventually_is("they wait", json!(10), async || stats(&settings).await["pending"].clone()).await;
+    // One may have been on its way just then: it is handed back, and the broker counts it with what runs.
+    let unsettled = async || {
+        let stats = stats(&settings).await;
+        ["pending", "running"].iter().filter_map(|amount| stats[amount].as_u64()).sum::<u64>()
+    };
+    eventually_is("they wait beside the call that runs", 11, unsettled).await;
     latch.open();
-    eventually_is("the running call ends", json!(0), async || stats(&settings).await["running"].clone())
-        .await;
-    assert_eq!((gateway.count(), stats(&settings).await["pending"].clone()), (1, json!(10)));
+    eventually_is("the running call ends", 10, unsettled).await;
+    assert_eq!(gateway.count(), 1);
     for worker in &workers {
         assert_eq!(worker.readyz().await.unwrap().0, 200);
     }
