@@ -39,6 +39,9 @@ pub enum NotPosted {
 pub trait Post: Debug + Send + Sync + 'static {
     /// Makes one POST. `id` is the same at each try and no other callback's.
     fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>>;
+
+    /// Closes the connections that are kept for later: others are short of what they take.
+    fn close_idle(&self) {}
 }
 
 /// The way to make callbacks.

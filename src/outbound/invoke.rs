@@ -116,6 +116,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The URL of the call as logs may show it, without its query.
     fn target(&self, invocation: &Invocation) -> String;
+
+    /// Closes the connections that are kept for later: others are short of what they take.
+    fn close_idle(&self) {}
 }
 
 /// The gateway behind `gateway_url`, or a queue's own target. The clones share their connections.
@@ -215,7 +218,7 @@ impl HttpGateway {
             }
             Some(short) => {
                 // Idle connections take files and ports, too.
-                self.pool.clear();
+                self.close_idle();
                 Failure::Short(short)
             }
         }
@@ -273,6 +276,10 @@ impl Gateway for HttpGateway {
         let function =
             || format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path());
         invocation.url.clone().unwrap_or_else(function)
+    }
+
+    fn close_idle(&self) {
+        self.pool.clear();
     }
 }
 

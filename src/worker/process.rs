@@ -145,6 +145,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     ) -> Result<Settled, LeaseLost> {
         let parts = &*self.0;
         parts.metrics.not_made(context.invocation.function.as_str(), short.label());
+        // Those to the receivers of callbacks may hold all that calls and pages want.
+        parts.callbacks.post.close_idle();
         parts.settle.settle(delivery, Disposition::hand_back(parts.gate.short(short))).await
     }
 

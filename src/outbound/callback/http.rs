@@ -153,7 +153,7 @@ impl HttpPost {
             Some(Shortage::Ports) if !is_reachable(url).await => Ok(Outcome::Unreachable(cause)),
             Some(short) => {
                 // Idle connections take files and ports, too.
-                *self.made() = None;
+                self.close_idle();
                 Err(NotPosted::Short(short))
             }
         }
@@ -215,6 +215,10 @@ impl HttpPost {
 impl Post for HttpPost {
     fn post<'a>(&'a self, posting: &'a Posting, id: &'a str) -> BoxFuture<'a, Result<Outcome, NotPosted>> {
         self.send(posting, id).boxed()
+    }
+
+    fn close_idle(&self) {
+        *self.made() = None;
     }
 }
 

@@ -65,6 +65,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             }
             Some(Err(NotPosted::Short(short))) => {
                 parts.metrics.callback("handed_back");
+                // Those to the gateway may hold all that is wanted here.
+                parts.gateway.close_idle();
                 terms.hand_back(parts.gate.short(short))
             }
             None => {
