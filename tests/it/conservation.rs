@@ -97,6 +97,8 @@ async fn what_a_consumer_passed_over_is_an_orphan_on_a_busy_queue_as_well() {
     let busy = async {
         loop {
             nats.publish_all((0..50).map(|_| Invocation::of("f"))).await;
+            // Busy, and no more than the worker can keep up with.
+            eventually("a short backlog", async || nats.count(QUEUE).await < 100).await;
         }
     };
     tokio::select! {
