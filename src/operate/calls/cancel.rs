@@ -8,22 +8,16 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     ask::{Patience, running, tell},
-    find::{find, letters},
+    find::{find, letters, stored_clone},
     found::{Call, State},
 };
 use crate::{
     broker::{
         cancels::Cancels,
         jetstream::{ApiError, code},
-        seam::{Broker, BrokerError},
         streams::desired,
     },
-    message::{
-        audit::Action,
-        call::Cancel,
-        names::{Id, Names},
-        timer::promoted,
-    },
+    message::{audit::Action, call::Cancel, names::Names},
     operate::{
         audit::{by, note},
         cli::Output,
@@ -32,6 +26,7 @@ use crate::{
         out,
     },
     text::line::cut,
+    upkeep::janitor::{Scheduled, wake},
 };
 
 /// How long its end is waited for.
@@ -70,7 +65,7 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
         }
         heard += mark(desk, &names, call_id, reason.clone()).await?;
         for call in of_queue.iter().filter(|call| call.state == State::Parked) {
-            wake(desk, &names, call).await?;
+            make_due(desk, &names, call).await?;
         }
     }
     if heard == 0 {
@@ -108,39 +103,12 @@ async fn mark(desk: &Desk, names: &Names, call_id: &str, reason: Option<String>)
 }
 
 /// Makes a parked call due, so that it ends now.
-async fn wake(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure> {
-    let id = call.original_id.as_deref().and_then(|origin| origin.rsplit_once(':')?.1.parse::<Id>().ok());
-    let Some(id) = id else { return Ok(()) };
-    let found = desk.jetstream.last_stored(&names.retries, &names.clones_of_any(id)).await;
-    let Some(stored) = found.map_err(cannot)? else { return Ok(()) };
-    let headers = stored.headers();
-    let payload = stored.payload.clone();
-    let Some(record) = promoted(names, &stored.subject, stored.sequence, &headers, payload) else {
-        // It is due.
-        return Ok(());
-    };
+async fn make_due(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure> {
+    let Some(origin) = call.original_id.as_deref() else { return Ok(()) };
+    let Some(stored) = stored_clone(desk, names, origin).await? else { return Ok(()) };
     let schedules = desk.stream(&names.retries).await?.is_some_and(|info| info.config.allows_schedules());
-    if schedules {
-        let (scheduled, target) = (stored.subject.as_str(), record.subject.as_str());
-        let headers = record.headers.clone();
-        let fired = desk.jetstream.fire(
-            &names.retries,
-            scheduled,
-            target,
-            stored.sequence,
-            headers,
-            record.payload.clone(),
-        );
-        match fired.await {
-            // Where it is not there any more its schedule was quicker.
-            Ok(_) => return Ok(()),
-            // To do it in one step takes headers that a large message has no room for.
-            Err(BrokerError::TooLarge) => {}
-            Err(error) => return Err(cannot(error)),
-        }
-    }
-    desk.jetstream.place(&record).await.map_err(cannot)?;
-    desk.jetstream.delete(&names.retries, stored.sequence).await.map_err(cannot)
+    wake(&desk.jetstream, names, Scheduled::of(stored), schedules).await.map_err(cannot)?;
+    Ok(())
 }
 
 /// Waits until it does not run and is not parked any more, and returns its dead letters.

@@ -83,9 +83,20 @@ async fn of_queue(desk: &Desk, names: &Names, call_id: &str, scan: bool) -> Resu
 
 /// The clone of an invocation that is parked, by its subject.
 async fn clone_of(desk: &Desk, names: &Names, call_id: &str, origin: &str) -> Result<Option<Call>, Failure> {
+    Ok(stored_clone(desk, names, origin).await?.and_then(|stored| parked(names, call_id, &stored)))
+}
+
+/// The clone of the invocation with this original id, as it is stored.
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) async fn stored_clone(
+    desk: &Desk,
+    names: &Names,
+    origin: &str,
+) -> Result<Option<Stored>, Failure> {
     let Some(id) = origin.rsplit_once(':').and_then(|(_, id)| id.parse::<Id>().ok()) else { return Ok(None) };
-    let stored = desk.jetstream.last_stored(&names.retries, &names.clones_of_any(id)).await;
-    Ok(stored.map_err(cannot)?.and_then(|stored| parked(names, call_id, &stored)))
+    desk.jetstream.last_stored(&names.retries, &names.clones_of_any(id)).await.map_err(cannot)
 }
 
 /// A parked call, where it is one and not its callback.
