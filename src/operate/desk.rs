@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broker::{
         connect::{Connection, attempt},
-        jetstream::{ApiError, JetStream, StreamInfo, code},
+        jetstream::{ApiError, JetStream, Settings, StreamInfo, code},
         seam::Broker,
         streams::desired,
     },
@@ -109,25 +109,31 @@ impl Desk {
         }
     }
 
-    /// Makes the stream of operations, where there is none.
+    /// Makes a stream with these settings, where there is none.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn ensure_operations(&self, names: &Names) -> Result<(), Failure> {
-        let stream = &names.operations;
+    pub async fn ensure(&self, stream: &str, settings: &Settings) -> Result<(), Failure> {
         if self.stream(stream).await?.is_some() {
             return Ok(());
         }
-        let settings = desired::operations(&self.config, names);
         if !self.config.nats.manage {
             return Err(Failure::Cannot(format!(
                 "there is no stream {stream}, and nats_manage=false: create it as {settings}"
             )));
         }
-        match self.jetstream.make_stream(stream, &settings).await {
+        match self.jetstream.make_stream(stream, settings).await {
             Ok(_) | Err(ApiError::Refused { code: code::NAME_IN_USE, .. }) => Ok(()),
             Err(error) => Err(Failure::Cannot(format!("stream {stream} cannot be created: {error}"))),
         }
+    }
+
+    /// Makes the stream of operations, where there is none.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn ensure_operations(&self, names: &Names) -> Result<(), Failure> {
+        self.ensure(&names.operations, &desired::operations(&self.config, names)).await
     }
 
     /// The broker's time.

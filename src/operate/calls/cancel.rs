@@ -12,11 +12,7 @@ use super::{
     found::{Call, State},
 };
 use crate::{
-    broker::{
-        cancels::Cancels,
-        jetstream::{ApiError, code},
-        streams::desired,
-    },
+    broker::{cancels::Cancels, streams::desired},
     message::{audit::Action, call::Cancel, names::Names},
     operate::{
         audit::{by, note},
@@ -77,19 +73,7 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
 
 /// Stores the mark, and tells the workers, of whom so many have heard.
 async fn mark(desk: &Desk, names: &Names, call_id: &str, reason: Option<String>) -> Result<usize, Failure> {
-    let (stream, settings) = (names.cancels(), desired::cancels(&desk.config, names));
-    if desk.stream(&stream).await?.is_none() {
-        if !desk.config.nats.manage {
-            let text = format!("there is no stream {stream}, and nats_manage=false: create it as {settings}");
-            return Err(Failure::Cannot(text));
-        }
-        match desk.jetstream.make_stream(&stream, &settings).await {
-            Ok(_) | Err(ApiError::Refused { code: code::NAME_IN_USE, .. }) => {}
-            Err(error) => {
-                return Err(Failure::Cannot(format!("stream {stream} cannot be created: {error}")));
-            }
-        }
-    }
+    desk.ensure(&names.cancels(), &desired::cancels(&desk.config, names)).await?;
     let cancel = Cancel { call_id: call_id.to_owned(), by: by(), reason: reason.clone() };
     let sequence = Cancels::new(&desk.jetstream, names).add(&cancel).await.map_err(cannot)?;
     let action = Action {
