@@ -253,6 +253,11 @@ impl Envelope {
         self.not_found = (!found).then(|| NotFound { attempts: row.attempts.saturating_add(1), ..row });
     }
 
+    /// `<stream>:<id>` of the invocation.
+    pub fn original_id(&self) -> String {
+        format!("{}:{}", self.origin, self.id)
+    }
+
     /// One generation further.
     #[must_use]
     pub fn next(&self) -> Self {
@@ -297,7 +302,7 @@ impl Envelope {
         let mut put = |name: &'static str, value: String| header::put(&mut headers, name, &value);
         put(names::HOP, self.generation.to_string());
         put(names::ATTEMPTS, self.attempts.to_string());
-        put(names::ORIGINAL_ID, format!("{}:{}", self.origin, self.id));
+        put(names::ORIGINAL_ID, self.original_id());
         put(names::FIRST_SEEN, rfc3339(self.first_seen));
         if let Some(due) = self.due {
             put(names::DUE, rfc3339(due));

@@ -120,7 +120,7 @@ fn describe(span: &mut Span, queue: &str, message: &Message) {
     let envelope = &message.envelope;
     span.set("messaging.system", "nats");
     span.set("messaging.destination.name", queue.to_owned());
-    span.set("messaging.message.id", format!("{}:{}", envelope.origin, envelope.id));
+    span.set("messaging.message.id", envelope.original_id());
     if let Some(function) = &message.function_name {
         span.set("faas.invoked_name", function.clone());
     }

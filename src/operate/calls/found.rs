@@ -139,7 +139,7 @@ impl Call {
             due: told.due,
             first_seen: Some(told.first_seen),
             since: Some(stored),
-            original_id: Some(format!("{}:{}", told.origin, told.id)),
+            original_id: Some(told.original_id()),
             redrives: told.redrives.clone(),
             ..Self::unknown(call_id)
         }
@@ -153,7 +153,7 @@ impl Call {
             queue: Some(queue.to_owned()),
             first_seen: Some(told.first_seen),
             since: Some(told.first_seen),
-            original_id: Some(format!("{}:{}", told.origin, told.id)),
+            original_id: Some(told.original_id()),
             ..Self::unknown(call_id)
         }
     }

@@ -29,7 +29,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             queue: self.0.settle.names.queue.clone(),
             function: message.function_name.clone(),
             call_id: message.call_id.clone(),
-            original_id: format!("{}:{}", envelope.origin, envelope.id),
+            original_id: envelope.original_id(),
             outcome: cause.map_or(COMPLETED, Cause::as_str).to_owned(),
             attempts_made: envelope.attempts,
             first_seen: Some(envelope.first_seen),
@@ -47,7 +47,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let (message, envelope) = (delivery.message(), delivery.envelope());
         Arc::new(Running {
             function: message.function_name.clone().unwrap_or_default(),
-            original_id: format!("{}:{}", envelope.origin, envelope.id),
+            original_id: envelope.original_id(),
             attempts: Attempt::all(envelope),
             first_seen: Some(envelope.first_seen),
             began: Some(self.broker().now()),
@@ -63,7 +63,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 at: Some(self.broker().now()),
                 function: message.function_name.clone(),
                 call_id: message.call_id.clone(),
-                original_id: format!("{}:{}", envelope.origin, envelope.id),
+                original_id: envelope.original_id(),
             }));
         }
     }

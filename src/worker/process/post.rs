@@ -119,7 +119,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
 /// again.
 fn webhook_id<B: Broker>(delivery: &Delivery<B>) -> String {
     let envelope = delivery.envelope();
-    let id = format!("{}:{}", envelope.origin, envelope.id);
+    let id = envelope.original_id();
     match &envelope.redrives {
         None => id,
         Some(redrives) => format!("{id}:{redrives}"),
