@@ -3,7 +3,7 @@
 pub mod writer;
 
 use crate::{
-    broker::jetstream::{ApiError, JetStream, Stored, code},
+    broker::jetstream::{ApiError, JetStream, Stored, if_stream},
     message::{audit::Record, names::Names},
 };
 
@@ -17,10 +17,8 @@ pub(crate) async fn records_of(
     names: &Names,
     call_id: &str,
 ) -> Result<Vec<Record>, ApiError> {
-    let stored = match jetstream.stored_on(&names.audit, &names.audit_of(call_id)).await {
-        Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(Vec::new()),
-        other => other?,
-    };
+    let stored = if_stream(jetstream.stored_on(&names.audit, &names.audit_of(call_id)).await)?;
+    let stored = stored.unwrap_or_default();
     let mut records: Vec<_> = stored.iter().filter_map(read).collect();
     records.retain(|record| record.call_id() == Some(call_id));
     // A record whose acknowledgement was lost may have been written twice.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream, code},
+        jetstream::{ApiError, JetStream, if_stream},
         seam::{Broker, BrokerError},
     },
     message::{call::Cancel, names::Names},
@@ -58,10 +58,7 @@ impl Cancels {
     /// # Errors
     /// See [`ApiError`].
     pub(crate) async fn behind(&self, seen: u64) -> Result<Option<(Vec<Mark>, u64)>, ApiError> {
-        let last = match self.jetstream.last_stored(&self.stream, &self.subjects).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(None),
-            other => other?,
-        };
+        let last = if_stream(self.jetstream.last_stored(&self.stream, &self.subjects).await)?.flatten();
         let Some(last) = last.filter(|last| last.sequence != seen) else { return Ok(None) };
         // A stream that was made anew begins anew.
         let mut next = if last.sequence < seen { 1 } else { seen + 1 };

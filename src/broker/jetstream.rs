@@ -26,7 +26,7 @@ pub(crate) use answers::{Account, Cluster, ConsumerInfo, Consumers, Replica, Str
 pub(crate) use call::nanoseconds;
 pub use error::ApiError;
 use error::Refusal;
-pub(crate) use error::code;
+pub(crate) use error::{code, if_stream};
 pub(crate) use settings::Settings;
 pub(crate) use stored::Stored;
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream, Stored, code},
+        jetstream::{ApiError, JetStream, Stored, if_stream},
         seam::{Broker, BrokerError},
     },
     message::{names::Names, operation::Operation},
@@ -49,7 +49,7 @@ impl Operations {
         let (mut all, mut from) = (Vec::new(), 1);
         let subjects = self.names.operations_subjects();
         while let Some(stored) =
-            or_none(self.jetstream.next_stored(&self.names.operations, &subjects, from).await)?
+            if_stream(self.jetstream.next_stored(&self.names.operations, &subjects, from).await)?.flatten()
         {
             from = stored.sequence + 1;
             all.extend(known(&stored));
@@ -63,8 +63,8 @@ impl Operations {
     /// See [`ApiError`].
     pub(crate) async fn latest(&self) -> Result<Option<(u64, Option<Known>)>, ApiError> {
         let subjects = self.names.operations_subjects();
-        let stored = or_none(self.jetstream.last_stored(&self.names.operations, &subjects).await)?;
-        Ok(stored.map(|stored| (stored.sequence, known(&stored))))
+        let stored = if_stream(self.jetstream.last_stored(&self.names.operations, &subjects).await)?;
+        Ok(stored.flatten().map(|stored| (stored.sequence, known(&stored))))
     }
 
     /// The one of this id.
@@ -73,8 +73,8 @@ impl Operations {
     /// See [`ApiError`].
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Known>, ApiError> {
         let subject = self.names.operation(id);
-        let stored = or_none(self.jetstream.last_stored(&self.names.operations, &subject).await)?;
-        Ok(stored.as_ref().and_then(known))
+        let stored = if_stream(self.jetstream.last_stored(&self.names.operations, &subject).await)?;
+        Ok(stored.flatten().as_ref().and_then(known))
     }
 
     /// Writes the first word, unless the stream has taken any other behind the sequence `of_all`.
@@ -124,12 +124,4 @@ impl Operations {
 fn known(stored: &Stored) -> Option<Known> {
     let operation = serde_json::from_slice(&stored.payload).ok()?;
     Some(Known { operation, revision: stored.sequence })
-}
-
-/// Where there is no stream there is nothing in it.
-pub(super) fn or_none(found: Result<Option<Stored>, ApiError>) -> Result<Option<Stored>, ApiError> {
-    match found {
-        Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => Ok(None),
-        other => other,
-    }
 }

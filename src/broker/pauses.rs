@@ -10,8 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream, call, code},
-        operations::or_none,
+        jetstream::{ApiError, JetStream, call, if_stream},
         seam::{Broker, BrokerError},
     },
     message::{
@@ -111,7 +110,7 @@ impl Record {
     /// See [`ApiError`].
     pub(crate) async fn read(&self) -> Result<(Pauses, u64), ApiError> {
         let found = self.jetstream.last_stored(&self.names.operations, &self.names.pauses()).await;
-        let Some(stored) = or_none(found)? else { return Ok((Pauses::default(), 0)) };
+        let Some(stored) = if_stream(found)?.flatten() else { return Ok((Pauses::default(), 0)) };
         // What nobody can read pauses nothing: else a queue could not be served, nor anything be resumed.
         let pauses = serde_json::from_slice(&stored.payload).unwrap_or_default();
         Ok((pauses, stored.sequence))
@@ -140,10 +139,8 @@ impl Record {
     /// # Errors
     /// See [`ApiError`].
     pub(crate) async fn held(&self) -> Result<BTreeMap<FunctionName, u64>, ApiError> {
-        let list = match self.jetstream.consumers(&self.names.retries).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(BTreeMap::new()),
-            other => other?,
-        };
+        let list = if_stream(self.jetstream.consumers(&self.names.retries).await)?;
+        let Some(list) = list else { return Ok(BTreeMap::new()) };
         let held =
             list.consumers.iter().filter_map(|info| Some((Names::held_by(&info.name)?, info.unsettled())));
         let silent = list.missing.iter().filter_map(|name| Some((Names::held_by(name)?, 0)));

@@ -12,7 +12,7 @@ use self::rules::Complaint;
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{ApiError, JetStream, Settings, StreamInfo, code, nanoseconds},
+        jetstream::{ApiError, JetStream, Settings, StreamInfo, code, if_stream, nanoseconds},
         known_issues::{Advice, Facts, Severity, Sync, advice},
         levels, timer_choice,
         version::version,
@@ -100,13 +100,10 @@ pub(crate) async fn first_fault(
             Err(error) => return Err(error),
         }
     }
-    if let Some(stream) = dead {
-        match jetstream.stream(stream).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {
-                return Ok(Some(Fault::Gone(format!("stream {stream}"))));
-            }
-            other => drop(other?),
-        }
+    if let Some(stream) = dead
+        && if_stream(jetstream.stream(stream).await)?.is_none()
+    {
+        return Ok(Some(Fault::Gone(format!("stream {stream}"))));
     }
     if ready.timer == Timer::Schedules {
         return Ok(None);
@@ -203,16 +200,16 @@ impl Setup<'_> {
 
     /// The stream's configuration; made as `wanted` if there is none.
     async fn stream(&self, stream: &str, wanted: Settings) -> Result<Settings, SetupError> {
-        let found = match self.jetstream.stream(stream).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) if !self.config.nats.manage => {
+        let found = if_stream(self.jetstream.stream(stream).await)
+            .map_err(|error| explain(&error, &format!("stream {stream}")))?;
+        let found = match found {
+            Some(found) => found,
+            None if self.config.nats.manage => self.make_stream(stream, &wanted).await?,
+            None => {
                 return Err(SetupError::Never(format!(
                     "there is no stream {stream}, and nats_manage=false: create it as {wanted}"
                 )));
             }
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {
-                self.make_stream(stream, &wanted).await?
-            }
-            other => other.map_err(|error| explain(&error, &format!("stream {stream}")))?,
         };
         if found.config.is_none() {
             return Err(SetupError::NotNow(format!("stream {stream}: an answer without its configuration")));

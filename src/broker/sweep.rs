@@ -3,7 +3,7 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::broker::jetstream::{ApiError, JetStream, Stored, code};
+use crate::broker::jetstream::{ApiError, JetStream, Stored, if_stream};
 
 /// At how many places at once.
 const PLACES: u64 = 64;
@@ -19,11 +19,8 @@ pub(crate) async fn sweep<T>(
     subjects: &str,
     wanted: impl Fn(Stored) -> Option<T>,
 ) -> Result<Vec<T>, ApiError> {
-    let state = match jetstream.stream(stream_name).await {
-        Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(Vec::new()),
-        other => other?.state,
-    };
-    let (first, last) = (state.first_seq.max(1), state.last_seq);
+    let Some(info) = if_stream(jetstream.stream(stream_name).await)? else { return Ok(Vec::new()) };
+    let (first, last) = (info.state.first_seq.max(1), info.state.last_seq);
     let part = (last.saturating_sub(first) / PLACES).saturating_add(1);
     let wanted = &wanted;
     let places = (0..PLACES).map(|place| {

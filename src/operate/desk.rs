@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broker::{
         connect::{Connection, attempt},
-        jetstream::{ApiError, JetStream, Settings, StreamInfo, code},
+        jetstream::{ApiError, JetStream, Settings, StreamInfo, code, if_stream},
         seam::Broker,
         streams::desired,
     },
@@ -102,11 +102,8 @@ impl Desk {
     /// # Errors
     /// See [`Failure`].
     pub async fn stream(&self, stream: &str) -> Result<Option<StreamInfo>, Failure> {
-        match self.jetstream.stream(stream).await {
-            Ok(info) => Ok(Some(info)),
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => Ok(None),
-            Err(error) => Err(Failure::Cannot(format!("stream {stream}: {error}"))),
-        }
+        let found = if_stream(self.jetstream.stream(stream).await);
+        found.map_err(|error| Failure::Cannot(format!("stream {stream}: {error}")))
     }
 
     /// Makes a stream with these settings, where there is none.

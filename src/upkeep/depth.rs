@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use crate::{
     broker::{
         consumer::Bound,
-        jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details, code},
+        jetstream::{ApiError, ConsumerInfo, JetStream, StreamInfo, call::Details, if_stream},
         levels::list,
         pauses::Paused,
         seam::Broker,
@@ -128,11 +128,8 @@ impl Gauge {
 
     /// The age of the oldest record of the audit, if there is one.
     async fn audited(&self) -> Result<Option<Duration>, ApiError> {
-        let state = match self.jetstream.stream(&self.names.audit).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => return Ok(None),
-            other => other?.state,
-        };
-        let first = state.first_ts.filter(|_| state.messages > 0);
+        let Some(info) = if_stream(self.jetstream.stream(&self.names.audit).await)? else { return Ok(None) };
+        let first = info.state.first_ts.filter(|_| info.state.messages > 0);
         Ok(first.map(|first| self.jetstream.now().duration_since(first).unwrap_or_default()))
     }
 

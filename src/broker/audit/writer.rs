@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        jetstream::{ApiError, JetStream, Settings, code},
+        jetstream::{ApiError, JetStream, Settings, code, if_stream},
         seam::BrokerError,
         streams::desired,
     },
@@ -189,10 +189,9 @@ impl Writer {
     /// which is told of.
     async fn make(&self, lane: &Arc<Lane>, health: &mut Health) -> Option<Arc<Lane>> {
         let stream = &lane.names.audit;
-        match self.jetstream.stream(stream).await {
-            Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => {}
+        if !matches!(if_stream(self.jetstream.stream(stream).await), Ok(None)) {
             // It is there, or nobody says.
-            _ => return None,
+            return None;
         }
         let reason = match &lane.settings {
             None => format!("there is no stream {stream}, and nats_manage=false"),

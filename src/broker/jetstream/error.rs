@@ -76,6 +76,17 @@ impl From<ApiError> for BrokerError {
     }
 }
 
+/// The answer; `None` where it says that there is no such stream.
+///
+/// # Errors
+/// Any other.
+pub(crate) fn if_stream<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Err(ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// The error in an answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
