@@ -35,9 +35,14 @@ pub struct Cancel {
 impl Cancel {
     /// What is said about a call that ends so.
     pub fn why(&self) -> String {
-        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("cancelled by {}{reason}", self.by)
+        why(&self.by, self.reason.as_deref())
     }
+}
+
+/// What is said about a call that somebody cancelled, for this reason.
+pub fn why(by: &str, reason: Option<&str>) -> String {
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("cancelled by {by}{reason}")
 }
 
 /// The question whether a worker has heard of all that was cancelled so far.

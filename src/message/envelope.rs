@@ -59,6 +59,8 @@ pub struct Envelope {
     pub redrives: Option<String>,
     /// When that was last done: its age counts from then.
     pub redriven_at: Option<SystemTime>,
+    /// Who cancelled it, and why.
+    pub cancelled: Option<String>,
     /// The row of attempts, the last one included, in which the gateway did not find the function.
     pub not_found: Option<NotFound>,
     /// When it first arrived.
@@ -142,6 +144,7 @@ impl Envelope {
             interruptions: 0,
             redrives: None,
             redriven_at: None,
+            cancelled: None,
             not_found: None,
             first_seen: stored,
             due: None,
@@ -202,6 +205,7 @@ impl Envelope {
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
             redrives: header::values(headers, names::REDRIVES).next().map(redrive::read),
             redriven_at: time(names::REDRIVEN_AT),
+            cancelled: text(names::CANCELLED).map(str::to_owned),
             // A row longer than the attempts is of an earlier life: what is sent round again begins anew.
             not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
             first_seen: time(names::FIRST_SEEN).unwrap_or_else(|| id.stored_at()),
@@ -273,6 +277,7 @@ impl Envelope {
             attempts: 0,
             delayed: 0,
             interruptions: 0,
+            cancelled: None,
             not_found: None,
             due: None,
             last_status: None,
@@ -316,8 +321,8 @@ impl Envelope {
         if let Some(subject) = &self.subject {
             put(names::SUBJECT, subject::written(subject));
         }
-        if let Some(status) = &self.last_status {
-            put(names::LAST_STATUS, ascii(status, VALUE));
+        for (name, text) in [(names::LAST_STATUS, &self.last_status), (names::CANCELLED, &self.cancelled)] {
+            text.iter().for_each(|text| put(name, ascii(text, VALUE)));
         }
         if self.interruptions > 0 {
             put(names::INTERRUPTIONS, self.interruptions.to_string());

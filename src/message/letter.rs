@@ -5,6 +5,7 @@ pub mod choice;
 pub mod content;
 pub mod groups;
 pub mod normal;
+pub mod waiting;
 
 use std::{borrow::Cow, time::SystemTime};
 

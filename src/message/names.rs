@@ -59,6 +59,8 @@ pub(crate) const UNREADABLE: &str = "unreadable";
 pub const ENCODING: &str = "Queue-Worker-Encoding";
 /// How often an operator sent the invocation round again.
 pub const REDRIVES: &str = "Queue-Worker-Redrives";
+/// Who cancelled the call, and why: it is not to be made.
+pub(crate) const CANCELLED: &str = "Queue-Worker-Cancelled";
 /// RFC 3339, when an operator last did so: its age counts from then.
 pub const REDRIVEN_AT: &str = "Queue-Worker-Redriven-At";
 /// The header block of a message that the NATS client cannot read, in base64.

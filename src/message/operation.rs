@@ -1,5 +1,5 @@
-//! An operation on dead letters, as its record in the stream of operations says it. Commands make records and
-//! read them, workers carry them out; all that both know is in here.
+//! An operation on dead letters or on parked calls, as its record in the stream of operations says it.
+//! Commands make records and read them, workers carry them out; all that both know is in here.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +27,7 @@ pub struct Operation {
     pub operation: String,
     /// What is done with the letters.
     pub kind: Kind,
-    /// The queue whose letters they are.
+    /// Their queue.
     pub queue: String,
     /// How far it is.
     pub state: State,
@@ -86,7 +86,7 @@ pub struct Operation {
     pub note: Option<String>,
 }
 
-/// What is done with letters.
+/// What is done, and with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -94,6 +94,8 @@ pub enum Kind {
     Redrive,
     /// They are deleted.
     Discard,
+    /// Parked calls, which are made due so that they end as cancelled.
+    Cancel,
 }
 
 impl Kind {
@@ -102,7 +104,13 @@ impl Kind {
         match self {
             Self::Redrive => "redrive",
             Self::Discard => "discard",
+            Self::Cancel => "cancel",
         }
+    }
+
+    /// Whether it is done with parked calls, and not with dead letters.
+    pub fn is_of_retries(self) -> bool {
+        self == Self::Cancel
     }
 }
 
@@ -210,6 +218,11 @@ impl Sent {
 }
 
 impl Operation {
+    /// Whether another one may be about the same letters.
+    pub fn is_beside(&self, kind: Kind) -> bool {
+        self.state.is_open() && self.kind.is_of_retries() == kind.is_of_retries()
+    }
+
     /// Whether a letter is one of its own.
     pub fn covers(&self, letter: &Letter) -> bool {
         letter.sequence <= self.cutoff

@@ -5,7 +5,7 @@ mod search;
 mod show;
 mod tail;
 
-pub(super) use note::{act, by, note};
+pub(super) use note::{act, because, by, note};
 
 use super::{cli::AuditCommand, desk::Desk, end::Failure};
 

@@ -17,7 +17,7 @@ pub(super) use audit::{AuditCommand, Searching};
 pub(super) use calls::CallsCommand;
 pub(super) use choose::{Choosing, Filter, Redriving};
 pub(super) use queue::{Invoking, Pausing, QueueCommand};
-pub(super) use retries::{PolicyCommand, RetriesCommand};
+pub(super) use retries::{Cancelling, PolicyCommand, RetriesCommand};
 
 use super::{
     alone, audit as audited, calls as called, dead_letters, desk::Desk, end::Failure, invoke, operations,
@@ -78,7 +78,7 @@ enum Command {
     /// Pauses and resumes a queue or a function, and says how much there is
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Looks at retries that wait, and calls some now
+    /// Looks at retries that wait, calls some now, and cancels some
     #[command(subcommand)]
     Retries(Box<RetriesCommand>),
     /// Queues a call of a function, as the gateway would

@@ -4,8 +4,7 @@ mod discard;
 mod export;
 mod item;
 mod list;
-mod make;
-mod read;
+pub(super) mod read;
 mod redrive;
 mod show;
 

@@ -139,9 +139,11 @@ pub(super) fn counts(operation: &Operation) -> Value {
     Value::Object(counts)
 }
 
-fn word(kind: Kind) -> &'static str {
+/// What became of that with which it is done.
+pub(super) fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Redrive => "redriven",
         Kind::Discard => "discarded",
+        Kind::Cancel => "cancelled",
     }
 }

@@ -10,6 +10,7 @@ mod desk;
 mod end;
 mod out;
 mod follow;
+mod make;
 mod dead_letters;
 mod operations;
 mod audit;

@@ -99,7 +99,7 @@ async fn change(desk: &Desk, id: &str, change: Change) -> Result<(Names, Known),
             // Its letters may have been given to others meanwhile.
             for other in store.all().await.map_err(cannot)? {
                 let share = other.operation.share();
-                if other.operation.state.is_open() && !operation.except.contains(&share) {
+                if other.operation.is_beside(operation.kind) && !operation.except.contains(&share) {
                     operation.except.push(share);
                 }
             }
@@ -137,7 +137,7 @@ async fn list(desk: &Desk) -> Result<(), Failure> {
             "SKIPPED",
             "FAILED",
             "BY",
-            "LETTERS",
+            "WHAT",
         ];
         let rows: Vec<_> = all.iter().map(row).collect();
         out::print(&Table::new(&titles).rows(&rows));
@@ -189,7 +189,7 @@ fn show(desk: &Desk, operation: &Operation) -> Result<(), Failure> {
         ("queue", operation.queue.clone()),
         ("state", operation.state.as_str().to_owned()),
         ("note", or_dash(operation.note.as_deref())),
-        ("letters", format!("{} up to sequence {}", operation.choice, operation.cutoff)),
+        ("what", format!("{} up to sequence {}", operation.choice, operation.cutoff)),
         ("matched", number(operation.matched)),
         ("done", number(operation.done)),
         ("skipped", number(operation.skipped)),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    audit::{by, note},
+    audit::{because, by, note},
     cli::{Output, Pausing, QueueCommand},
     desk::Desk,
     end::{Failure, cannot},
@@ -69,11 +69,7 @@ async fn pause(desk: &Desk, which: &Pausing, reason: Option<&str>) -> Result<(),
     for function in &functions {
         place(desk, &names, function).await?;
     }
-    let pause = Pause {
-        since: Some(desk.now()),
-        by: by(),
-        reason: reason.map(|reason| crate::text::line::cut(reason, 256).to_owned()),
-    };
+    let pause = Pause { since: Some(desk.now()), by: by(), reason: because(reason) };
     let after = write(&record, |pauses| {
         if functions.is_empty() {
             pauses.queue.get_or_insert_with(|| pause.clone());

@@ -1,11 +1,13 @@
-//! `queue-worker retries`: looks at the retries that wait for their time, and calls some of them now.
+//! `queue-worker retries`: looks at the retries that wait for their time, calls some of them now, and cancels
+//! some.
 
-mod read;
+mod cancel;
+pub(super) mod read;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
-use self::read::{Found, Retries, State};
+use self::read::{Found, Retries, nothing};
 use super::{
     audit::note,
     cli::{Choosing, Filter, Output, RetriesCommand},
@@ -14,7 +16,7 @@ use super::{
     out::{self, Page, Table, number, or_dash, time},
 };
 use crate::{
-    message::{audit::Action, envelope::rfc3339, letter::choice::Choice, names::Names},
+    message::{audit::Action, envelope::rfc3339, letter::waiting::Waiting, names::Names},
     upkeep::janitor::{Scheduled, wake},
 };
 
@@ -29,6 +31,7 @@ pub(super) async fn run(desk: &Desk, command: RetriesCommand) -> Result<(), Fail
     match command {
         RetriesCommand::List { filter, limit } => list(desk, &filter, limit).await,
         RetriesCommand::RunNow { chosen } => run_now(desk, &chosen).await,
+        RetriesCommand::Cancel(how) => cancel::cancel(desk, &how).await,
     }
 }
 
@@ -66,11 +69,6 @@ async fn list(desk: &Desk, filter: &Filter, limit: Option<u64>) -> Result<(), Fa
     if listed == 0 { Err(nothing(&choice)) } else { Ok(()) }
 }
 
-fn nothing(choice: &Choice) -> Failure {
-    let which = if choice.is_all() { String::new() } else { format!(" that matches {choice}") };
-    Failure::Nothing(format!("no retry waits{which}"))
-}
-
 fn item(names: &Names, Found { letter, state, due, .. }: &Found) -> Value {
     json!({
         "sequence": letter.sequence, "queue": names.queue, "function": letter.function,
@@ -105,7 +103,7 @@ async fn run_now(desk: &Desk, chosen: &Choosing) -> Result<(), Failure> {
     };
     let mut parked = Vec::new();
     while let Some(found) = retries.next().await? {
-        if found.state == State::Parked {
+        if found.state == Waiting::Parked {
             parked.push(found.letter.sequence);
         }
     }

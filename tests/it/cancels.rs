@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, End, Gateway, Invocation, Latch, Nats, Settings, Worker};
+use crate::support::{
+    Answer, DEAD, End, Gateway, Invocation, Latch, Nats, RETRIES, Settings, Worker, eventually,
+};
 
 /// A gateway at which `good` is done, `bad` is retried, and `held` runs until the latch opens.
 async fn gateway(latch: &Latch) -> Gateway {
@@ -112,4 +114,107 @@ async fn nothing_is_cancelled_without_a_yes() {
     assert!(asked.code == 64 && asked.err.contains("--yes"), "{asked:?}");
     nats.await_counts([0, 1, 0]).await;
     drop(worker);
+}
+
+/// Awaits that so many calls are parked.
+async fn await_parked(settings: &Settings, many: usize) {
+    eventually("calls are parked", async || {
+        let listed = settings.run("retries list --output json").await.json();
+        let items = listed["items"].as_array().unwrap();
+        items.iter().filter(|item| item["state"] == "parked").count() == many
+    })
+    .await;
+}
+
+fn counts(ran: &serde_json::Value) -> [&serde_json::Value; 5] {
+    ["state", "matched", "cancelled", "skipped", "failed"].map(|key| &ran[key])
+}
+
+#[tokio::test]
+async fn parked_calls_are_cancelled_by_filter_without_being_called_and_their_callers_are_told() {
+    for timer in ["auto", "levels"] {
+        let nats = Nats::start().await;
+        let gateway = gateway(&Latch::new()).await;
+        let receiver = Gateway::start(|_| Answer::ok()).await;
+        let settings = patient(&nats, &gateway).set("retry_timer", timer).set("audit", "all");
+        let worker = settings.start().await;
+        for n in 0..3 {
+            let call = Invocation::of("bad").call_id(&format!("bad-{n}"));
+            nats.publish(&call.callback(&receiver.url())).await;
+        }
+        nats.publish(&Invocation::of("worse").call_id("worse")).await;
+        await_parked(&settings, 4).await;
+        for (line, code) in [
+            ("retries cancel --yes", 64),
+            ("retries cancel --function bad", 64),
+            ("retries cancel --all", 64),
+            ("retries cancel 1 --function bad --yes", 64),
+            ("retries cancel --function nobody --yes", 3),
+            ("retries cancel 99 --yes", 3),
+        ] {
+            let ran = settings.run(line).await;
+            assert_eq!((ran.code, ran.err.is_empty()), (code, false), "{line}: {ran:?}");
+        }
+        let dry = settings.run("retries cancel --function bad --dry-run --output json").await.done();
+        assert_eq!(counts(&dry), [&json!("dry-run"), &json!(3), &json!(0), &json!(0), &json!(0)]);
+        assert_eq!(nats.count(RETRIES).await, 4);
+
+        let line = "retries cancel --function bad --reason mistake --yes --output json";
+        let done = settings.run(line).await.done();
+        assert_eq!(counts(&done), [&json!("done"), &json!(3), &json!(3), &json!(0), &json!(0)], "{timer}");
+        nats.await_counts([0, 1, 3]).await;
+        for letter in nats.messages(DEAD).await {
+            assert_eq!(letter.expect("Queue-Worker-Cause"), "cancelled");
+            assert_eq!(letter.expect("Queue-Worker-Attempts"), "1");
+            assert!(letter.expect("Queue-Worker-Last-Error").ends_with(": mistake"), "{letter:?}");
+            assert_eq!(letter.header("Queue-Worker-Cancelled"), None, "{letter:?}");
+        }
+        let told = receiver.await_calls(3).await;
+        assert!(told.iter().all(|call| call.header("x-function-status") == Some("499")));
+        assert_eq!((gateway.count(), nats.count(RETRIES).await), (4, 1));
+        let shown = settings.run("operations list --output json").await.done();
+        assert_eq!(
+            (&shown["items"][0]["kind"], &shown["items"][0]["cancelled"]),
+            (&json!("cancel"), &json!(3))
+        );
+        let told = settings.run("audit search --action cancel --output json").await.done();
+        let (by, action) = (&told["items"][0]["by"], &told["items"][0]);
+        assert_eq!((&action["count"], &action["reason"]), (&json!(3), &json!("mistake")), "{told}");
+        assert!(by.is_string() && action["filter"]["function"] == "bad", "{told}");
+        // Sent round again, they are calls as any others.
+        settings.run("dead-letters redrive --cause cancelled --yes --output json").await.done();
+        await_parked(&settings, 4).await;
+        assert_eq!(gateway.count(), 7);
+        drop(worker);
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_that_is_left_alone_is_carried_out_by_a_worker_and_ends_calls_of_a_paused_function() {
+    let nats = Nats::start().await;
+    let gateway = gateway(&Latch::new()).await;
+    let settings = patient(&nats, &gateway);
+    let mut worker = settings.start().await;
+    for n in 0..300 {
+        nats.publish(&Invocation::of("bad").call_id(&format!("bad-{n}"))).await;
+    }
+    nats.await_counts([0, 300, 0]).await;
+    assert_eq!(settings.run("queue pause --function bad").await.code, 0);
+    assert_eq!(worker.drain().await, 0);
+    let made = settings.run("retries cancel --all --yes --detach --output json").await.done();
+    assert_eq!(counts(&made), [&json!("waiting"), &json!(300), &json!(0), &json!(0), &json!(0)]);
+    // Another leaves its calls to it.
+    let other = settings.run("retries cancel --function bad --yes").await;
+    assert!(other.code == 1 && other.err.contains("open operation"), "{other:?}");
+    let letters = settings.run("dead-letters redrive --all --yes").await;
+    assert_eq!(letters.code, 3, "operations on dead letters have nothing to do with it: {letters:?}");
+    let _worker = settings.start().await;
+    nats.await_counts([0, 0, 300]).await;
+    assert_eq!(gateway.count(), 300);
+    let id = made["operation"].as_str().unwrap();
+    eventually("it is done", async || {
+        let shown = settings.run(&format!("operations show {id} --output json")).await.done();
+        counts(&shown) == [&json!("done"), &json!(300), &json!(300), &json!(0), &json!(0)]
+    })
+    .await;
 }

@@ -72,6 +72,10 @@ pub const OPERATING: &[(Right, &str)] = &[
         "reading many records quickly; without it they are read one by one",
     ),
     (
+        Publish("$JS.API.STREAM.MSG.DELETE.faas-request-retries"),
+        "calling or cancelling retries before their time, with levels",
+    ),
+    (
         Publish("$JS.API.CONSUMER.DELETE.faas-request-retries.*"),
         "removing the places of functions that were paused, when there are 200",
     ),

@@ -46,6 +46,7 @@ impl Envelope {
             interruptions: 0,
             redrives: Some(next(self.redrives.as_deref())),
             redriven_at: Some(now),
+            cancelled: None,
             not_found: None,
             due: Some(now),
             parked: None,

@@ -97,12 +97,13 @@ families! {
         "queue_worker_unsettled_oldest_seconds", "How long the oldest of those has waited; 0 when there is \
             none.";
     operations: IntGaugeVec [],
-        "queue_worker_operations_open", "Redrives and discards that are not done.";
+        "queue_worker_operations_open", "Redrives, discards and cancels that are not done.";
     operations_left: IntGaugeVec [],
-        "queue_worker_operations_letters_left", "Dead letters that those have still to send or delete.";
+        "queue_worker_operations_letters_left", "Dead letters and parked calls that those have still before \
+            them.";
     operations_ended: IntCounterVec ["state"],
-        "queue_worker_operations_ended_total", "Redrives and discards that ended here: done, stopped or \
-            aborted.";
+        "queue_worker_operations_ended_total", "Redrives, discards and cancels that ended here: done, \
+            stopped or aborted.";
     audited: IntCounterVec ["result"],
         "queue_worker_audit_records_total", "Records of the audit: written, or dropped because the broker \
             did not take them.";

@@ -8,6 +8,7 @@ use crate::{
         operation::Operation,
     },
     operate::desk::Desk,
+    text::line::cut,
 };
 
 /// Records it, where there is an audit. Where it cannot be written that is said, and nothing else fails.
@@ -37,6 +38,11 @@ pub(in crate::operate) fn act(action: &str, operation: &Operation) -> Action {
     }
 }
 
+/// Why, as it is recorded.
+pub(in crate::operate) fn because(reason: Option<&str>) -> Option<String> {
+    reason.map(|reason| cut(reason, 256).to_owned())
+}
+
 /// Who asks: the user, and the machine.
 pub(in crate::operate) fn by() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -44,5 +50,5 @@ pub(in crate::operate) fn by() -> String {
     let host = variable("HOSTNAME")
         .or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()));
     let text = host.map_or_else(|| user.clone(), |host| format!("{user}@{host}"));
-    crate::text::line::cut(&text, 128).to_owned()
+    cut(&text, 128).to_owned()
 }

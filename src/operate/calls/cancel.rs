@@ -15,13 +15,12 @@ use crate::{
     broker::{cancels::Cancels, streams::desired},
     message::{audit::Action, call::Cancel, names::Names},
     operate::{
-        audit::{by, note},
+        audit::{because, by, note},
         cli::Output,
         desk::Desk,
         end::{Failure, cannot},
         out,
     },
-    text::line::cut,
     upkeep::janitor::{Scheduled, wake},
 };
 
@@ -50,7 +49,7 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
         calls => format!("{} calls of this id", calls.len()),
     };
     desk.confirm(&format!("Cancel the call {call_id:?} ({what})?"))?;
-    let reason = reason.map(|reason| cut(&reason, 256).to_owned());
+    let reason = because(reason.as_deref());
     let (now, mut heard) = (desk.now(), 0);
     for names in desk.queues()? {
         // A call that nobody has seen may be of any queue.

@@ -50,7 +50,7 @@ pub(crate) struct Choosing {
 }
 
 /// The heading of the flags that say how.
-const HOW: &str = "How";
+pub(super) const HOW: &str = "How";
 
 /// How letters are sent round again.
 #[derive(Debug, Clone, Default, Args)]

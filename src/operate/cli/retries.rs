@@ -1,8 +1,8 @@
 //! The words and flags of `queue-worker retries` and `queue-worker policy`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::{Choosing, Filter};
+use super::{Choosing, Filter, choose::HOW};
 
 /// What is to be done with retries.
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,24 @@ pub(crate) enum RetriesCommand {
         #[command(flatten)]
         chosen: Choosing,
     },
+    /// Ends parked calls without calling them: each becomes a dead letter with the cause cancelled
+    Cancel(Cancelling),
+}
+
+/// How parked calls are cancelled.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Cancelling {
+    #[command(flatten)]
+    pub(crate) chosen: Choosing,
+    /// Only say how many are meant
+    #[arg(long, help_heading = HOW)]
+    pub(crate) dry_run: bool,
+    /// Let a worker do it, and do not wait for the end
+    #[arg(long, help_heading = HOW)]
+    pub(crate) detach: bool,
+    /// Why, for the record and for the dead letters
+    #[arg(long, help_heading = HOW, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 /// What is to be said of the policy.
@@ -37,7 +55,9 @@ impl RetriesCommand {
     /// What clap cannot tell.
     pub(crate) fn fault(&self) -> Option<String> {
         match self {
-            Self::RunNow { chosen } => chosen.fault().or_else(|| chosen.unlimited()),
+            Self::RunNow { chosen } | Self::Cancel(Cancelling { chosen, .. }) => {
+                chosen.fault().or_else(|| chosen.unlimited())
+            }
             Self::List { .. } => None,
         }
     }

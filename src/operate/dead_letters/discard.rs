@@ -3,22 +3,17 @@
 //! It is an operation as a redrive is. The command carries it out itself; a worker goes on with it if the
 //! command is ended.
 
-use tokio_util::sync::CancellationToken;
-
-use super::{
-    export,
-    make::{Counted, Wanted, make},
-};
+use super::export;
 use crate::{
     message::operation::Kind,
     operate::{
+        audit::because,
         cli::Choosing,
         desk::Desk,
         end::Failure,
-        follow::{self, Ending},
+        make::{Counted, Wanted, carry_out, make},
         out::number,
     },
-    upkeep::operations::{Work, Worker},
 };
 
 /// Deletes the letters that are meant.
@@ -33,32 +28,18 @@ pub(super) async fn discard(
 ) -> Result<(), Failure> {
     desk.may_ask()?;
     let (names, choice) = (desk.queue()?, chosen.choice(desk.now()));
-    let reason = reason.map(|reason| crate::text::line::cut(reason, 256).to_owned());
-    let wanted = Wanted { kind: Kind::Discard, choice, rate: None, to: None, canary: None, reason };
+    let wanted = Wanted::of(Kind::Discard, choice, because(reason));
     let counted = Counted::of(desk, &names, &wanted).await?;
     if counted.taken > 0 {
         eprintln!("queue-worker: {}", counted.others());
     }
-    if counted.taken < counted.matched {
-        let (many, queue) = (number(counted.matched - counted.taken), &names.queue);
+    if counted.left() > 0 {
+        let (many, queue) = (number(counted.left()), &names.queue);
         desk.confirm(&format!("Delete {many} dead letters of {queue} ({}) for good?", wanted.choice))?;
         if let Some(to) = to {
             export::until(desk, &names, &wanted.choice, counted.cutoff, to).await?;
         }
     }
     let known = make(desk, &names, &wanted, counted).await?;
-    let id = known.operation.operation.clone();
-    let worker = Worker {
-        jetstream: desk.jetstream.clone(),
-        names: names.clone(),
-        name: "command".to_owned(),
-        sized: false,
-        metrics: None,
-    };
-    let work = Work::new(&worker, known, &CancellationToken::new());
-    let (followed, ()) = tokio::join!(follow::follow(desk, &names, &id), work.carry_out());
-    match followed? {
-        Ending::Done => Ok(()),
-        Ending::Short(reason) => Err(Failure::Cannot(reason)),
-    }
+    carry_out(desk, &names, known).await
 }

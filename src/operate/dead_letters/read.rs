@@ -21,12 +21,12 @@ const SKEW: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The letters of a queue that are meant, none of which died after the reading began.
 #[derive(Debug)]
-pub(super) struct Letters {
+pub(in crate::operate) struct Letters {
     walk: Walk,
     stream: String,
     choice: Choice,
     /// The highest sequence that is looked at.
-    pub(super) end: u64,
+    pub(in crate::operate) end: u64,
 }
 
 impl Letters {
@@ -105,7 +105,7 @@ pub(super) async fn fetch(desk: &Desk, names: &Names, letters: &[Letter]) -> Res
 }
 
 /// The failure where a queue has no dead letters and never had any.
-pub(super) fn no_stream(names: &Names) -> Failure {
+pub(in crate::operate) fn no_stream(names: &Names) -> Failure {
     Failure::Cannot(format!(
         "there is no stream {}: no worker has served the queue {} with dead_letters=true yet",
         names.dead, names.queue
@@ -113,7 +113,7 @@ pub(super) fn no_stream(names: &Names) -> Failure {
 }
 
 /// The failure where nothing is meant.
-pub(super) fn nothing(names: &Names, choice: &Choice) -> Failure {
+pub(in crate::operate) fn nothing(names: &Names, choice: &Choice) -> Failure {
     let which = if choice.is_all() { String::new() } else { format!(" that matches {choice}") };
     Failure::Nothing(format!("there is no dead letter of {}{which}", names.queue))
 }

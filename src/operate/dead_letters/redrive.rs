@@ -1,8 +1,5 @@
 //! Sends dead letters round again: makes the operation, and follows it.
 
-use serde_json::json;
-
-use super::make::{Counted, Wanted, make};
 use crate::{
     message::{
         decode::FunctionName,
@@ -10,11 +7,13 @@ use crate::{
         operation::{Canary, Kind, MOST_CANARIES},
     },
     operate::{
-        cli::{Output, Redriving},
+        audit::because,
+        cli::Redriving,
         desk::Desk,
         end::Failure,
         follow::{self, Ending},
-        out::{self, number},
+        make::{Counted, Wanted, make},
+        out::number,
     },
 };
 
@@ -30,13 +29,13 @@ pub(super) async fn redrive(desk: &Desk, how: &Redriving) -> Result<(), Failure>
     let wanted = wanted(how, how.chosen.choice(desk.now()))?;
     let counted = Counted::of(desk, &names, &wanted).await?;
     if how.dry_run {
-        return dry(desk, &counted, &wanted.choice, &names.queue);
+        return counted.dry(desk, &names, &wanted);
     }
     if counted.taken > 0 {
         eprintln!("queue-worker: {}", counted.others());
     }
-    let (many, queue) = (number(counted.matched - counted.taken), &names.queue);
-    if counted.taken < counted.matched {
+    let (many, queue) = (number(counted.left()), &names.queue);
+    if counted.left() > 0 {
         desk.confirm(&format!("Send {many} dead letters of {queue} ({}) round again?", wanted.choice))?;
     }
     let known = make(desk, &names, &wanted, counted).await?;
@@ -64,23 +63,6 @@ fn wanted(how: &Redriving, choice: Choice) -> Result<Wanted, Failure> {
     if canary.as_ref().is_some_and(|canary| canary.calls > MOST_CANARIES) {
         return Err(usage(format!("--canary: expected at most {MOST_CANARIES}")));
     }
-    let reason = how.reason.as_deref().map(|reason| crate::text::line::cut(reason, 256).to_owned());
-    Ok(Wanted { kind: Kind::Redrive, choice, rate: how.rate, to: how.to.clone(), canary, reason })
-}
-
-fn dry(desk: &Desk, counted: &Counted, choice: &Choice, queue: &str) -> Result<(), Failure> {
-    match desk.output {
-        Output::Json => out::json(&json!({
-            "operation": null, "state": "dry-run", "matched": counted.matched, "redriven": 0,
-            "skipped": counted.taken, "failed": 0,
-        })),
-        Output::Table => {
-            let many = number(counted.matched - counted.taken);
-            out::print(&format!("{many} dead letters of {queue} ({choice}) would be sent round again\n"));
-            if counted.taken > 0 {
-                out::print(&format!("{}\n", counted.others()));
-            }
-            Ok(())
-        }
-    }
+    let wanted = Wanted::of(Kind::Redrive, choice, because(how.reason.as_deref()));
+    Ok(Wanted { rate: how.rate, to: how.to.clone(), canary, ..wanted })
 }

@@ -5,8 +5,7 @@ use std::time::SystemTime;
 use crate::{
     broker::jetstream::{JetStream, Stored},
     message::{
-        decode::FunctionName,
-        letter::{Letter, Place, choice::Choice},
+        letter::{Letter, Place, choice::Choice, waiting::Waiting},
         names::Names,
         timer::due_in,
     },
@@ -16,45 +15,24 @@ use crate::{
     },
 };
 
-/// What a message of the stream waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// Its due time.
-    Parked,
-    /// A worker.
-    Due,
-    /// The end of its function's pause.
-    Held,
-}
-
-impl State {
-    /// Its word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Parked => "parked",
-            Self::Due => "due",
-            Self::Held => "held",
-        }
-    }
-}
-
 /// A message of the stream.
-pub(super) struct Found {
+pub(in crate::operate) struct Found {
     /// Its story, told as a letter's is.
     pub letter: Letter,
-    pub state: State,
+    pub state: Waiting,
     /// When it is due.
     pub due: Option<SystemTime>,
 }
 
 /// The messages that are meant, oldest first, none of which came after the reading began.
-pub(super) struct Retries {
+pub(in crate::operate) struct Retries {
     jetstream: JetStream,
     names: Names,
     choice: Choice,
     filter: String,
     next: u64,
-    end: u64,
+    /// The highest sequence that is looked at.
+    pub(in crate::operate) end: u64,
 }
 
 impl Retries {
@@ -64,15 +42,11 @@ impl Retries {
     /// See [`Failure`].
     pub async fn open(desk: &Desk, names: &Names, choice: &Choice) -> Result<Option<Self>, Failure> {
         let Some(info) = desk.stream(&names.retries).await? else { return Ok(None) };
-        let filter = match choice.function.as_deref().map(str::parse::<FunctionName>) {
-            Some(Ok(function)) => names.retries_of(&function.token()),
-            _ => names.retries_subjects(),
-        };
         Ok(Some(Self {
             jetstream: desk.jetstream.clone(),
             names: names.clone(),
             choice: choice.clone(),
-            filter,
+            filter: choice.retries_subjects(names),
             next: 1,
             end: info.state.last_seq,
         }))
@@ -96,56 +70,21 @@ impl Retries {
     }
 
     fn read(&self, stored: &Stored) -> Option<Found> {
-        let (state, function) = self.names.retry(&stored.subject)?;
         let headers = stored.headers();
         let place = Place {
             stream: &self.names.retries,
-            subject: function,
+            subject: &stored.subject,
             sequence: stored.sequence,
             stored: stored.time,
             bytes: stored.payload.len() as u64,
         };
-        Some(Found { letter: Letter::read(place, &headers), state, due: due_in(&headers) })
+        let (state, letter) = Letter::waiting(&self.names, place, &headers)?;
+        Some(Found { letter, state, due: due_in(&headers) })
     }
 }
 
-impl Names {
-    /// Wherever retries of a function (a token) lie.
-    fn retries_of(&self, function: &str) -> String {
-        format!("{}-retries.*.{function}.>", self.queue)
-    }
-
-    /// What the retry on this subject waits for, and its function's token; `None` where it is none.
-    fn retry<'s>(&self, subject: &'s str) -> Option<(State, &'s str)> {
-        let rest = subject.strip_prefix(self.queue.as_str())?.strip_prefix("-retries.")?;
-        let (place, rest) = rest.split_once('.')?;
-        let state = match place {
-            "due" => State::Due,
-            "held" => State::Held,
-            _ if place == "at" || Self::level_of(place).is_some() => State::Parked,
-            _ => return None,
-        };
-        Some((state, rest.split('.').next()?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_subject_says_what_a_retry_waits_for() {
-        let names = Names::new("a.b", "s");
-        for (subject, expected) in [
-            ("a.b-retries.at.f%2Ens.7-10.1", Some((State::Parked, "f%2Ens"))),
-            ("a.b-retries.l3.f.7-10.1", Some((State::Parked, "f"))),
-            ("a.b-retries.due.f.7-10.1", Some((State::Due, "f"))),
-            ("a.b-retries.held.f.7-10.1", Some((State::Held, "f"))),
-            ("a.b-retries.l03.f.7-10.1", None),
-            ("a.b-retries._probe", None),
-            ("a.b-dead.f", None),
-        ] {
-            assert_eq!(names.retry(subject), expected, "{subject}");
-        }
-    }
+/// The failure where nothing is meant.
+pub(in crate::operate) fn nothing(choice: &Choice) -> Failure {
+    let which = if choice.is_all() { String::new() } else { format!(" that matches {choice}") };
+    Failure::Nothing(format!("no retry waits{which}"))
 }

@@ -11,7 +11,10 @@ use super::{
     work::Work,
 };
 use crate::{
-    broker::{jetstream::ApiError, walk::Walk},
+    broker::{
+        jetstream::ApiError,
+        walk::{Seen, Walk},
+    },
     message::{
         letter::{Letter, Place},
         operation::{Kind, LEASE, Operation},
@@ -49,10 +52,14 @@ impl Queue {
         let Operation { choice, cursor, cutoff, .. } = operation;
         let least = choice.sequences.iter().min().copied().unwrap_or(0);
         let most = choice.sequences.iter().max().copied().unwrap_or(u64::MAX);
-        let subjects = choice.subjects(names);
+        let (stream, subjects) = if work.hands.kind.is_of_retries() {
+            (&names.retries, choice.retries_subjects(names))
+        } else {
+            (&names.dead, choice.subjects(names))
+        };
         let since = choice.since.and_then(|since| since.checked_sub(SKEW));
         let (from, last) = ((cursor + 1).max(least), (*cutoff).min(most));
-        let walk = Walk::new(&work.hands.jetstream, (&names.dead, &subjects), from, last, since);
+        let walk = Walk::new(&work.hands.jetstream, (stream, &subjects), from, last, since);
         Self { walk, found: VecDeque::new(), seen: *cursor, ended: false }
     }
 }
@@ -72,16 +79,7 @@ impl Work {
                 break;
             };
             queue.seen = last.sequence;
-            let letters = seen.iter().map(|one| {
-                let place = Place {
-                    stream: &self.hands.names.dead,
-                    subject: &one.subject,
-                    sequence: one.sequence,
-                    stored: one.stored,
-                    bytes: one.bytes,
-                };
-                Letter::read(place, &one.headers)
-            });
+            let letters = seen.iter().filter_map(|one| self.letter(one));
             queue.found.extend(letters.filter(|letter| self.held.operation().covers(letter)));
         }
         let (mut next, mut bytes) = (Vec::new(), 0);
@@ -97,6 +95,18 @@ impl Work {
         let last = queue.ended && queue.found.is_empty();
         self.queue = Some(queue);
         Ok((next, last))
+    }
+
+    /// What was seen as a letter, or as a parked call; nothing where it is neither.
+    fn letter(&self, one: &Seen) -> Option<Letter> {
+        let Seen { subject, sequence, stored, bytes, headers, .. } = one;
+        let names = &self.hands.names;
+        let place =
+            Place { stream: &names.dead, subject, sequence: *sequence, stored: *stored, bytes: *bytes };
+        if !self.hands.kind.is_of_retries() {
+            return Some(Letter::read(place, headers));
+        }
+        Letter::parked_call(names, Place { stream: &names.retries, ..place }, headers)
     }
 
     /// How many letters a batch may have.

@@ -1,8 +1,11 @@
-//! Does with one letter what the operation says. Each step is asked for until the broker answers, as long as
-//! the lease lasts.
+//! Does with one letter, or one parked call, what the operation says. Each step is asked for until the broker
+//! answers, as long as the lease lasts.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,10 +21,18 @@ use crate::{
         seam::{Broker, BrokerError},
     },
     message::{
-        arrival::Arrival, decode::FunctionName, names::Names, operation::Kind, record::Record,
+        arrival::Arrival,
+        decode::FunctionName,
+        envelope::VALUE,
+        header,
+        names::{self, Names},
+        operation::Kind,
+        record::Record,
         successor::Message,
     },
     tasks::error_backoff::ErrorBackoff,
+    text::line::ascii,
+    upkeep::janitor::{self, Scheduled},
 };
 
 /// The pause before the broker is asked again, at first and at most.
@@ -50,9 +61,9 @@ pub(super) enum Fate {
 }
 
 /// A letter on its way: what is to be published, and what is to be deleted then.
-#[derive(Debug)]
 pub(super) enum Step {
     Publish(Box<Record>, u64),
+    Wake(Box<Scheduled>),
     Delete(u64),
     Over(Fate),
 }
@@ -65,6 +76,10 @@ pub(super) struct Hands {
     pub(super) kind: Kind,
     /// The function that is called instead.
     pub(super) to: Option<FunctionName>,
+    /// What is said about calls that are cancelled.
+    pub(super) why: String,
+    /// Whether the broker wakes parked calls.
+    pub(super) schedules: bool,
     pub(super) lease: watch::Receiver<Instant>,
     pub(super) stop: CancellationToken,
     /// Why the broker did not do the last step that it did not do.
@@ -102,11 +117,18 @@ impl Hands {
     pub async fn fetch(&self, sequence: u64) -> Result<Step, Halt> {
         let turn = self.stop.run_until_cancelled(self.pace.turn()).await;
         turn.ok_or(Halt::Told)?;
-        let Some(stored) = self.ask(|| self.jetstream.stored(&self.names.dead, sequence)).await? else {
+        let stream = if self.kind.is_of_retries() { &self.names.retries } else { &self.names.dead };
+        let Some(stored) = self.ask(|| self.jetstream.stored(stream, sequence)).await? else {
             return Ok(Step::Over(Fate::Gone));
         };
-        if self.kind == Kind::Discard {
-            return Ok(Step::Delete(sequence));
+        match self.kind {
+            Kind::Redrive => {}
+            Kind::Discard => return Ok(Step::Delete(sequence)),
+            Kind::Cancel => {
+                let mut parked = Scheduled::of(stored);
+                header::put(&mut parked.headers, names::CANCELLED, &ascii(&self.why, VALUE));
+                return Ok(Step::Wake(Box::new(parked)));
+            }
         }
         let Some(message) = self.message(stored) else { return Ok(Step::Over(Fate::Unfit)) };
         let (now, most) = (self.jetstream.now(), self.jetstream.max_payload());
@@ -135,7 +157,11 @@ impl Hands {
 
     /// Publishes, if that is to be done.
     pub async fn publish(&self, step: Step) -> Result<Step, Halt> {
-        let Step::Publish(record, sequence) = step else { return Ok(step) };
+        let (record, sequence) = match step {
+            Step::Publish(record, sequence) => (record, sequence),
+            Step::Wake(parked) => return self.wake(*parked).await.map(Step::Over),
+            Step::Delete(_) | Step::Over(_) => return Ok(step),
+        };
         let publish = || async {
             match self.jetstream.publish(&record).await {
                 Ok(()) => Ok(Step::Delete(sequence)),
@@ -146,11 +172,28 @@ impl Hands {
         self.ask(publish).await
     }
 
+    /// Makes a parked call due that is not to be called any more: whichever worker takes it ends it.
+    async fn wake(&self, parked: Scheduled) -> Result<Fate, Halt> {
+        let tried = AtomicBool::new(false);
+        let wake = || async {
+            let again = tried.swap(true, Ordering::Relaxed);
+            match janitor::wake(&self.jetstream, &self.names, parked.clone(), self.schedules).await {
+                Ok(true) => Ok(Fate::Done),
+                // The answer to the first try was lost.
+                Ok(false) if again => Ok(Fate::Done),
+                Ok(false) => Ok(Fate::Gone),
+                Err(ApiError::Silent(BrokerError::TooLarge)) => Ok(Fate::TooLarge),
+                Err(error) => Err(error),
+            }
+        };
+        self.ask(wake).await
+    }
+
     /// Deletes, if that is to be done.
     pub async fn delete(&self, step: Step) -> Result<Fate, Halt> {
         match step {
             Step::Over(fate) => Ok(fate),
-            Step::Publish(..) => Err(Halt::Lost),
+            Step::Publish(..) | Step::Wake(_) => Err(Halt::Lost),
             Step::Delete(sequence) => {
                 self.ask(|| self.jetstream.delete(&self.names.dead, sequence)).await?;
                 Ok(Fate::Done)

@@ -18,6 +18,7 @@ use crate::{
     },
     message::{
         audit::{Action, Record},
+        call::why,
         letter::Letter,
         operation::State,
     },
@@ -42,12 +43,15 @@ impl Work {
         let operation = &known.operation;
         let (kind, rate) = (operation.kind, operation.rate);
         let to = operation.to.as_deref().and_then(|function| function.parse().ok());
+        let why = why(&operation.by, operation.reason.as_deref());
         let held = Held::new(store.clone(), known, &worker.name);
         let hands = Hands {
             jetstream: worker.jetstream.clone(),
             names: worker.names.clone(),
             kind,
             to,
+            why,
+            schedules: false,
             lease: held.lease(),
             stop: stop.clone(),
             trouble: Arc::default(),
@@ -109,6 +113,10 @@ impl Work {
         if self.is_over().await? {
             return Ok(());
         }
+        if self.hands.kind.is_of_retries() {
+            let retries = self.hands.ask(|| self.hands.jetstream.stream(&self.hands.names.retries)).await?;
+            self.hands.schedules = retries.config.allows_schedules();
+        }
         if !self.held.operation().batch.is_empty() {
             self.settle(true).await?;
         }
@@ -148,7 +156,8 @@ impl Work {
     pub(super) async fn missing(&mut self, error: &ApiError) -> Result<(), Halt> {
         self.queue = None;
         if matches!(error, ApiError::Refused { code: code::STREAM_NOT_FOUND, .. }) {
-            self.held.edit().end(State::Stopped, Some(format!("the dead letters cannot be read: {error}")));
+            let note = format!("what it is about cannot be read: {error}");
+            self.held.edit().end(State::Stopped, Some(note));
             self.held.save().await?;
         }
         Ok(self.held.wait(std::time::Duration::from_millis(500)).await?)

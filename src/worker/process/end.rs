@@ -65,7 +65,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         mut delivery: Delivery<B>,
         context: &CallContext<'_>,
     ) -> Result<Settled, LeaseLost> {
-        delivery.envelope_mut().last_error = context.begun.why();
+        let envelope = delivery.envelope_mut();
+        // It is over with this: the dead letter may be sent round again.
+        envelope.last_error = envelope.cancelled.take().or_else(|| context.begun.why());
         self.end(delivery, context, Some(Cause::Cancelled), None).await
     }
 

@@ -24,7 +24,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         mut delivery: Delivery<B>,
         context: &CallContext<'_>,
     ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
-        if context.begun.is_cancelled() {
+        if context.begun.is_cancelled() || delivery.envelope().cancelled.is_some() {
             return Box::pin(self.cancelled(delivery, context)).await.map(ControlFlow::Break);
         }
         if self.0.paused.holds(&context.invocation.function) {
