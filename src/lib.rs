@@ -29,5 +29,6 @@ pub mod admin;
 pub mod stan;
 pub mod ingress;
 pub mod worker;
-pub mod run;
 pub mod operate;
+pub mod api;
+pub mod run;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use queue_worker::{
-    config, ingress,
+    api, config, ingress,
     observe::log,
     operate::{alone, cli, doctor, print, refused},
     run::{files, process::serve, signals::Signals},
@@ -63,7 +63,8 @@ fn examine(loaded: config::Loaded) -> ExitCode {
 /// One thread is enough: the work is waiting, and a second one costs more than it gives.
 fn run(mut config: config::Config, supervisor: Supervisor) -> anyhow::Result<()> {
     config.max_inflight = {
-        let others = config.ingress.as_ref().map_or(0, |_| ingress::FILES);
+        let others = config.ingress.as_ref().map_or(0, |_| ingress::FILES)
+            + config.api.as_ref().map_or(0, |_| api::FILES);
         files::make_room(config.max_inflight, others)?
     };
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.

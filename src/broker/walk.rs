@@ -85,6 +85,7 @@ struct Reader {
     client: Client,
     /// Reads the subjects of deliveries.
     context: jetstream::Context,
+    consumer: String,
     subject: String,
     inbox: String,
     messages: Subscriber,
@@ -120,6 +121,20 @@ impl Walk {
     /// The same, with bodies.
     pub(crate) fn whole(self) -> Self {
         Self { whole: true, ..self }
+    }
+
+    /// The last sequence behind which there is more to see.
+    pub(crate) fn seen(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// Ends it. Its consumer would go by itself, but many walks that end early would leave many.
+    pub(crate) async fn end(self) {
+        if let Some(reader) = self.reader {
+            // No answer is waited for: a login without this right gets none.
+            let subject = self.jetstream.api_subject(&call::delete_consumer(&self.stream, &reader.consumer));
+            let _ = reader.client.publish(subject, Bytes::new()).await;
+        }
     }
 
     /// The next messages; none at the end.
@@ -214,6 +229,7 @@ impl Walk {
         Ok(Reader {
             context: jetstream::new(client.clone()),
             subject: self.jetstream.api_subject(&call::next(&self.stream, &info.name)),
+            consumer: info.name,
             client,
             inbox,
             messages,

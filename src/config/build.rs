@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Audit, Audited, Callback, Config, DeadLetters, Encoding, Log, Queue, RetryTimer,
+    api::api,
     gateway::gateway,
     ingress::ingress,
     lookup::function_lookup,
@@ -42,6 +43,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
     let shutdown_grace = reader.value("shutdown_grace", duration);
     let listen_addr = reader.value("listen_addr", listen);
     let ingress = ingress(reader);
+    let api = api(reader);
     let log = log(reader);
     let tracing = tracing(reader);
     let audit = audit(reader);
@@ -66,6 +68,7 @@ pub(super) fn config(reader: &mut Reader) -> Result<Config, Reported> {
         shutdown_grace: shutdown_grace?,
         listen_addr: listen_addr?,
         ingress: ingress?,
+        api: api?,
         log: log?,
         tracing: tracing?,
         audit: audit?,

@@ -41,11 +41,22 @@ const NO_TARGET: Doubt = Doubt {
     mend: "input=http or cloudevents for that queue, or no value",
 };
 
+/// An API that anybody may ask who reaches it.
+const OPEN_API: Doubt = Doubt {
+    setting: "api_addr",
+    seen: "is set without api_token_file",
+    means: "whoever reaches it sees names of functions, call ids and errors; nobody changes anything there",
+    mend: "api_token_file, or an address of this machine only",
+};
+
 /// The doubts about these settings.
 pub(super) fn doubts(reader: &Reader, config: &Config) -> Vec<Doubt> {
     let unbridged =
         reader.is_set(NO_BRIDGE.setting) && !reader.is_set("stan_bridge") && config.stan_cluster.is_none();
     let forms: Vec<_> = config.queues.iter().map(|queue| &queue.form).collect();
     let unused = target::unused(reader, &forms).into_iter().map(|setting| Doubt { setting, ..NO_TARGET });
-    unbridged.then_some(NO_BRIDGE).into_iter().chain(unused).collect()
+    let open =
+        config.api.as_ref().is_some_and(|api| api.token_file.is_none() && !api.addr.ip().is_loopback());
+    let known = [unbridged.then_some(NO_BRIDGE), open.then_some(OPEN_API)];
+    known.into_iter().flatten().chain(unused).collect()
 }

@@ -10,6 +10,7 @@
 //! Calls: text, retry, message.
 
 pub mod allowed;
+mod api;
 mod args;
 mod build;
 mod doubts;
@@ -36,6 +37,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 pub use self::{
+    api::Api,
     doubts::Doubt,
     ingress::Ingress,
     login::{Login, UrlLogin},
@@ -164,6 +166,8 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     /// The way in by HTTP, if there is one.
     pub ingress: Option<Ingress>,
+    /// The operators' API, if there is one.
+    pub api: Option<Api>,
     /// How logs are written.
     pub log: Log,
     /// Where traces go, if they go anywhere.

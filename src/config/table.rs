@@ -208,6 +208,13 @@ settings! {
         ingress_token_file: File = Nothing, "Callers have to show a token of this file, one a line, as \
             Authorization: Bearer";
     }
+    "API" {
+        api_addr: Text = Nothing, "Where operators' tools look at queues by HTTP, and change them with \
+            api_token_file: /api/v1; without it nobody can";
+        api_token_file: File = Nothing, "Operators have to show a token of this file, one a line, as \
+            Authorization: Bearer; without it the API shows no bodies and no values of headers, and changes \
+            nothing";
+    }
     "Retries" {
         max_retry_attempts: Count = Value("10"), "How often a message is tried, the first time included; 1 \
             and 0: once";

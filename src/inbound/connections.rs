@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::pending,
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     pin::pin,
     sync::{
@@ -74,6 +75,10 @@ impl Busy {
     }
 }
 
+/// Where a request comes from: one of its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 /// Serves until `until` is cancelled, and then for no longer than the limits say, whatever the clients do.
 pub async fn serve<A>(
     listener: Arc<TcpListener>,
@@ -96,8 +101,8 @@ pub async fn serve<A>(
             () = until.cancelled() => break,
         };
         open.forget_ended();
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             // An unanswered probe would end the process.
             Err(error) if Shortage::of(&error) == Some(Shortage::Files) && spare.give() => continue,
             Err(_) => {
@@ -119,7 +124,7 @@ pub async fn serve<A>(
             open.forget_ended();
         }
         let busy = Busy::default();
-        let conversation = converse(stream, limits, answer.clone(), busy.clone(), until.clone());
+        let conversation = converse((stream, peer), limits, answer.clone(), busy.clone(), until.clone());
         open.0.push_back((connections.spawn(conversation), busy));
     }
     drop((listener, spare));
@@ -171,7 +176,7 @@ impl Spare {
 
 /// One connection, from its first request to its end.
 async fn converse<A>(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     limits: Limits,
     answer: impl Fn(Request<Incoming>, Busy) -> A,
     busy: Busy,
@@ -183,7 +188,8 @@ async fn converse<A>(
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.patience).max_buf_size(limits.head);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         let answer = answer(request, busy.clone());
         let busy = &busy;
         async move {

@@ -12,7 +12,6 @@ mod entry;
 mod keys;
 mod route;
 mod store;
-mod tokens;
 
 use std::{
     collections::BTreeMap,
@@ -44,8 +43,10 @@ use self::{
 use crate::{
     broker::{jetstream::JetStream, seam::Broker, streams::Ready},
     config::{self, Queue},
-    inbound::connections::{self, Busy, Limits, SPARE},
-    ingress::tokens::Tokens,
+    inbound::{
+        connections::{self, Busy, Limits, SPARE},
+        tokens::{Tokens, Unwelcome},
+    },
     message::timer::Timer,
     observe::metrics::Registry,
     tasks::renewed::FileError,
@@ -82,6 +83,14 @@ impl Refusal {
         Self { status, word, text: text.into() }
     }
 
+    fn unwelcome(unwelcome: &Unwelcome) -> Self {
+        let (status, word) = match unwelcome {
+            Unwelcome::Nobody => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Unwelcome::Stranger => (StatusCode::FORBIDDEN, "forbidden"),
+        };
+        Self::new(status, word, unwelcome.to_string())
+    }
+
     fn not_now(text: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
     }
@@ -115,7 +124,8 @@ impl Ingress {
         jetstream: JetStream,
         metrics: Registry,
     ) -> Result<Self, FileError> {
-        let tokens = settings.token_file.clone().map(Tokens::new).transpose()?;
+        let tokens =
+            settings.token_file.clone().map(|file| Tokens::new("ingress_token_file", file)).transpose()?;
         Ok(Self(Arc::new(Parts {
             settings: settings.clone(),
             tokens,
@@ -163,7 +173,8 @@ impl Ingress {
     /// Where a request goes, if it may go there.
     async fn admit<B>(&self, request: &Request<B>) -> Result<Route<'_>, Refusal> {
         if let Some(tokens) = &self.0.tokens {
-            tokens.admit(request.headers().get(header::AUTHORIZATION)).await?;
+            let admitted = tokens.admit(request.headers().get(header::AUTHORIZATION)).await;
+            admitted.map_err(|unwelcome| Refusal::unwelcome(&unwelcome))?;
         }
         route(request.method(), request.uri(), &self.0.queues)
     }

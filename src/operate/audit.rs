@@ -1,11 +1,11 @@
 //! `queue-worker audit`: what became of calls, and what operators did.
 
 mod note;
-mod search;
+pub(crate) mod search;
 mod show;
 mod tail;
 
-pub(super) use note::{act, because, by, note};
+pub(crate) use note::{act, because, by, note};
 
 use super::{cli::AuditCommand, desk::Desk, end::Failure};
 

@@ -1,10 +1,10 @@
 //! `queue-worker calls`: where a call is, and its end.
 
 mod ask;
-mod cancel;
-mod find;
-mod found;
-mod show;
+pub(crate) mod cancel;
+pub(crate) mod find;
+pub(crate) mod found;
+pub(crate) mod show;
 
 use super::{cli::CallsCommand, desk::Desk, end::Failure};
 

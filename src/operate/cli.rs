@@ -13,9 +13,9 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-pub(super) use audit::{AuditCommand, Searching};
+pub(crate) use audit::{AuditCommand, Searching};
 pub(super) use calls::CallsCommand;
-pub(super) use choose::{Choosing, Filter, Redriving};
+pub(crate) use choose::{Choosing, Filter, Moment, Redriving, cause, status};
 pub(super) use queue::{Invoking, Pausing, QueueCommand};
 pub(super) use retries::{Cancelling, PolicyCommand, RetriesCommand};
 

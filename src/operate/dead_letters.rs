@@ -2,11 +2,11 @@
 
 mod discard;
 mod export;
-mod item;
-mod list;
-pub(super) mod read;
+pub(crate) mod item;
+pub(crate) mod list;
+pub(crate) mod read;
 mod redrive;
-mod show;
+pub(crate) mod show;
 
 use super::{cli::DeadLetters, desk::Desk, end::Failure};
 

@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, IsTerminal},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use tokio::{sync::watch, time::timeout};
 
 use super::{
+    audit::by,
     cli::Output,
     end::{Failure, cannot},
 };
@@ -25,17 +27,19 @@ use crate::{
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A command's place to work.
+/// A place to work: a command's, or that of a request to the API.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     /// The broker.
     pub jetstream: JetStream,
     /// The form of the answer.
-    pub output: Output,
+    pub(super) output: Output,
     yes: bool,
     queue: Option<String>,
     /// The settings.
-    pub config: Config,
+    pub config: Arc<Config>,
+    /// Who asks, where that is not whoever started this process.
+    asks: Option<String>,
 }
 
 impl Desk {
@@ -43,7 +47,7 @@ impl Desk {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn open(
+    pub(super) async fn open(
         config: Config,
         queue: Option<String>,
         output: Output,
@@ -56,12 +60,35 @@ impl Desk {
         let connected = attempted.map_err(|_| absent("no answer in time"))?.map_err(cannot)?;
         let Connection { client, link, denied, mut keeper } = connected.map_err(|reason| absent(&reason))?;
         let jetstream = JetStream::new(client, config.nats.js_domain.as_deref(), link);
-        let desk = Self { jetstream, output, yes, queue, config };
+        let desk = Self { jetstream, output, yes, queue, config: config.into(), asks: None };
         let done = tokio::select! {
             done = work(desk) => done,
             never = keeper.keep() => match never {},
         };
         done.map_err(|failure| with_denial(failure, &denied))
+    }
+
+    /// The place of a request to the API that comes from `asks`: about this queue, or all.
+    pub fn of_request(
+        jetstream: JetStream,
+        config: Arc<Config>,
+        queue: Option<String>,
+        asks: String,
+    ) -> Self {
+        Self { jetstream, output: Output::Json, yes: true, queue, config, asks: Some(asks) }
+    }
+
+    /// Who asks.
+    pub fn by(&self) -> String {
+        self.asks.clone().unwrap_or_else(by)
+    }
+
+    /// Says what went wrong beside the thing that was asked for.
+    pub fn complain(&self, text: &str) {
+        match &self.asks {
+            None => eprintln!("queue-worker: {text}"),
+            Some(by) => tracing::warn!(by, "{text}"),
+        }
     }
 
     /// The queues that are meant: the one that is named, else all of the settings.
@@ -140,7 +167,7 @@ impl Desk {
 
     /// Whether anybody sees progress.
     pub fn is_watched(&self) -> bool {
-        io::stderr().is_terminal()
+        self.asks.is_none() && io::stderr().is_terminal()
     }
 
     /// Refuses what nobody could be asked about.

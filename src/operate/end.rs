@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It could not.
     #[error("{0}")]
     Cannot(String),
+    /// It does not fit to how things are.
+    #[error("{0}")]
+    Conflict(String),
     /// There is nothing of what was asked for.
     #[error("{0}")]
     Nothing(String),
@@ -20,7 +23,7 @@ impl Failure {
     /// What the program ends with.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Cannot(_) => 1,
+            Self::Cannot(_) | Self::Conflict(_) => 1,
             Self::Nothing(_) => 3,
             // `EX_USAGE` of BSD's sysexits.
             Self::Usage(_) => 64,
@@ -29,6 +32,6 @@ impl Failure {
 }
 
 /// Something failed on the way.
-pub(super) fn cannot(error: impl std::fmt::Display) -> Failure {
+pub(crate) fn cannot(error: impl std::fmt::Display) -> Failure {
     Failure::Cannot(error.to_string())
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    audit::{act, by, note},
+    audit::{act, note},
     cli::Output,
     dead_letters::read::{self, Letters, no_stream},
     desk::Desk,
@@ -31,7 +31,7 @@ const TRIES: usize = 50;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub kind: Kind,
     pub choice: Choice,
     pub rate: Option<u32>,
@@ -65,7 +65,7 @@ impl Source {
             let opened = Retries::open(desk, names, &wanted.choice).await?;
             opened.map(Self::Retries).ok_or_else(|| waiting::nothing(&wanted.choice))
         } else {
-            let opened = Letters::open(desk, names, &wanted.choice).await?;
+            let opened = Letters::open(desk, names, &wanted.choice, 0).await?;
             opened.map(Self::Letters).ok_or_else(|| no_stream(names))
         }
     }
@@ -94,7 +94,7 @@ impl Source {
 
 /// The letters, or parked calls, that are meant.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     kind: Kind,
     /// The highest sequence that was looked at.
     pub cutoff: u64,
@@ -186,7 +186,7 @@ async fn open(store: &Operations, kind: Kind) -> Result<Vec<Share>, Failure> {
 ///
 /// # Errors
 /// See [`Failure`].
-pub(super) async fn make(
+pub(crate) async fn make(
     desk: &Desk,
     names: &Names,
     wanted: &Wanted,
@@ -201,9 +201,9 @@ pub(super) async fn make(
             continue;
         }
         if counted.taken == counted.matched {
-            return Err(Failure::Cannot(counted.others()));
+            return Err(Failure::Conflict(counted.others()));
         }
-        let operation = record(names, wanted, &counted, desk.now());
+        let operation = record(desk, names, wanted, &counted);
         if let Some(revision) = store.make(&operation, last).await.map_err(cannot)? {
             note(desk, names, act(operation.kind.as_str(), &operation)).await;
             return Ok(Known { operation, revision });
@@ -233,13 +233,14 @@ pub(super) async fn carry_out(desk: &Desk, names: &Names, known: Known) -> Resul
     }
 }
 
-fn record(names: &Names, wanted: &Wanted, counted: &Counted, now: SystemTime) -> Operation {
+fn record(desk: &Desk, names: &Names, wanted: &Wanted, counted: &Counted) -> Operation {
+    let now = desk.now();
     Operation {
         operation: id(now),
         kind: wanted.kind,
         queue: names.queue.clone(),
         state: State::Waiting,
-        by: by(),
+        by: desk.by(),
         reason: wanted.reason.clone(),
         choice: wanted.choice.clone(),
         cutoff: counted.cutoff,

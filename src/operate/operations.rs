@@ -66,7 +66,10 @@ async fn end(
 }
 
 /// The operation of this id, whichever queue's it is.
-async fn find(desk: &Desk, id: &str) -> Result<(Names, Known), Failure> {
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn find(desk: &Desk, id: &str) -> Result<(Names, Known), Failure> {
     // It becomes a word of a subject.
     if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         for names in desk.queues()? {
@@ -78,14 +81,20 @@ async fn find(desk: &Desk, id: &str) -> Result<(Names, Known), Failure> {
     Err(Failure::Nothing(format!("there is no operation {id:?}")))
 }
 
+/// The next word of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+pub(crate) enum Change {
+    /// It goes on.
     Resume,
+    /// It ends.
     Abort,
 }
 
 /// Writes the next word of an operation.
-async fn change(desk: &Desk, id: &str, change: Change) -> Result<(Names, Known), Failure> {
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn change(desk: &Desk, id: &str, change: Change) -> Result<(Names, Known), Failure> {
     for _ in 0..TRIES {
         let (names, mut known) = find(desk, id).await?;
         let store = Operations::new(&desk.jetstream, &names);
@@ -94,7 +103,7 @@ async fn change(desk: &Desk, id: &str, change: Change) -> Result<(Names, Known),
             Change::Resume => operation.resume(),
             Change::Abort => operation.abort(desk.now()),
         };
-        done.map_err(|reason| Failure::Cannot(format!("operation {id}: {reason}")))?;
+        done.map_err(|reason| Failure::Conflict(format!("operation {id}: {reason}")))?;
         if change == Change::Resume {
             // Its letters may have been given to others meanwhile.
             for other in store.all().await.map_err(cannot)? {
@@ -115,13 +124,22 @@ async fn change(desk: &Desk, id: &str, change: Change) -> Result<(Names, Known),
     Err(cannot("its record is being written all the time; try again"))
 }
 
-async fn list(desk: &Desk) -> Result<(), Failure> {
+/// All of them, the oldest first.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn all(desk: &Desk) -> Result<Vec<Operation>, Failure> {
     let mut all = Vec::new();
     for names in desk.queues()? {
         let known = Operations::new(&desk.jetstream, &names).all().await.map_err(cannot)?;
         all.extend(known.into_iter().map(|known| known.operation));
     }
     all.sort_by(|one, other| one.operation.cmp(&other.operation));
+    Ok(all)
+}
+
+async fn list(desk: &Desk) -> Result<(), Failure> {
+    let all = all(desk).await?;
     if desk.output == Output::Json {
         let items: Vec<_> = all.iter().map(whole).collect();
         out::json(&json!({ "items": items, "more": false }))?;
@@ -162,7 +180,7 @@ fn row(operation: &Operation) -> Vec<String> {
 }
 
 /// An operation as JSON has it.
-fn whole(operation: &Operation) -> Value {
+pub(crate) fn whole(operation: &Operation) -> Value {
     let mut whole = counts(operation);
     let told = json!({
         "kind": operation.kind, "queue": operation.queue, "by": operation.by, "reason": operation.reason,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     cli::{Output, PolicyCommand},
@@ -40,13 +40,9 @@ pub(super) async fn run(config: &Config, output: Output, command: PolicyCommand)
             Some(read?)
         }
     };
-    let annotations = match &function {
-        Some(function) => annotations(config, function).await?,
-        None => BTreeMap::new(),
-    };
-    let (policy, invalid) = config.retry.for_annotations(&annotations);
-    for annotation in invalid {
-        eprintln!("queue-worker: {annotation}; the worker's setting is used");
+    let planned = plan(config, function.clone(), &lookup(config, function.is_some())?).await;
+    for warning in &planned.warnings {
+        eprintln!("queue-worker: {warning}");
     }
     if function.is_some() && config.function_lookup.is_none() {
         eprintln!(
@@ -54,42 +50,71 @@ pub(super) async fn run(config: &Config, output: Output, command: PolicyCommand)
                 them"
         );
     }
-    let planned = plan::attempts(&policy);
-    let last = planned.last().map_or((Duration::ZERO, Duration::ZERO), |last| last.after);
-    let calls = u32::try_from(planned.len()).unwrap_or(u32::MAX);
-    let worst = last.1.saturating_add(config.upstream_timeout.saturating_mul(calls));
     if output == Output::Json {
+        return out::json(&planned.document());
+    }
+    out::print(&told(config, &planned));
+    Ok(())
+}
+
+/// The attempts of a call that always fails.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    function: Option<FunctionName>,
+    policy: RetryPolicy,
+    attempts: Vec<Planned>,
+    /// When the last of them begins.
+    last: (Duration, Duration),
+    /// When it ends, if all take as long as they may.
+    worst: Duration,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// Plans the attempts of a call of this function, or of any.
+pub(crate) async fn plan(config: &Config, function: Option<FunctionName>, lookup: &Lookup) -> Plan {
+    let annotations = match &function {
+        Some(function) => lookup.annotations(&Invocation::of(function.clone())).await.into_owned(),
+        None => BTreeMap::new(),
+    };
+    let (policy, invalid) = config.retry.for_annotations(&annotations);
+    let warnings = invalid.iter().map(|annotation| format!("{annotation}; the worker's setting is used"));
+    let attempts = plan::attempts(&policy);
+    let last = attempts.last().map_or((Duration::ZERO, Duration::ZERO), |last| last.after);
+    let calls = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+    let worst = last.1.saturating_add(config.upstream_timeout.saturating_mul(calls));
+    Plan { function, attempts, last, worst, warnings: warnings.collect(), policy }
+}
+
+impl Plan {
+    /// As JSON has it.
+    pub fn document(&self) -> Value {
+        let policy = &self.policy;
         let range = |(least, most): (Duration, Duration)| {
             let (least, most) = (least.as_secs_f64(), most.as_secs_f64());
             json!({ "least": least, "most": most })
         };
-        let attempts: Vec<_> = planned
-            .iter()
-            .map(
-                |one| json!({ "n": one.n, "waitSeconds": range(one.wait), "afterSeconds": range(one.after) }),
-            )
-            .collect();
-        return out::json(&json!({
-            "function": function.as_ref().map(FunctionName::as_str),
+        let of = |one: &Planned| {
+            let (wait, after) = (range(one.wait), range(one.after));
+            json!({ "n": one.n, "waitSeconds": wait, "afterSeconds": after })
+        };
+        json!({
+            "function": self.function.as_ref().map(FunctionName::as_str),
             "maxAttempts": policy.max_attempts.max(1), "immediateRetries": policy.immediate_retries,
             "initialRetryWaitSeconds": policy.backoff.initial.as_secs_f64(),
             "maxRetryWaitSeconds": policy.backoff.max.as_secs_f64(),
             "maxMessageAgeSeconds": policy.max_message_age.map(|age| age.as_secs_f64()),
-            "httpRetryCodes": policy.codes.to_string(), "attempts": attempts,
-            "totalWaitSeconds": range(last), "worstCaseSeconds": worst.as_secs_f64(),
-        }));
+            "httpRetryCodes": policy.codes.to_string(),
+            "attempts": self.attempts.iter().map(of).collect::<Vec<_>>(),
+            "totalWaitSeconds": range(self.last), "worstCaseSeconds": self.worst.as_secs_f64(),
+        })
     }
-    out::print(&told(config, &policy, &planned, (last, worst)));
-    Ok(())
 }
 
 /// The same for people.
-fn told(
-    config: &Config,
-    policy: &RetryPolicy,
-    planned: &[Planned],
-    (last, worst): ((Duration, Duration), Duration),
-) -> String {
+fn told(config: &Config, plan: &Plan) -> String {
+    let Plan { policy, attempts: planned, last, worst, .. } = plan;
+    let (last, worst) = (*last, *worst);
     let mut text = table(planned, last.1);
     let _ = writeln!(
         text,
@@ -106,14 +131,15 @@ fn told(
     text
 }
 
-/// What the gateway says of the function, where it is asked.
-async fn annotations(config: &Config, function: &FunctionName) -> Result<BTreeMap<String, String>, Failure> {
+/// Asks the gateway about the function, where there is one and the settings say so.
+fn lookup(config: &Config, has_function: bool) -> Result<Lookup, Failure> {
+    if !has_function {
+        return Ok(Lookup::Off);
+    }
     let trust = Trust::read(config.gateway_ca_file.as_deref()).map_err(cannot)?;
     let registry = Registry::new(&config.function_namespace).map_err(cannot)?;
     let supervisor = Supervisor::default();
-    let lookup =
-        Lookup::new(&config.gateway_url, &trust, config.function_lookup.as_ref(), registry, &supervisor);
-    Ok(lookup.annotations(&Invocation::of(function.clone())).await.into_owned())
+    Ok(Lookup::new(&config.gateway_url, &trust, config.function_lookup.as_ref(), registry, &supervisor))
 }
 
 fn table(planned: &[Planned], end: Duration) -> String {

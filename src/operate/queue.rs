@@ -1,14 +1,14 @@
 //! `queue-worker queue`: pauses a queue or one of its functions, resumes it, and says how much there is of
 //! everything.
 
-mod stats;
+pub(crate) mod stats;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::{
-    audit::{because, by, note},
+    audit::{because, note},
     cli::{Output, Pausing, QueueCommand},
     desk::Desk,
     end::{Failure, cannot},
@@ -69,7 +69,7 @@ async fn pause(desk: &Desk, which: &Pausing, reason: Option<&str>) -> Result<(),
     for function in &functions {
         place(desk, &names, function).await?;
     }
-    let pause = Pause { since: Some(desk.now()), by: by(), reason: because(reason) };
+    let pause = Pause { since: Some(desk.now()), by: desk.by(), reason: because(reason) };
     let after = write(&record, |pauses| {
         if functions.is_empty() {
             pauses.queue.get_or_insert_with(|| pause.clone());

@@ -2,7 +2,7 @@
 //! some.
 
 mod cancel;
-pub(super) mod read;
+pub(crate) mod read;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -69,7 +69,8 @@ async fn list(desk: &Desk, filter: &Filter, limit: Option<u64>) -> Result<(), Fa
     if listed == 0 { Err(nothing(&choice)) } else { Ok(()) }
 }
 
-fn item(names: &Names, Found { letter, state, due, .. }: &Found) -> Value {
+/// A retry as JSON has it.
+pub(crate) fn item(names: &Names, Found { letter, state, due, .. }: &Found) -> Value {
     json!({
         "sequence": letter.sequence, "queue": names.queue, "function": letter.function,
         "callId": letter.call_id, "state": state.as_str(), "due": due.map(rfc3339),

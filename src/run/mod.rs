@@ -1,7 +1,7 @@
 //! The process: its queues, its signals, its end.
 //!
 //! Calls: text, tasks, retry, message, config, observe, broker, flow, inbound, outbound, upkeep, admin, stan,
-//! ingress, worker.
+//! ingress, worker, operate, api.
 
 pub mod process;
 pub(crate) mod queue;

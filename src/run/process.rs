@@ -1,7 +1,7 @@
 //! The process: it connects, serves every queue until a signal comes or no queue can be served any more, and
 //! drains.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     admin::{self, Readiness},
+    api::Api,
     broker::{
         audit::writer as audit,
         connect::{ConnectError, Connection, Link, connect},
@@ -102,13 +103,9 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         room: Room::of(config.callback.memory),
     };
     let trust = Trust::read(config.gateway_ca_file.as_deref())?;
-    let listener = listen(config.listen_addr)
-        .map_err(|error| Fatal::Machine(format!("listen_addr {}", config.listen_addr), error))?;
-    let listener = Arc::new(listener);
-    let way_in = config.ingress.as_ref().map(|ingress| {
-        listen(ingress.addr).map_err(|error| Fatal::Machine(format!("ingress_addr {}", ingress.addr), error))
-    });
-    let way_in = way_in.transpose()?.map(Arc::new);
+    let listener = open("listen_addr", config.listen_addr)?;
+    let way_in = config.ingress.as_ref().map(|ingress| open("ingress_addr", ingress.addr)).transpose()?;
+    let api = config.api.as_ref().map(|api| open("api_addr", api.addr)).transpose()?;
     let readiness = Readiness::of(config.queues.iter().map(|queue| queue.name.clone()), &supervisor);
     let of_queue = |(queue, metrics): (&Queue, &Metrics)| {
         Standby::new(&queue.name, metrics.clone(), config.queues.len())
@@ -138,11 +135,18 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         gauges,
         tracer: tracer.clone(),
         way_in,
+        api,
     };
     let served = process.run(config, &mut attendants, &told).await;
     tracer.finish().await;
     attendants.dismiss().await;
     served
+}
+
+/// Listens at the address of a setting.
+fn open(setting: &str, address: SocketAddr) -> Result<Arc<TcpListener>, Fatal> {
+    let failed = |error| Fatal::Machine(format!("{setting} {address}"), error);
+    Ok(Arc::new(listen(address).map_err(failed)?))
 }
 
 struct Process {
@@ -158,6 +162,8 @@ struct Process {
     tracer: Tracer,
     /// Where the ingress listens, if there is one.
     way_in: Option<Arc<TcpListener>>,
+    /// Where the API listens, if there is one.
+    api: Option<Arc<TcpListener>>,
 }
 
 impl Process {
@@ -250,6 +256,7 @@ impl Process {
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
         keep_bridge(shared, &self.registry);
         keep_ingress(shared, self.way_in.as_ref());
+        keep_api(shared, self.api.as_ref())?;
         let end = tokio::select! {
             () = told.times(1) => Ok(()),
             reason = shared.unserved.all() => Err(Fatal::Setup(reason)),
@@ -308,6 +315,20 @@ fn keep_ingress(shared: &Shared, listener: Option<&Arc<TcpListener>>) {
         // The ingress is never given up.
         let _ = supervisor.keep(Part::Ingress, "", &stop, serve).await;
     });
+}
+
+/// Opens the API if there is to be one, and keeps it open until it is drained.
+fn keep_api(shared: &Shared, listener: Option<&Arc<TcpListener>>) -> Result<(), FileError> {
+    let Shared { config, supervisor, running, lookup, .. } = shared;
+    let (Some(settings), Some(listener)) = (&config.api, listener.cloned()) else { return Ok(()) };
+    let api = Api::new(settings, config, lookup.clone())?;
+    let (supervisor, stop) = (supervisor.clone(), running.stop.clone());
+    running.pulling.spawn(async move {
+        let serve = || api.clone().serve(listener.clone(), stop.clone());
+        // The API is never given up.
+        let _ = supervisor.keep(Part::Api, "", &stop, serve).await;
+    });
+    Ok(())
 }
 
 /// Tells readiness and metrics about the connection, for as long as there is one.

@@ -95,6 +95,8 @@ parts! {
     Bridge = "bridge", false;
     /// Takes requests in by HTTP.
     Ingress = "ingress", false;
+    /// Answers operators by HTTP.
+    Api = "api", false;
     /// The thread on which callbacks are posted.
     Callbacks = "callbacks", false;
     /// The thread on which functions are looked up.

@@ -16,6 +16,7 @@ mod support;
 
 mod addresses;
 mod adversary;
+mod api;
 mod audit;
 mod azure_delayed_retries;
 mod blocks;

@@ -79,6 +79,12 @@ pub const OPERATING: &[(Right, &str)] = &[
         Publish("$JS.API.CONSUMER.DELETE.faas-request-retries.*"),
         "removing the places of functions that were paused, when there are 200",
     ),
+    (
+        Publish("$JS.API.CONSUMER.DELETE.faas-request-dead.*"),
+        "ending the reading of a part of a list by the [API](#the-api); without it the reader goes by \
+            itself after half a minute",
+    ),
+    (Publish("$JS.API.CONSUMER.DELETE.faas-request-audit.*"), "the same of the audit"),
 ];
 
 /// The rows of the table in the documentation that begins so.

@@ -30,7 +30,7 @@ const ROOMS: &[Room] = &[
     room("observe", &["text", "tasks", "retry", "message", "config"]),
     room("broker", &["text", "tasks", "retry", "message", "config", "observe"]),
     room("flow", &[]),
-    room("inbound", &["flow"]),
+    room("inbound", &["tasks", "flow"]),
     room("outbound", &["text", "tasks", "retry", "message", "config", "observe", "flow"]),
     room("upkeep", &["text", "tasks", "message", "config", "observe", "broker", "flow"]),
     room("admin", &["text", "tasks", "observe", "broker", "inbound"]),
@@ -38,17 +38,18 @@ const ROOMS: &[Room] = &[
     room("ingress", &["text", "tasks", "message", "config", "observe", "broker", "inbound"]),
     room("worker", &["text", "tasks", "retry", "message", "observe", "broker", "flow", "outbound"]),
     room(
-        "run",
-        &[
-            "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "inbound",
-            "outbound", "upkeep", "admin", "stan", "ingress", "worker",
-        ],
-    ),
-    room(
         "operate",
         &[
             "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "outbound", "upkeep",
-            "admin", "stan", "ingress", "run",
+            "admin", "stan", "ingress",
+        ],
+    ),
+    room("api", &["text", "tasks", "retry", "message", "config", "broker", "inbound", "outbound", "operate"]),
+    room(
+        "run",
+        &[
+            "text", "tasks", "retry", "message", "config", "observe", "broker", "flow", "inbound",
+            "outbound", "upkeep", "admin", "stan", "ingress", "worker", "operate", "api",
         ],
     ),
 ];

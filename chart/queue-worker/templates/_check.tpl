@@ -28,11 +28,18 @@
 {{- $faults = append $faults (printf "%s%s.minReplicas: %v: expected at most maxReplicas, %v" $where $name $scaling.minReplicas $scaling.maxReplicas) }}
 {{- end }}
 {{- end }}
-{{- if eq (include "queue-worker.ingressPort" $values) (include "queue-worker.port" $values) }}
-{{- $faults = append $faults (printf "%singressAddr, listenAddr: expected two ports, both are %s" $where (include "queue-worker.port" $values)) }}
+{{- range $pair := list (list "ingressAddr" "listenAddr") (list "apiAddr" "listenAddr") (list "apiAddr" "ingressAddr") }}
+{{- $ports := dict "listenAddr" (include "queue-worker.port" $values) "ingressAddr" (include "queue-worker.ingressPort" $values) "apiAddr" (include "queue-worker.apiPort" $values) }}
+{{- $port := get $ports (first $pair) }}
+{{- if and $port (eq $port (get $ports (last $pair))) }}
+{{- $faults = append $faults (printf "%s%s: expected two ports, both are %s" $where (join ", " $pair) $port) }}
 {{- end }}
-{{- if and $values.ingressAddr (not (regexMatch "^.*:[1-9][0-9]*$" $values.ingressAddr)) }}
-{{- $faults = append $faults (printf "%singressAddr: %s: expected an address with a port that a Service can lead to" $where $values.ingressAddr) }}
+{{- end }}
+{{- range $key := list "ingressAddr" "apiAddr" }}
+{{- $addr := get $values $key }}
+{{- if and $addr (not (regexMatch "^.*:[1-9][0-9]*$" $addr)) }}
+{{- $faults = append $faults (printf "%s%s: %s: expected an address with a port that a Service can lead to" $where $key $addr) }}
+{{- end }}
 {{- end }}
 {{- $logins := list }}
 {{- range $key := list "natsCredsFile" "natsNkeyFile" "natsTokenFile" "natsPasswordFile" }}

@@ -8,6 +8,7 @@ nats_tls_first nats_js_domain nats_inbox_prefix nats_manage
 queue_name nats_stream nats_filter_subject nats_durable nats_deliver nats_stream_replicas nats_stream_max_bytes
 input target_url target_method target_token_file target_headers
 ingress_addr ingress_max_body ingress_max_delay ingress_token_file
+api_addr api_token_file
 stan_bridge faas_nats_cluster_name
 gateway_url gateway_ca_file function_namespace function_lookup function_lookup_ttl basic_auth
 max_inflight max_inflight_bytes ack_wait upstream_timeout confirm_acks
@@ -114,4 +115,9 @@ otel_service_name otel_resource_attributes otel_traces_sampler otel_traces_sampl
 {{/* The port of ingress_addr; nothing where callers cannot enqueue. Takes a worker's values. */}}
 {{- define "queue-worker.ingressPort" -}}
 {{- .ingressAddr | default "" | splitList ":" | last }}
+{{- end }}
+
+{{/* The port of api_addr; nothing where there is no API. Takes a worker's values. */}}
+{{- define "queue-worker.apiPort" -}}
+{{- .apiAddr | default "" | splitList ":" | last }}
 {{- end }}

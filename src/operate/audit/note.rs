@@ -12,21 +12,21 @@ use crate::{
 };
 
 /// Records it, where there is an audit. Where it cannot be written that is said, and nothing else fails.
-pub(in crate::operate) async fn note(desk: &Desk, names: &Names, action: Action) {
-    let action = Action { at: Some(desk.now()), queue: names.queue.clone(), by: by(), ..action };
+pub(crate) async fn note(desk: &Desk, names: &Names, action: Action) {
+    let action = Action { at: Some(desk.now()), queue: names.queue.clone(), by: desk.by(), ..action };
     let payload = serde_json::to_vec(&Record::Action(Box::new(action))).unwrap_or_default();
     // Nobody is asked to make the stream: a worker does, where there is to be one.
     let written = desk.jetstream.append(&names.audit, &names.audit_actions(), payload.into()).await;
     if let Err(error) = written {
         let none = matches!(&error, BrokerError::Unavailable(why) if why.starts_with("no stream takes"));
         if !none {
-            eprintln!("queue-worker: this is not recorded in the audit: {error}");
+            desk.complain(&format!("this is not recorded in the audit: {error}"));
         }
     }
 }
 
 /// Something was done with an operation, for this reason.
-pub(in crate::operate) fn act(action: &str, operation: &Operation) -> Action {
+pub(crate) fn act(action: &str, operation: &Operation) -> Action {
     Action {
         action: action.to_owned(),
         filter: serde_json::to_value(&operation.choice).ok(),
@@ -39,12 +39,12 @@ pub(in crate::operate) fn act(action: &str, operation: &Operation) -> Action {
 }
 
 /// Why, as it is recorded.
-pub(in crate::operate) fn because(reason: Option<&str>) -> Option<String> {
+pub(crate) fn because(reason: Option<&str>) -> Option<String> {
     reason.map(|reason| cut(reason, 256).to_owned())
 }
 
 /// Who asks: the user, and the machine.
-pub(in crate::operate) fn by() -> String {
+pub(crate) fn by() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
     let host = variable("HOSTNAME")

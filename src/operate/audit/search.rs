@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use super::{
     none,
     show::{document, row, table},
@@ -11,6 +13,7 @@ use crate::{
     message::{audit::Record, names::Names},
     operate::{
         cli::{Output, Searching},
+        dead_letters::read::Part,
         desk::Desk,
         end::{Failure, cannot},
         out::{self, Page},
@@ -32,7 +35,7 @@ pub(super) async fn search(desk: &Desk, wanted: &Searching) -> Result<(), Failur
             continue;
         }
         streams += 1;
-        let mut source = Source::open(desk, &names, wanted, now).await?;
+        let mut source = Source::open(desk, &names, wanted, 0).await?;
         while let Some(records) = source.next().await? {
             let fit = records.into_iter().filter(|record| fits(record, wanted, now));
             let some = found.take(fit);
@@ -56,6 +59,51 @@ pub(super) async fn search(desk: &Desk, wanted: &Searching) -> Result<(), Failur
     let any = found.seen > 0;
     page.into_iter().for_each(|(page, _)| page.end());
     if any { Ok(()) } else { Err(Failure::Nothing("there is no record that matches".to_owned())) }
+}
+
+/// At most so many of a queue's records that fit, behind this sequence, and those that can be read until
+/// then. Those of a call are few, and all there at once.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn part(
+    desk: &Desk,
+    names: &Names,
+    wanted: &Searching,
+    (after, limit): (u64, usize),
+    until: Instant,
+) -> Result<Part<Record>, Failure> {
+    let (now, mut part) = (desk.now(), Part { items: Vec::new(), next: None });
+    if desk.stream(&names.audit).await?.is_none() {
+        return Ok(part);
+    }
+    let mut walk = match Source::open(desk, names, wanted, after).await? {
+        Source::Walk(walk) => walk,
+        Source::Index(records) => {
+            part.items = records.unwrap_or_default();
+            part.items.retain(|record| fits(record, wanted, now));
+            return Ok(part);
+        }
+    };
+    'read: loop {
+        let seen = walk.next().await.map_err(cannot)?;
+        for one in &seen {
+            let record = serde_json::from_slice(&one.payload).ok();
+            let Some(record) = record.filter(|record| fits(record, wanted, now)) else { continue };
+            if part.items.len() == limit {
+                // The one before it is the last.
+                part.next = Some(one.sequence - 1);
+                break 'read;
+            }
+            part.items.push(record);
+        }
+        if seen.is_empty() || Instant::now() >= until {
+            part.next = (!seen.is_empty()).then(|| walk.seen());
+            break;
+        }
+    }
+    walk.end().await;
+    Ok(part)
 }
 
 /// What was found so far.
@@ -94,15 +142,18 @@ enum Source {
 }
 
 impl Source {
-    async fn open(desk: &Desk, names: &Names, wanted: &Searching, now: SystemTime) -> Result<Self, Failure> {
+    /// The records behind this sequence.
+    async fn open(desk: &Desk, names: &Names, wanted: &Searching, after: u64) -> Result<Self, Failure> {
         if let Some(id) = wanted.call_id.as_deref().filter(|_| wanted.action.is_none()) {
             return Ok(Self::Index(Some(records_of(&desk.jetstream, names, id).await.map_err(cannot)?)));
         }
         let last = desk.stream(&names.audit).await?.map_or(0, |info| info.state.last_seq);
         let only_actions = wanted.action.is_some() || wanted.by.is_some();
         let subjects = if only_actions { names.audit_actions() } else { names.audit_subjects() };
-        let since = wanted.since.and_then(|since| since.before(now).checked_sub(SKEW));
-        let walk = Walk::new(&desk.jetstream, (&names.audit, &subjects), 1, last, since).whole();
+        let since = wanted.since.and_then(|since| since.before(desk.now()).checked_sub(SKEW));
+        let walk =
+            Walk::new(&desk.jetstream, (&names.audit, &subjects), after.saturating_add(1), last, since)
+                .whole();
         Ok(Self::Walk(Box::new(walk)))
     }
 

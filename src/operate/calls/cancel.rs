@@ -15,7 +15,7 @@ use crate::{
     broker::{cancels::Cancels, streams::desired},
     message::{audit::Action, call::Cancel, names::Names},
     operate::{
-        audit::{because, by, note},
+        audit::{because, note},
         cli::Output,
         desk::Desk,
         end::{Failure, cannot},
@@ -73,7 +73,7 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
 /// Stores the mark, and tells the workers, of whom so many have heard.
 async fn mark(desk: &Desk, names: &Names, call_id: &str, reason: Option<String>) -> Result<usize, Failure> {
     desk.ensure(&names.cancels(), &desired::cancels(&desk.config, names)).await?;
-    let cancel = Cancel { call_id: call_id.to_owned(), by: by(), reason: reason.clone() };
+    let cancel = Cancel { call_id: call_id.to_owned(), by: desk.by(), reason: reason.clone() };
     let sequence = Cancels::new(&desk.jetstream, names).add(&cancel).await.map_err(cannot)?;
     let action = Action {
         action: "cancel".to_owned(),

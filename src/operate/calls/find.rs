@@ -30,7 +30,7 @@ use crate::{
 ///
 /// # Errors
 /// See [`Failure`].
-pub(super) async fn find(desk: &Desk, call_id: &str, scan: bool) -> Result<Vec<Call>, Failure> {
+pub(crate) async fn find(desk: &Desk, call_id: &str, scan: bool) -> Result<Vec<Call>, Failure> {
     let mut all = Vec::new();
     for names in desk.queues()? {
         all.extend(of_queue(desk, &names, call_id, scan).await?);

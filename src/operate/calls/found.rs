@@ -17,7 +17,7 @@ use crate::{
 /// Where a call is. Of two that tell of one call, the greater knows better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
+pub(crate) enum State {
     /// Nothing is known of it.
     Unknown,
     /// It ended with success.
@@ -52,7 +52,7 @@ impl State {
 /// A call, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Call {
+pub(crate) struct Call {
     pub call_id: String,
     pub state: State,
     pub function: Option<String>,

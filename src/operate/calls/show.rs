@@ -21,24 +21,25 @@ use crate::operate::{
 /// See [`Failure`].
 pub(super) async fn show(desk: &Desk, call_id: &str, scan: bool) -> Result<(), Failure> {
     let found = find(desk, call_id, scan).await?;
-    let unknown = Call::unknown(call_id);
-    let (first, others) = found.split_first().unwrap_or((&unknown, &[]));
+    let unknown = [Call::unknown(call_id)];
+    let shown = if found.is_empty() { &unknown } else { found.as_slice() };
     match desk.output {
-        Output::Json => out::json(&document(first, others)?)?,
-        Output::Table => {
-            let texts: Vec<_> = std::iter::once(first).chain(others).map(text).collect();
-            out::print(&texts.join("\n"));
-        }
+        Output::Json => out::json(&document(shown)?)?,
+        Output::Table => out::print(&shown.iter().map(text).collect::<Vec<_>>().join("\n")),
     }
-    if first.state != State::Unknown {
+    if shown.first().is_some_and(|call| call.state != State::Unknown) {
         return Ok(());
     }
     let hint = if scan { "" } else { "; one that no worker has seen is found with --scan" };
     Err(Failure::Nothing(format!("nothing is known of the call {call_id:?}{hint}")))
 }
 
-/// The first call, with the others of its id.
-fn document(first: &Call, others: &[Call]) -> Result<Value, Failure> {
+/// The first of some calls, with the others of its id.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) fn document(calls: &[Call]) -> Result<Value, Failure> {
+    let (first, others) = calls.split_first().ok_or_else(|| cannot("there is no call"))?;
     let mut document = serde_json::to_value(first).map_err(cannot)?;
     if let Some(fields) = document.as_object_mut() {
         fields.insert("others".to_owned(), json!(others));

@@ -157,11 +157,19 @@ impl Choosing {
     }
 }
 
-fn cause(text: &str) -> Result<String, String> {
+/// Reads the name of a cause.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn cause(text: &str) -> Result<String, String> {
     text.parse::<Cause>().map(|cause| cause.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
-fn status(text: &str) -> Result<String, String> {
+/// Reads how an attempt came out.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn status(text: &str) -> Result<String, String> {
     let is_word = ["timeout", "unreachable", "broken"].contains(&text);
     let is_status = text.parse::<u16>().is_ok_and(|status| (100..=599).contains(&status));
     (is_word || is_status)

@@ -51,7 +51,8 @@ struct Raw<'l> {
 /// See [`Failure`].
 pub(super) async fn export(desk: &Desk, chosen: &Choosing, to: &str, reveal: bool) -> Result<(), Failure> {
     let (names, choice) = (desk.queue()?, chosen.choice(desk.now()));
-    let Some(letters) = Letters::open(desk, &names, &choice).await? else { return Err(no_stream(&names)) };
+    let opened = Letters::open(desk, &names, &choice, 0).await?;
+    let Some(letters) = opened else { return Err(no_stream(&names)) };
     let exported = write(desk, &names, letters, to, reveal).await?;
     if exported == 0 {
         return Err(nothing(&names, &choice));
@@ -78,7 +79,7 @@ pub(super) async fn until(
     end: u64,
     to: &str,
 ) -> Result<u64, Failure> {
-    write(desk, names, Letters::until(desk, names, choice, end), to, false).await
+    write(desk, names, Letters::until(desk, names, choice, (0, end)), to, false).await
 }
 
 async fn write(

@@ -11,7 +11,7 @@ use crate::message::{
 /// A letter of a list.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Item<'l> {
+pub(crate) struct Item<'l> {
     sequence: u64,
     queue: &'l str,
     function: Option<&'l str>,

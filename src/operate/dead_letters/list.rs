@@ -9,7 +9,11 @@ use super::{
 use crate::{
     message::{
         envelope::rfc3339,
-        letter::{Letter, choice::Choice, groups::Groups},
+        letter::{
+            Letter,
+            choice::Choice,
+            groups::{Alike, Group, Groups},
+        },
         names::Names,
     },
     operate::{
@@ -53,7 +57,7 @@ async fn open<'q>(
 ) -> Result<Vec<(&'q Names, Letters)>, Failure> {
     let mut opened = Vec::new();
     for names in queues {
-        match Letters::open(desk, names, choice).await? {
+        match Letters::open(desk, names, choice, 0).await? {
             Some(letters) => opened.push((names, letters)),
             None if queues.len() == 1 => return Err(no_stream(names)),
             None => {}
@@ -150,6 +154,18 @@ impl Listing {
     }
 }
 
+/// Groups as JSON has them.
+pub(crate) fn sums(groups: &[(Alike, Group)]) -> Vec<Value> {
+    let sum = |(alike, group): &(Alike, Group)| {
+        json!({
+            "function": alike.function, "cause": alike.cause, "lastStatus": alike.last_status,
+            "error": alike.error, "count": group.count,
+            "first": rfc3339(group.first), "last": rfc3339(group.last),
+        })
+    };
+    groups.iter().map(sum).collect()
+}
+
 /// Sums letters up, the largest group first.
 ///
 /// # Errors
@@ -169,17 +185,7 @@ pub(super) async fn groups(desk: &Desk, filter: &Filter) -> Result<(), Failure> 
     }
     let groups = groups.largest_first();
     if desk.output == Output::Json {
-        let groups: Vec<Value> = groups
-            .iter()
-            .map(|(alike, group)| {
-                json!({
-                    "function": alike.function, "cause": alike.cause, "lastStatus": alike.last_status,
-                    "error": alike.error, "count": group.count,
-                    "first": rfc3339(group.first), "last": rfc3339(group.last),
-                })
-            })
-            .collect();
-        out::json(&json!({ "groups": groups }))?;
+        out::json(&json!({ "groups": sums(&groups) }))?;
     } else if some {
         let rows: Vec<_> = groups
             .iter()

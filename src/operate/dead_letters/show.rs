@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{item::Item, read::no_stream};
 use crate::{
-    broker::jetstream::Stored,
+    broker::jetstream::{Stored, if_stream},
     message::{
         envelope::Envelope,
         letter::{
@@ -25,7 +25,7 @@ use crate::{
 /// A letter with everything that is known of it, as JSON has it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Whole<'l> {
+pub(crate) struct Whole<'l> {
     #[serde(flatten)]
     item: Item<'l>,
     /// The headers of the call, or of the answer that its callback takes along.
@@ -45,7 +45,7 @@ pub(super) struct Whole<'l> {
 
 /// A letter and its inside.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     /// The letter.
     pub letter: Letter,
     content: Content,
@@ -182,11 +182,7 @@ pub(super) async fn show(desk: &Desk, sequence: u64, reveal: bool) -> Result<(),
     if desk.stream(&names.dead).await?.is_none() {
         return Err(no_stream(&names));
     }
-    let stored = desk.jetstream.stored(&names.dead, sequence).await.map_err(cannot)?;
-    let Some(stored) = stored else {
-        return Err(Failure::Nothing(format!("there is no dead letter {sequence} of {}", names.queue)));
-    };
-    let opened = Opened::of(&names, &stored, reveal);
+    let opened = open(desk, &names, sequence, reveal).await?;
     match desk.output {
         Output::Json => out::json(&opened.whole(&names.queue)),
         Output::Table => {
@@ -194,4 +190,14 @@ pub(super) async fn show(desk: &Desk, sequence: u64, reveal: bool) -> Result<(),
             Ok(())
         }
     }
+}
+
+/// Opens the letter of this sequence.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn open(desk: &Desk, names: &Names, sequence: u64, reveal: bool) -> Result<Opened, Failure> {
+    let stored = if_stream(desk.jetstream.stored(&names.dead, sequence).await).map_err(cannot)?.flatten();
+    let none = || Failure::Nothing(format!("there is no dead letter {sequence} of {}", names.queue));
+    Ok(Opened::of(names, &stored.ok_or_else(none)?, reveal))
 }

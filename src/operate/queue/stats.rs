@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The amounts of a queue.
-struct Stats {
+pub(crate) struct Stats {
     names: Names,
     pauses: Pauses,
     /// Messages that no worker has yet, and those that some have.
@@ -60,7 +60,10 @@ pub(super) async fn stats(desk: &Desk) -> Result<(), Failure> {
 }
 
 /// Those of one queue; `None` where there is none.
-async fn read(desk: &Desk, names: Names) -> Result<Option<Stats>, Failure> {
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn read(desk: &Desk, names: Names) -> Result<Option<Stats>, Failure> {
     let (queue, retries) = (desk.stream(&names.stream).await?, desk.stream(&names.retries).await?);
     let Some((_, retries)) = queue.zip(retries) else { return Ok(None) };
     let record = Record::new(&desk.jetstream, &names);
@@ -111,7 +114,8 @@ async fn oldest(desk: &Desk, names: &Names, fresh: &ConsumerInfo) -> Result<Opti
     Ok(oldest)
 }
 
-fn document(stats: &Stats) -> Value {
+/// As JSON has them.
+pub(crate) fn document(stats: &Stats) -> Value {
     let amounts = json!({
         "queue": stats.names.queue, "stream": stats.names.stream, "pending": stats.fresh.0,
         "oldestPendingSeconds": stats.oldest.map(|age| age.as_secs()),

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::{
     broker::jetstream::{JetStream, Stored},
     message::{
@@ -10,13 +12,14 @@ use crate::{
         timer::due_in,
     },
     operate::{
+        dead_letters::read::Part,
         desk::Desk,
         end::{Failure, cannot},
     },
 };
 
 /// A message of the stream.
-pub(in crate::operate) struct Found {
+pub(crate) struct Found {
     /// Its story, told as a letter's is.
     pub letter: Letter,
     pub state: Waiting,
@@ -25,7 +28,7 @@ pub(in crate::operate) struct Found {
 }
 
 /// The messages that are meant, oldest first, none of which came after the reading began.
-pub(in crate::operate) struct Retries {
+pub(crate) struct Retries {
     jetstream: JetStream,
     names: Names,
     choice: Choice,
@@ -52,21 +55,52 @@ impl Retries {
         }))
     }
 
+    /// Those behind this sequence.
+    pub fn behind(self, sequence: u64) -> Self {
+        Self { next: self.next.max(sequence.saturating_add(1)), ..self }
+    }
+
+    /// At most so many of them, and those that can be read until then.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn part(mut self, limit: usize, until: Instant) -> Result<Part<Found>, Failure> {
+        let mut items = Vec::new();
+        while let Some(found) = self.step().await? {
+            items.extend(found);
+            let is_full = items.len() > limit;
+            if is_full || Instant::now() >= until {
+                items.truncate(limit);
+                let last = items.last().map(|found| found.letter.sequence).filter(|_| is_full);
+                return Ok(Part { items, next: Some(last.unwrap_or(self.next - 1)) });
+            }
+        }
+        Ok(Part { items, next: None })
+    }
+
     /// The next one; none at the end.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn next(&mut self) -> Result<Option<Found>, Failure> {
-        while self.next <= self.end {
-            let asked = self.jetstream.next_stored(&self.names.retries, &self.filter, self.next).await;
-            let Some(stored) = asked.map_err(cannot)? else { break };
-            self.next = stored.sequence + 1;
-            let Some(found) = self.read(&stored) else { continue };
-            if found.letter.sequence <= self.end && self.choice.covers(&found.letter) {
-                return Ok(Some(found));
+        while let Some(found) = self.step().await? {
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
+    }
+
+    /// The next one that lies there, if it is meant; `None` at the end.
+    async fn step(&mut self) -> Result<Option<Option<Found>>, Failure> {
+        if self.next > self.end {
+            return Ok(None);
+        }
+        let asked = self.jetstream.next_stored(&self.names.retries, &self.filter, self.next).await;
+        let Some(stored) = asked.map_err(cannot)? else { return Ok(None) };
+        self.next = stored.sequence + 1;
+        let is_meant = |found: &Found| found.letter.sequence <= self.end && self.choice.covers(&found.letter);
+        Ok(Some(self.read(&stored).filter(is_meant)))
     }
 
     fn read(&self, stored: &Stored) -> Option<Found> {

@@ -1,4 +1,4 @@
-//! The way in by HTTP of a worker: `ingress_addr`.
+//! The ways in by HTTP of a worker: `ingress_addr` and `api_addr`.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Settings, free_port, http, patiently};
 
-/// An answer of the ingress.
+/// An answer that came through a door.
 pub struct Reply {
     pub status: u16,
     pub message: http::Message,
@@ -26,7 +26,7 @@ impl Reply {
     }
 }
 
-/// Where a worker's ingress is.
+/// Where a worker's ingress, or its API, is.
 #[derive(Clone, Copy, Debug)]
 pub struct Door {
     port: u16,
@@ -36,6 +36,19 @@ impl Door {
     pub fn to(settings: Settings) -> (Self, Settings) {
         let port = free_port();
         (Self { port }, settings.set("ingress_addr", format!("127.0.0.1:{port}")))
+    }
+
+    /// The same to the API.
+    pub fn to_api(settings: Settings) -> (Self, Settings) {
+        let port = free_port();
+        (Self { port }, settings.set("api_addr", format!("127.0.0.1:{port}")))
+    }
+
+    /// Asks the API for a document, which it has.
+    pub async fn get(&self, target: &str) -> Value {
+        let reply = self.ask("GET", &format!("/api/v1{target}"), &[], b"").await;
+        assert_eq!(reply.status, 200, "{target}: {}", String::from_utf8_lossy(&reply.message.body));
+        reply.json()
     }
 
     pub async fn connect(&self) -> TcpStream {

@@ -1,0 +1,240 @@
+//! The operators' API over HTTP: what the commands do, in the same words.
+//!
+//! ```text
+//!  connection ─▶ token? ─▶ route ─▶ parameters and body ─▶ Desk ─▶ a noun's file ─▶ JSON
+//!                  └──────────┴───────────────┴─────────────┴───────────┴─▶ problem
+//! ```
+//!
+//! It has a connection to NATS of its own: a right that only operators need and that the login lacks is
+//! the caller's problem, and never the worker's.
+//!
+//! Calls: text, tasks, retry, message, config, broker, inbound, outbound, operate.
+
+mod audit;
+mod calls;
+mod cursor;
+mod dead_letters;
+mod openapi;
+mod operations;
+mod policy;
+mod problem;
+mod queues;
+mod request;
+mod retries;
+mod routes;
+mod schemas;
+#[expect(dead_code, reason = "bodies are read by changes, which come next")]
+mod values;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, Response, StatusCode, header},
+};
+use hyper::body::Incoming;
+use serde_json::Value;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    problem::Problem,
+    request::{Admission, Asked},
+};
+use crate::{
+    broker::{
+        connect::{Connection, attempt},
+        jetstream::JetStream,
+    },
+    config::{self, Config},
+    inbound::{
+        connections::{self, Busy, Limits, SPARE},
+        tokens::Tokens,
+    },
+    operate::desk::Desk,
+    outbound::lookup::Lookup,
+    tasks::{error_backoff::ErrorBackoff, renewed::FileError},
+};
+
+pub use self::openapi::document;
+
+const LIMITS: Limits = Limits {
+    most: 64,
+    patience: Duration::from_secs(30),
+    age: None,
+    goodbye: Duration::from_secs(5),
+    head: 16 << 10,
+};
+/// The files of its connections, that to NATS included.
+pub const FILES: usize = LIMITS.most + SPARE + 1;
+/// The most requests that are answered at once. Others wait.
+const AT_ONCE: usize = 16;
+/// The longest wait for that.
+const TURN: Duration = Duration::from_secs(10);
+/// The longest time for an answer.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// The pause before another try to connect to NATS, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// What is said of a request that went well.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    document: Value,
+    /// Where to look for what becomes of it.
+    location: Option<String>,
+}
+
+impl Answer {
+    fn ok(document: Value) -> Self {
+        Self { status: StatusCode::OK, document, location: None }
+    }
+}
+
+/// The API. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Api(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    config: Arc<Config>,
+    tokens: Option<Tokens>,
+    lookup: Lookup,
+    turns: Semaphore,
+    /// The connection, or why there is none.
+    access: Mutex<Result<Access, String>>,
+}
+
+/// A connection to the broker, and what it denies.
+#[derive(Debug, Clone)]
+struct Access {
+    jetstream: JetStream,
+    denied: watch::Receiver<Option<String>>,
+}
+
+impl Api {
+    /// The API of a worker with these settings.
+    ///
+    /// # Errors
+    /// Where the tokens cannot be read.
+    pub fn new(settings: &config::Api, config: &Config, lookup: Lookup) -> Result<Self, FileError> {
+        let tokens =
+            settings.token_file.clone().map(|file| Tokens::new("api_token_file", file)).transpose()?;
+        Ok(Self(Arc::new(Parts {
+            config: Arc::new(config.clone()),
+            tokens,
+            lookup,
+            turns: Semaphore::new(AT_ONCE),
+            access: Mutex::new(Err("not connected to NATS yet".to_owned())),
+        })))
+    }
+
+    /// Serves until `until` is cancelled, and then until the requests that came in have their answers.
+    pub async fn serve(self, listener: Arc<TcpListener>, until: CancellationToken) {
+        let api = self.clone();
+        let answer = move |request, busy| {
+            let api = api.clone();
+            async move { api.answer(request, busy).await }
+        };
+        tokio::select! {
+            () = connections::serve(listener, LIMITS, answer, until) => {}
+            never = self.connect() => match never {},
+        }
+    }
+
+    /// Connects to NATS, and stays connected.
+    async fn connect(&self) -> std::convert::Infallible {
+        let mut pause = ErrorBackoff::new(PAUSE);
+        loop {
+            let reason = match attempt(&self.0.config.nats).await {
+                Ok(Ok(Connection { client, link, denied, mut keeper })) => {
+                    let jetstream = JetStream::new(client, self.0.config.nats.js_domain.as_deref(), link);
+                    self.put(Ok(Access { jetstream, denied }));
+                    match keeper.keep().await {}
+                }
+                Ok(Err(reason)) => reason,
+                Err(error) => error.to_string(),
+            };
+            self.put(Err(format!("no connection to NATS: {reason}")));
+            pause.rest().await;
+        }
+    }
+
+    fn put(&self, access: Result<Access, String>) {
+        *self.0.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
+    /// The connection, if it stands.
+    fn access(&self) -> Result<Access, Problem> {
+        let access = self.0.access.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let access = access.map_err(Problem::not_now)?;
+        let link = *access.jetstream.link().borrow();
+        if link.made > 0 && !link.up {
+            return Err(Problem::not_now("the connection to NATS is lost; it is made again"));
+        }
+        Ok(access)
+    }
+
+    /// Answers a request.
+    async fn answer(&self, request: Request<Incoming>, busy: Busy) -> Response<Body> {
+        let Parts { config, tokens, lookup, .. } = &*self.0;
+        let admission = Admission { tokens: tokens.as_ref(), config, lookup };
+        let asked = match admission.admit(request).await {
+            Ok(asked) => asked,
+            Err(problem) => return problem.response(),
+        };
+        // From here on it is not closed for another.
+        busy.set();
+        let (act, is_change) = (asked.act(), asked.is_change());
+        let answered = self.act(asked).await;
+        if is_change {
+            let status = answered.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
+            let (by, status) = (&act.1, status.as_u16());
+            tracing::info!(action = act.0, by, status, "Operator's request");
+        }
+        match answered {
+            Ok(answer) => response(&answer),
+            Err(problem) => problem.response(),
+        }
+    }
+
+    /// Does what was asked for, within its time.
+    async fn act(&self, asked: Asked) -> Result<Answer, Problem> {
+        let Ok(Ok(_turn)) = timeout(TURN, self.0.turns.acquire()).await else {
+            return Err(Problem::not_now("too many requests at once"));
+        };
+        let Access { jetstream, mut denied } = self.access()?;
+        denied.mark_unchanged();
+        let desk = Desk::of_request(jetstream, self.0.config.clone(), asked.queue(), asked.by.clone());
+        let act = asked.route.act;
+        let answered = match timeout(DEADLINE, act(desk, asked)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Problem::not_now(format!("no answer within {} s", DEADLINE.as_secs()))),
+        };
+        answered.map_err(|problem| match &*denied.borrow() {
+            Some(denial) if denied.has_changed().unwrap_or(false) && problem.is_not_now() => {
+                problem.and(&format!("; NATS denies what this needs: {denial}"))
+            }
+            _ => problem,
+        })
+    }
+}
+
+fn response(answer: &Answer) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{:#}\n", answer.document)));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(location) = answer.location.as_deref().and_then(|location| location.parse().ok()) {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}

@@ -1,0 +1,14 @@
+//! The policy: when the attempts of a call would be that always fails.
+
+use super::{Answer, problem::Problem, request::Asked};
+use crate::{
+    operate::{desk::Desk, policy::plan},
+    outbound::lookup::Lookup,
+};
+
+/// Says so of a function, or of any.
+pub(super) async fn show(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
+    let function = asked.values.text("function").and_then(|name| name.parse().ok());
+    let lookup = if function.is_some() { &asked.lookup } else { &Lookup::Off };
+    Ok(Answer::ok(plan(&desk.config, function, lookup).await.document()))
+}

@@ -1,0 +1,168 @@
+//! Reads a request: who asks, for what, and whether they may.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::http::{HeaderMap, Method, Request, StatusCode, header, request};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::{
+    problem::{Fault, Problem},
+    routes::{Route, find},
+    values::{self, Values},
+};
+use crate::{
+    config::Config,
+    inbound::{connections::Peer, tokens::Tokens},
+    outbound::lookup::Lookup,
+    text::line::{cut, is_unruly},
+};
+
+/// The most bytes of a body.
+const MOST: usize = 64 << 10;
+/// The time for one to come in.
+const BODY: Duration = Duration::from_secs(10);
+/// Says who asks. Whoever has a token is believed.
+const OPERATOR: &str = "x-operator";
+/// The longest name of anybody.
+const NAME: usize = 64;
+
+/// What requests are let in by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admission<'a> {
+    pub(super) tokens: Option<&'a Tokens>,
+    pub(super) config: &'a Config,
+    pub(super) lookup: &'a Lookup,
+}
+
+/// A request that may be answered.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) route: &'static Route,
+    /// The parameters of its path and query.
+    pub(super) values: Values,
+    #[expect(dead_code, reason = "bodies are read by changes, which come next")]
+    pub(super) body: Values,
+    /// Who asks.
+    pub(super) by: String,
+    /// Whether bodies and values of headers are for whoever asks.
+    pub(super) trusted: bool,
+    pub(super) lookup: Lookup,
+}
+
+impl Asked {
+    /// The queue that it is about, if it is about one.
+    pub(super) fn queue(&self) -> Option<String> {
+        self.values.text("queue").map(str::to_owned)
+    }
+
+    /// Whether it changes anything.
+    pub(super) fn is_change(&self) -> bool {
+        self.route.method != "GET"
+    }
+
+    /// What is done, and who asks, for the log.
+    pub(super) fn act(&self) -> (&'static str, String) {
+        (self.route.name, self.by.clone())
+    }
+}
+
+impl Admission<'_> {
+    /// Lets a request in.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) async fn admit(&self, request: Request<Incoming>) -> Result<Asked, Problem> {
+        let (head, body) = request.into_parts();
+        if let Some(tokens) = self.tokens {
+            tokens.admit(head.headers.get(header::AUTHORIZATION)).await?;
+        }
+        let (route, mut values) = find(method(&head.method), head.uri.path())?;
+        let trusted = self.tokens.is_some();
+        if route.method != "GET" && !trusted {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "the API only reads: a worker with api_token_file lets whoever has a token change things",
+            ));
+        }
+        let faults = values::query(head.uri.query().unwrap_or_default(), route.params(), &mut values);
+        if !faults.is_empty() {
+            return Err(Problem::faulty(faults));
+        }
+        if values.flag("reveal") && !trusted {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "secrets are shown by a worker with api_token_file only",
+            ));
+        }
+        self.is_served(&values)?;
+        let body = match route.body {
+            None => Values::default(),
+            Some(fields) => {
+                let body = read(&head.headers, body).await?;
+                values::body(&body, fields).map_err(Problem::faulty)?
+            }
+        };
+        Ok(Asked { route, values, body, by: by(&head, trusted), trusted, lookup: self.lookup.clone() })
+    }
+
+    /// Whether the queue that is meant is this worker's.
+    fn is_served(&self, values: &Values) -> Result<(), Problem> {
+        let Some(queue) = values.text("queue") else { return Ok(()) };
+        let queues = &self.config.queues;
+        if queues.iter().any(|known| known.name == queue) {
+            return Ok(());
+        }
+        let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
+        let fault = Fault::new("queue", queue, &format!("one that this worker serves: {}", names.join(", ")));
+        Err(Problem::faulty(vec![fault]).with(StatusCode::NOT_FOUND))
+    }
+}
+
+fn method(method: &Method) -> &str {
+    if method == Method::HEAD { "GET" } else { method.as_str() }
+}
+
+/// Who asks: a name that is given, and the address.
+fn by(head: &request::Parts, trusted: bool) -> String {
+    let address = head.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical());
+    let address = address.map(|address| address.to_string()).unwrap_or_default();
+    let told = head.headers.get(OPERATOR).and_then(|name| name.to_str().ok()).filter(|_| trusted);
+    let told: String = told.unwrap_or_default().chars().filter(|c| !is_unruly(*c)).collect();
+    match cut(told.trim(), NAME) {
+        "" => format!("api@{address}"),
+        name => format!("{name} (api@{address})"),
+    }
+}
+
+/// Reads a body, which is JSON if there is one.
+async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
+    let larger =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MOST} bytes"));
+    let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if told.is_some_and(|told: u64| told > MOST as u64) {
+        return Err(larger());
+    }
+    let read = timeout(BODY, Limited::new(body, MOST).collect()).await;
+    let read =
+        read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
+    let read = read.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            larger()
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "the body broke off")
+        }
+    })?;
+    let body = read.to_bytes();
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !body.is_empty() && !kind.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("Content-Type={kind:?}: expected application/json"),
+        ));
+    }
+    Ok(body)
+}
