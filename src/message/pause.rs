@@ -52,6 +52,11 @@ impl Names {
         format!("{}-retries.held.{function}.{id}.{generation}", self.queue)
     }
 
+    /// The subjects of what is due of `function`.
+    pub(crate) fn due_subjects_of(&self, function: &FunctionName) -> String {
+        format!("{}-retries.due.{}.>", self.queue, function.token())
+    }
+
     /// The subjects of what is held of `function`.
     pub fn held_subjects(&self, function: &FunctionName) -> String {
         format!("{}-retries.held.{}.>", self.queue, function.token())

@@ -16,7 +16,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 pub(crate) use audit::{AuditCommand, Searching};
 pub(super) use calls::CallsCommand;
 pub(crate) use choose::{Choosing, Filter, Moment, Redriving, cause, status};
-pub(super) use queue::{Invoking, Pausing, QueueCommand};
+pub(super) use queue::{Invoking, Pausing, Purging, QueueCommand};
 pub(super) use retries::{Cancelling, PolicyCommand, RetriesCommand};
 
 use super::{
@@ -75,7 +75,7 @@ enum Command {
     /// Looks at what became of calls, and at what operators did
     #[command(subcommand)]
     Audit(Box<AuditCommand>),
-    /// Pauses and resumes a queue or a function, and says how much there is
+    /// Pauses, resumes and purges a queue or a function, and says how much there is
     #[command(subcommand)]
     Queue(QueueCommand),
     /// Looks at retries that wait, calls some now, and cancels some
@@ -247,6 +247,7 @@ impl Cli {
     fn fault(&self) -> Option<String> {
         let command = match &self.command {
             Command::Retries(command) => return command.fault(),
+            Command::Queue(command) => return command.fault(),
             Command::DeadLetters(command) => command,
             _ => return None,
         };

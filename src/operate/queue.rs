@@ -1,6 +1,7 @@
-//! `queue-worker queue`: pauses a queue or one of its functions, resumes it, and says how much there is of
-//! everything.
+//! `queue-worker queue`: pauses a queue or one of its functions, resumes it, takes away what waits, and says
+//! how much there is of everything.
 
+mod purge;
 pub(crate) mod stats;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(super) async fn run(desk: &Desk, command: QueueCommand) -> Result<(), Failur
         QueueCommand::Stats => stats::stats(desk).await,
         QueueCommand::Pause { which, reason } => pause(desk, &which, reason.as_deref()).await,
         QueueCommand::Resume { which } => resume(desk, &which).await,
+        QueueCommand::Purge(how) => purge::purge(desk, &how).await,
     }
 }
 

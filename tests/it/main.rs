@@ -58,6 +58,7 @@ mod odd;
 mod pace;
 mod pages;
 mod pauses;
+mod purges;
 mod parts;
 mod poison;
 mod producers;

@@ -73,8 +73,9 @@ pub const OPERATING: &[(Right, &str)] = &[
     ),
     (
         Publish("$JS.API.STREAM.MSG.DELETE.faas-request-retries"),
-        "calling or cancelling retries before their time, with levels",
+        "calling or cancelling retries before their time, with levels; `queue purge`",
     ),
+    (Publish("$JS.API.STREAM.MSG.DELETE.faas-request"), "`queue purge`"),
     (
         Publish("$JS.API.CONSUMER.DELETE.faas-request-retries.*"),
         "removing the places of functions that were paused, when there are 200",

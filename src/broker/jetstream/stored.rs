@@ -13,7 +13,10 @@ use super::{
     call::{self, Deletion, Which},
     code,
 };
-use crate::{broker::seam::BrokerError, message::header_block};
+use crate::{
+    broker::seam::BrokerError,
+    message::{arrival::Arrival, header_block},
+};
 
 /// A message as it is stored.
 #[derive(Clone)]
@@ -46,6 +49,13 @@ impl Stored {
     /// Its headers, less the broker's own, as far as they can be read.
     pub fn headers(&self) -> HeaderMap {
         header_block::own(&self.block)
+    }
+
+    /// The same, as if it had been delivered from this stream.
+    pub fn arrival(self, stream: &str) -> Arrival {
+        let headers = self.headers();
+        let Self { subject, sequence, time, payload, .. } = self;
+        Arrival { subject, headers, payload, stream: stream.to_owned(), sequence, stored: time }
     }
 }
 

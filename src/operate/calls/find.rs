@@ -10,7 +10,6 @@ use super::{
 use crate::{
     broker::{audit::records_of, jetstream::Stored, sweep::sweep, walk::Walk},
     message::{
-        arrival::Arrival,
         audit::Record,
         call::made_id,
         envelope::{Envelope, Kind},
@@ -165,19 +164,7 @@ pub(super) async fn letters(
 
 /// A call that waits, if this message is it.
 fn fresh(names: &Names, form: &Form, call_id: &str, stored: Stored) -> Option<Call> {
-    let headers = stored.headers();
-    let message = Message::of(
-        form,
-        &Arrival {
-            subject: stored.subject,
-            headers,
-            payload: stored.payload,
-            stream: names.stream.clone(),
-            sequence: stored.sequence,
-            stored: stored.time,
-        },
-        false,
-    );
+    let message = Message::of(form, &stored.arrival(&names.stream), false);
     let invocation = message.invocation().ok()?;
     let envelope = &message.envelope;
     let is_its = match invocation.call_id() {

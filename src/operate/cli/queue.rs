@@ -20,6 +20,38 @@ pub(crate) enum QueueCommand {
         #[command(flatten)]
         which: Pausing,
     },
+    /// Takes calls away that wait for a worker: each becomes a dead letter with the cause cancelled
+    Purge(Purging),
+}
+
+/// How calls are taken away.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Purging {
+    #[command(flatten)]
+    pub(crate) which: Pausing,
+    /// Delete them for good: no dead letters, and no callbacks
+    #[arg(long = "drop")]
+    pub(crate) for_good: bool,
+    /// All of the queue; needed with --drop where no function is named
+    #[arg(long, conflicts_with = "function")]
+    pub(crate) all: bool,
+    /// Only say how many are meant
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Why, for the record and for the dead letters
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+impl QueueCommand {
+    /// What clap cannot tell.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let Self::Purge(Purging { which, for_good: true, all: false, .. }) = self else { return None };
+        which.function.is_none().then(|| {
+            "nothing says what is to be deleted for good: name a function with --function, or say --all"
+                .to_owned()
+        })
+    }
 }
 
 /// What is meant: the queue, or a function of it.

@@ -95,7 +95,11 @@ pub(crate) async fn read(desk: &Desk, names: Names) -> Result<Option<Stats>, Fai
 }
 
 /// A consumer, where there is one.
-async fn consumer(desk: &Desk, stream: &str, consumer: &str) -> Result<Option<ConsumerInfo>, Failure> {
+pub(in crate::operate::queue) async fn consumer(
+    desk: &Desk,
+    stream: &str,
+    consumer: &str,
+) -> Result<Option<ConsumerInfo>, Failure> {
     match desk.jetstream.consumer(stream, consumer).await {
         Ok(info) => Ok(Some(info)),
         Err(ApiError::Refused { code: code::CONSUMER_NOT_FOUND, .. }) => Ok(None),

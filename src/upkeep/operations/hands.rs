@@ -21,7 +21,6 @@ use crate::{
         seam::{Broker, BrokerError},
     },
     message::{
-        arrival::Arrival,
         decode::FunctionName,
         envelope::VALUE,
         header,
@@ -140,15 +139,7 @@ impl Hands {
 
     /// The message of a letter, for the function that it goes to.
     pub fn message(&self, stored: Stored) -> Option<Message> {
-        let headers = stored.headers();
-        let message = Message::dead(&Arrival {
-            subject: stored.subject,
-            headers,
-            payload: stored.payload,
-            stream: self.names.dead.clone(),
-            sequence: stored.sequence,
-            stored: stored.time,
-        });
+        let message = Message::dead(&stored.arrival(&self.names.dead));
         match &self.to {
             None => Some(message),
             Some(function) => message.to_function(function),

@@ -1,0 +1,278 @@
+//! Takes calls out of their streams, in their order: the dead letter and the callback of one are stored
+//! before it goes.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    end::{Call, followers, read},
+    is_meant,
+};
+use crate::{
+    broker::{
+        jetstream::{JetStream, Stored},
+        pauses::Record as Pauses,
+        seam::{Broker, BrokerError},
+        streams::desired,
+        sweep::sweep,
+    },
+    message::{
+        decode::FunctionName,
+        form::Form,
+        names::{DUE_CONSUMER, Names, covers},
+        record::Record,
+        successor::TooLarge,
+    },
+    operate::{
+        desk::Desk,
+        end::{Failure, cannot},
+        out::number,
+        queue::stats::consumer,
+    },
+};
+
+/// So many calls are looked at before it is asked again what workers have got.
+const CHUNK: u64 = 256;
+/// How many are under way at once.
+const AT_ONCE: usize = 32;
+
+/// How many were taken away, and how many could not be.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// Where calls wait, and the consumer that gives them to workers.
+struct Place {
+    stream: String,
+    consumer: String,
+    /// The subjects; of retries one.
+    filters: Vec<String>,
+    /// Calls that are stored later are not meant.
+    last: u64,
+    /// Whether they are retries.
+    parked: bool,
+}
+
+/// What is to be taken away.
+pub(super) struct Taking<'a> {
+    desk: &'a Desk,
+    names: &'a Names,
+    form: Form,
+    functions: Vec<FunctionName>,
+    for_good: bool,
+    fresh: Place,
+}
+
+/// What is to be done with a call.
+enum Fate {
+    /// It is not meant, or gone.
+    Left,
+    /// It goes, after these are stored.
+    Goes(u64, Vec<Record>),
+    /// What has to be stored fits nowhere.
+    TooLarge,
+}
+
+impl<'a> Taking<'a> {
+    /// Calls of these functions, or of all, that wait just now.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn new(
+        desk: &'a Desk,
+        names: &'a Names,
+        functions: Vec<FunctionName>,
+        for_good: bool,
+    ) -> Result<Self, Failure> {
+        let stream = &names.stream;
+        let not_served = || Failure::Cannot(format!("no worker has served the queue {} yet", names.queue));
+        let info = desk.stream(stream).await?.ok_or_else(not_served)?;
+        if !info.config.is_work_queue() {
+            return Err(Failure::Cannot(format!(
+                "stream {stream} is no work queue: others may read it, and nothing is deleted in it"
+            )));
+        }
+        let settings = desk.config.queues.iter().find(|queue| queue.name == names.queue);
+        let durable = settings.map_or("faas-workers", |queue| queue.durable.as_str());
+        let found = consumer(desk, stream, durable).await?.ok_or_else(not_served)?;
+        let fresh = Place {
+            stream: stream.clone(),
+            consumer: durable.to_owned(),
+            filters: found.config.filters().into_iter().map(str::to_owned).collect(),
+            last: info.state.last_seq,
+            parked: false,
+        };
+        let form = settings.map_or(Form::OpenFaas, |queue| queue.form.clone());
+        Ok(Self { desk, names, form, functions, for_good, fresh })
+    }
+
+    fn jetstream(&self) -> &JetStream {
+        &self.desk.jetstream
+    }
+
+    /// Where retries wait for a worker, or are held.
+    async fn retries(&self) -> Result<Vec<Place>, Failure> {
+        let (names, functions) = (self.names, &self.functions);
+        let Some(info) = self.desk.stream(&names.retries).await? else { return Ok(Vec::new()) };
+        let place = |consumer: String, filter| Place {
+            stream: names.retries.clone(),
+            consumer,
+            filters: vec![filter],
+            last: info.state.last_seq,
+            parked: true,
+        };
+        let due: Vec<_> = if functions.is_empty() {
+            vec![names.due_subjects()]
+        } else {
+            functions.iter().map(|function| names.due_subjects_of(function)).collect()
+        };
+        let held = Pauses::new(self.jetstream(), names).held().await.map_err(cannot)?;
+        let held = held.into_keys().filter(|function| is_meant(functions, Some(function))).map(|function| {
+            let wanted = desired::Consumer::held(names, &function);
+            place(wanted.name, wanted.filter)
+        });
+        Ok(due.into_iter().map(|filter| place(DUE_CONSUMER.to_owned(), filter)).chain(held).collect())
+    }
+
+    /// How many wait.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn count(&self) -> Result<u64, Failure> {
+        let mut count = 0;
+        for place in self.retries().await? {
+            count += self.waiting(&place).await?;
+        }
+        if !self.functions.is_empty() {
+            if self.desk.is_watched() {
+                eprintln!("looking at every message of {} that waits …", self.names.queue);
+            }
+            return Ok(count + self.waiting(&self.fresh).await?);
+        }
+        let fresh = consumer(self.desk, &self.fresh.stream, &self.fresh.consumer).await?;
+        Ok(count + fresh.map_or(0, |info| info.num_pending))
+    }
+
+    /// How many wait in a place, by a look at each.
+    async fn waiting(&self, place: &Place) -> Result<u64, Failure> {
+        let (mut count, from) = (0, self.delivered(place).await?);
+        for filter in &place.filters {
+            let wanted = |stored: Stored| {
+                let waits = (from + 1..=place.last).contains(&stored.sequence);
+                (waits && self.read(place, stored).is_some()).then_some(())
+            };
+            let found = sweep(self.jetstream(), &place.stream, filter, wanted).await.map_err(cannot)?;
+            count += found.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// The last sequence that a worker has got.
+    async fn delivered(&self, place: &Place) -> Result<u64, Failure> {
+        let info = consumer(self.desk, &place.stream, &place.consumer).await?;
+        Ok(info.map_or(0, |info| info.delivered.stream_seq))
+    }
+
+    fn read(&self, place: &Place, stored: Stored) -> Option<Call> {
+        read(&self.form, &stored.arrival(&place.stream), place.parked, &self.functions)
+    }
+
+    /// Takes them away. `why`: what is said about them.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn take(&self, why: &str, taken: &mut Taken) -> Result<(), Failure> {
+        self.take_from(&self.fresh, why, taken).await?;
+        for place in self.retries().await? {
+            self.take_from(&place, why, taken).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_from(&self, place: &Place, why: &str, taken: &mut Taken) -> Result<(), Failure> {
+        let Some(info) = self.desk.stream(&place.stream).await? else { return Ok(()) };
+        let mut next = info.state.first_seq;
+        loop {
+            // What a worker has got by now runs, or is on its way.
+            next = next.max(self.delivered(place).await? + 1);
+            let sequences = self.sequences(place, next).await?;
+            let Some(end) = sequences.last() else { return Ok(()) };
+            next = end + 1;
+            // Each step begins in their order.
+            let mut fates = stream::iter(sequences)
+                .map(|sequence| self.look(place, sequence, why))
+                .buffered(AT_ONCE)
+                .map(|fate| async { self.store(fate?).await })
+                .buffered(AT_ONCE)
+                .map(|fate| async { self.delete(place, fate?).await })
+                .buffered(AT_ONCE);
+            while let Some((done, failed)) = fates.try_next().await? {
+                taken.done += done;
+                taken.failed += failed;
+            }
+            if self.desk.is_watched() {
+                eprint!("\r\x1b[K{} are taken away", number(taken.done));
+            }
+        }
+    }
+
+    /// The next sequences at which something may lie.
+    async fn sequences(&self, place: &Place, next: u64) -> Result<Vec<u64>, Failure> {
+        if !place.parked {
+            // Nearly all that lies here waits: nobody need search for it.
+            return Ok((next..=place.last.min(next.saturating_add(CHUNK - 1))).collect());
+        }
+        let (mut found, mut from) = (Vec::new(), next);
+        for filter in &place.filters {
+            while found.len() < CHUNK as usize {
+                let asked = self.jetstream().next_stored(&place.stream, filter, from).await;
+                let stored = asked.map_err(cannot)?.filter(|stored| stored.sequence <= place.last);
+                let Some(stored) = stored else { break };
+                from = stored.sequence + 1;
+                found.push(stored.sequence);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn look(&self, place: &Place, sequence: u64, why: &str) -> Result<Fate, Failure> {
+        let stored = self.jetstream().stored(&place.stream, sequence).await.map_err(cannot)?;
+        let is_its = |stored: &Stored| place.filters.iter().any(|filter| covers(filter, &stored.subject));
+        let Some(call) = stored.filter(is_its).and_then(|stored| self.read(place, stored)) else {
+            return Ok(Fate::Left);
+        };
+        if self.for_good {
+            return Ok(Fate::Goes(sequence, Vec::new()));
+        }
+        let (now, most) = (self.desk.now(), self.jetstream().max_payload());
+        Ok(match followers(call, self.names, &self.desk.config.retry, why, (now, most)) {
+            Ok(records) => Fate::Goes(sequence, records),
+            Err(TooLarge) => Fate::TooLarge,
+        })
+    }
+
+    async fn store(&self, fate: Fate) -> Result<Fate, Failure> {
+        let Fate::Goes(_, records) = &fate else { return Ok(fate) };
+        for record in records {
+            match self.jetstream().publish(record).await {
+                Ok(()) => {}
+                Err(BrokerError::TooLarge) => return Ok(Fate::TooLarge),
+                Err(error) => return Err(cannot(error)),
+            }
+        }
+        Ok(fate)
+    }
+
+    /// Deletes a call, if it is to go. Says how many went, and how many could not.
+    async fn delete(&self, place: &Place, fate: Fate) -> Result<(u64, u64), Failure> {
+        match fate {
+            Fate::Left => Ok((0, 0)),
+            Fate::TooLarge => Ok((0, 1)),
+            Fate::Goes(sequence, _) => {
+                self.jetstream().delete(&place.stream, sequence).await.map_err(cannot)?;
+                Ok((1, 0))
+            }
+        }
+    }
+}
