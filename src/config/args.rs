@@ -158,6 +158,11 @@ fn version() -> String {
 }
 
 fn help() -> String {
+    command().term_width(110).render_help().to_string()
+}
+
+/// The worker as clap knows it: its flags, and the words that begin something else.
+pub(super) fn command() -> Command {
     let flags = SETTINGS.iter().map(|setting| {
         Arg::new(setting.name)
             .long(setting.flag())
@@ -174,11 +179,7 @@ fn help() -> String {
             dead-letters what keeps failing",
         )
         .after_help(AFTER)
-        .subcommand(Command::new("doctor").about(
-            "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with \
-             1 where something is not. --json: for machines; --monitor=URL: a monitoring address of NATS, \
-             if it is not port 8222 of its host",
-        ))
+        .subcommand(doctor())
         .subcommand(
             Command::new("dead-letters")
                 .about("Lists, shows, redrives, exports and discards them: queue-worker dead-letters --help"),
@@ -194,25 +195,37 @@ fn help() -> String {
             "Shows what became of calls, and what operators did, where that is recorded: queue-worker audit \
              --help",
         ))
+        .subcommand(Command::new("queue").about(
+            "Pauses, resumes and purges a queue or a function, and shows amounts: queue-worker queue --help",
+        ))
         .subcommand(
-            Command::new("queue").about(
-                "Pauses and resumes a queue or a function, and shows amounts: queue-worker queue --help",
+            Command::new("retries").about(
+                "Lists retries that wait, calls some now, and cancels some: queue-worker retries --help",
             ),
-        )
-        .subcommand(
-            Command::new("retries")
-                .about("Lists retries that wait, and calls some now: queue-worker retries --help"),
         )
         .subcommand(Command::new("invoke").about("Queues a call: queue-worker invoke --help"))
         .subcommand(
             Command::new("policy")
                 .about("Shows when the attempts of a call would be: queue-worker policy --help"),
         )
+        .subcommand(
+            Command::new("completions")
+                .about("Prints a script that completes all this in a shell: queue-worker completions bash"),
+        )
+        .subcommand(Command::new("man").about("Prints the manual page: queue-worker man | man -l -"))
         .disable_help_subcommand(true)
         .args(flags)
-        .term_width(110)
-        .render_help()
-        .to_string()
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about(
+            "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with \
+             1 where something is not. --json: for machines; --monitor=URL: a monitoring address of NATS, \
+             if it is not port 8222 of its host",
+        )
+        .arg(Arg::new("json").long("json").num_args(0).help("Print one object, for machines"))
+        .arg(Arg::new("monitor").long("monitor").value_name("URL").help("A monitoring address of NATS"))
 }
 
 const AFTER: &str = "\

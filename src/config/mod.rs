@@ -84,6 +84,11 @@ pub(crate) fn queue_name(text: &str) -> Result<String, String> {
     names::queue(text)
 }
 
+/// The worker as clap knows it: its flags, and the words that begin something else.
+pub(crate) fn command() -> clap::Command {
+    args::command()
+}
+
 /// Every setting there is, in the order of the help.
 #[must_use]
 pub fn settings() -> &'static [Setting] {

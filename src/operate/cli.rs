@@ -5,6 +5,7 @@
 mod audit;
 mod calls;
 mod choose;
+mod manual;
 mod queue;
 mod retries;
 mod settings;
@@ -12,6 +13,7 @@ mod settings;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 pub(crate) use audit::{AuditCommand, Searching};
 pub(super) use calls::CallsCommand;
@@ -26,8 +28,18 @@ use super::{
 use crate::config::{self, Refusal};
 
 /// The words that begin a command.
-const WORDS: [&str; 8] =
-    ["dead-letters", "operations", "audit", "calls", "queue", "retries", "invoke", "policy"];
+const WORDS: [&str; 10] = [
+    "dead-letters",
+    "operations",
+    "audit",
+    "calls",
+    "queue",
+    "retries",
+    "invoke",
+    "policy",
+    "completions",
+    "man",
+];
 
 /// Looks at queues, and changes what lies in them.
 #[derive(Debug, Parser)]
@@ -86,6 +98,14 @@ enum Command {
     /// Shows when the attempts of a call would be
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Prints a script that completes commands and flags in a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Prints the manual page
+    Man,
 }
 
 /// What is to be done with operations.
@@ -215,6 +235,8 @@ async fn act(desk: &Desk, command: Command) -> Result<(), Failure> {
         Command::Retries(command) => waiting::run(desk, *command).await,
         Command::Invoke(asked) => invoke::run(desk, &asked).await,
         Command::Policy(command) => policy::run(&desk.config, desk.output, command).await,
+        // They are printed before a connection is made.
+        Command::Completions { .. } | Command::Man => Ok(()),
     }
 }
 
@@ -237,6 +259,11 @@ fn read(
     let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
     if let Some(fault) = cli.fault() {
         return Err(Refusal::Invalid(vec![fault]));
+    }
+    match &cli.command {
+        Command::Completions { shell } => return Err(Refusal::Print(manual::script(*shell))),
+        Command::Man => return Err(Refusal::Print(manual::page())),
+        _ => {}
     }
     let loaded = config::load(settings::typed(&matches), env)?;
     Ok((cli, loaded))

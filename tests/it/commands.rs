@@ -1,11 +1,15 @@
 //! Commands around calls that wait: retries, `invoke`, and the policy.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU16, Ordering},
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::support::{Answer, Gateway, Invocation, Nats, QUEUE, RETRIES, Settings, Worker, eventually};
 
@@ -123,4 +127,49 @@ async fn the_policy_is_shown_without_a_broker() {
     let table = settings.run("policy show f --max-retry-attempts 3 --backoff full").await;
     assert!(table.code == 0 && table.out.contains("ATTEMPT") && table.out.contains("0s–10s"), "{table:?}");
     assert_eq!(settings.run("policy show ..").await.code, 64);
+}
+
+/// What a command prints that needs neither NATS nor sound settings.
+async fn printed(line: &str) -> String {
+    let ran = Worker::bare().set("max_inflight", "many").set("nats_url", "::").run(line).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
+    ran.out
+}
+
+#[tokio::test]
+async fn shells_take_the_completions_and_the_manual_names_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&format!("completions {shell}")).await;
+        for word in ["dead-letters", "doctor", "purge", "run-now", "--canary", "--max-inflight"] {
+            let bare = word.trim_start_matches('-');
+            assert!(script.contains(bare), "{shell}: {word}");
+        }
+    }
+    let script = printed("completions bash").await;
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    bash.stdin.take().unwrap().write_all(script.as_bytes()).await.unwrap();
+    assert!(bash.wait().await.unwrap().success());
+
+    let page = printed("man").await;
+    for line in [
+        ".TH queue-worker 1",
+        ".SH COMMANDS",
+        ".SS \"queue-worker dead-letters redrive ",
+        ".SS \"queue-worker dead-letters discard ",
+        ".SS \"queue-worker operations abort ",
+        ".SS \"queue-worker audit search ",
+        ".SS \"queue-worker calls cancel ",
+        ".SS \"queue-worker queue purge ",
+        ".SS \"queue-worker retries run-now ",
+        ".SS \"queue-worker retries cancel ",
+        ".SS \"queue-worker invoke ",
+        ".SS \"queue-worker policy show ",
+        ".SS \"queue-worker completions ",
+        ".SS \"queue-worker man",
+        "\\fB\\-\\-max\\-inflight\\fR",
+        "\\fB\\-\\-queue\\fR",
+    ] {
+        assert!(page.contains(line), "{line}");
+    }
+    assert_eq!(Worker::bare().run("completions tcsh").await.code, 64);
 }
