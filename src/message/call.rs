@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::message::{
     letter::{Attempt, choice::moment},
     names::{Id, Names},
+    successor::Message,
 };
 
 /// The question which calls of an id run.
@@ -84,9 +85,52 @@ pub struct Running {
     pub redrives: Option<String>,
 }
 
+/// A call that runs here, as it was when it began. Hardly anybody asks about one, so it is written out for
+/// those who do.
+#[derive(Debug)]
+pub struct InHand {
+    function: Option<String>,
+    origin: String,
+    id: Id,
+    first_seen: SystemTime,
+    began: SystemTime,
+    redrives: Option<String>,
+    history: Vec<String>,
+    times: Vec<(u32, SystemTime)>,
+}
+
+impl InHand {
+    /// The call that a message asks for, from now on.
+    pub fn new(message: &Message, now: SystemTime) -> Self {
+        let (function, past) = (message.function_name.clone(), &message.envelope);
+        Self {
+            function,
+            origin: past.origin.clone(),
+            id: past.id,
+            first_seen: past.first_seen,
+            began: now,
+            redrives: past.redrives.clone(),
+            history: past.history.clone(),
+            times: past.times.clone(),
+        }
+    }
+
+    /// What is told of it.
+    pub fn told(&self) -> Running {
+        Running {
+            function: self.function.clone().unwrap_or_default(),
+            original_id: self.id.in_stream(&self.origin),
+            attempts: Attempt::of(&self.history, &self.times),
+            first_seen: Some(self.first_seen),
+            began: Some(self.began),
+            redrives: self.redrives.clone(),
+        }
+    }
+}
+
 /// The call id of an invocation whose message gives none: the same over all retries.
 pub fn made_id(origin: &str, id: Id) -> String {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{origin}:{id}").as_bytes()).to_string()
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, id.in_stream(origin).as_bytes()).to_string()
 }
 
 impl Names {

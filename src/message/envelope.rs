@@ -259,7 +259,7 @@ impl Envelope {
 
     /// `<stream>:<id>` of the invocation.
     pub fn original_id(&self) -> String {
-        format!("{}:{}", self.origin, self.id)
+        self.id.in_stream(&self.origin)
     }
 
     /// One generation further.

@@ -140,8 +140,13 @@ impl Letter {
 impl Attempt {
     /// The attempts that a past tells of.
     pub fn all(told: &Envelope) -> Vec<Self> {
-        let at = |n| told.times.iter().find(|(number, _)| *number == n).map(|(_, at)| *at);
-        let read = told.history.iter().filter_map(|entry| Self::read(entry));
+        Self::of(&told.history, &told.times)
+    }
+
+    /// The attempts that a past's history and times tell of.
+    pub fn of(history: &[String], times: &[(u32, SystemTime)]) -> Vec<Self> {
+        let at = |n| times.iter().find(|(number, _)| *number == n).map(|(_, at)| *at);
+        let read = history.iter().filter_map(|entry| Self::read(entry));
         read.map(|attempt| Self { at: at(attempt.n), ..attempt }).collect()
     }
 

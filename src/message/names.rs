@@ -293,6 +293,13 @@ impl Id {
     }
 }
 
+impl Id {
+    /// `<stream>:<id>`.
+    pub fn in_stream(self, stream: &str) -> String {
+        format!("{stream}:{self}")
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = Vec::new();

@@ -7,13 +7,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::queue::Shared;
 use crate::{
     flow::calls::Calls,
-    message::{call::Running, names::Names},
+    message::{call::InHand, names::Names},
     tasks::supervisor::Part,
     upkeep::calls::{self, Desk},
 };
 
 /// A desk for a queue's calls.
-pub(super) fn desk(shared: &Shared, names: &Names, calls: &Calls<Arc<Running>>) -> Desk {
+pub(super) fn desk(shared: &Shared, names: &Names, calls: &Calls<InHand>) -> Desk {
     Desk {
         jetstream: shared.jetstream.clone(),
         names: names.clone(),

@@ -25,7 +25,7 @@ use crate::{
     config::{Audited, Config, Queue},
     flow::{calls::Calls, gate::Gate, permits::Permits},
     ingress::Ingress,
-    message::{call::Running as RunningCall, names::Names},
+    message::{call::InHand, names::Names},
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{callback::Callbacks, invoke::HttpGateway, lookup::Lookup},
     run::{calls, lanes::Lanes, operations, pauses, unserved::Unserved},
@@ -108,7 +108,7 @@ pub struct Service<'a> {
     audit: Audit,
     /// What is paused of it. It outlives a queue that is made ready again.
     paused: Paused,
-    calls: Calls<Arc<RunningCall>>,
+    calls: Calls<InHand>,
 }
 
 impl<'a> Service<'a> {

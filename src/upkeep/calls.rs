@@ -17,7 +17,7 @@ use crate::{
     },
     flow::calls::{Calls, Mark},
     message::{
-        call::{Heard, Question, Reply, Running},
+        call::{Heard, InHand, Question, Reply},
         names::Names,
     },
     tasks::error_backoff::ErrorBackoff,
@@ -42,7 +42,7 @@ pub struct Desk {
     /// The worker's name.
     pub worker: String,
     /// The calls that run.
-    pub calls: Calls<Arc<Running>>,
+    pub calls: Calls<InHand>,
     /// The last sequence of what was cancelled that is known here.
     pub seen: Arc<Mutex<u64>>,
 }
@@ -87,7 +87,7 @@ impl Desk {
         let Some(to) = question.reply.clone() else { return };
         let mut reply = Reply { worker: self.worker.clone(), calls: Vec::new() };
         if let Ok(Question { call_id }) = serde_json::from_slice(&question.payload) {
-            reply.calls = self.calls.of(&call_id).iter().map(|call| Running::clone(call)).collect();
+            reply.calls = self.calls.of(&call_id, InHand::told);
         } else if let Ok(Heard { sequence }) = serde_json::from_slice(&question.payload) {
             if self.learn().await.is_err() || *self.seen.lock().await < sequence {
                 return;

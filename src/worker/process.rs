@@ -29,6 +29,7 @@ use crate::{
     broker::seam::Broker,
     flow::{gate::Gate, shortage::Shortage},
     message::{
+        call::InHand,
         decode::{Invocation, Undecodable},
         posting::Posting,
     },
@@ -103,8 +104,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             }
         }
         // Until its end is durable, or it is parked.
-        let since = delivery.envelope().since();
-        let begun = &parts.calls.begin(&call_id, since, self.running(&delivery));
+        let in_hand = InHand::new(delivery.message(), self.broker().now());
+        let begun = &parts.calls.begin(&call_id, delivery.envelope().since(), in_hand);
         let context = CallContext { invocation, call_id: &call_id, annotations: &annotations, policy, begun };
         let mut delivery = match self.may_call(delivery, &context).await? {
             ControlFlow::Continue(delivery) => delivery,

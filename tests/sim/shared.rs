@@ -11,7 +11,7 @@ use queue_worker::{
     broker::{pauses::Paused, seam::BrokerError},
     flow::calls::{Calls, Mark},
     message::{
-        call::Running,
+        call::InHand,
         names::{Id, Names},
         pause::{Pause, Pauses},
         record::Record,
@@ -68,7 +68,7 @@ pub struct State {
     /// The workers of which something went wrong that is not their doing.
     pub blemished: BTreeSet<usize>,
     /// The calls of all workers there ever were, and what was cancelled of them.
-    pub calls: Vec<Calls<Arc<Running>>>,
+    pub calls: Vec<Calls<InHand>>,
     pub marks: Vec<(String, Mark)>,
     /// The steps that each worker took.
     pub steps: BTreeMap<usize, Vec<&'static str>>,
@@ -171,7 +171,7 @@ impl Shared {
     }
 
     /// The calls of a worker that starts: it knows what was cancelled.
-    pub fn calls(&self) -> Calls<Arc<Running>> {
+    pub fn calls(&self) -> Calls<InHand> {
         let (state, calls) = (&mut *self.state(), Calls::default());
         state.marks.iter().for_each(|(key, mark)| calls.mark(key, mark.clone()));
         state.calls.push(calls.clone());

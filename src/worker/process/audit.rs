@@ -1,13 +1,12 @@
 //! What is told about a call: to the audit, and to those who ask while it runs.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::Worker;
 use crate::{
     broker::seam::Broker,
     message::{
         audit::{COMPLETED, Call, Parked, Record},
-        call::Running,
         letter::Attempt,
     },
     outbound::invoke::Gateway,
@@ -40,19 +39,6 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             redrives: envelope.redrives.clone(),
             attempts,
         })))
-    }
-
-    /// What is told of a call that is about to run.
-    pub(super) fn running(&self, delivery: &Delivery<B>) -> Arc<Running> {
-        let (message, envelope) = (delivery.message(), delivery.envelope());
-        Arc::new(Running {
-            function: message.function_name.clone().unwrap_or_default(),
-            original_id: envelope.original_id(),
-            attempts: Attempt::all(envelope),
-            first_seen: Some(envelope.first_seen),
-            began: Some(self.broker().now()),
-            redrives: envelope.redrives.clone(),
-        })
     }
 
     /// Tells that a call is parked for the first time, so that it is found.

@@ -11,7 +11,7 @@ use crate::{
         calls::{Begun, Calls},
         gate::Gate,
     },
-    message::{call::Running, decode::Invocation, form::Form},
+    message::{call::InHand, decode::Invocation, form::Form},
     observe::{metrics::Metrics, trace::Tracer},
     outbound::{
         callback::Callbacks,
@@ -57,7 +57,7 @@ pub struct Parts<B, G> {
     /// Where it is told what became of calls.
     pub audit: Audit,
     /// The calls that run.
-    pub calls: Calls<Arc<Running>>,
+    pub calls: Calls<InHand>,
     /// Cuts running calls off, at the end of a drain's grace.
     pub cut: CancellationToken,
 }
@@ -69,7 +69,7 @@ pub(super) struct CallContext<'a> {
     pub(super) annotations: &'a Annotations,
     pub(super) policy: RetryPolicy,
     /// Its place among the calls that run.
-    pub(super) begun: &'a Begun<Arc<Running>>,
+    pub(super) begun: &'a Begun<InHand>,
 }
 
 impl<B, G> Clone for Worker<B, G> {
