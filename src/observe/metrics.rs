@@ -4,7 +4,7 @@
 //! callers choose them, and every new one costs memory here and in Prometheus for good.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     fmt::Write,
     sync::{Arc, Mutex, PoisonError},
@@ -85,6 +85,8 @@ struct Process {
 pub struct Metrics {
     process: Arc<Process>,
     queue: Arc<OfQueue>,
+    /// The labels of functions that were called, by their names.
+    labels: Arc<Mutex<HashMap<String, Arc<str>>>>,
     /// Whether functions have a namespace, said or not.
     namespaces: bool,
 }
@@ -127,7 +129,7 @@ impl Registry {
     /// Where it has metrics already.
     pub fn queue(&self, queue_name: &str) -> Result<Metrics, Error> {
         let queue = Arc::new(OfQueue::register(&self.0.registry, Some(queue_name))?);
-        let metrics = Metrics { process: self.0.clone(), queue, namespaces: true };
+        let metrics = Metrics { process: self.0.clone(), queue, labels: Arc::default(), namespaces: true };
         metrics.set_depth(Depth::default());
         Ok(metrics)
     }
@@ -191,7 +193,7 @@ impl Metrics {
     /// The same for a queue whose functions are no OpenFaaS's and have no namespace.
     #[must_use]
     pub fn without_namespaces(self) -> Self {
-        Self { namespaces: false, ..self }
+        Self { namespaces: false, labels: Arc::default(), ..self }
     }
 
     /// A call's outcome is known.
@@ -239,7 +241,7 @@ impl Metrics {
 
     /// An invocation ended without success; `function` is `None` when the message could not be decoded.
     pub fn dead_lettered(&self, function: Option<&str>, cause: &'static str) {
-        let label = function.map_or(UNDECODABLE.to_owned(), |function| self.label(function));
+        let label = function.map_or(UNDECODABLE.into(), |function| self.label(function));
         let dead_lettered = &self.queue.dead_lettered;
         dead_lettered.with_label_values(&[&*label, cause]).inc();
     }
@@ -306,8 +308,8 @@ impl Metrics {
                 // It is not there any more, or never was.
                 let _ = families.pending.remove_label_values(&[ALL_FUNCTIONS]);
                 for (function, messages) in backlogs {
-                    let label = function.map_or(OTHER.to_owned(), |function| self.label(function.as_str()));
-                    *pending.entry(label).or_default() += messages;
+                    let label = function.map_or(OTHER.into(), |function| self.label(function.as_str()));
+                    *pending.entry(label.to_string()).or_default() += messages;
                 }
             }
         }
@@ -345,21 +347,25 @@ impl Metrics {
         self.queue.unsettled_oldest.set(waited.as_secs_f64());
     }
 
-    fn label(&self, function: &str) -> String {
+    /// A function's label, under the lock that its calls share: most have one already.
+    fn label(&self, function: &str) -> Arc<str> {
+        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(label) = labels.get(function) {
+            return label.clone();
+        }
         let name = match function.contains('.') || !self.namespaces {
             true => function.to_owned(),
             false => format!("{function}.{}", self.process.namespace),
         };
         let known = self.process.functions.lock();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&name) {
-            return name;
+        if !known.contains(&name) && (known.len() >= MOST_NAMES || name.len() > LONGEST_NAME) {
+            return OTHER.into();
         }
-        if known.len() >= MOST_NAMES || name.len() > LONGEST_NAME {
-            return OTHER.to_owned();
-        }
-        known.insert(name.clone());
-        name
+        let label: Arc<str> = name.as_str().into();
+        known.insert(name);
+        labels.insert(function.to_owned(), label.clone());
+        label
     }
 }
 

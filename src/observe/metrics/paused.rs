@@ -1,6 +1,6 @@
 //! The gauges about pauses.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use prometheus::{IntGaugeVec, core::Collector};
 
@@ -15,16 +15,16 @@ impl Metrics {
         held: impl Iterator<Item = (&'a str, u64)>,
     ) {
         let paused: BTreeMap<_, _> = functions.map(|function| (self.label(function), 1)).collect();
-        let mut amounts = BTreeMap::<String, u64>::new();
+        let mut amounts = BTreeMap::<Arc<str>, u64>::new();
         held.for_each(|(function, held)| *amounts.entry(self.label(function)).or_default() += held);
         let shown = &self.queue.paused;
         // What was shown stays, so that the end of a pause is seen.
-        let ended = of_functions(shown).filter(|label| !paused.contains_key(label));
-        for (label, is_paused) in ended.map(|label| (label, 0)).chain(paused.clone()) {
+        let ended = of_functions(shown).filter(|label| !paused.contains_key(label.as_str()));
+        for (label, is_paused) in ended.map(|label| (label.into(), 0)).chain(paused.clone()) {
             shown.with_label_values(&[label]).set(is_paused);
         }
         shown.with_label_values(&[ALL_FUNCTIONS]).set(i64::from(queue));
-        for label in of_functions(&self.queue.held).filter(|label| !amounts.contains_key(label)) {
+        for label in of_functions(&self.queue.held).filter(|label| !amounts.contains_key(label.as_str())) {
             self.queue.held.with_label_values(&[label]).set(0);
         }
         for (label, held) in amounts {
