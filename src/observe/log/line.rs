@@ -23,6 +23,9 @@ use crate::{
 /// Longest text of one field in bytes. Callers choose call ids, and one caller must not fill the log of all.
 const LONGEST: usize = 4096;
 
+/// Room for a usual line, in bytes.
+const USUAL: usize = 384;
+
 /// The form of every line: time, level, message, then the fields in their order, as text or as one flat JSON
 /// object.
 #[derive(Debug, Clone, Copy)]
@@ -36,16 +39,13 @@ impl Line {
     /// A warning with one number, for the writer itself, which cannot send an event through the buffer that
     /// it empties.
     pub(super) fn warning(self, message: &str, name: &str, number: u64) -> String {
-        let mut line = String::new();
-        let mut fields = self.begin(&mut line, Level::WARN);
+        let mut fields = self.begin(Level::WARN);
         fields.text("message", message);
         fields.plain(name, number);
-        // Writing to a string cannot fail.
-        let _ = fields.end();
-        line
+        fields.end()
     }
 
-    fn begin(self, out: &mut dyn Write, level: Level) -> Fields<'_> {
+    fn begin(self, level: Level) -> Fields {
         let time = humantime::format_rfc3339_millis(SystemTime::now());
         let (name, colour) = match level {
             Level::ERROR => ("error", 31),
@@ -54,12 +54,15 @@ impl Line {
             Level::DEBUG => ("debug", 34),
             Level::TRACE => ("trace", 35),
         };
-        let written = match self.encoding {
-            Encoding::Json => write!(out, r#"{{"time":"{time}","level":"{name}""#),
-            Encoding::Console if self.colour => write!(out, "{time} \x1b[{colour}m{name}\x1b[0m"),
-            Encoding::Console => write!(out, "{time} {name}"),
-        };
-        Fields { out, encoding: self.encoding, written }
+        let mut fields = Fields { line: String::with_capacity(USUAL), encoding: self.encoding };
+        match self.encoding {
+            Encoding::Json => fields.add(format_args!(r#"{{"time":"{time}","level":"{name}""#)),
+            Encoding::Console if self.colour => {
+                fields.add(format_args!("{time} \x1b[{colour}m{name}\x1b[0m"))
+            }
+            Encoding::Console => fields.add(format_args!("{time} {name}")),
+        }
+        fields
     }
 }
 
@@ -69,23 +72,24 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = self.begin(&mut out, *event.metadata().level());
+        let mut fields = self.begin(*event.metadata().level());
         event.record(&mut fields);
         let target = event.metadata().target();
         if !target.starts_with(env!("CARGO_CRATE_NAME")) {
             fields.text("target", target);
         }
-        fields.end()
+        out.write_str(&fields.end())
     }
 }
 
-struct Fields<'a> {
-    out: &'a mut dyn Write,
+/// A line as it grows. It is a string of its own, since the pieces are many: each would cost as much again on
+/// its way through the library's writers.
+struct Fields {
+    line: String,
     encoding: Encoding,
-    written: fmt::Result,
 }
 
-impl Fields<'_> {
+impl Fields {
     fn text(&mut self, name: &str, value: &str) {
         let value = &*shortened(value);
         match self.encoding {
@@ -94,7 +98,7 @@ impl Fields<'_> {
             Encoding::Json if needs_no_escape(value) => {
                 self.name(name);
                 for part in ["\"", value, "\""] {
-                    self.put(part);
+                    self.line.push_str(part);
                 }
             }
             Encoding::Json => self.plain(
@@ -122,28 +126,25 @@ impl Fields<'_> {
             Encoding::Console => (" ", "="),
         };
         for part in [before, name, behind] {
-            self.put(part);
+            self.line.push_str(part);
         }
     }
 
-    fn put(&mut self, text: &str) {
-        self.written = self.written.and_then(|()| self.out.write_str(text));
-    }
-
     fn add(&mut self, part: fmt::Arguments<'_>) {
-        self.written = self.written.and_then(|()| self.out.write_fmt(part));
+        // Writing to a string cannot fail.
+        let _ = self.line.write_fmt(part);
     }
 
-    fn end(mut self) -> fmt::Result {
-        self.put(match self.encoding {
+    fn end(mut self) -> String {
+        self.line.push_str(match self.encoding {
             Encoding::Json => "}\n",
             Encoding::Console => "\n",
         });
-        self.written
+        self.line
     }
 }
 
-impl Visit for Fields<'_> {
+impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.text(field.name(), value);
     }
@@ -177,9 +178,11 @@ fn shortened(value: &str) -> Cow<'_, str> {
     format!("{}…", cut(value, LONGEST)).into()
 }
 
-/// Whether a text stands in JSON as it is. There are others, which take longer to tell.
+/// Whether a text stands in JSON as it is. There are others, which take longer to tell. Without a branch for
+/// each byte many are looked at in one step.
 fn needs_no_escape(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
+    let plain = |byte| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    text.bytes().fold(true, |all, byte| all & plain(byte))
 }
 
 /// Whether a value reads as one word after `name=` without quotes.
