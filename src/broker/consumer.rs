@@ -9,7 +9,7 @@ mod wire;
 
 use std::{task::Poll, time::Duration};
 
-use async_nats::{Message, StatusCode, Subscriber, jetstream};
+use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use tokio::{
     sync::watch,
@@ -23,6 +23,7 @@ pub(crate) use wire::Wire;
 
 use crate::{
     broker::{
+        ack_subject::AckSubject,
         connect::Link,
         jetstream::{JetStream, call},
         poison::{Burial, Search},
@@ -39,8 +40,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Consumer {
     jetstream: JetStream,
-    /// Reads ack subjects. Made once: making one starts a task.
-    context: jetstream::Context,
     bound: Bound,
     ack_wait: AckWait,
     link: watch::Receiver<Link>,
@@ -80,7 +79,6 @@ impl Consumer {
         let link = broker.link();
         let now = Instant::now();
         Self {
-            context: jetstream::new(broker.client()),
             search: Search::new(broker, &bound, burial),
             jetstream: broker.clone(),
             ack_wait: bound.ack_wait(),
@@ -136,25 +134,21 @@ impl Consumer {
     }
 
     fn pulled(&mut self, message: Message, asked: Instant) -> Option<Pulled> {
-        let message = jetstream::Message { message, context: self.context.clone() };
-        let info = message.info().ok()?;
-        let (stream, sequence, pending) = (info.stream.to_owned(), info.stream_sequence, info.pending);
-        let delivered = u64::try_from(info.delivered).unwrap_or(1);
-        let stored = info.published.into();
-        let message = message.message;
+        let reply = message.reply?.into_string();
+        let AckSubject { stream, delivered, sequence, stored, pending, .. } = AckSubject::read(&reply)?;
         self.search.passed(sequence);
         Some(Pulled {
             arrival: Arrival {
-                subject: message.subject.to_string(),
+                subject: message.subject.into_string(),
                 headers: message.headers.unwrap_or_default(),
                 payload: message.payload,
-                stream,
+                stream: stream.to_owned(),
                 sequence,
                 stored,
             },
             delivered,
             pending,
-            reply: message.reply?.to_string(),
+            reply,
             asked,
             ack_wait: self.ack_wait.clone(),
             doubtful: self.doubt.delivered(delivered, self.link.borrow().made),

@@ -16,6 +16,7 @@ pub mod standby;
 pub mod walk;
 pub mod sweep;
 pub mod operations;
+mod ack_subject;
 pub mod audit;
 pub mod pauses;
 pub mod cancels;

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber, jetstream};
+use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     broker::{
+        ack_subject::AckSubject,
         jetstream::{
             ApiError, JetStream,
             call::{self, Request},
@@ -83,8 +84,6 @@ struct Lost(usize);
 #[derive(Debug)]
 struct Reader {
     client: Client,
-    /// Reads the subjects of deliveries.
-    context: jetstream::Context,
     consumer: String,
     subject: String,
     inbox: String,
@@ -227,7 +226,6 @@ impl Walk {
         let inbox = client.new_inbox();
         let messages = client.subscribe(inbox.clone()).await.map_err(|error| gone(&error))?;
         Ok(Reader {
-            context: jetstream::new(client.clone()),
             subject: self.jetstream.api_subject(&call::next(&self.stream, &info.name)),
             consumer: info.name,
             client,
@@ -267,17 +265,17 @@ impl Reader {
 
     /// Reads a delivery. One that is missing was lost on its way.
     fn seen(&mut self, message: Message) -> Result<Seen, BrokerError> {
-        let message = jetstream::Message { message, context: self.context.clone() };
-        let (sequence, delivery, pending, stored) = match message.info() {
-            Ok(info) => (info.stream_sequence, info.consumer_sequence, info.pending, info.published.into()),
-            Err(_) => return Err(unavailable("a delivery of another form than expected")),
+        let Some(AckSubject { sequence, delivery, pending, stored, .. }) =
+            message.reply.as_deref().and_then(AckSubject::read)
+        else {
+            return Err(unavailable("a delivery of another form than expected"));
         };
         self.delivered += 1;
         if delivery != self.delivered {
             return Err(unavailable("a delivery was lost"));
         }
         self.pending = pending;
-        let Message { subject, headers, payload, .. } = message.message;
+        let Message { subject, headers, payload, .. } = message;
         let headers = headers.unwrap_or_default();
         let bytes = header::said(&headers, SIZE).and_then(|size| size.parse().ok());
         Ok(Seen {

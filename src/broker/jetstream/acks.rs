@@ -22,7 +22,7 @@ use bytes::Bytes;
 use tokio::{sync::watch, task::yield_now};
 
 use super::{JetStream, Unanswered};
-use crate::broker::seam::BrokerError;
+use crate::broker::{ack_subject::consumer_of, seam::BrokerError};
 
 /// What says that a delivery is settled.
 const DONE: Bytes = Bytes::from_static(b"+ACK");
@@ -141,36 +141,9 @@ fn unknown() -> BrokerError {
     BrokerError::Unavailable("the connection broke meanwhile".to_owned())
 }
 
-/// The consumer that takes acknowledgements on a subject: `$JS.ACK.<stream>.<consumer>.…` with five more
-/// words, or `$JS.ACK.<domain>.<account>.<stream>.<consumer>.…` with more.
-fn consumer_of(reply: &str) -> Option<&str> {
-    let dots = || reply.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| at);
-    let words_of_consumer = match dots().count() {
-        8 => 4,
-        10.. => 6,
-        _ => return None,
-    };
-    let end = dots().nth(words_of_consumer - 1)?;
-    reply.get(..end).filter(|consumer| consumer.starts_with("$JS.ACK."))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_consumer_is_read_off_the_subject_of_an_acknowledgement() {
-        for (reply, consumer) in [
-            ("$JS.ACK.q.faas-workers.1.7.7.1795303291416000271.0", Some("$JS.ACK.q.faas-workers")),
-            ("$JS.ACK.hub.Xa3.q.due.1.7.7.1795303291416000271.0", Some("$JS.ACK.hub.Xa3.q.due")),
-            ("$JS.ACK._.Xa3.q.due.1.7.7.1795303291416000271.0.random", Some("$JS.ACK._.Xa3.q.due")),
-            ("$JS.ACK.q.faas-workers.1.7", None),
-            ("_INBOX.1.2.3.4.5.6.7.8", None),
-            ("", None),
-        ] {
-            assert_eq!(consumer_of(reply), consumer, "{reply}");
-        }
-    }
 
     #[tokio::test]
     async fn those_who_come_while_the_first_one_waits_are_told_what_it_is_told() {
