@@ -10,7 +10,7 @@ mod read;
 mod url;
 mod write;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, iter};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -195,7 +195,8 @@ impl Invocation {
     /// is empty.
     pub fn target_path(&self) -> String {
         let slash = if self.path.is_empty() || self.path.starts_with('/') { "" } else { "/" };
-        format!("{slash}{}", utf8_percent_encode(&self.path, ENCODED_IN_PATH))
+        let encoded = utf8_percent_encode(&self.path, ENCODED_IN_PATH);
+        iter::once(slash).chain(encoded).collect()
     }
 
     /// Where the answer is to be posted, with the user and password that the message's own field for it has

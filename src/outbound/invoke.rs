@@ -14,7 +14,7 @@ mod why;
 
 use std::{
     future::Future,
-    io,
+    io, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     sync::Arc,
     time::Duration,
@@ -66,6 +66,10 @@ const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", 
 /// Headers that speak of the caller's request to the gateway, not of ours.
 const NOT_PASSED_ON: [&str; 6] =
     ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
+
+/// The number of this retry, and of the last one.
+const RETRY: HeaderName = HeaderName::from_static("x-retry");
+const RETRY_MAX: HeaderName = HeaderName::from_static("x-retry-max");
 
 /// The most bytes of a header's name that the log shows.
 const LONGEST_NAME: usize = 64;
@@ -274,7 +278,7 @@ impl Gateway for HttpGateway {
 
     fn target(&self, invocation: &Invocation) -> String {
         let function =
-            || format!("{}/function/{}{}", self.base, invocation.function.as_str(), invocation.target_path());
+            || [&self.base, "/function/", invocation.function.as_str(), &invocation.target_path()].concat();
         invocation.url.clone().unwrap_or_else(function)
     }
 
@@ -309,8 +313,9 @@ const NOT_IN_QUERIES: &percent_encoding::AsciiSet =
 
 /// Where the path begins in a URL that has a scheme and a place.
 fn path_of(url: &str) -> usize {
-    let place = url.find("://").map_or(0, |scheme| scheme + 3);
-    url.get(place..).and_then(|rest| rest.find('/')).map_or(url.len(), |path| place + path)
+    let first = |text: &str, wanted| text.bytes().position(|byte| byte == wanted);
+    let place = first(url, b':').map_or(0, |scheme| scheme + "://".len());
+    url.get(place..).and_then(|rest| first(rest, b'/')).map_or(url.len(), |path| place + path)
 }
 
 /// The message's headers, in order and number, less those of its first journey, plus ours.
@@ -341,10 +346,10 @@ fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
         {
             continue;
         }
-        for value in values {
+        for (name, value) in iter::repeat_n(name, values.len()).zip(values) {
             match HeaderValue::from_bytes(value.as_bytes()) {
                 // A map has room for 32,768 names; what does not fit was no request that a gateway took.
-                Ok(value) => drop(headers.try_append(&name, value)),
+                Ok(value) => drop(headers.try_append(name, value)),
                 Err(_) => tracing::warn!(
                     callId = call.call_id,
                     header = name.as_str(),
@@ -357,8 +362,8 @@ fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
     if headers.get("x-call-id").is_none_or(|first| first.as_bytes().trim_ascii() != call.call_id.as_bytes()) {
         set(&mut headers, "x-call-id", call.call_id);
     }
-    set(&mut headers, "x-retry", &call.retry.to_string());
-    set(&mut headers, "x-retry-max", &call.retry_max.to_string());
+    drop(headers.try_insert(RETRY, call.retry.into()));
+    drop(headers.try_insert(RETRY_MAX, call.retry_max.into()));
     call.span.inject(&mut headers);
     if call.invocation.body.is_empty() {
         // The client leaves it to us to say so.
