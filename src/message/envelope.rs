@@ -6,7 +6,8 @@ mod redrive;
 mod times;
 
 use std::{
-    fmt, mem,
+    fmt::{self, Write as _},
+    mem,
     str::FromStr,
     time::{Duration, SystemTime},
 };
@@ -234,7 +235,12 @@ impl Envelope {
         self.interruptions = 0;
         self.last_status = status.map(|status| status.to_string());
         self.last_error = error;
-        self.history.push(format!("{}:{label}:{}:{worker}", self.attempts, took.as_millis()));
+        // Each call comes by here: the room is taken once, and the number is one that machines have.
+        let mut entry = String::with_capacity(label.len() + worker.len() + 24);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        // Writing to a string cannot fail.
+        let _ = write!(entry, "{}:{label}:{millis}:{worker}", self.attempts);
+        self.history.push(entry);
         let (entries, bytes) = HISTORY;
         while self.history.len() > entries
             || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes

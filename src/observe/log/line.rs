@@ -167,6 +167,19 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.encoding == Encoding::Json {
+            let before = self.line.len();
+            // As if it needed nothing, which is so for the message of each line about a call.
+            self.name(field.name());
+            self.line.push('"');
+            let at = self.line.len();
+            self.add(format_args!("{value:?}"));
+            let written = self.line.get(at..).unwrap_or_default();
+            if written.len() <= LONGEST && needs_no_escape(written) {
+                return self.line.push('"');
+            }
+            self.line.truncate(before);
+        }
         self.text(field.name(), &format!("{value:?}"));
     }
 }
