@@ -25,6 +25,11 @@ pub struct Settings {
 }
 
 impl Worker {
+    /// The program. What is measured is built for release, which cargo does not do for tests.
+    pub fn program() -> OsString {
+        std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into())
+    }
+
     /// Settings for a worker between this broker and this gateway, everything else at its default.
     pub fn of(nats: &Nats, gateway: &Gateway) -> Settings {
         Self::bare().set("nats_url", nats.url()).set("gateway_url", gateway.url())
@@ -32,11 +37,8 @@ impl Worker {
 
     /// Settings with nothing set but the address for metrics, which is each worker's own.
     pub fn bare() -> Settings {
-        // What is measured is built for release, which cargo does not do for tests.
-        let program =
-            std::env::var_os("WORKER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_queue-worker").into());
         Settings {
-            program: vec![program],
+            program: vec![Self::program()],
             arguments: Vec::new(),
             environment: BTreeMap::new(),
             scratch: Arc::new(Scratch::new()),
