@@ -12,40 +12,56 @@ use base64::{
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use super::CallbackUrl;
 
-/// The next key of an object: the one of the `known` that it is in any case, or an empty text.
-pub(super) fn key<'de, A: MapAccess<'de>>(
-    object: &mut A,
-    known: &[&'static str],
-) -> Result<Option<&'static str>, A::Error> {
-    object.next_key_seed(Key(known))
+/// The length of the longest key that is known, in bytes.
+const LONGEST: usize = 11;
+
+/// A key in lower case: keys match in any. A longer one, which nobody knows, is empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Key {
+    bytes: [u8; LONGEST],
+    length: usize,
 }
 
-/// A key that is one of these, in any case.
-struct Key<'k>(&'k [&'static str]);
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = &'static str;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
-        deserializer.deserialize_str(self)
+impl Key {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
-impl Visitor<'_> for Key<'_> {
-    type Value = &'static str;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        let mut key = Self::default();
+        if text.len() <= LONGEST {
+            key.length = text.len();
+            let lower = text.bytes().map(|byte| byte.to_ascii_lowercase());
+            key.bytes.iter_mut().zip(lower).for_each(|(place, byte)| *place = byte);
+        }
+        key
     }
+}
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<&'static str, E> {
-        let is_it = |known: &&&str| known.len() == text.len() && known.eq_ignore_ascii_case(text);
-        Ok(self.0.iter().find(is_it).copied().unwrap_or_default())
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Key, E> {
+                Ok(text.into())
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -179,21 +195,6 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-/// The keys of the parts of a URL.
-const PARTS: [&str; 11] = [
-    "scheme",
-    "opaque",
-    "user",
-    "host",
-    "path",
-    "rawpath",
-    "omithost",
-    "forcequery",
-    "rawquery",
-    "fragment",
-    "rawfragment",
-];
-
 /// The callback URL. One without any parts is none.
 #[derive(Default)]
 pub(super) struct Callback(pub(super) Option<CallbackUrl>);
@@ -215,19 +216,19 @@ impl<'de> Deserialize<'de> for Callback {
 
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Callback, A::Error> {
                 let mut url = CallbackUrl::default();
-                while let Some(key) = key(&mut object, &PARTS)? {
-                    match key {
-                        "scheme" => url.scheme = value(&mut object)?,
-                        "opaque" => url.opaque = value(&mut object)?,
-                        "user" => url.user = object.next_value::<Option<IgnoredAny>>()?.is_some(),
-                        "host" => url.host = value(&mut object)?,
-                        "path" => url.path = value(&mut object)?,
-                        "rawpath" => url.raw_path = value(&mut object)?,
-                        "omithost" => url.omit_host = value(&mut object)?,
-                        "forcequery" => url.force_query = value(&mut object)?,
-                        "rawquery" => url.raw_query = value(&mut object)?,
-                        "fragment" => url.fragment = value(&mut object)?,
-                        "rawfragment" => url.raw_fragment = value(&mut object)?,
+                while let Some(key) = object.next_key::<Key>()? {
+                    match key.bytes() {
+                        b"scheme" => url.scheme = value(&mut object)?,
+                        b"opaque" => url.opaque = value(&mut object)?,
+                        b"user" => url.user = object.next_value::<Option<IgnoredAny>>()?.is_some(),
+                        b"host" => url.host = value(&mut object)?,
+                        b"path" => url.path = value(&mut object)?,
+                        b"rawpath" => url.raw_path = value(&mut object)?,
+                        b"omithost" => url.omit_host = value(&mut object)?,
+                        b"forcequery" => url.force_query = value(&mut object)?,
+                        b"rawquery" => url.raw_query = value(&mut object)?,
+                        b"fragment" => url.fragment = value(&mut object)?,
+                        b"rawfragment" => url.raw_fragment = value(&mut object)?,
                         _ => skip(&mut object)?,
                     }
                 }

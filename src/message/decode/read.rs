@@ -13,7 +13,7 @@ use serde_json::{de::Read, error::Category};
 
 use super::{
     FunctionName, Invocation, Undecodable,
-    fields::{Body, Callback, Headers, Texts, key, skip, value},
+    fields::{Body, Callback, Headers, Key, Texts, skip, value},
     usable,
 };
 
@@ -62,18 +62,18 @@ impl Wire {
 /// Reads a payload, or says what is wrong with it and whose it was, as far as that can be told.
 pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
     let mut wire = Wire::default();
-    let mut reading = "";
+    let mut reading = Key::default();
     let Err(error) = fill(&mut wire, payload, None, &mut reading) else {
         return Ok(wire);
     };
     // A message is worth telling apart even when it cannot be used, so each of these two is looked for on its
     // own.
     let mut known = Wire::default();
-    for key in ["function", "header"] {
-        let _ = fill(&mut known, payload, Some(key), &mut "");
+    for key in ["function", "header"].map(Key::from) {
+        let _ = fill(&mut known, payload, Some(key.bytes()), &mut Key::default());
     }
     let what = match error.classify() {
-        Category::Data => complaint(reading),
+        Category::Data => complaint(reading.bytes()),
         Category::Eof => "the message is cut off",
         Category::Syntax | Category::Io => "the message is not valid JSON",
     };
@@ -86,12 +86,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Wire, Undecodable> {
     })
 }
 
-fn fill(
-    wire: &mut Wire,
-    payload: &[u8],
-    only: Option<&str>,
-    reading: &mut &'static str,
-) -> serde_json::Result<()> {
+fn fill(wire: &mut Wire, payload: &[u8], only: Option<&[u8]>, reading: &mut Key) -> serde_json::Result<()> {
     let fill = Fill { wire, only, reading };
     match str::from_utf8(payload) {
         // Looked at once as a whole, and not each text of it by itself.
@@ -100,37 +95,21 @@ fn fill(
     }
 }
 
-/// The keys that are read, in lower case.
-const KEYS: [&str; 12] = [
-    "function",
-    "path",
-    "querystring",
-    "header",
-    "body",
-    "callbackurl",
-    "annotations",
-    "labels",
-    "environment",
-    "method",
-    "host",
-    "queuename",
-];
-
 /// The complaint when the value of that key, in lower case, has not the right type.
-fn complaint(key: &str) -> &'static str {
+fn complaint(key: &[u8]) -> &'static str {
     match key {
-        "function" => "Function is not a string",
-        "path" => "Path is not a string",
-        "querystring" => "QueryString is not a string",
-        "header" => "Header is not an object of lists of strings",
-        "body" => "Body is not a string of standard base64",
-        "callbackurl" => "CallbackUrl is not an object of the parts of a URL",
-        "annotations" => "Annotations is not an object of strings",
-        "labels" => "Labels is not an object of strings",
-        "environment" => "Environment is not an object of strings",
-        "method" => "Method is not a string",
-        "host" => "Host is not a string",
-        "queuename" => "QueueName is not a string",
+        b"function" => "Function is not a string",
+        b"path" => "Path is not a string",
+        b"querystring" => "QueryString is not a string",
+        b"header" => "Header is not an object of lists of strings",
+        b"body" => "Body is not a string of standard base64",
+        b"callbackurl" => "CallbackUrl is not an object of the parts of a URL",
+        b"annotations" => "Annotations is not an object of strings",
+        b"labels" => "Labels is not an object of strings",
+        b"environment" => "Environment is not an object of strings",
+        b"method" => "Method is not a string",
+        b"host" => "Host is not a string",
+        b"queuename" => "QueueName is not a string",
         _ => "the message is not a JSON object",
     }
 }
@@ -139,9 +118,9 @@ fn complaint(key: &str) -> &'static str {
 struct Fill<'w> {
     wire: &'w mut Wire,
     /// Only this key, in lower case, is read.
-    only: Option<&'w str>,
-    /// The key, in lower case, whose value was read last; empty for one that is not known.
-    reading: &'w mut &'static str,
+    only: Option<&'w [u8]>,
+    /// The key whose value was read last.
+    reading: &'w mut Key,
 }
 
 impl Fill<'_> {
@@ -168,22 +147,22 @@ impl<'de> Visitor<'de> for Fill<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         let wire = self.wire;
-        while let Some(key) = key(&mut object, &KEYS)? {
+        while let Some(key) = object.next_key::<Key>()? {
             *self.reading = key;
-            match key {
+            match key.bytes() {
                 key if self.only.is_some_and(|only| only != key) => skip(&mut object)?,
-                "function" => wire.function = value(&mut object)?,
-                "path" => wire.path = value(&mut object)?,
-                "querystring" => wire.query = value(&mut object)?,
-                "header" => wire.headers = value(&mut object)?,
-                "body" => wire.body = value(&mut object)?,
-                "callbackurl" => wire.callback = value(&mut object)?,
-                "annotations" => wire.annotations = value(&mut object)?,
-                "labels" => wire.labels = value(&mut object)?,
-                "environment" => wire.environment = value(&mut object)?,
-                "method" => wire.method = value(&mut object)?,
-                "host" => wire.host = value(&mut object)?,
-                "queuename" => wire.queue_name = value(&mut object)?,
+                b"function" => wire.function = value(&mut object)?,
+                b"path" => wire.path = value(&mut object)?,
+                b"querystring" => wire.query = value(&mut object)?,
+                b"header" => wire.headers = value(&mut object)?,
+                b"body" => wire.body = value(&mut object)?,
+                b"callbackurl" => wire.callback = value(&mut object)?,
+                b"annotations" => wire.annotations = value(&mut object)?,
+                b"labels" => wire.labels = value(&mut object)?,
+                b"environment" => wire.environment = value(&mut object)?,
+                b"method" => wire.method = value(&mut object)?,
+                b"host" => wire.host = value(&mut object)?,
+                b"queuename" => wire.queue_name = value(&mut object)?,
                 _ => skip(&mut object)?,
             }
         }
