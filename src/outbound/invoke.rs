@@ -4,6 +4,7 @@
 //! and re-encodes query strings.
 
 mod client;
+mod headers;
 mod kept;
 mod pool;
 mod target;
@@ -14,16 +15,14 @@ mod why;
 
 use std::{
     future::Future,
-    io, iter,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::HOST, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body as _;
 use tokio::{
@@ -37,6 +36,7 @@ pub use self::target::NoTarget;
 pub use self::trust::{Trust, Untrustworthy};
 pub use self::why::root;
 use self::{
+    headers::headers,
     kept::Kept,
     pool::{Pool, Unanswered},
     target::Target,
@@ -44,14 +44,9 @@ use self::{
 use crate::{
     config,
     flow::{memory::Room, shortage::Shortage},
-    message::{
-        answer::Answer,
-        decode::Invocation,
-        http_headers::{HOP_BY_HOP, set},
-    },
+    message::{answer::Answer, decode::Invocation},
     observe::trace::Post,
     retry::judge::{Outcome, Reply},
-    text::line,
 };
 
 /// The bytes of every answer's body that are looked at: enough to know the gateway's own words.
@@ -62,20 +57,6 @@ const LONGEST_URL: usize = (u16::MAX - 1) as usize;
 
 /// The client's words for trailers that HTTP does not allow.
 const ODD_TRAILERS: [&str; 3] = ["invalid header name", "invalid header value", "invalid new line"];
-
-/// Headers that speak of the caller's request to the gateway, not of ours.
-const NOT_PASSED_ON: [&str; 6] =
-    ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
-
-/// The number of this retry, and of the last one.
-const RETRY: HeaderName = HeaderName::from_static("x-retry");
-const RETRY_MAX: HeaderName = HeaderName::from_static("x-retry-max");
-
-/// The most bytes of a header's name that the log shows.
-const LONGEST_NAME: usize = 64;
-
-/// How many headers are ours: the call's id, place, numbers and trace.
-const OURS: usize = 8;
 
 /// The most names of headers: a `HeaderMap` holds 24,576 and panics when its user, hyper, adds one more.
 const MOST_HEADERS: usize = 20_000;
@@ -316,60 +297,6 @@ fn path_of(url: &str) -> usize {
     let first = |text: &str, wanted| text.bytes().position(|byte| byte == wanted);
     let place = first(url, b':').map_or(0, |scheme| scheme + "://".len());
     url.get(place..).and_then(|rest| first(rest, b'/')).map_or(url.len(), |path| place + path)
-}
-
-/// The message's headers, in order and number, less those of its first journey, plus ours.
-fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
-    let given = &call.invocation.headers;
-    let listed: Vec<String> = given
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
-        .flat_map(|(_, values)| {
-            values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase())
-        })
-        .collect();
-    let mut headers = HeaderMap::with_capacity(given.len() + OURS);
-    drop(headers.try_insert(HOST, host.clone()));
-    for (name, values) in given {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            tracing::warn!(
-                callId = call.call_id,
-                header = line::ascii(name, LONGEST_NAME),
-                "a header whose name HTTP does not allow is not passed on"
-            );
-            continue;
-        };
-        let lower = name.as_str();
-        if HOP_BY_HOP.contains(&lower)
-            || NOT_PASSED_ON.contains(&lower)
-            || listed.iter().any(|listed| listed == lower)
-        {
-            continue;
-        }
-        for (name, value) in iter::repeat_n(name, values.len()).zip(values) {
-            match HeaderValue::from_bytes(value.as_bytes()) {
-                // A map has room for 32,768 names; what does not fit was no request that a gateway took.
-                Ok(value) => drop(headers.try_append(name, value)),
-                Err(_) => tracing::warn!(
-                    callId = call.call_id,
-                    header = name.as_str(),
-                    "a header whose value HTTP does not allow is not passed on"
-                ),
-            }
-        }
-    }
-    // The function knows the call by the id that its caller was told, whatever else stands before it.
-    if headers.get("x-call-id").is_none_or(|first| first.as_bytes().trim_ascii() != call.call_id.as_bytes()) {
-        set(&mut headers, "x-call-id", call.call_id);
-    }
-    drop(headers.try_insert(RETRY, call.retry.into()));
-    drop(headers.try_insert(RETRY_MAX, call.retry_max.into()));
-    call.span.inject(&mut headers);
-    if call.invocation.body.is_empty() {
-        // The client leaves it to us to say so.
-        set(&mut headers, "content-length", "0");
-    }
-    headers
 }
 
 /// Reads an answer to its end, keeps `keep` bytes of it, and forgets the rest as it comes. A wait for room in
