@@ -35,6 +35,7 @@ enum Flag {
     /// The doctor's own.
     Json,
     Monitor,
+    Context,
 }
 
 /// Reads the arguments, without the program's name.
@@ -75,7 +76,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
             Flag::Ours(setting) => setting.kind == Kind::Bool,
             Flag::Ignored(switch) => switch,
             Flag::Json => true,
-            Flag::Monitor => false,
+            Flag::Monitor | Flag::Context => false,
         };
         let value = match attached {
             Some(value) => word.to_str().map(|_| value.to_owned()).ok_or("expected a value in UTF-8"),
@@ -84,7 +85,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
         match (flag, value) {
             (Flag::Ignored(_) | Flag::Help | Flag::Version, _) => {}
             (_, Err(expected)) => arguments.faults.push(format!("{name}: {expected}")),
-            (flag @ (Flag::Json | Flag::Monitor), Ok(value)) => {
+            (flag @ (Flag::Json | Flag::Monitor | Flag::Context), Ok(value)) => {
                 let doctor = arguments.doctor.get_or_insert_default();
                 if let Err(expected) = doctor.set(&flag, value.trim()) {
                     arguments.faults.push(format!("{name}: {value:?}: {expected}"));
@@ -130,6 +131,7 @@ impl Doctor {
     fn set(&mut self, flag: &Flag, value: &str) -> Read<()> {
         match flag {
             Flag::Json => self.json = boolean(value)?,
+            Flag::Context => self.context = Some(value.to_owned()),
             _ => {
                 let url = Url::parse(value)
                     .ok()
@@ -145,6 +147,7 @@ fn find(name: &str, doctor: bool) -> Option<Flag> {
     match key(name).as_str() {
         "json" if doctor => Some(Flag::Json),
         "monitor" if doctor => Some(Flag::Monitor),
+        "context" if doctor => Some(Flag::Context),
         "h" | "help" => Some(Flag::Help),
         "v" | "version" => Some(Flag::Version),
         "licensefile" => Some(Flag::Ignored(false)),
@@ -222,9 +225,10 @@ fn doctor() -> Command {
         .about(
             "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with \
              1 where something is not. --json: for machines; --monitor=URL: a monitoring address of NATS, \
-             if it is not port 8222 of its host",
+             if it is not port 8222 of its host; --context=NAME: a context of the nats tool",
         )
         .arg(Arg::new("json").long("json").num_args(0).help("Print one object, for machines"))
+        .arg(Arg::new("context").long("context").value_name("NAME").help("A context of the nats tool"))
         .arg(Arg::new("monitor").long("monitor").value_name("URL").help("A monitoring address of NATS"))
 }
 

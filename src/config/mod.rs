@@ -13,6 +13,7 @@ pub mod allowed;
 mod api;
 mod args;
 mod build;
+mod context;
 mod doubts;
 mod env;
 mod foreign;
@@ -35,6 +36,8 @@ mod values;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use url::Url;
+
+use self::context::Context;
 
 pub use self::{
     api::Api,
@@ -59,14 +62,33 @@ pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Refusal> {
+    load_in(args, env, None)
+}
+
+/// The same, with what a context of the `nats` tool says where nobody says otherwise: that of the name in
+/// `context`, or the selected one.
+///
+/// # Errors
+///
+/// [`Refusal`], as for [`load`].
+pub fn load_in(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    context: Option<Option<String>>,
+) -> Result<Loaded, Refusal> {
     let arguments = args::read(args);
     if let Some(text) = arguments.print {
         return Err(Refusal::Print(text));
     }
+    let env: Vec<_> = env.into_iter().collect();
+    let of_doctor = arguments.doctor.as_ref().and_then(|doctor| doctor.context.clone());
+    let context = context.or(of_doctor.map(Some)).map(|name| Context::of(name, &env));
     let environment = env::read(env);
     let mut typed = environment.values;
     typed.extend(arguments.values);
-    let mut reader = reader::Reader::new(typed, [arguments.faults, environment.faults].concat());
+    let mut faults = [arguments.faults, environment.faults].concat();
+    faults.extend(context.and_then(|context| context.add_to(&mut typed).err()).into_iter().flatten());
+    let mut reader = reader::Reader::new(typed, faults);
     match build::config(&mut reader) {
         Ok(config) if reader.is_faultless() => {
             let doubts = doubts::doubts(&reader, &config);
@@ -115,6 +137,8 @@ pub struct Doctor {
     pub json: bool,
     /// The monitoring address of NATS, if it is not port 8222 of its host.
     pub monitor: Option<Url>,
+    /// The context of the `nats` tool that says where NATS is.
+    pub context: Option<String>,
 }
 
 /// The reason not to run the worker.

@@ -58,7 +58,11 @@ fn the_doctor_is_asked_for_by_the_first_word_and_has_flags_of_its_own() {
         ["doctor", "--json", "--monitor=http://nats:8222"].as_slice(),
         &["doctor", "-monitor", "http://nats:8222", "-json=true"],
     ] {
-        assert_eq!(doctor(words), Some(Doctor { json: true, monitor: monitor.clone() }), "{words:?}");
+        assert_eq!(
+            doctor(words),
+            Some(Doctor { json: true, monitor: monitor.clone(), context: None }),
+            "{words:?}"
+        );
     }
     assert_eq!(ask(&["doctor", "--max-inflight=3"]).unwrap().config.max_inflight, 3);
     for words in [

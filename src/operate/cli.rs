@@ -54,6 +54,9 @@ pub(super) struct Cli {
     /// What is printed: a table for people, or one JSON document
     #[arg(long, global = true, value_enum, default_value_t = Output::Table, value_name = "FORM")]
     output: Output,
+    /// A context of the nats tool: where NATS is, and the login; without a name the selected one
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<Option<String>>,
     /// Do it without a question; needed where there is no terminal to ask
     #[arg(long, global = true)]
     yes: bool,
@@ -204,7 +207,7 @@ pub fn run(args: Vec<OsString>, env: impl IntoIterator<Item = (OsString, OsStrin
         Ok(read) => read,
         Err(refusal) => return refused(refusal),
     };
-    let Cli { command, queue, output, yes } = cli;
+    let Cli { command, queue, output, yes, context: _ } = cli;
     let work = async {
         if let Command::Policy(command) = command {
             return policy::run(&loaded.config, output, command).await;
@@ -265,7 +268,7 @@ fn read(
         Command::Man => return Err(Refusal::Print(manual::page())),
         _ => {}
     }
-    let loaded = config::load(settings::typed(&matches), env)?;
+    let loaded = config::load_in(settings::typed(&matches), env, cli.context.clone())?;
     Ok((cli, loaded))
 }
 

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Looks, and returns what to print and whether all is well.
 pub async fn run(loaded: Loaded) -> (String, bool) {
-    let Doctor { json, monitor } = loaded.doctor.clone().unwrap_or_default();
+    let Doctor { json, monitor, .. } = loaded.doctor.clone().unwrap_or_default();
     let facts = look::look(loaded, monitor.as_ref(), PATIENCE).await;
     let report = Report { findings: checks::findings(&facts), guaranteed: guarantee::guaranteed(&facts) };
     (if json { report.json() } else { report.text() }, report.is_well())

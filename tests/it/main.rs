@@ -33,6 +33,7 @@ mod clones;
 mod commands;
 mod community;
 mod conservation;
+mod contexts;
 mod crashes;
 mod dead_letters;
 mod doctor;
