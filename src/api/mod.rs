@@ -12,10 +12,12 @@
 
 mod audit;
 mod calls;
+mod changes;
 mod cursor;
 mod dead_letters;
 mod openapi;
 mod operations;
+mod pauses;
 mod policy;
 mod problem;
 mod queues;
@@ -23,7 +25,6 @@ mod request;
 mod retries;
 mod routes;
 mod schemas;
-#[expect(dead_code, reason = "bodies are read by changes, which come next")]
 mod values;
 
 use std::{
@@ -95,6 +96,11 @@ struct Answer {
 impl Answer {
     fn ok(document: Value) -> Self {
         Self { status: StatusCode::OK, document, location: None }
+    }
+
+    /// It was begun.
+    fn accepted(document: Value, location: Option<String>) -> Self {
+        Self { status: StatusCode::ACCEPTED, document, location }
     }
 }
 

@@ -45,7 +45,8 @@ pub fn document() -> Value {
                         401 without a token; 403 with a wrong one, and for a change without \
                         api_token_file; 404 for what is not there; 405 for another method; 409 for what \
                         does not fit to how things are; 413 for a body over 64 KiB; 415 for one that is no \
-                        JSON; 503 with Retry-After where NATS does not answer",
+                        JSON; 422 for a key that was sent before with another body; 503 with \
+                        Retry-After where NATS does not answer",
                     "content": { "application/problem+json": { "schema": reference("Problem") } },
                 },
             },
@@ -62,30 +63,36 @@ fn operation(route: &Route) -> Value {
     let in_path = PATH.iter().filter(|param| route.path.contains(&format!("{{{}}}", param.name)));
     let mut params: Vec<_> = in_path.map(|param| parameter("path", param)).collect();
     params.extend(route.params().map(|param| parameter("query", param)));
-    let (status, schema) = route.answer;
-    let mut answer = json!({
-        "description": "Done",
-        "content": { "application/json": { "schema": reference(schema) } },
-    });
-    if status == 202
-        && let Value::Object(answer) = &mut answer
-    {
-        let location = json!({
-            "description": "Where the operation is", "schema": { "type": "string" },
-        });
-        answer.insert("headers".to_owned(), json!({ "Location": location }));
+    let mut responses: Map<_, _> = route.answers.iter().map(answer).collect();
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+    if route.answers.contains(&(202, "Operation")) {
+        params.push(json!({
+            "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 255 },
+            "description": "A request with the same key and body has the same operation for an answer",
+        }));
     }
     let mut operation = json!({
-        "operationId": route.name, "summary": route.about, "parameters": params,
-        "responses": {
-            status.to_string(): answer, "default": { "$ref": "#/components/responses/Problem" },
-        },
+        "operationId": route.name, "summary": route.about, "parameters": params, "responses": responses,
     });
     if let (Some(fields), Value::Object(operation)) = (route.body, &mut operation) {
         let content = json!({ "application/json": { "schema": values::object(fields) } });
         operation.insert("requestBody".to_owned(), json!({ "content": content }));
     }
     operation
+}
+
+/// A status, and what is answered with it.
+fn answer((status, schema): &(u16, &str)) -> (String, Value) {
+    let description = if *status == 202 { "It was begun" } else { "Done" };
+    let content = json!({ "application/json": { "schema": reference(schema) } });
+    let mut answer = json!({ "description": description, "content": content });
+    if (*status, *schema) == (202, "Operation")
+        && let Value::Object(answer) = &mut answer
+    {
+        let location = json!({ "description": "Where the operation is", "schema": { "type": "string" } });
+        answer.insert("headers".to_owned(), json!({ "Location": location }));
+    }
+    (status.to_string(), answer)
 }
 
 fn parameter(place: &str, param: &Param) -> Value {

@@ -26,6 +26,10 @@ const MOST: usize = 64 << 10;
 const BODY: Duration = Duration::from_secs(10);
 /// Says who asks. Whoever has a token is believed.
 const OPERATOR: &str = "x-operator";
+/// A caller's key.
+const KEY: &str = "idempotency-key";
+/// The longest one.
+const LONGEST_KEY: usize = 255;
 /// The longest name of anybody.
 const NAME: usize = 64;
 
@@ -37,14 +41,23 @@ pub(super) struct Admission<'a> {
     pub(super) lookup: &'a Lookup,
 }
 
+/// A request that a caller may send again.
+#[derive(Debug, Clone)]
+pub(super) struct Again {
+    pub(super) key: String,
+    /// Its body.
+    pub(super) words: Bytes,
+}
+
 /// A request that may be answered.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) route: &'static Route,
     /// The parameters of its path and query.
     pub(super) values: Values,
-    #[expect(dead_code, reason = "bodies are read by changes, which come next")]
     pub(super) body: Values,
+    /// The key under which it may be asked for again, with the words.
+    pub(super) again: Option<Again>,
     /// Who asks.
     pub(super) by: String,
     /// Whether bodies and values of headers are for whoever asks.
@@ -98,14 +111,14 @@ impl Admission<'_> {
             ));
         }
         self.is_served(&values)?;
-        let body = match route.body {
-            None => Values::default(),
-            Some(fields) => {
-                let body = read(&head.headers, body).await?;
-                values::body(&body, fields).map_err(Problem::faulty)?
-            }
-        };
-        Ok(Asked { route, values, body, by: by(&head, trusted), trusted, lookup: self.lookup.clone() })
+        let (mut said, mut again) = (Values::default(), None);
+        if let Some(fields) = route.body {
+            let words = read(&head.headers, body).await?;
+            said = values::body(&words, fields).map_err(Problem::faulty)?;
+            again = key(&head.headers)?.map(|key| Again { key, words });
+        }
+        let (by, lookup) = (by(&head, trusted), self.lookup.clone());
+        Ok(Asked { route, values, body: said, again, by, trusted, lookup })
     }
 
     /// Whether the queue that is meant is this worker's.
@@ -135,6 +148,17 @@ fn by(head: &request::Parts, trusted: bool) -> String {
         "" => format!("api@{address}"),
         name => format!("{name} (api@{address})"),
     }
+}
+
+/// The caller's key, which makes a request that is sent again the same one.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut keys = headers.get_all(KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let text =
+        key.to_str().ok().filter(|key| (1..=LONGEST_KEY).contains(&key.len()) && keys.next().is_none());
+    let expected = format!("one key of 1 to {LONGEST_KEY} printable characters");
+    let fault = || Fault::new(KEY, &String::from_utf8_lossy(key.as_bytes()), &expected);
+    text.map(|key| Some(key.to_owned())).ok_or_else(|| Problem::faulty(vec![fault()]))
 }
 
 /// Reads a body, which is JSON if there is one.

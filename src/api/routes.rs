@@ -5,17 +5,17 @@ use futures_util::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Answer, audit, calls, dead_letters, openapi, operations, policy,
+    Answer, audit, calls, changes, dead_letters, openapi, operations, pauses, policy,
     problem::Problem,
     queues,
     request::Asked,
     retries,
     values::{
-        Kind::{Cause, Flag, Function, Moment, Number, Status, Text},
+        Kind::{Cause, Flag, Function, Moment, Number, Object, Sequences, Status, Text},
         Param, Values,
     },
 };
-use crate::operate::desk::Desk;
+use crate::{message::operation::MOST_CANARIES, operate::desk::Desk};
 
 /// What stands before each path.
 pub(super) const BASE: &str = "/api/v1";
@@ -32,8 +32,8 @@ pub(super) struct Route {
     pub(super) query: &'static [&'static [Param]],
     /// The fields of its body, if it has one.
     pub(super) body: Option<&'static [Param]>,
-    /// The status and the schema of its answer.
-    pub(super) answer: (u16, &'static str),
+    /// The statuses and schemas of its answers.
+    pub(super) answers: &'static [(u16, &'static str)],
     pub(super) act: fn(Desk, Asked) -> BoxFuture<'static, Result<Answer, Problem>>,
 }
 
@@ -43,9 +43,18 @@ impl Route {
     }
 }
 
+macro_rules! body {
+    () => {
+        None
+    };
+    ($body:ident) => {
+        Some($body)
+    };
+}
+
 macro_rules! routes {
-    ($($method:ident $path:literal $name:ident ($($query:expr),*) $(body $body:expr;)?
-        => $status:literal $schema:literal,
+    ($($method:ident $path:literal $name:ident ($($query:expr),*) $(body $body:ident)?
+        => $($status:literal $schema:literal)or+,
         $act:path, $about:literal;)*) => {
         pub(super) static ROUTES: &[Route] = &[$(Route {
             method: stringify!($method),
@@ -53,8 +62,8 @@ macro_rules! routes {
             name: stringify!($name),
             about: $about,
             query: &[$($query),*],
-            body: None $(.or(Some($body)))?,
-            answer: ($status, $schema),
+            body: body!($($body)?),
+            answers: &[$(($status, $schema)),+],
             act: |desk, asked| Box::pin($act(desk, asked)),
         }),*];
     };
@@ -110,6 +119,49 @@ const RECORDS: &[Param] = &[
     Param { name: "before", kind: Moment, about: "Those before that: an age, or a time in RFC 3339" },
 ];
 
+const REASON: &[Param] = &[Param { name: "reason", kind: Text, about: "Why, for the record" }];
+const PAUSE: &[Param] = REASON;
+/// The same as a filter's, in a body.
+const FIELDS: &[Param] = &[
+    Param { name: "function", kind: Function, about: "Those of this function" },
+    Param { name: "cause", kind: Cause, about: "Those of this cause" },
+    Param { name: "status", kind: Status, about: "Those whose last attempt came out so" },
+    Param { name: "error", kind: Text, about: "Those with this text in their last error, in any case" },
+    Param { name: "callId", kind: Text, about: "Those of this call" },
+    Param { name: "since", kind: Moment, about: "Those since: an age such as 1h, or a time in RFC 3339" },
+    Param { name: "before", kind: Moment, about: "Those before that: an age, or a time in RFC 3339" },
+];
+macro_rules! chosen {
+    ($($more:expr),*) => {
+        &[
+            Param { name: "sequences", kind: Sequences, about: "These, by their numbers in the list" },
+            Param { name: "filter", kind: Object(FIELDS), about: "Those that fit all that is said" },
+            Param { name: "all", kind: Flag, about: "All of them" },
+            Param { name: "reason", kind: Text, about: "Why, for the record" },
+            $($more),*
+        ]
+    };
+}
+const DRY: Param = Param { name: "dryRun", kind: Flag, about: "Only say how many are meant" };
+const CHANGE: &[Param] = chosen!(DRY);
+const RUN_NOW: &[Param] = chosen!(
+    Param { name: "limit", kind: Number(1, 1_000), about: "So many at most; 100 unless given" },
+    Param { name: "cursor", kind: Text, about: "Where it goes on: next of the answer before" }
+);
+const REDRIVE: &[Param] = chosen!(
+    DRY,
+    Param { name: "rate", kind: Number(1, LARGEST), about: "Send this many a second at most" },
+    Param { name: "to", kind: Function, about: "Call this function instead" },
+    Param {
+        name: "canary",
+        kind: Number(1, MOST_CANARIES as u64),
+        about: "Send this many first, wait for their ends, and go on only if enough succeeded",
+    },
+    Param { name: "require", kind: Number(0, 100), about: "So many of a hundred of these; 100 unless given" }
+);
+/// The largest rate.
+const LARGEST: u64 = u32::MAX as u64;
+
 routes! {
     GET "/queues" listQueues () => 200 "Queues", queues::list,
         "Says of each queue what waits, runs, is parked, held and dead, and what is paused";
@@ -131,6 +183,29 @@ routes! {
         "The same for a function, whose annotations the gateway is asked for with function_lookup=true";
     GET "/audit" listRecords (RECORDS, LIST) => 200 "Records", audit::list,
         "Lists what became of calls, and what operators did, the oldest first, each queue's in turn";
+    POST "/queues/{queue}/redrives" redrive () body REDRIVE => 202 "Operation" or 200 "Counts",
+        changes::redrive, "Sends dead letters round again: makes an operation, which a worker carries out";
+    POST "/queues/{queue}/discards" discard () body CHANGE => 202 "Operation" or 200 "Counts",
+        changes::discard, "Deletes dead letters for good: makes an operation, which a worker carries out";
+    POST "/queues/{queue}/retries/run-now" runRetriesNow () body RUN_NOW => 200 "Moved", retries::run_now,
+        "Calls parked retries now, before their time";
+    POST "/queues/{queue}/retries/cancel" cancelRetries () body CHANGE => 202 "Operation" or 200 "Counts",
+        changes::cancel,
+        "Ends parked calls without calling them: makes an operation, which a worker carries out";
+    PUT "/queues/{queue}/pause" pauseQueue () body PAUSE => 200 "Pauses", pauses::pause,
+        "Lets no new call begin, on any worker, until it is resumed; running calls end";
+    DELETE "/queues/{queue}/pause" resumeQueue () => 200 "Pauses", pauses::resume,
+        "Ends the pause of a queue";
+    PUT "/queues/{queue}/functions/{function}/pause" pauseFunction () body PAUSE => 200 "Pauses",
+        pauses::pause, "Lets no new call of a function begin until it is resumed";
+    DELETE "/queues/{queue}/functions/{function}/pause" resumeFunction () => 200 "Pauses", pauses::resume,
+        "Ends the pause of a function";
+    POST "/operations/{operation}/abort" abortOperation () => 200 "Operation", operations::abort,
+        "Ends an operation: what is not done yet stays as it is";
+    POST "/operations/{operation}/resume" resumeOperation () => 200 "Operation", operations::resume,
+        "Goes on with one that was stopped or aborted";
+    DELETE "/calls/{callId}" cancelCall (REASON) => 200 "Cancelled" or 202 "Cancelled", calls::end,
+        "Ends a call that waits, is parked or runs: 202 where its end is still to come";
     GET "/openapi.json" getDocument () => 200 "Document", openapi::show, "This document";
 }
 

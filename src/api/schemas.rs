@@ -162,6 +162,40 @@ const SCHEMAS: &[(&str, &str)] = &[
         updated time?: when its record was last written",
     ),
     (
+        "Counts",
+        "operation any: null
+        state string: dry-run
+        matched integer: how many are meant
+        redriven~ integer: 0
+        discarded~ integer: 0
+        cancelled~ integer: 0
+        skipped integer: how many are in other open operations
+        failed integer: 0",
+    ),
+    (
+        "Moved",
+        "matched integer: how many parked retries were found
+        done integer: how many are due now
+        skipped integer: how many were due or gone by then
+        more boolean: whether there may be more
+        next string?: the cursor of the next part",
+    ),
+    (
+        "Pauses",
+        "queue string: its name
+        paused boolean: whether all of it is paused
+        pause Pause?: who paused it
+        pausedFunctions []Pause: its functions that are paused",
+    ),
+    (
+        "Cancelled",
+        "callId string: its id
+        state string: cancelled, or cancelling where there is no end yet
+        queue string?: its queue
+        function string?: the function
+        sequence integer?: its dead letter",
+    ),
+    (
         "Call",
         "callId string: its id
         state string: waiting, running, parked, done, dead or cancelled

@@ -1,9 +1,13 @@
 //! An operation on dead letters or on parked calls, as its record in the stream of operations says it.
 //! Commands make records and read them, workers carry them out; all that both know is in here.
 
+mod canary;
+
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+pub use canary::{Canary, MOST_CANARIES, Sent};
 
 use crate::message::{
     audit::Action,
@@ -11,13 +15,10 @@ use crate::message::{
         Letter,
         choice::{Choice, moment},
     },
-    names::Id,
 };
 
 /// How long an operation is its worker's alone. It is prolonged with each word about its progress.
 pub const LEASE: Duration = Duration::from_secs(10);
-/// The most letters that a canary may be.
-pub const MOST_CANARIES: u32 = 1_000;
 
 /// The record of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,18 @@ pub struct Operation {
     /// A word for people about its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The key under which it was asked for, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// What a caller who may ask again said: hashes, for keys and bodies are theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Of the key, with what is to be done.
+    pub key: String,
+    /// Of the words in which it was asked for.
+    pub words: String,
 }
 
 /// What is done, and with what.
@@ -166,54 +179,6 @@ impl Share {
     /// Whether a letter is one of these.
     pub fn covers(&self, letter: &Letter) -> bool {
         letter.sequence <= self.cutoff && self.choice.covers(letter)
-    }
-}
-
-/// The letters that go first, and what has to become of them before the others follow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Canary {
-    /// How many they are.
-    pub calls: u32,
-    /// How many of a hundred have to succeed.
-    pub require: u32,
-    /// Those that were sent, or are being sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sent: Vec<Sent>,
-    /// The last sequence of the dead letters before that.
-    #[serde(default)]
-    pub before: u64,
-    /// Whether enough of them succeeded.
-    #[serde(default)]
-    pub passed: bool,
-}
-
-/// A letter that was sent round again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    /// The token of its function.
-    pub function: String,
-    /// `<stream>:<id>` of its invocation.
-    pub origin: String,
-    /// The generation that it began with.
-    pub generation: u64,
-    /// How often it was sent now.
-    pub redrives: String,
-    /// Whether it is a callback.
-    #[serde(default)]
-    pub callback: bool,
-}
-
-impl Sent {
-    /// Its identity.
-    pub fn id(&self) -> Option<Id> {
-        self.origin.rsplit_once(':')?.1.parse().ok()
-    }
-
-    /// Whether a letter tells of its end.
-    pub fn is_ended_by(&self, letter: &Letter) -> bool {
-        letter.original_id == self.origin
-            && letter.redrives.as_deref() == Some(&self.redrives)
-            && letter.is_callback == self.callback
     }
 }
 
@@ -315,13 +280,6 @@ impl Operation {
         }
         Ok(())
     }
-
-    /// The words that say how its canary came out, and whether the others may follow.
-    pub fn judge(canary: &Canary, succeeded: usize) -> (bool, String) {
-        let sent = canary.sent.len();
-        let enough = succeeded.saturating_mul(100) >= sent.saturating_mul(canary.require as usize);
-        (enough, format!("of {sent} canaries {succeeded} succeeded, and {} % had to", canary.require))
-    }
 }
 
 #[cfg(test)]
@@ -394,7 +352,7 @@ mod tests {
             [(10, 90, 9, true), (10, 90, 8, false), (3, 100, 3, true), (3, 0, 0, true), (10, 91, 9, false)]
         {
             let canary = Canary { calls: 10, require, sent: sent(n), before: 0, passed: false };
-            assert_eq!(Operation::judge(&canary, succeeded).0, passes, "{n} {require} {succeeded}");
+            assert_eq!(canary.judge(succeeded).0, passes, "{n} {require} {succeeded}");
         }
     }
 }

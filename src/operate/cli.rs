@@ -18,7 +18,8 @@ use clap_complete::Shell;
 pub(crate) use audit::{AuditCommand, Searching};
 pub(super) use calls::CallsCommand;
 pub(crate) use choose::{Choosing, Filter, Moment, Redriving, cause, status};
-pub(super) use queue::{Invoking, Pausing, Purging, QueueCommand};
+pub(crate) use queue::Pausing;
+pub(super) use queue::{Invoking, Purging, QueueCommand};
 pub(super) use retries::{Cancelling, PolicyCommand, RetriesCommand};
 
 use super::{

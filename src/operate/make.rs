@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
     message::{
         letter::{Letter, choice::Choice, waiting::Waiting},
         names::Names,
-        operation::{Canary, Kind, Operation, Share, State},
+        operation::{Asked, Canary, Kind, Operation, Share, State},
     },
     upkeep::operations::{Work, Worker},
 };
@@ -38,12 +38,14 @@ pub(crate) struct Wanted {
     pub to: Option<String>,
     pub canary: Option<Canary>,
     pub reason: Option<String>,
+    /// The key that whoever asks again uses.
+    pub asked: Option<Asked>,
 }
 
 impl Wanted {
     /// This, of these, and nothing more.
     pub fn of(kind: Kind, choice: Choice, reason: Option<String>) -> Self {
-        Self { kind, choice, rate: None, to: None, canary: None, reason }
+        Self { kind, choice, rate: None, to: None, canary: None, reason, asked: None }
     }
 }
 
@@ -112,7 +114,8 @@ impl Counted {
     /// See [`Failure`].
     pub async fn of(desk: &Desk, names: &Names, wanted: &Wanted) -> Result<Self, Failure> {
         let kind = wanted.kind;
-        let except = open(&Operations::new(&desk.jetstream, names), kind).await?;
+        let all = Operations::new(&desk.jetstream, names).all().await.map_err(cannot)?;
+        let except = open(&all, kind);
         let mut source = Source::open(desk, names, wanted).await?;
         let (cutoff, mut matched, mut taken) = (source.end(), 0, 0);
         loop {
@@ -145,14 +148,7 @@ impl Counted {
     pub fn dry(&self, desk: &Desk, names: &Names, wanted: &Wanted) -> Result<(), Failure> {
         let done = word(self.kind);
         if desk.output == Output::Json {
-            let mut counts = Map::new();
-            counts.insert("operation".to_owned(), json!(null));
-            counts.insert("state".to_owned(), json!("dry-run"));
-            counts.insert("matched".to_owned(), json!(self.matched));
-            counts.insert(done.to_owned(), json!(0));
-            counts.insert("skipped".to_owned(), json!(self.taken));
-            counts.insert("failed".to_owned(), json!(0));
-            return out::json(&counts);
+            return out::json(&self.document());
         }
         let (many, nouns) = (number(self.left()), nouns(self.kind));
         out::print(&format!("{many} {nouns} of {} ({}) would be {done}\n", names.queue, wanted.choice));
@@ -160,6 +156,18 @@ impl Counted {
             out::print(&format!("{}\n", self.others()));
         }
         Ok(())
+    }
+
+    /// What would be done, as JSON has it.
+    pub fn document(&self) -> Value {
+        let mut counts = Map::new();
+        counts.insert("operation".to_owned(), json!(null));
+        counts.insert("state".to_owned(), json!("dry-run"));
+        counts.insert("matched".to_owned(), json!(self.matched));
+        counts.insert(word(self.kind).to_owned(), json!(0));
+        counts.insert("skipped".to_owned(), json!(self.taken));
+        counts.insert("failed".to_owned(), json!(0));
+        counts.into()
     }
 
     /// The sentence about letters that others have.
@@ -176,10 +184,26 @@ impl Counted {
 }
 
 /// The letters of all open operations that one of this kind may be in the way of.
-async fn open(store: &Operations, kind: Kind) -> Result<Vec<Share>, Failure> {
-    let all = store.all().await.map_err(cannot)?;
+fn open(all: &[Known], kind: Kind) -> Vec<Share> {
     let open = all.iter().filter(|known| known.operation.is_beside(kind));
-    Ok(open.map(|known| known.operation.share()).collect())
+    open.map(|known| known.operation.share()).collect()
+}
+
+/// The operation that was made under this key before.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn made(desk: &Desk, names: &Names, asked: &Asked) -> Result<Option<Known>, Failure> {
+    let all = Operations::new(&desk.jetstream, names).all().await.map_err(cannot)?;
+    Ok(asked.find(&all).cloned())
+}
+
+impl Asked {
+    fn find<'k>(&self, all: &'k [Known]) -> Option<&'k Known> {
+        let is_it =
+            |known: &&Known| known.operation.asked.as_ref().is_some_and(|asked| asked.key == self.key);
+        all.iter().find(is_it)
+    }
 }
 
 /// Writes the record. Others that are made at the same time are seen: their letters are left to them.
@@ -196,7 +220,11 @@ pub(crate) async fn make(
     let store = Operations::new(&desk.jetstream, names);
     for _ in 0..TRIES {
         let last = desk.stream(&names.operations).await?.map_or(0, |info| info.state.last_seq);
-        if open(&store, wanted.kind).await? != counted.except {
+        let all = store.all().await.map_err(cannot)?;
+        if let Some(made) = wanted.asked.as_ref().and_then(|asked| asked.find(&all)) {
+            return Ok(made.clone());
+        }
+        if open(&all, wanted.kind) != counted.except {
             counted = Counted::of(desk, names, wanted).await?;
             continue;
         }
@@ -259,6 +287,7 @@ fn record(desk: &Desk, names: &Names, wanted: &Wanted, counted: &Counted) -> Ope
         worker: None,
         until: None,
         note: None,
+        asked: wanted.asked.clone(),
     }
 }
 

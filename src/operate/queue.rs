@@ -39,8 +39,14 @@ const TRIES: usize = 50;
 pub(super) async fn run(desk: &Desk, command: QueueCommand) -> Result<(), Failure> {
     match command {
         QueueCommand::Stats => stats::stats(desk).await,
-        QueueCommand::Pause { which, reason } => pause(desk, &which, reason.as_deref()).await,
-        QueueCommand::Resume { which } => resume(desk, &which).await,
+        QueueCommand::Pause { which, reason } => {
+            let names = desk.queue()?;
+            print(desk, &names, &pause(desk, &names, &which, reason.as_deref()).await?)
+        }
+        QueueCommand::Resume { which } => {
+            let names = desk.queue()?;
+            print(desk, &names, &resume(desk, &names, &which).await?)
+        }
         QueueCommand::Purge(how) => purge::purge(desk, &how).await,
     }
 }
@@ -63,13 +69,21 @@ fn functions(desk: &Desk, names: &Names, which: &Pausing) -> Result<Vec<Function
     Ok(std::iter::once(function).chain(other).collect())
 }
 
-async fn pause(desk: &Desk, which: &Pausing, reason: Option<&str>) -> Result<(), Failure> {
-    let names = desk.queue()?;
-    let functions = functions(desk, &names, which)?;
-    desk.ensure_operations(&names).await?;
-    let record = Record::new(&desk.jetstream, &names);
+/// Pauses a queue or a function of it, and returns what is paused then.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn pause(
+    desk: &Desk,
+    names: &Names,
+    which: &Pausing,
+    reason: Option<&str>,
+) -> Result<Pauses, Failure> {
+    let functions = functions(desk, names, which)?;
+    desk.ensure_operations(names).await?;
+    let record = Record::new(&desk.jetstream, names);
     for function in &functions {
-        place(desk, &names, function).await?;
+        place(desk, names, function).await?;
     }
     let pause = Pause { since: Some(desk.now()), by: desk.by(), reason: because(reason) };
     let after = write(&record, |pauses| {
@@ -81,15 +95,15 @@ async fn pause(desk: &Desk, which: &Pausing, reason: Option<&str>) -> Result<(),
         }
         let many = pauses.functions.len();
         if many > MOST {
-            return Err(Failure::Cannot(format!(
+            return Err(Failure::Conflict(format!(
                 "{many} functions would be paused, and {MOST} are the most"
             )));
         }
         Ok(())
     })
     .await?;
-    tell(desk, &names, "pause", which, reason).await;
-    print(desk, &names, &after)
+    tell(desk, names, "pause", which, reason).await;
+    Ok(after)
 }
 
 /// Notes in the audit what was done.
@@ -145,15 +159,18 @@ async fn tidy(desk: &Desk, names: &Names, held: &BTreeMap<FunctionName, u64>) ->
     Ok(())
 }
 
-async fn resume(desk: &Desk, which: &Pausing) -> Result<(), Failure> {
-    let names = desk.queue()?;
-    let functions = functions(desk, &names, which)?;
-    let record = Record::new(&desk.jetstream, &names);
+/// Ends a pause, and returns what is paused then.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn resume(desk: &Desk, names: &Names, which: &Pausing) -> Result<Pauses, Failure> {
+    let functions = functions(desk, names, which)?;
+    let record = Record::new(&desk.jetstream, names);
     for function in &functions {
         // Somebody may have removed it meanwhile.
         let held = desk.jetstream.last_stored(&names.retries, &names.held_subjects(function)).await;
         if held.is_ok_and(|held| held.is_some()) {
-            place(desk, &names, function).await?;
+            place(desk, names, function).await?;
         }
     }
     let after = write(&record, |pauses| {
@@ -162,11 +179,11 @@ async fn resume(desk: &Desk, which: &Pausing) -> Result<(), Failure> {
         } else {
             functions.iter().filter(|one| pauses.functions.remove(one.as_str()).is_some()).count() > 0
         };
-        if resumed { Ok(()) } else { Err(Failure::Nothing(not_paused(&names, which, pauses))) }
+        if resumed { Ok(()) } else { Err(Failure::Nothing(not_paused(names, which, pauses))) }
     })
     .await?;
-    tell(desk, &names, "resume", which, None).await;
-    print(desk, &names, &after)
+    tell(desk, names, "resume", which, None).await;
+    Ok(after)
 }
 
 fn not_paused(names: &Names, which: &Pausing, pauses: &Pauses) -> String {
@@ -201,7 +218,7 @@ async fn write(
 }
 
 /// What is paused, as JSON has it, with more about the queue.
-fn told(pauses: &Pauses, more: Value) -> Value {
+pub(crate) fn told(pauses: &Pauses, more: Value) -> Value {
     let told = |function: Option<&str>, pause: &Pause| {
         let mut told = json!({ "since": pause.since.map(rfc3339), "by": pause.by, "reason": pause.reason });
         if let (Value::Object(told), Some(function)) = (&mut told, function) {

@@ -16,7 +16,12 @@ use super::{
     out::{self, Page, Table, number, or_dash, time},
 };
 use crate::{
-    message::{audit::Action, envelope::rfc3339, letter::waiting::Waiting, names::Names},
+    message::{
+        audit::Action,
+        envelope::rfc3339,
+        letter::{choice::Choice, waiting::Waiting},
+        names::Names,
+    },
     upkeep::janitor::{Scheduled, wake},
 };
 
@@ -113,8 +118,27 @@ async fn run_now(desk: &Desk, chosen: &Choosing) -> Result<(), Failure> {
     }
     let many = number(parked.len() as u64);
     desk.confirm(&format!("Call {many} parked retries of {} ({choice}) now?", names.queue))?;
+    let done = call_now(desk, &names, &choice, &parked).await?;
+    let (matched, skipped) = (parked.len(), parked.len() - done);
+    if desk.output == Output::Json {
+        return out::json(&json!({ "matched": matched, "done": done, "skipped": skipped }));
+    }
+    let gone = if skipped == 0 { String::new() } else { format!(", {skipped} were not there any more") };
+    out::print(&format!("{} of {many} retries are due now{gone}\n", number(done as u64)));
+    Ok(())
+}
+
+/// Moves these parked retries to the due ones, and returns how many were there yet.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn call_now(
+    desk: &Desk,
+    names: &Names,
+    choice: &Choice,
+    parked: &[u64],
+) -> Result<usize, Failure> {
     let schedules = desk.stream(&names.retries).await?.is_some_and(|info| info.config.allows_schedules());
-    let names = &names;
     let moved: Vec<bool> = stream::iter(parked.iter().copied())
         .map(|sequence| async move {
             // It may be due by now, or settled.
@@ -128,16 +152,10 @@ async fn run_now(desk: &Desk, chosen: &Choosing) -> Result<(), Failure> {
     let done = moved.iter().filter(|moved| **moved).count();
     let action = Action {
         action: "run-now".to_owned(),
-        filter: serde_json::to_value(&choice).ok(),
+        filter: serde_json::to_value(choice).ok(),
         count: Some(done as u64),
         ..Action::default()
     };
     note(desk, names, action).await;
-    let (matched, skipped) = (parked.len(), parked.len() - done);
-    if desk.output == Output::Json {
-        return out::json(&json!({ "matched": matched, "done": done, "skipped": skipped }));
-    }
-    let gone = if skipped == 0 { String::new() } else { format!(", {skipped} were not there any more") };
-    out::print(&format!("{} of {many} retries are due now{gone}\n", number(done as u64)));
-    Ok(())
+    Ok(done)
 }

@@ -10,6 +10,7 @@ use crate::{
     support::{Answer, Call, Door, Gateway, Invocation, Nats, QUEUE, Scratch, Settings, Worker, eventually},
 };
 
+mod changes;
 mod document;
 
 /// The dead letters of the queue.
@@ -276,6 +277,18 @@ async fn a_right_that_only_operators_need_is_never_the_workers_trouble() {
     let found = door.ask("GET", &format!("/api/v1{LETTERS}"), &token, b"").await;
     assert_eq!(column(&found.json(), "items", "callId"), ["a"]);
     assert_eq!(door.ask("GET", "/api/v1/audit", &token, b"").await.status, 200);
+    for (method, target) in [
+        ("POST", "/queues/faas-request/redrives"),
+        ("DELETE", "/calls/a-running-one"),
+        ("PUT", "/queues/faas-request/pause"),
+        ("PUT", "/queues/faas-request/functions/f/pause"),
+    ] {
+        let body: &[u8] = if target.ends_with("redrives") { b"{\"all\":true}" } else { b"{}" };
+        let reply = door.ask(method, &format!("/api/v1{target}"), &token, body).await;
+        let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(reply.status, 503, "{target}: {detail}");
+        assert!(detail.contains("Permissions Violation for Publish"), "{target}: {detail}");
+    }
     assert_eq!(worker.readyz().await.unwrap().0, 200);
     nats.publish(&Invocation::of("good").call_id("b")).await;
     gateway.await_ended(2).await;

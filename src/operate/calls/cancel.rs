@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -36,21 +36,45 @@ const SKEW: Duration = Duration::from_secs(5);
 /// See [`Failure`].
 pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -> Result<(), Failure> {
     desk.may_ask()?;
-    let found = find(desk, call_id, false).await?;
-    let open: Vec<_> = found.iter().filter(|call| call.state >= State::Waiting).collect();
-    let ended = found.iter().find(|call| call.state != State::Unknown).filter(|_| open.is_empty());
-    if let Some(ended) = ended {
-        let state = ended.state.as_str();
-        return Err(Failure::Cannot(format!("the call {call_id:?} has ended: it is {state}")));
-    }
+    let (open, now) = (open(desk, call_id).await?, desk.now());
     let what = match open.as_slice() {
         [] => "which no worker has seen".to_owned(),
         [call] => format!("{}, {}", call.function.as_deref().unwrap_or("-"), call.state.as_str()),
         calls => format!("{} calls of this id", calls.len()),
     };
     desk.confirm(&format!("Cancel the call {call_id:?} ({what})?"))?;
-    let reason = because(reason.as_deref());
-    let (now, mut heard) = (desk.now(), 0);
+    if mark_all(desk, call_id, &open, reason.as_deref()).await? == 0 {
+        eprintln!("queue-worker: no worker has heard of it yet; each does before it makes a call");
+    }
+    let ended = if open.is_empty() { Vec::new() } else { follow(desk, call_id, now, PATIENCE).await? };
+    print(desk, call_id, &open, &ended)
+}
+
+/// The calls of this id that have not ended; none where no worker has seen any.
+///
+/// # Errors
+/// Where all have ended, and see [`Failure`].
+pub(crate) async fn open(desk: &Desk, call_id: &str) -> Result<Vec<Call>, Failure> {
+    let (open, ended): (Vec<_>, Vec<_>) =
+        find(desk, call_id, false).await?.into_iter().partition(|call| call.state >= State::Waiting);
+    let ended = ended.iter().find(|call| call.state != State::Unknown).filter(|_| open.is_empty());
+    match ended.map(|ended| ended.state.as_str()) {
+        Some(state) => Err(Failure::Conflict(format!("the call {call_id:?} has ended: it is {state}"))),
+        None => Ok(open),
+    }
+}
+
+/// Marks calls that have not ended, and returns how many workers have heard of it.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn mark_all(
+    desk: &Desk,
+    call_id: &str,
+    open: &[Call],
+    reason: Option<&str>,
+) -> Result<usize, Failure> {
+    let mut heard = 0;
     for names in desk.queues()? {
         // A call that nobody has seen may be of any queue.
         let of_queue: Vec<_> =
@@ -58,16 +82,12 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
         if of_queue.is_empty() && !open.is_empty() {
             continue;
         }
-        heard += mark(desk, &names, call_id, reason.clone()).await?;
+        heard += mark(desk, &names, call_id, because(reason)).await?;
         for call in of_queue.iter().filter(|call| call.state == State::Parked) {
             make_due(desk, &names, call).await?;
         }
     }
-    if heard == 0 {
-        eprintln!("queue-worker: no worker has heard of it yet; each does before it makes a call");
-    }
-    let ended = if open.is_empty() { Vec::new() } else { follow(desk, call_id, now).await? };
-    print(desk, call_id, &open, &ended)
+    Ok(heard)
 }
 
 /// Stores the mark, and tells the workers, of whom so many have heard.
@@ -94,8 +114,16 @@ async fn make_due(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure
     Ok(())
 }
 
-/// Waits until it does not run and is not parked any more, and returns its dead letters.
-async fn follow(desk: &Desk, call_id: &str, since: SystemTime) -> Result<Vec<Call>, Failure> {
+/// Waits for so long until it does not run and is not parked any more, and returns its dead letters.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) async fn follow(
+    desk: &Desk,
+    call_id: &str,
+    since: SystemTime,
+    patience: Duration,
+) -> Result<Vec<Call>, Failure> {
     let (begin, since) = (Instant::now(), since.checked_sub(SKEW).unwrap_or(since));
     loop {
         let mut ended = Vec::new();
@@ -104,24 +132,32 @@ async fn follow(desk: &Desk, call_id: &str, since: SystemTime) -> Result<Vec<Cal
                 ended.extend(letters(desk, &names, call_id, Some(since)).await?);
             }
         }
-        if !ended.is_empty() || begin.elapsed() >= PATIENCE {
+        if !ended.is_empty() || begin.elapsed() >= patience {
             return Ok(ended);
         }
         sleep(LOOK).await;
     }
 }
 
-fn print(desk: &Desk, call_id: &str, open: &[&Call], ended: &[Call]) -> Result<(), Failure> {
-    let is_over = ended.iter().any(|call| call.state == State::Cancelled);
-    let state = if is_over { "cancelled" } else { "cancelling" };
-    let first = ended.first().or(open.first().copied());
+/// What became of it, as JSON has it.
+pub(crate) fn document(call_id: &str, open: &[Call], ended: &[Call]) -> Value {
+    let first = ended.first().or(open.first());
+    json!({
+        "callId": call_id, "state": if is_over(ended) { "cancelled" } else { "cancelling" },
+        "queue": first.and_then(|call| call.queue.as_ref()),
+        "function": first.and_then(|call| call.function.as_ref()),
+        "sequence": ended.first().and_then(|call| call.sequence),
+    })
+}
+
+fn is_over(ended: &[Call]) -> bool {
+    ended.iter().any(|call| call.state == State::Cancelled)
+}
+
+fn print(desk: &Desk, call_id: &str, open: &[Call], ended: &[Call]) -> Result<(), Failure> {
     if desk.output == Output::Json {
-        out::json(&json!({
-            "callId": call_id, "state": state, "queue": first.and_then(|call| call.queue.as_ref()),
-            "function": first.and_then(|call| call.function.as_ref()),
-            "sequence": ended.first().and_then(|call| call.sequence),
-        }))?;
-    } else if is_over {
+        out::json(&document(call_id, open, ended))?;
+    } else if is_over(ended) {
         out::print(&format!("the call {call_id:?} is cancelled\n"));
     } else if open.is_empty() {
         out::print(&format!(

@@ -53,13 +53,7 @@ fn wanted(how: &Redriving, choice: Choice) -> Result<Wanted, Failure> {
     if let Some(to) = &how.to {
         to.parse::<FunctionName>().map_err(|error| usage(format!("--to={to:?}: {error}")))?;
     }
-    let canary = how.canary.map(|calls| Canary {
-        calls,
-        require: how.require.unwrap_or(100),
-        sent: Vec::new(),
-        before: 0,
-        passed: false,
-    });
+    let canary = how.canary.map(|calls| Canary::first(calls, how.require));
     if canary.as_ref().is_some_and(|canary| canary.calls > MOST_CANARIES) {
         return Err(usage(format!("--canary: expected at most {MOST_CANARIES}")));
     }

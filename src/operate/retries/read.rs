@@ -45,13 +45,14 @@ impl Retries {
     /// See [`Failure`].
     pub async fn open(desk: &Desk, names: &Names, choice: &Choice) -> Result<Option<Self>, Failure> {
         let Some(info) = desk.stream(&names.retries).await? else { return Ok(None) };
+        let end = info.state.last_seq;
         Ok(Some(Self {
             jetstream: desk.jetstream.clone(),
             names: names.clone(),
             choice: choice.clone(),
             filter: choice.retries_subjects(names),
-            next: 1,
-            end: info.state.last_seq,
+            next: choice.sequences.iter().min().copied().unwrap_or(1),
+            end: choice.sequences.iter().max().map_or(end, |last| end.min(*last)),
         }))
     }
 

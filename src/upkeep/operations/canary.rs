@@ -12,7 +12,7 @@ use crate::{
         envelope::{Envelope, Kind},
         letter::{Letter, Place},
         names::{HALF_LIFE, Names},
-        operation::{Operation, Sent, State},
+        operation::{Sent, State},
     },
 };
 
@@ -42,7 +42,7 @@ impl Work {
             }
             if ended == canary.sent.len() {
                 let failed = self.hands.ask(|| self.failed(&canary.sent, canary.before)).await?;
-                let (passes, words) = Operation::judge(&canary, ended - failed);
+                let (passes, words) = canary.judge(ended - failed);
                 return self.judged(passes, words).await;
             }
             self.held.wait(LOOK).await?;

@@ -8,9 +8,32 @@ use super::answer;
 use crate::support::{DEAD, Door, Gateway, Invocation, Nats, QUEUE, Worker, eventually};
 
 /// A document and what it says of answers.
-struct Document(Value);
+pub struct Document(Value);
 
 impl Document {
+    pub async fn of(door: &Door, headers: &[(&str, &str)]) -> Self {
+        Self(door.ask("GET", "/api/v1/openapi.json", headers, b"").await.json())
+    }
+
+    /// Holds an answer against what the document says of this request.
+    #[track_caller]
+    pub fn check_answer(&self, method: &str, target: &str, status: u16, found: &Value) {
+        let parts: Vec<_> = target.split('?').next().unwrap().split('/').collect();
+        let fits = |path: &str| {
+            let wanted: Vec<_> = path.split('/').collect();
+            wanted.len() == parts.len()
+                && wanted.iter().zip(&parts).all(|(wanted, part)| wanted == part || wanted.starts_with('{'))
+        };
+        let paths = self.0["paths"].as_object().unwrap();
+        let (_, operations) = paths.iter().find(|(path, _)| fits(path)).unwrap();
+        let responses = &operations[&method.to_lowercase()]["responses"];
+        let schema = match &responses[status.to_string()]["content"]["application/json"]["schema"] {
+            Value::Null => &self.0["components"]["schemas"]["Problem"],
+            schema => schema,
+        };
+        self.check(schema, found, &format!("{method} {target} {status}"));
+    }
+
     /// Holds an answer against a schema: each property is there, and no other.
     fn check(&self, schema: &Value, found: &Value, place: &str) {
         if let Some(name) = schema["$ref"].as_str() {

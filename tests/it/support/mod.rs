@@ -40,7 +40,7 @@ pub use answer::Answer;
 pub use cluster::Cluster;
 #[cfg(feature = "otel")]
 pub use collector::{Collector, Span};
-pub use door::Door;
+pub use door::{Door, Reply};
 pub use flood::{Flood, Flooder};
 pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
