@@ -19,6 +19,8 @@ use crate::{process::Process, scratch::Scratch};
 pub const STREAM: &str = "bench";
 pub const SUBJECT: &str = "bench";
 pub const DURABLE: &str = "bench-workers";
+/// The worker's stream of parked messages.
+const RETRIES: &str = "bench-retries";
 
 /// How often the broker is asked. There is no event for what it counts.
 const LOOK: Duration = Duration::from_millis(5);
@@ -26,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Broker {
     pub process: Process,
     pub url: String,
+    /// The parked messages that all runs have beside them.
+    pub parked: u64,
     js: Context,
 }
 
@@ -44,13 +48,13 @@ impl Broker {
         let options = ConnectOptions::new().retry_on_initial_connect();
         let client = options.reconnect_delay_callback(|_| LOOK).connect(&url).await?;
         client.flush().await?;
-        Ok(Self { process, url, js: jetstream::new(client) })
+        Ok(Self { process, url, parked: 0, js: jetstream::new(client) })
     }
 
-    /// An empty queue with a consumer, and nothing else.
+    /// An empty queue with a consumer, and nothing else but what all runs have beside them.
     pub async fn fresh(&self) -> Result<()> {
         let names: Vec<_> = self.js.stream_names().try_collect().await?;
-        for name in names {
+        for name in names.iter().filter(|name| self.parked == 0 || *name != RETRIES) {
             self.js.delete_stream(name).await?;
         }
         let queue = stream::Config {
@@ -71,30 +75,38 @@ impl Broker {
         Ok(())
     }
 
-    /// Awaits that somebody asks for messages.
-    pub async fn asked(&self) -> Result<()> {
-        while self.js.get_stream_no_info(STREAM).await?.consumer_info(DURABLE).await?.num_waiting == 0 {
+    /// Awaits that so many ask for messages.
+    pub async fn asked(&self, by: usize) -> Result<()> {
+        while self.js.get_stream_no_info(STREAM).await?.consumer_info(DURABLE).await?.num_waiting < by {
             sleep(LOOK).await;
         }
         Ok(())
     }
 
-    /// Awaits that no message is left in any stream: none is queued, none waits for another attempt, none is
-    /// a dead letter.
-    pub async fn emptied(&self) -> Result<()> {
-        while self.left().await? > 0 {
+    /// Awaits that no message is left in any stream but those that are parked: none is queued, none is a dead
+    /// letter, and so many were parked by now.
+    pub async fn emptied(&self, parked: usize) -> Result<()> {
+        while self.left().await? != [parked as u64, 0] {
             sleep(LOOK).await;
         }
         Ok(())
     }
 
-    pub async fn left(&self) -> Result<u64> {
-        Ok(self.js.streams().try_fold(0, async |sum, stream| Ok(sum + stream.state.messages)).await?)
+    /// Messages that are parked, beyond those that always are, and all others.
+    pub async fn left(&self) -> Result<[u64; 2]> {
+        let mut streams = self.js.streams();
+        let (mut parked, mut others) = (0, 0);
+        while let Some(stream) = streams.try_next().await? {
+            let of_this = if stream.config.name == RETRIES { &mut parked } else { &mut others };
+            *of_this += stream.state.messages;
+        }
+        ensure!(parked >= self.parked, "of {} that were parked {parked} are left", self.parked);
+        Ok([parked - self.parked, others])
     }
 
     pub async fn holds(&self, messages: usize) -> Result<()> {
         let held = self.left().await?;
-        ensure!(held == messages as u64, "the broker holds {held} of {messages} messages");
+        ensure!(held == [0, messages as u64], "the broker holds {held:?} of {messages} messages");
         Ok(())
     }
 }

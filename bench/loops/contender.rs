@@ -61,7 +61,7 @@ impl Contender {
         self.is_worker() || self.form != Form::OpenFaas
     }
 
-    fn bare(name: &'static str, acks: &'static str) -> Self {
+    pub fn bare(name: &'static str, acks: &'static str) -> Self {
         let command = move || {
             let mut command = role("bare", &[])?;
             command.env("BENCH_ACKS", acks);

@@ -73,7 +73,7 @@ impl Lab {
             Place { broker: &self.broker.url, gateway: &gateway, concurrency: 1, settings: &settings };
         let worker = Contender { form: Form::Http, ..Contender::worker() };
         let worker = worker.start(&place, &self.scratch().path().join("log"))?;
-        timeout(LIMIT, self.broker.asked()).await.context("it never asked for messages")??;
+        timeout(LIMIT, self.broker.asked(1)).await.context("it never asked for messages")??;
         Ok(Door { worker, host, _silent: silent })
     }
 
@@ -87,10 +87,10 @@ impl Lab {
     ) -> Result<Posted> {
         self.broker.fresh().await?;
         let posted = if contender.name == BARE {
-            post(&self.broker.url, SUBJECT, clients, messages, body, rate).await?
+            post(&self.broker.url, SUBJECT, clients, messages, body, rate, "").await?
         } else {
             let door = self.door().await?;
-            let posted = post(&door.host, &path(), clients, messages, body, rate).await;
+            let posted = post(&door.host, &path(), clients, messages, body, rate, "").await;
             let posted = posted.with_context(|| format!("the worker's log ends so:\n{}", self.log()))?;
             drop(door);
             posted
@@ -101,12 +101,25 @@ impl Lab {
         Ok(posted)
     }
 
+    /// Adds messages to those that all runs have beside them: the ingress stores them, and they are not due.
+    pub async fn delay(&mut self, clients: usize, messages: usize, body: usize) -> Result<()> {
+        self.broker.fresh().await?;
+        let door = self.door().await?;
+        post(&door.host, &path(), clients, messages, body, 0, "24h").await?;
+        door.worker.stop().await?;
+        self.broker.emptied(messages).await?;
+        self.broker.parked += messages as u64;
+        self.runs += 1;
+        self.messages += messages;
+        Ok(())
+    }
+
     /// Memory in MiB of a worker without clients, and the most that it has when so many send a part of a body
     /// and then nothing more.
     async fn slow_clients(&self, clients: usize) -> Result<(f64, f64)> {
         self.broker.fresh().await?;
         let door = self.door().await?;
-        let idle = door.worker.memory("VmRSS")?;
+        let idle = door.worker.meter.memory("VmRSS")?;
         let mut open = Vec::new();
         for _ in 0..clients {
             let mut stream = TcpStream::connect(&door.host).await?;
@@ -120,9 +133,9 @@ impl Lab {
             open.push(stream);
         }
         sleep(Duration::from_secs(1)).await;
-        let most = door.worker.memory("VmHWM")?;
+        let most = door.worker.meter.memory("VmHWM")?;
         // Whoever sends all at once gets an answer meanwhile.
-        let posted = timeout(LIMIT, post(&door.host, &path(), 1, 10, 10, 0)).await;
+        let posted = timeout(LIMIT, post(&door.host, &path(), 1, 10, 10, 0, "")).await;
         ensure!(posted.is_ok_and(|posted| posted.is_ok()), "nobody is let in beside slow clients");
         Ok((idle, most))
     }

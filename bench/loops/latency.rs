@@ -17,13 +17,14 @@ pub async fn measure(plan: &Plan, lab: &mut Lab, table: &mut Table) -> Result<()
     let mut rates = plan.rates.clone();
     if plan.half_of_maximum {
         // The worker's: one rate for all, or the figures would not be of the same load.
-        let run = Run { messages: plan.messages(body, concurrency), body, concurrency, rate: 0, delay: 0 };
+        let messages = plan.messages(body, concurrency);
+        let run = Run { messages, body, concurrency, ..Run::default() };
         let worker = table.contenders().iter().find(|contender| contender.is_worker());
         let maximum = lab.run(worker.context("no worker")?, run).await?.rate;
         rates.push(((maximum / 2.0) as usize, SECONDS));
     }
     for (rate, seconds) in rates {
-        let run = Run { messages: rate * seconds, body, concurrency, rate, delay: 0 };
+        let run = Run { messages: rate * seconds, body, concurrency, rate, ..Run::default() };
         let rows = ["p50", "p99", "p99.9"].map(|percentile| format!("{percentile} at {rate}/s, µs"));
         let figures = async |contender: &_| Ok(lab.run(contender, run).await?.percentiles);
         table.fill(&of, rows, plan.rounds, figures).await?;

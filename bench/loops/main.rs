@@ -6,9 +6,11 @@
 //! It is a target of the worker's package, for it needs nothing that the tests do not build already. Without
 //! `--bench`, which only `cargo bench` says, it runs in its short form: as one more test.
 
+mod answers;
 mod bare;
 mod broker;
 mod contender;
+mod growth;
 mod ingress;
 mod latency;
 mod memory;
@@ -67,13 +69,14 @@ fn play(arguments: &[String]) -> Result<()> {
 
 async fn bench(plan: &Plan) -> Result<()> {
     allow_ten_thousand_connections()?;
-    let mut lab = Lab::start().await?;
+    let mut lab = Lab::start("usual").await?;
     beside_others(plan, &mut lab).await.context("this bench is void")?;
     for part in &plan.parts {
         match part {
             Part::Throughput | Part::Latency | Part::Memory => Ok(()),
             Part::Inputs => throughput::inputs(plan, &mut lab).await,
             Part::Ingress => ingress::measure(plan, &mut lab).await,
+            Part::Growth => growth::measure(plan, &mut lab).await,
         }
         .context("this bench is void")?;
     }
@@ -83,7 +86,7 @@ async fn bench(plan: &Plan) -> Result<()> {
 
 /// The parts in which the worker stands beside others, in one table.
 async fn beside_others(plan: &Plan, lab: &mut Lab) -> Result<()> {
-    if !plan.parts.iter().any(|part| !matches!(part, Part::Inputs | Part::Ingress)) {
+    if !plan.parts.iter().any(|part| matches!(part, Part::Throughput | Part::Latency | Part::Memory)) {
         return Ok(());
     }
     let contenders = Contender::all(plan, lab.scratch()).await?;
@@ -93,7 +96,7 @@ async fn beside_others(plan: &Plan, lab: &mut Lab) -> Result<()> {
             Part::Throughput => throughput::measure(plan, lab, &mut table).await?,
             Part::Latency => latency::measure(plan, lab, &mut table).await?,
             Part::Memory => memory::measure(plan, lab, &mut table).await?,
-            Part::Inputs | Part::Ingress => {}
+            Part::Inputs | Part::Ingress | Part::Growth => {}
         }
     }
     Ok(())

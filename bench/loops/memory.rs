@@ -16,10 +16,10 @@ const IDLE: Duration = Duration::from_secs(2);
 
 pub async fn measure(plan: &Plan, lab: &mut Lab, table: &mut Table) -> Result<()> {
     let (body, concurrency) = plan.usual();
-    let idle = async |contender: &_| Ok([lab.idle(contender, concurrency, IDLE).await?]);
+    let idle = async |contender: &_| Ok([lab.idle(contender, concurrency, IDLE).await?.resident]);
     table.fill(&["–".to_owned(), concurrency.to_string()], ["idle, MiB".to_owned()], 1, idle).await?;
     for &(calls, delay) in &plan.slow {
-        let run = Run { messages: calls, body, concurrency: calls, rate: 0, delay };
+        let run = Run { messages: calls, body, concurrency: calls, delay, ..Run::default() };
         let rows = ["slow calls, MiB resident", "slow calls, MiB at most", "slow calls, most at once"];
         let figures = async |contender: &_| {
             let figures = lab.run(contender, run).await?;

@@ -39,14 +39,15 @@ impl Form {
 pub struct Template {
     form: Form,
     body: Bytes,
+    functions: usize,
 }
 
 impl Template {
-    /// A message whose body has so many bytes.
-    pub fn of(form: Form, body: usize) -> Self {
+    /// A message whose body has so many bytes, for one of so many functions in turn.
+    pub fn of(form: Form, body: usize, functions: usize) -> Self {
         let body = vec![b'x'; body];
         let body = if form == Form::OpenFaas { BASE64_STANDARD.encode(body).into() } else { body.into() };
-        Self { form, body }
+        Self { form, body, functions }
     }
 
     /// The message of this number, published now.
@@ -84,10 +85,12 @@ impl Template {
                 r#""User-Agent":["curl/8.14.1"],"X-Call-Id":["{call_id}"],"#,
                 r#""X-Start-Time":["{now}"],"{NUMBER}":["{number}"],"{PUBLISHED}":["{now}"]}},"#,
                 r#""Host":"gateway:8080","Body":"{body}","Method":"POST","Path":"","QueryString":"","#,
-                r#""Function":"bench","Annotations":{{}}}}"#
+                r#""Function":"bench{function}","Annotations":{{}}}}"#
             ),
             NUMBER = NUMBER,
             PUBLISHED = PUBLISHED,
+            function =
+                if self.functions > 1 { format!("-{}", number % self.functions) } else { String::new() },
             call_id = call_id(number),
             number = number,
             now = now(),

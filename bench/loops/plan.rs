@@ -13,14 +13,16 @@ pub enum Part {
     Memory,
     Inputs,
     Ingress,
+    Growth,
 }
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("throughput", Part::Throughput),
     ("latency", Part::Latency),
     ("memory", Part::Memory),
     ("inputs", Part::Inputs),
     ("ingress", Part::Ingress),
+    ("growth", Part::Growth),
 ];
 
 #[derive(Clone)]
@@ -43,6 +45,25 @@ pub struct Plan {
     pub slow_clients: usize,
     /// Whether the loop in Go takes part.
     pub go: bool,
+    pub growth: Growth,
+}
+
+/// How much the work grows.
+#[derive(Clone)]
+pub struct Growth {
+    /// Parked messages.
+    pub parked: usize,
+    /// For how many seconds nothing happens before other messages come.
+    pub idle: u64,
+    /// So many others fail, so many a second, and are due again after so many seconds.
+    pub due: (usize, usize, u64),
+    /// Messages of a queue for functions and for replicas.
+    pub messages: usize,
+    pub functions: usize,
+    /// Messages a second for replicas that have time, and for how many seconds.
+    pub calm: (usize, usize),
+    /// Messages that wait when a worker starts.
+    pub backlog: usize,
 }
 
 impl Plan {
@@ -69,6 +90,15 @@ impl Plan {
             slow: vec![(100, 500)],
             slow_clients: 600,
             go: false,
+            growth: Growth {
+                parked: 300,
+                idle: 1,
+                due: (200, 400, 1),
+                messages: 500,
+                functions: 250,
+                calm: (500, 1),
+                backlog: 500,
+            },
         }
     }
 
@@ -92,6 +122,15 @@ impl Plan {
             slow: vec![(1_000, 5_000), (10_000, 15_000)],
             slow_clients: 10_000,
             go: true,
+            growth: Growth {
+                parked: given.get_one::<u64>("parked").map_or(1, |n| *n as usize),
+                idle: 60,
+                due: (30_000, 2_000, 20),
+                messages: 50_000,
+                functions: 10_000,
+                calm: (2_000, 10),
+                backlog: given.get_one::<u64>("backlog").map_or(1, |n| *n as usize),
+            },
         };
         ensure!(!plan.parts.is_empty(), "no part");
         Ok(plan)
@@ -134,5 +173,7 @@ fn command() -> Command {
         .arg(numbers("concurrency", &["1", "16", "64", "256"], "Calls at once, comma separated", 1))
         .arg(numbers("rounds", &["5"], "A figure is the median of so many", 1))
         .arg(numbers("messages", &["20000"], "Messages of a run with small bodies", 1))
+        .arg(numbers("parked", &["1000000"], "Parked messages beside which others are served", 1))
+        .arg(numbers("backlog", &["1000000"], "Messages that wait when a worker starts", 1))
         .arg(Arg::new("bench").long("bench").hide(true).action(ArgAction::SetTrue))
 }

@@ -32,7 +32,8 @@ pub struct Posted {
 }
 
 /// So many clients send so many messages; all together in one second as many as `rate` says, or each the next
-/// when it has its acknowledgement. To a URL of HTTP, or to NATS and a subject.
+/// when it has its acknowledgement. To a URL of HTTP, or to NATS and a subject. `delay` is the ingress's
+/// `X-Delay`, and may be none.
 pub async fn post(
     url: &str,
     subject: &str,
@@ -40,9 +41,10 @@ pub async fn post(
     messages: usize,
     body: usize,
     rate: usize,
+    delay: &str,
 ) -> Result<Posted> {
     let numbers = [clients, messages, body, rate].map(|number| number.to_string());
-    let arguments = [&[url.to_owned(), subject.to_owned()], &numbers[..]].concat();
+    let arguments = [&[url, subject, delay].map(str::to_owned), &numbers[..]].concat();
     let mut command: Command = role("poster", &arguments)?;
     command.stdout(std::process::Stdio::piped()).stdin(std::process::Stdio::piped());
     let mut process = Process::spawn(command)?;
@@ -79,7 +81,7 @@ impl Turns {
 }
 
 pub async fn main(arguments: &[String]) -> Result<()> {
-    let [url, subject, clients, messages, body, rate] = arguments else { bail!("{arguments:?}") };
+    let [url, subject, delay, clients, messages, body, rate] = arguments else { bail!("{arguments:?}") };
     let (clients, body): (usize, usize) = (clients.parse()?, body.parse()?);
     let turns = Turns {
         next: Mutex::default(),
@@ -87,13 +89,13 @@ pub async fn main(arguments: &[String]) -> Result<()> {
         rate: rate.parse()?,
         start: Instant::now(),
     };
-    let template = Arc::new(Template::of(Form::Http, body));
+    let template = Arc::new(Template::of(Form::Http, body, 1));
     let start = Instant::now();
     let waits = if url.starts_with("nats:") {
         let js = jetstream::new(async_nats::connect(url).await?);
         try_join_all((0..clients).map(|_| to_nats(&js, subject, &turns, &template))).await?
     } else {
-        try_join_all((0..clients).map(|_| to_ingress(url, subject, &turns, &template))).await?
+        try_join_all((0..clients).map(|_| to_ingress(url, subject, delay, &turns, &template))).await?
     };
     let seconds = start.elapsed().as_secs_f64();
     let mut waits: Vec<_> = waits.into_iter().flatten().map(|wait| wait.as_secs_f64() * 1e6).collect();
@@ -123,7 +125,13 @@ async fn to_nats(
 }
 
 /// On one connection, as a client keeps it.
-async fn to_ingress(host: &str, path: &str, turns: &Turns, template: &Template) -> Result<Vec<Duration>> {
+async fn to_ingress(
+    host: &str,
+    path: &str,
+    delay: &str,
+    turns: &Turns,
+    template: &Template,
+) -> Result<Vec<Duration>> {
     let stream = TcpStream::connect(host).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -132,6 +140,9 @@ async fn to_ingress(host: &str, path: &str, turns: &Turns, template: &Template) 
     while let Some((number, since)) = turns.next().await {
         let (headers, payload) = template.message(number);
         let mut request = Request::post(path).header(HOST, host);
+        if !delay.is_empty() {
+            request = request.header("X-Delay", delay);
+        }
         for (name, values) in headers.iter() {
             let name: &str = name.as_ref();
             request = request.header(name, values.first().map_or("", |value| value.as_str()));

@@ -19,32 +19,19 @@ const TICK: f64 = 10_000.0;
 /// Killed when dropped.
 pub struct Process {
     child: Child,
-    id: u32,
+    pub meter: Meter,
 }
+
+/// Reads what a process takes, while others await its end.
+#[derive(Clone, Copy)]
+pub struct Meter(u32);
 
 impl Process {
     pub fn spawn(mut command: Command) -> Result<Self> {
         let child = command.kill_on_drop(true).spawn();
         let child = child.with_context(|| format!("{:?} does not start", command.as_std().get_program()))?;
         let id = child.id().context("it has ended already")?;
-        Ok(Self { child, id })
-    }
-
-    /// Processor time so far, in µs.
-    pub fn cpu(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id))?;
-        // The second field is the program's name, in brackets, and may contain anything.
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let own = fields.skip(11).take(2).map(str::parse::<u32>);
-        Ok(f64::from(own.sum::<Result<u32, _>>()?) * TICK)
-    }
-
-    /// Memory in MiB: `VmRSS` is what is resident now, `VmHWM` the most that ever was.
-    pub fn memory(&self, figure: &str) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id))?;
-        let of_it = |line: &str| line.strip_prefix(figure)?.strip_prefix(':').map(str::to_owned);
-        let line = status.lines().find_map(of_it).context("the process has ended")?;
-        Ok(f64::from(line.trim_end_matches("kB").trim().parse::<u32>()?) / 1024.0)
+        Ok(Self { child, meter: Meter(id) })
     }
 
     /// The end of a process that should go on.
@@ -60,7 +47,7 @@ impl Process {
 
     /// SIGTERM, and SIGKILL for those that do not heed it.
     pub async fn stop(mut self) -> Result<()> {
-        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw).context("no process id")?;
+        let id = i32::try_from(self.meter.0).ok().and_then(Pid::from_raw).context("no process id")?;
         // It may have ended before.
         let _ = kill_process(id, Signal::TERM);
         if timeout(GRACE, self.child.wait()).await.is_err() {
@@ -74,6 +61,25 @@ impl Process {
         let input = self.child.stdin.take().context("no pipe to it")?;
         let output = self.child.stdout.take().context("no pipe from it")?;
         Ok((input, BufReader::new(output).lines()))
+    }
+}
+
+impl Meter {
+    /// Processor time so far, in µs.
+    pub fn cpu(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
+        // The second field is the program's name, in brackets, and may contain anything.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let own = fields.skip(11).take(2).map(str::parse::<u32>);
+        Ok(f64::from(own.sum::<Result<u32, _>>()?) * TICK)
+    }
+
+    /// Memory in MiB: `VmRSS` is what is resident now, `VmHWM` the most that ever was.
+    pub fn memory(&self, figure: &str) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
+        let of_it = |line: &str| line.strip_prefix(figure)?.strip_prefix(':').map(str::to_owned);
+        let line = status.lines().find_map(of_it).context("the process has ended")?;
+        Ok(f64::from(line.trim_end_matches("kB").trim().parse::<u32>()?) / 1024.0)
     }
 }
 

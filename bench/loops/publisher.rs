@@ -2,57 +2,52 @@
 
 use std::{collections::VecDeque, thread, time::Duration};
 
-use anyhow::{Result, bail};
-use async_nats::jetstream;
+use anyhow::{Context as _, Result, bail};
+use async_nats::jetstream::context::ContextBuilder;
 use tokio::{process::Command, time::Instant};
 
 use crate::{
+    broker::SUBJECT,
     message::{Form, Template},
     process::{Process, role},
+    run::Run,
 };
 
 /// The most messages, and the most bytes of bodies, that the broker has not confirmed.
 const MESSAGES: usize = 1_000;
 const BYTES: usize = 16 << 20;
 
-/// Publishes so many messages with bodies of so many bytes; in one second as many as `rate` says, or at once.
-pub async fn publish(
-    url: &str,
-    subject: &str,
-    form: Form,
-    messages: usize,
-    body: usize,
-    rate: usize,
-) -> Result<()> {
+/// Publishes the messages of a run; in one second as many as its `rate` says, or at once.
+pub async fn publish(url: &str, form: Form, run: Run) -> Result<()> {
     let input = form.input().unwrap_or("openfaas");
-    let numbers = [messages, body, rate].map(|number| number.to_string());
-    let arguments = [&[url.to_owned(), subject.to_owned(), input.to_owned()], &numbers[..]].concat();
+    let arguments = [url.to_owned(), input.to_owned(), serde_json::to_string(&run)?];
     let command: Command = role("publisher", &arguments)?;
-    Process::spawn(command)?.done().await
+    Process::spawn(command)?.done().await.context("the publisher")
 }
 
 pub async fn main(arguments: &[String]) -> Result<()> {
-    let [url, subject, input, messages, body, rate] = arguments else { bail!("{arguments:?}") };
-    let (messages, body, rate): (u32, usize, u32) = (messages.parse()?, body.parse()?, rate.parse()?);
-    let js = jetstream::new(async_nats::connect(url).await?);
-    let template = Template::of(Form::of(input), body);
+    let [url, input, run] = arguments else { bail!("{arguments:?}") };
+    let Run { messages, body, rate, functions, .. } = serde_json::from_str(run)?;
+    // At a rate nobody waits for a broker that is behind, and nor may the client library.
+    let js = ContextBuilder::new().max_ack_inflight(messages + 1).build(async_nats::connect(url).await?);
+    let template = Template::of(Form::of(input), body, functions);
     let window = MESSAGES.min(BYTES / body.max(1));
     let mut unconfirmed = VecDeque::new();
     let start = Instant::now();
     for number in 0..messages {
         if rate > 0 {
             // The runtime's timer knows milliseconds only, and its own threads keep the connection meanwhile.
-            let due = start + Duration::from_secs(1) * number / rate;
+            let due = start + Duration::from_secs_f64(number as f64 / rate as f64);
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
-        let (headers, payload) = template.message(number as usize);
+        let (headers, payload) = template.message(number);
         // Without headers it is another command, which costs less.
         unconfirmed.push_back(if headers.is_empty() {
-            js.publish(subject.clone(), payload).await?
+            js.publish(SUBJECT, payload).await?
         } else {
-            js.publish_with_headers(subject.clone(), headers, payload).await?
+            js.publish_with_headers(SUBJECT, headers, payload).await?
         });
-        // At a rate nobody waits for a broker that is behind: the next message would be late.
+        // The next message would be late.
         if rate == 0
             && unconfirmed.len() > window
             && let Some(confirmation) = unconfirmed.pop_front()

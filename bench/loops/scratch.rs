@@ -9,8 +9,8 @@ use std::{
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new() -> io::Result<Self> {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", process::id()));
+    pub fn new(name: &str) -> io::Result<Self> {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}-{name}", process::id()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }

@@ -64,14 +64,14 @@ fn row(name: &str, of: &[String; 2], cells: &[String]) {
     println!("| {name:<24} | {body:>7} | {at_once:>7} |{cells}");
 }
 
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<_> = figures.collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// As many digits as mean something.
-fn number(figure: f64) -> String {
+pub fn number(figure: f64) -> String {
     if figure < 100.0 { format!("{figure:.1}") } else { format!("{figure:.0}") }
 }
 

@@ -12,8 +12,8 @@ use crate::{
 pub async fn measure(plan: &Plan, lab: &mut Lab, table: &mut Table) -> Result<()> {
     for &body in &plan.bodies {
         for &concurrency in &plan.concurrency {
-            let run =
-                Run { messages: plan.messages(body, concurrency), body, concurrency, rate: 0, delay: 0 };
+            let messages = plan.messages(body, concurrency);
+            let run = Run { messages, body, concurrency, ..Run::default() };
             let rows = ["rate, messages/s", "CPU, µs a message", "NATS's CPU, µs a message"];
             let of = [bytes(body), concurrency.to_string()];
             let figures = async |contender: &_| {
