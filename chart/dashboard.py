@@ -84,6 +84,8 @@ ROWS = [
     ("Pauses", [
         ("Paused", "short", "lines", [("max by (queue_name, function_name) (queue_worker_paused{FUNCTION})", "{{queue_name}} {{function_name}}")],
             "1 while an operator has paused a queue (all-functions) or a function: queue-worker queue resume ends it."),
+        ("Pauses last", "s", "lines", [("max by (queue_name, function_name) (queue_worker_paused_seconds{FUNCTION})", "{{queue_name}} {{function_name}}")],
+            "Since when an operator's pauses are. QueueWorkerPauseForgotten looks at this."),
         ("Held messages", "short", "lines", [("max by (queue_name, function_name) (queue_worker_held_messages{FUNCTION})", "{{queue_name}} {{function_name}}")],
             "Of functions that are paused, or were and whose messages are being called."),
     ]),

@@ -13,7 +13,10 @@ use crate::{
         jetstream::{ApiError, JetStream},
         pauses::{Paused, Record, changes},
     },
-    message::{names::Names, pause::Pauses},
+    message::{
+        names::Names,
+        pause::{Pause, Pauses},
+    },
     observe::metrics::Metrics,
     tasks::error_backoff::ErrorBackoff,
 };
@@ -89,6 +92,10 @@ impl Follower {
             };
             let busy = {
                 let known = self.paused.known();
+                if known.pauses != Pauses::default() {
+                    // It has lasted longer.
+                    self.show();
+                }
                 !known.pauses.functions.is_empty() || known.held.values().any(|held| *held > 0)
             };
             let period = if busy { HELD } else { SELDOM };
@@ -114,9 +121,14 @@ impl Follower {
 
     fn show(&self) {
         let known = self.paused.known();
-        let functions = known.pauses.functions.keys().map(String::as_str);
+        let now = self.record.now();
+        // One that does not say since when began at some time.
+        let age = |pause: &Pause| pause.since.and_then(|since| now.duration_since(since).ok());
+        let age = |pause| age(pause).unwrap_or_default();
+        let functions =
+            known.pauses.functions.iter().map(|(function, pause)| (function.as_str(), age(pause)));
         let held = known.held.iter().map(|(function, held)| (function.as_str(), *held));
-        self.metrics.set_paused(known.pauses.queue.is_some(), functions, held);
+        self.metrics.set_paused(known.pauses.queue.as_ref().map(age), functions, held);
     }
 
     fn say(&self, before: &Pauses) {

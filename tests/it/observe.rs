@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, Invocation, Latch, Nats, QUEUE, Worker, eventually, eventually_is};
 
-const METRICS: [&str; 38] = [
+const METRICS: [&str; 39] = [
     "queue_worker_attempt_duration_seconds",
     "queue_worker_attempts_total",
     "queue_worker_audit_oldest_age_seconds",
@@ -33,6 +33,7 @@ const METRICS: [&str; 38] = [
     "queue_worker_overdue_holders",
     "queue_worker_part_restarts_total",
     "queue_worker_paused",
+    "queue_worker_paused_seconds",
     "queue_worker_pending_messages",
     "queue_worker_queue_wait_seconds",
     "queue_worker_ready",

@@ -381,3 +381,14 @@ async fn a_gateway_that_does_not_tell_of_its_functions_is_told() {
     let (_worker, prometheus) = watched(settings, &hurried()).await;
     fires_under(&nats, &Invocation::of("f"), &prometheus, "QueueWorkerLookupsFailing", &[JOB]).await;
 }
+
+#[tokio::test]
+async fn a_pause_that_lasts_is_told() {
+    let (nats, gateway) = parts(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway);
+    let rules = replace(&hurried(), "paused_seconds) > 14400", "paused_seconds) > 1");
+    let (_worker, prometheus) = watched(settings.clone(), &rules).await;
+    assert_eq!(settings.run("queue pause --function f").await.code, 0);
+    let forgotten = [FAAS_REQUEST, ("function_name", "f.openfaas-fn")];
+    fires(&prometheus, "QueueWorkerPauseForgotten", &forgotten).await;
+}

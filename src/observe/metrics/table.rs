@@ -81,6 +81,9 @@ families! {
     paused: IntGaugeVec ["function_name"],
         "queue_worker_paused", "1 while an operator has paused the queue (all-functions) or a function; 0 \
             after it.";
+    paused_seconds: IntGaugeVec ["function_name"],
+        "queue_worker_paused_seconds", "How long an operator's pause of the queue (all-functions) or a \
+            function has lasted; 0 after it.";
     held: IntGaugeVec ["function_name"],
         "queue_worker_held_messages", "Messages of a function that is or was paused, which wait for its end \
             or to be called.";
