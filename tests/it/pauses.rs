@@ -112,10 +112,13 @@ async fn a_paused_queue_leaves_everything_where_it_is_and_running_calls_end() {
         await_known(worker, "all-functions", true).await;
     }
     publish(&nats, "f", 1, 10).await;
-    // One may have been on its way just then: it is handed back, and the broker counts it with what runs.
+    // One for each worker may have been on its way just then: it is handed back, and is due again.
     let unsettled = async || {
         let stats = stats(&settings).await;
-        ["pending", "running"].iter().filter_map(|amount| stats[amount].as_u64()).sum::<u64>()
+        ["pending", "running", "due", "parked"]
+            .iter()
+            .filter_map(|amount| stats[amount].as_u64())
+            .sum::<u64>()
     };
     eventually_is("they wait beside the call that runs", 11, unsettled).await;
     latch.open();
