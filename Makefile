@@ -43,7 +43,7 @@ bars: ## Measure the worker against its bars, in full size (about a quarter of a
 	$(MEASURE) BARS=full cargo test --all-features --test bars -- --skip fire:: --nocapture --test-threads=1
 
 # The worker is the one that is shipped: the one that cargo builds for a bench has crates with what tests need in them.
-bench: ## Measure the worker beside a bare loop (some 30 minutes, on a quiet machine); BENCH="latency --rounds 3" for a part of it
+bench: ## Measure the worker beside a bare loop (some 45 minutes, on a quiet machine); BENCH="latency --rounds 3" for a part of it
 	$(MEASURE) cargo bench --all-features --bench bench -- $(BENCH)
 
 # FAULT=workers takes the scenarios of one file; without it all of them make the table of docs/RELIABILITY.md.

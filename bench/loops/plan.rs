@@ -57,7 +57,7 @@ pub struct Growth {
     pub idle: u64,
     /// So many others fail, so many a second, and are due again after so many seconds.
     pub due: (usize, usize, u64),
-    /// Messages of a queue for functions and for replicas.
+    /// Messages of a queue: enough that a worker is more than at its start.
     pub messages: usize,
     pub functions: usize,
     /// Messages a second for replicas that have time, and for how many seconds.
@@ -126,7 +126,7 @@ impl Plan {
                 parked: given.get_one::<u64>("parked").map_or(1, |n| *n as usize),
                 idle: 60,
                 due: (30_000, 2_000, 20),
-                messages: 50_000,
+                messages: 100_000,
                 functions: 10_000,
                 calm: (2_000, 10),
                 backlog: given.get_one::<u64>("backlog").map_or(1, |n| *n as usize),

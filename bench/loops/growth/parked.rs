@@ -66,7 +66,7 @@ async fn idle(plan: &Plan, lab: &Lab, other: &Lab, beside: &str) -> Result<()> {
 /// Messages of which none fails.
 async fn fresh(plan: &Plan, lab: &mut Lab, other: &mut Lab, beside: &str) -> Result<()> {
     let (body, concurrency) = plan.usual();
-    let run = Run { messages: plan.messages(body, concurrency), body, concurrency, ..Run::default() };
+    let run = Run { messages: plan.growth.messages, body, concurrency, ..Run::default() };
     for contender in [Contender::bare("bare", "plain"), Contender::worker()] {
         let mut rounds = Rounds::default();
         for round in 0..plan.rounds {
