@@ -55,12 +55,16 @@ impl Line {
             Level::TRACE => ("trace", 35),
         };
         let mut fields = Fields { line: String::with_capacity(USUAL), encoding: self.encoding };
+        if self.encoding == Encoding::Json {
+            fields.line.push_str("{\"time\":\"");
+        }
+        fields.add(format_args!("{time}"));
         match self.encoding {
-            Encoding::Json => fields.add(format_args!(r#"{{"time":"{time}","level":"{name}""#)),
-            Encoding::Console if self.colour => {
-                fields.add(format_args!("{time} \x1b[{colour}m{name}\x1b[0m"))
+            Encoding::Json => {
+                [r#"","level":""#, name, "\""].iter().for_each(|part| fields.line.push_str(part))
             }
-            Encoding::Console => fields.add(format_args!("{time} {name}")),
+            Encoding::Console if self.colour => fields.add(format_args!(" \x1b[{colour}m{name}\x1b[0m")),
+            Encoding::Console => [" ", name].iter().for_each(|part| fields.line.push_str(part)),
         }
         fields
     }
@@ -118,6 +122,11 @@ impl Fields {
         self.add(format_args!("{value}"));
     }
 
+    fn integer(&mut self, name: &str, value: impl itoa::Integer) {
+        self.name(name);
+        self.line.push_str(itoa::Buffer::new().format(value));
+    }
+
     /// What stands before a value. Two lines are written for each call: a text is put into them as it is, for
     /// formatting it costs several times as much.
     fn name(&mut self, name: &str) {
@@ -150,11 +159,11 @@ impl Visit for Fields {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field.name(), value);
+        self.integer(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field.name(), value);
+        self.integer(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

@@ -113,7 +113,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             immediate,
             not_found: envelope.not_found.map(lasting).unwrap_or_default(),
             cancelled: false,
-            age: self.age(delivery),
+            age: delivery.age(now),
         }
     }
 
