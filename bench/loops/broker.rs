@@ -21,6 +21,8 @@ pub const SUBJECT: &str = "bench";
 pub const DURABLE: &str = "bench-workers";
 /// The worker's stream of parked messages.
 const RETRIES: &str = "bench-retries";
+/// The worker's stream of what became of calls.
+const AUDIT: &str = "bench-audit";
 
 /// How often the broker is asked. There is no event for what it counts.
 const LOOK: Duration = Duration::from_millis(5);
@@ -92,11 +94,14 @@ impl Broker {
         Ok(())
     }
 
-    /// Messages that are parked, beyond those that always are, and all others.
+    /// Messages that are parked, beyond those that always are, and all others but the records of the audit.
     pub async fn left(&self) -> Result<[u64; 2]> {
         let mut streams = self.js.streams();
         let (mut parked, mut others) = (0, 0);
         while let Some(stream) = streams.try_next().await? {
+            if stream.config.name == AUDIT {
+                continue;
+            }
             let of_this = if stream.config.name == RETRIES { &mut parked } else { &mut others };
             *of_this += stream.state.messages;
         }

@@ -17,6 +17,8 @@ pub struct Contender {
     pub name: &'static str,
     /// The form of the messages that it takes.
     pub form: Form,
+    /// The worker's settings, where it is a worker.
+    pub settings: Option<&'static [(&'static str, &'static str)]>,
     pub command: Box<dyn Fn() -> Result<Command>>,
 }
 
@@ -51,14 +53,21 @@ impl Contender {
         ]
     }
 
+    /// The worker with its defaults, and with what costs or saves something with each call.
+    pub fn options() -> Vec<Self> {
+        let with = |name, settings| Self { name, settings: Some(settings), ..Self::worker() };
+        vec![
+            Self::worker(),
+            with("RUST_LOG=warn", &[("RUST_LOG", "warn")]),
+            with("confirm_acks=false", &[("confirm_acks", "false")]),
+            with("audit=all", &[("audit", "all")]),
+            with("retry_timer=levels", &[("retry_timer", "levels")]),
+        ]
+    }
+
     /// Whether this is what all is about.
     pub fn is_worker(&self) -> bool {
         self.name == "worker"
-    }
-
-    /// Whether it is the worker, with whatever input.
-    fn takes_settings(&self) -> bool {
-        self.is_worker() || self.form != Form::OpenFaas
     }
 
     pub fn bare(name: &'static str, acks: &'static str) -> Self {
@@ -67,7 +76,7 @@ impl Contender {
             command.env("BENCH_ACKS", acks);
             Ok(command)
         };
-        Self { name, form: Form::OpenFaas, command: Box::new(command) }
+        Self { name, form: Form::OpenFaas, settings: None, command: Box::new(command) }
     }
 
     /// The worker with its defaults, and a JSON line for each event.
@@ -81,7 +90,7 @@ impl Contender {
             command.env("log_encoding", "json");
             Ok(command)
         };
-        Self { name: "worker", form: Form::OpenFaas, command: Box::new(command) }
+        Self { name: "worker", form: Form::OpenFaas, settings: Some(&[]), command: Box::new(command) }
     }
 
     /// The shell reads the command, and then becomes it: the process is the contender's own.
@@ -91,7 +100,7 @@ impl Contender {
             command.arg("-c").arg(format!("exec {peer}"));
             Ok(command)
         };
-        Self { name: "peer", form: Form::OpenFaas, command: Box::new(command) }
+        Self { name: "peer", form: Form::OpenFaas, settings: None, command: Box::new(command) }
     }
 
     /// What it prints goes into a file, which costs it about what a container's log does.
@@ -107,12 +116,12 @@ impl Contender {
             ("BENCH_GATEWAY_URL", "gateway_url", place.gateway),
             ("BENCH_CONCURRENCY", "max_inflight", &concurrency),
         ] {
-            command.env(if self.takes_settings() { of_the_worker } else { name }, value);
+            command.env(if self.settings.is_some() { of_the_worker } else { name }, value);
         }
         if let Some(input) = self.form.input() {
             command.env("input", input).env("target_url", format!("{}/hooks", place.gateway));
         }
-        command.envs(place.settings.iter().copied());
+        command.envs(self.settings.unwrap_or_default().iter().chain(place.settings).copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Process::spawn(command)
     }
@@ -132,7 +141,12 @@ async fn go(folder: &Path) -> Result<Option<Contender>> {
     match built {
         Ok(()) => {
             let command = move || Ok(Command::new(&program));
-            Ok(Some(Contender { name: "Go", form: Form::OpenFaas, command: Box::new(command) }))
+            Ok(Some(Contender {
+                name: "Go",
+                form: Form::OpenFaas,
+                settings: None,
+                command: Box::new(command),
+            }))
         }
         Err(reason) => {
             println!("The loop in Go is left out: {}\n", reason.lines().last().context("go build failed")?);

@@ -74,7 +74,8 @@ async fn bench(plan: &Plan) -> Result<()> {
     for part in &plan.parts {
         match part {
             Part::Throughput | Part::Latency | Part::Memory => Ok(()),
-            Part::Inputs => throughput::inputs(plan, &mut lab).await,
+            Part::Inputs => throughput::beside_itself(Contender::inputs(), plan, &mut lab).await,
+            Part::Options => throughput::beside_itself(Contender::options(), plan, &mut lab).await,
             Part::Ingress => ingress::measure(plan, &mut lab).await,
             Part::Growth => growth::measure(plan, &mut lab).await,
         }
@@ -96,7 +97,7 @@ async fn beside_others(plan: &Plan, lab: &mut Lab) -> Result<()> {
             Part::Throughput => throughput::measure(plan, lab, &mut table).await?,
             Part::Latency => latency::measure(plan, lab, &mut table).await?,
             Part::Memory => memory::measure(plan, lab, &mut table).await?,
-            Part::Inputs | Part::Ingress | Part::Growth => {}
+            Part::Inputs | Part::Options | Part::Ingress | Part::Growth => {}
         }
     }
     Ok(())

@@ -12,15 +12,17 @@ pub enum Part {
     Latency,
     Memory,
     Inputs,
+    Options,
     Ingress,
     Growth,
 }
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("throughput", Part::Throughput),
     ("latency", Part::Latency),
     ("memory", Part::Memory),
     ("inputs", Part::Inputs),
+    ("options", Part::Options),
     ("ingress", Part::Ingress),
     ("growth", Part::Growth),
 ];

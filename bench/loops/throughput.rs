@@ -26,10 +26,10 @@ pub async fn measure(plan: &Plan, lab: &mut Lab, table: &mut Table) -> Result<()
     Ok(())
 }
 
-/// The same with the worker's inputs, for bodies and calls at once that are usual.
-pub async fn inputs(plan: &Plan, lab: &mut Lab) -> Result<()> {
+/// The same with workers that differ in a setting, for bodies and calls at once that are usual.
+pub async fn beside_itself(workers: Vec<Contender>, plan: &Plan, lab: &mut Lab) -> Result<()> {
     println!();
-    let mut table = Table::begin(Contender::inputs(), plan.rounds);
+    let mut table = Table::begin(workers, plan.rounds);
     let (body, concurrency) = plan.usual();
     let plan = Plan { bodies: vec![body], concurrency: vec![concurrency], ..plan.clone() };
     measure(&plan, lab, &mut table).await
