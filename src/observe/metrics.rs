@@ -11,16 +11,18 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Error, GaugeVec, IntGauge, IntGaugeVec, TextEncoder};
+use prometheus::{Error, GaugeVec, IntGaugeVec, TextEncoder};
 
 use crate::{
     message::{decode::FunctionName, names::UNDECODABLE},
     tasks::supervisor::Part,
 };
 
+pub use calls::{InflightGuard, Made};
 use paused::of_functions;
 use table::{OfProcess, OfQueue};
 
+mod calls;
 mod paused;
 mod table;
 #[cfg(test)]
@@ -203,15 +205,6 @@ impl Metrics {
         families.attempt_duration.observe(took.as_secs_f64());
     }
 
-    /// A call begins; it ends when the guard is dropped.
-    #[must_use = "the call counts as ended when the guard is dropped"]
-    pub fn call_started(&self, function: &str) -> InflightGuard {
-        let inflight = &self.queue.inflight;
-        let gauge = inflight.with_label_values(&[self.label(function)]);
-        gauge.inc();
-        InflightGuard(gauge)
-    }
-
     /// A message was settled.
     pub fn settled(&self) {
         self.queue.processed.inc();
@@ -386,15 +379,5 @@ fn show_seconds(family: &GaugeVec, age: Option<Duration>) {
         Some(age) => family.with_label_values(NO_LABELS).set(age.as_secs_f64()),
         // It may not have been there.
         None => drop(family.remove_label_values(NO_LABELS)),
-    }
-}
-
-/// A running call; dropping it ends it.
-#[derive(Debug)]
-pub struct InflightGuard(IntGauge);
-
-impl Drop for InflightGuard {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

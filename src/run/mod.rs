@@ -9,6 +9,7 @@ mod operations;
 mod lanes;
 mod pauses;
 mod calls;
+mod service;
 pub(crate) mod unserved;
 pub mod signals;
 pub mod files;

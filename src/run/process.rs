@@ -36,6 +36,7 @@ use crate::{
     run::{
         container::room_for_messages,
         queue::{Service, Shared},
+        service,
         signals::Signals,
         unserved::Unserved,
     },
@@ -257,6 +258,7 @@ impl Process {
         keep_bridge(shared, &self.registry);
         keep_ingress(shared, self.way_in.as_ref());
         keep_api(shared, self.api.as_ref())?;
+        service::keep(shared, &self.metrics);
         let end = tokio::select! {
             () = told.times(1) => Ok(()),
             reason = shared.unserved.all() => Err(Fatal::Setup(reason)),

@@ -32,13 +32,17 @@ pub enum Concern<'a> {
     Operations(&'a str),
     /// NATS Streaming clients.
     Bridge,
-    /// One NATS Streaming client, or a command: it wants its answers where they may not go.
+    /// One NATS Streaming client, or a command: it wants its answers where they may not go, or hears nothing.
     Client,
 }
 
 /// Whom the `complaint` concerns, of those who serve these queues, and a bridge if there is one.
 pub fn concern<'a>(complaint: &str, queues: &'a [Names], bridge: Option<&Subjects>) -> Concern<'a> {
     let Some((publishes, subject)) = subject(complaint) else { return Concern::All };
+    // Nothing is lost where `nats micro` does not list a worker.
+    if subject.starts_with("$SRV.") {
+        return Concern::Client;
+    }
     if let Some(queue) = queues.iter().find(|queue| operates(queue, subject)) {
         return Concern::Operations(&queue.queue);
     }
@@ -139,6 +143,7 @@ mod tests {
             (publish("faas-request-retries.at.f.1-a.1"), first, first),
             (publish("team.due-dead.f"), second, second),
             (subscribe("_INBOX.x.*"), Concern::All, Concern::All),
+            (subscribe("$SRV.>"), Concern::Client, Concern::Client),
             (publish("$JS.API.STREAM.MSG.DELETE.faas-request-dead"), operated, operated),
             (publish("$JS.hub.API.CONSUMER.CREATE.faas-request-dead"), operated, operated),
             (publish("$JS.API.STREAM.MSG.GET.faas-request-operations"), operated, operated),

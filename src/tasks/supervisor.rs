@@ -97,6 +97,8 @@ parts! {
     Ingress = "ingress", false;
     /// Answers operators by HTTP.
     Api = "api", false;
+    /// Answers `nats micro`.
+    Service = "service", false;
     /// The thread on which callbacks are posted.
     Callbacks = "callbacks", false;
     /// The thread on which functions are looked up.

@@ -1,5 +1,5 @@
 //! What looks after a queue beside the path: promoters of retries, the janitor, phantom acknowledgements,
-//! depth, orphans, operations, calls.
+//! depth, orphans, operations, calls, `nats micro`.
 //!
 //! Calls: text, tasks, message, config, observe, broker, flow.
 
@@ -11,3 +11,4 @@ pub mod orphans;
 pub mod operations;
 pub(crate) mod pauses;
 pub mod calls;
+pub mod service;

@@ -69,6 +69,7 @@ mod redelivery;
 mod redrive;
 mod rights;
 mod secrets;
+mod services;
 mod shortages;
 mod stan;
 mod start;

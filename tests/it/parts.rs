@@ -49,6 +49,7 @@ async fn each_part_that_ends_or_panics_is_mended_and_the_worker_works_on() {
         .set("retry_timer", "levels")
         .set("stan_bridge", true)
         .set("ingress_addr", "127.0.0.1:0")
+        .set("api_addr", "127.0.0.1:0")
         .set("audit", "all")
         .set("function_lookup", true);
     let worker = settings.mortal(&faults).start().await;

@@ -86,6 +86,7 @@ pub const OPERATING: &[(Right, &str)] = &[
             itself after half a minute",
     ),
     (Publish("$JS.API.CONSUMER.DELETE.faas-request-audit.*"), "the same of the audit"),
+    (Subscribe("$SRV.>"), "being listed by `nats micro`; without it the log says so once"),
 ];
 
 /// The rows of the table in the documentation that begins so.

@@ -178,6 +178,7 @@ const UNKEPT: &[(&str, usize, &str)] = &[
     ("run/pauses.rs", 1, "the look at what is paused, which is kept in there"),
     ("run/operations.rs", 1, "operations, which are kept in there"),
     ("run/calls.rs", 1, "answers about calls, which are kept in there"),
+    ("run/service.rs", 1, "answers to nats micro, which are kept in there"),
     ("stan/mod.rs", 1, "one message; its client publishes it again"),
     ("flow/strain.rs", 1, "gives permits back after a sleep, and cannot fail"),
     ("tasks/supervisor/attendants.rs", 1, "a part, which is kept in there"),
