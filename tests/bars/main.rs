@@ -33,6 +33,7 @@ mod letters;
 mod ledger;
 mod outage;
 mod parked;
+mod pause;
 mod requests;
 mod stan;
 mod switch;
