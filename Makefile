@@ -67,7 +67,7 @@ deny: ## Check what is built in: advisories, licences, banned and doubled crates
 
 # The corpus itself, and inputs near it, are in `make test`, too.
 fuzz: MINUTES ?= 10
-fuzz: ## Fuzz all that reads what comes from outside, MINUTES (10) for each of ten targets, two at a time
+fuzz: ## Fuzz all that reads what comes from outside, MINUTES (10) for each target, two at a time
 	fuzz/run.sh $(MINUTES)
 
 # Apart from `make test`: it needs Go and Python, and a network the first time.

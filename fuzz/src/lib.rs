@@ -3,6 +3,7 @@
 //! run them over the corpus.
 
 pub mod annotations;
+pub mod api;
 pub mod block;
 pub mod callback;
 pub mod cloudevents;
@@ -22,8 +23,9 @@ pub mod target;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its folder in the corpus.
-pub const ALL: [(&str, Property); 15] = [
+pub const ALL: [(&str, Property); 16] = [
     ("annotations", annotations::check),
+    ("api", api::check),
     ("block", block::check),
     ("callback", callback::check),
     ("cloudevents", cloudevents::check),

@@ -64,7 +64,7 @@ use crate::{
     tasks::{error_backoff::ErrorBackoff, renewed::FileError},
 };
 
-pub use self::openapi::document;
+pub use self::{openapi::document, request::meant};
 
 const LIMITS: Limits = Limits {
     most: 64,

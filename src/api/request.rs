@@ -1,11 +1,15 @@
 //! Reads a request: who asks, for what, and whether they may.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use axum::http::{HeaderMap, Method, Request, StatusCode, header, request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
@@ -16,6 +20,7 @@ use super::{
 use crate::{
     config::Config,
     inbound::{connections::Peer, tokens::Tokens},
+    message::letter::choice::Choice,
     outbound::lookup::Lookup,
     text::line::{cut, is_unruly},
 };
@@ -132,6 +137,24 @@ impl Admission<'_> {
         let fault = Fault::new("queue", queue, &format!("one that this worker serves: {}", names.join(", ")));
         Err(Problem::faulty(vec![fault]).with(StatusCode::NOT_FOUND))
     }
+}
+
+/// Which letters a request means, or the problem with it: paths, queries and bodies without a connection.
+///
+/// # Errors
+/// The problem, as callers are told it.
+pub fn meant(method: &str, path: &str, query: &str, body: &[u8]) -> Result<Choice, Value> {
+    let told = |problem: Problem| problem.document();
+    let (route, mut values) = find(method, path).map_err(told)?;
+    let faults = values::query(query, route.params(), &mut values);
+    if !faults.is_empty() {
+        return Err(told(Problem::faulty(faults)));
+    }
+    let said = values::body(body, route.body.unwrap_or_default());
+    let said = said.map_err(|faults| told(Problem::faulty(faults)))?;
+    /// Any time at which ages have a beginning.
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+    Ok(said.object("filter").unwrap_or(&values).choice(SystemTime::UNIX_EPOCH + NOW))
 }
 
 fn method(method: &Method) -> &str {

@@ -50,6 +50,12 @@ impl Tokens {
     }
 }
 
+/// Whether an `Authorization` shows this token.
+#[must_use]
+pub fn is_shown(authorization: &str, token: &str) -> bool {
+    bearer(authorization).is_some_and(|shown| is_same(&shown, &hash(token)))
+}
+
 /// The hash of the token in an `Authorization`.
 fn bearer(value: &str) -> Option<Hash> {
     let (scheme, token) = value.trim().split_once(' ')?;
