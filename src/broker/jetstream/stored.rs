@@ -15,8 +15,13 @@ use super::{
 };
 use crate::{
     broker::seam::BrokerError,
-    message::{arrival::Arrival, header_block},
+    message::{arrival::Arrival, header_block, names},
 };
+
+/// No message of any stream has an earlier sequence.
+const FIRST: u64 = 1;
+/// Covers all subjects.
+const ALL: &str = ">";
 
 /// A message as it is stored.
 #[derive(Clone)]
@@ -70,7 +75,18 @@ impl JetStream {
         filter: &str,
         sequence: u64,
     ) -> Result<Option<Stored>, ApiError> {
-        self.get(stream, Which { seq: Some(sequence), next_by_subj: Some(filter), ..Which::default() }).await
+        let next = |sequence, filter| {
+            self.get(stream, Which { seq: Some(sequence), next_by_subj: Some(filter), ..Which::default() })
+        };
+        if sequence > FIRST {
+            return next(sequence, filter).await;
+        }
+        // From a stream's first message on, the server counts all that a filter covers before it looks for
+        // one: 0.1 s and more with 200,000 parked, while nothing else is stored. Of all it counts none.
+        match next(FIRST, ALL).await? {
+            Some(first) if !names::covers(filter, &first.subject) => next(first.sequence + 1, filter).await,
+            first => Ok(first),
+        }
     }
 
     /// The last message that `filter` covers, if there is one.
