@@ -7,7 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Answer, Call, Gateway, Invocation, Latch, Nats, Worker, eventually};
+use crate::support::{Answer, Call, Door, Gateway, Invocation, Latch, Nats, Scratch, Worker, eventually};
 
 /// What asking for `f` looks like.
 const ASKED: &str = "GET /system/function/f HTTP/1.1";
@@ -307,4 +307,20 @@ async fn a_callback_waits_as_the_function_asks_though_its_message_says_nothing()
     let posts = receiver.await_calls(2).await;
     assert_eq!(posts.iter().map(|post| post.header("x-retry-max")).collect::<Vec<_>>(), [Some("6"); 2]);
     nats.await_counts([0, 0, 0]).await;
+}
+
+#[tokio::test]
+async fn the_api_asks_about_a_function_for_those_who_have_a_token_only() {
+    let nats = Nats::start().await;
+    let gateway = failing(|_| described("2")).await;
+    let scratch = Scratch::new();
+    let bare = Worker::of(&nats, &gateway).set("max_retry_attempts", 3).set("function_lookup", true);
+    let with_token = bare.clone().set("api_token_file", scratch.write("tokens", "t").display());
+    for (settings, attempts, asked) in [(bare, 3, 0), (with_token, 2, 1)] {
+        let (door, settings) = Door::to_api(settings);
+        let _worker = settings.start().await;
+        let token = [("Authorization", "Bearer t")];
+        let policy = door.ask("GET", "/api/v1/policy/f", &token, b"").await.json();
+        assert_eq!((&policy["maxAttempts"], questions(&gateway).len()), (&json!(attempts), asked));
+    }
 }
