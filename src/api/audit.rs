@@ -25,7 +25,8 @@ pub(super) async fn list(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
     let mut after = cursor.map_or(0, |cursor| cursor.after);
     let (mut items, mut next, until) = (Vec::new(), None, Instant::now() + LOOK);
     for names in queues.iter().skip(from.unwrap_or(0)) {
-        let found = search::part(&desk, names, &wanted, (after, limit - items.len()), until).await?;
+        let found =
+            search::part(&desk, names, &wanted, (after, limit.saturating_sub(items.len())), until).await?;
         items.extend(found.items.iter().map(|record| json!(record)));
         next = found.next.map(|after| (names, LIST, after));
         if next.is_some() {

@@ -80,12 +80,25 @@ async fn begin(desk: Desk, asked: Asked, mut wanted: Wanted) -> Result<Answer, P
     {
         return begun(&known, &wanted);
     }
-    let counted = Counted::of(&desk, &names, &wanted).await?;
-    if asked.body.flag("dryRun") {
+    let done = anew(&desk, &names, &wanted, asked.body.flag("dryRun")).await;
+    // The same request, sent at the same time, may have taken what this one was about to count.
+    if done.is_err()
+        && let Some(key) = &wanted.asked
+        && let Some(known) = made(&desk, &names, key).await?
+    {
+        return begun(&known, &wanted);
+    }
+    done
+}
+
+/// Makes an operation, or only says how many it would be about.
+async fn anew(desk: &Desk, names: &Names, wanted: &Wanted, dry: bool) -> Result<Answer, Problem> {
+    let counted = Counted::of(desk, names, wanted).await?;
+    if dry {
         return Ok(Answer::ok(counted.document()));
     }
-    let known = make(&desk, &names, &wanted, counted).await?;
-    begun(&known, &wanted)
+    let known = make(desk, names, wanted, counted).await?;
+    begun(&known, wanted)
 }
 
 fn begun(known: &Known, wanted: &Wanted) -> Result<Answer, Problem> {

@@ -9,7 +9,7 @@ use super::{Answer, cursor::Cursor, problem::Problem, request::Asked, values::Va
 use crate::{
     message::{
         letter::{content::MASK, groups::Groups},
-        names::{Names, is_ours},
+        names::{self, Names},
     },
     operate::{
         dead_letters::{
@@ -95,11 +95,36 @@ fn masked(mut whole: Value) -> Value {
     whole
 }
 
-/// Masks the values of headers; the worker's own tell a letter's story.
+/// The headers of a letter that tell its story, in words that no producer chose but function and call id.
+const STORY: [&str; 22] = [
+    names::HOP,
+    names::ATTEMPTS,
+    names::DELAYED,
+    names::DUE,
+    names::PARKED_AT,
+    names::ORIGINAL_ID,
+    names::FIRST_SEEN,
+    names::CALL_ID,
+    names::FUNCTION,
+    names::LAST_STATUS,
+    names::LAST_ERROR,
+    names::HISTORY,
+    names::ATTEMPT_TIMES,
+    names::INTERRUPTIONS,
+    names::NOT_FOUND,
+    names::KIND,
+    names::ENCODING,
+    names::REDRIVES,
+    names::CANCELLED,
+    names::REDRIVEN_AT,
+    names::CAUSE,
+    names::FAILED_AT,
+];
+
+/// Masks the values of headers, but not of those that tell a letter's own story.
 fn mask(headers: &mut Map<String, Value>, own: bool) {
-    const CARRIED: [&str; 2] = ["queue-worker-subject", "queue-worker-raw-headers"];
     for (name, values) in headers {
-        let plain = own && is_ours(name) && !CARRIED.iter().any(|carried| name.eq_ignore_ascii_case(carried));
+        let plain = own && STORY.iter().any(|known| name.eq_ignore_ascii_case(known));
         if !plain && let Value::Array(values) = values {
             values.iter_mut().for_each(|value| *value = MASK.into());
         }

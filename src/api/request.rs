@@ -116,12 +116,13 @@ impl Admission<'_> {
             ));
         }
         self.is_served(&values)?;
-        let (mut said, mut again) = (Values::default(), None);
-        if let Some(fields) = route.body {
-            let words = read(&head.headers, body).await?;
-            said = values::body(&words, fields).map_err(Problem::faulty)?;
-            again = key(&head.headers)?.map(|key| Again { key, words });
+        let words = read(&head.headers, body).await?;
+        if route.body.is_some() {
+            is_json(&head.headers, &words)?;
         }
+        let said = said(route, &words)?;
+        let key = if route.body.is_some() { key(&head.headers)? } else { None };
+        let again = key.map(|key| Again { key, words });
         let (by, lookup) = (by(&head, trusted), self.lookup.clone());
         Ok(Asked { route, values, body: said, again, by, trusted, lookup })
     }
@@ -150,8 +151,7 @@ pub fn meant(method: &str, path: &str, query: &str, body: &[u8]) -> Result<Choic
     if !faults.is_empty() {
         return Err(told(Problem::faulty(faults)));
     }
-    let said = values::body(body, route.body.unwrap_or_default());
-    let said = said.map_err(|faults| told(Problem::faulty(faults)))?;
+    let said = said(route, body).map_err(told)?;
     /// Any time at which ages have a beginning.
     const NOW: Duration = Duration::from_secs(1_800_000_000);
     Ok(said.object("filter").unwrap_or(&values).choice(SystemTime::UNIX_EPOCH + NOW))
@@ -184,7 +184,19 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     text.map(|key| Some(key.to_owned())).ok_or_else(|| Problem::faulty(vec![fault()]))
 }
 
-/// Reads a body, which is JSON if there is one.
+/// Reads what a body says. Where a route has none, one that says something is for another.
+fn said(route: &Route, words: &[u8]) -> Result<Values, Problem> {
+    match route.body {
+        Some(fields) => values::body(words, fields).map_err(Problem::faulty),
+        None if matches!(words.trim_ascii(), b"" | b"{}") => Ok(Values::default()),
+        None => {
+            let fault = Fault::new("(body)", &String::from_utf8_lossy(words), "no body");
+            Err(Problem::faulty(vec![fault]))
+        }
+    }
+}
+
+/// Reads a body.
 async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
     let larger =
         || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MOST} bytes"));
@@ -202,14 +214,18 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
             Problem::new(StatusCode::BAD_REQUEST, "the body broke off")
         }
     })?;
-    let body = read.to_bytes();
+    Ok(read.to_bytes())
+}
+
+/// A body is JSON, if there is one.
+fn is_json(headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !body.is_empty() && !kind.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("Content-Type={kind:?}: expected application/json"),
-        ));
+    if body.is_empty() || kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
     }
-    Ok(body)
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!("Content-Type={kind:?}: expected application/json"),
+    ))
 }

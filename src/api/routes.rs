@@ -11,7 +11,7 @@ use super::{
     request::Asked,
     retries,
     values::{
-        Kind::{Cause, Flag, Function, Moment, Number, Object, Sequences, Status, Text},
+        Kind::{Cause, Flag, Function, Moment, Number, Object, Sequences, Status, Text, Words},
         Param, Values,
     },
 };
@@ -119,7 +119,7 @@ const RECORDS: &[Param] = &[
     Param { name: "before", kind: Moment, about: "Those before that: an age, or a time in RFC 3339" },
 ];
 
-const REASON: &[Param] = &[Param { name: "reason", kind: Text, about: "Why, for the record" }];
+const REASON: &[Param] = &[Param { name: "reason", kind: Words, about: "Why, for the record" }];
 const PAUSE: &[Param] = REASON;
 /// The same as a filter's, in a body.
 const FIELDS: &[Param] = &[
@@ -137,7 +137,7 @@ macro_rules! chosen {
             Param { name: "sequences", kind: Sequences, about: "These, by their numbers in the list" },
             Param { name: "filter", kind: Object(FIELDS), about: "Those that fit all that is said" },
             Param { name: "all", kind: Flag, about: "All of them" },
-            Param { name: "reason", kind: Text, about: "Why, for the record" },
+            Param { name: "reason", kind: Words, about: "Why, for the record" },
             $($more),*
         ]
     };

@@ -28,7 +28,10 @@ pub(super) struct Param {
 /// What a parameter may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
+    /// Never empty: as a part of any text, an empty one would mean all.
     Text,
+    /// Words for people, or none.
+    Words,
     Function,
     Cause,
     Status,
@@ -56,8 +59,9 @@ impl Kind {
     fn of_text(self, text: &str) -> Result<Value, String> {
         let texts = |text: &str| Value::Text(text.to_owned());
         match self {
-            Self::Text if text.len() > LONGEST => Err(format!("at most {LONGEST} bytes")),
-            Self::Text => Ok(texts(text)),
+            Self::Text if text.is_empty() => Err("some text".to_owned()),
+            Self::Text | Self::Words if text.len() > LONGEST => Err(format!("at most {LONGEST} bytes")),
+            Self::Text | Self::Words => Ok(texts(text)),
             Self::Function => {
                 text.parse::<FunctionName>().map(|_| texts(text)).map_err(|error| error.to_string())
             }
@@ -111,7 +115,8 @@ impl Kind {
     /// Its schema.
     pub(super) fn schema(self) -> Json {
         match self {
-            Self::Text => json!({ "type": "string", "maxLength": LONGEST }),
+            Self::Text => json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }),
+            Self::Words => json!({ "type": "string", "maxLength": LONGEST }),
             Self::Function => json!({ "type": "string", "pattern": "^[-A-Za-z0-9_.]+$" }),
             Self::Cause => {
                 let causes = crate::retry::judge::Cause::ALL.map(|cause| cause.as_str());

@@ -10,6 +10,7 @@ use crate::{
     support::{Answer, Call, Door, Gateway, Invocation, Nats, QUEUE, Scratch, Settings, Worker, eventually},
 };
 
+mod calls;
 mod changes;
 mod document;
 
@@ -99,26 +100,36 @@ async fn retries_and_records_are_listed_in_parts_too() {
     let all = async |target: &str| {
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {
-            let part = door.get(&format!("{target}?limit=2{cursor}")).await;
+            let part = door.get(&format!("{target}limit=2{cursor}")).await;
             all.extend(part["items"].as_array().unwrap().clone());
             let Some(next) = part["next"].as_str() else { return all };
             cursor = format!("&cursor={next}");
         }
     };
-    let retries = all("/queues/faas-request/retries").await;
+    let retries = all("/queues/faas-request/retries?").await;
     let ids: Vec<_> = retries.iter().map(|retry| retry["callId"].as_str().unwrap()).collect();
     assert_eq!(ids, ["slow-0", "slow-1", "slow-2"]);
     assert_eq!(
         json!(retries),
         settings.run("retries list --output json --queue faas-request").await.done()["items"]
     );
-    eventually("all are recorded", async || all("/audit").await.len() == 6).await;
-    let records = all("/audit").await;
+    eventually("all are recorded", async || all("/audit?").await.len() == 6).await;
+    let records = all("/audit?").await;
     let ids: BTreeSet<_> = records.iter().map(|record| record["callId"].as_str().unwrap()).collect();
     let expected = ["good-0", "good-1", "good-2", "other-0", "other-1", "other-2"];
     assert_eq!(ids, BTreeSet::from(expected));
     let one = door.get("/audit?call_id=other-1").await;
     assert_eq!((column(&one, "items", "queue"), &one["more"]), (vec![&json!("other")], &json!(false)));
+    // Those of a call come by an index, and in parts as well.
+    for queue in [QUEUE, QUEUE, QUEUE, "other", "other"] {
+        let same = Invocation::of("good").call_id("same").to_bytes();
+        nats.client().publish(queue, same.into()).await.unwrap();
+    }
+    eventually("all are recorded", async || all("/audit?call_id=same&").await.len() == 5).await;
+    let part = door.get("/audit?call_id=same&limit=2").await;
+    assert_eq!((column(&part, "items", "queue").len(), &part["more"]), (2, &json!(true)));
+    let part = door.get("/audit?call_id=same&limit=5").await;
+    assert_eq!((column(&part, "items", "queue").len(), &part["more"]), (5, &json!(false)));
     // A cursor is for its own list.
     let next = door.get("/audit?limit=1").await["next"].as_str().unwrap().to_owned();
     let reply = door.ask("GET", &format!("/api/v1{LETTERS}?cursor={next}"), &[], b"").await;
@@ -136,6 +147,16 @@ async fn without_tokens_nobody_sees_what_callers_sent_and_nobody_changes_anythin
     assert_eq!(whole["letterHeaders"]["Queue-Worker-Cause"], json!(["refused"]));
     let reply = door.ask("GET", &format!("/api/v1{LETTERS}/1?reveal=true"), &[], b"").await;
     assert_eq!(reply.status, 403);
+    // What a producer calls an event is the producer's own.
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in [("Event-Id", "secret"), ("Event-Source", "secret"), ("Cause", "refused")] {
+        headers.insert(format!("Queue-Worker-{name}"), value);
+    }
+    nats.publish_raw(&format!("{}.bad", crate::support::DEAD), headers, b"secret".to_vec()).await;
+    let event = door.get(&format!("{LETTERS}/2")).await;
+    assert!(!event.to_string().contains("secret"), "{event}");
+    assert_eq!(event["letterHeaders"]["Queue-Worker-Event-Id"], json!(["***"]));
+    assert_eq!(event["letterHeaders"]["Queue-Worker-Cause"], json!(["refused"]));
     let document = door.get("/openapi.json").await;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys().filter(|method| *method != "get") {
@@ -145,7 +166,7 @@ async fn without_tokens_nobody_sees_what_callers_sent_and_nobody_changes_anythin
             assert!(reply.json()["detail"].as_str().unwrap().contains("api_token_file"));
         }
     }
-    assert_eq!(nats.count(crate::support::DEAD).await, 1);
+    assert_eq!(nats.count(crate::support::DEAD).await, 2);
 }
 
 #[tokio::test]
@@ -216,6 +237,7 @@ async fn a_problem_names_what_is_wrong_and_what_is_expected() {
             &["limit", "limit", "cause", "status", "since", "group"],
         ),
         ("GET", "/queues/faas-request/dead-letters?limit=1&limit=2", 400, &["limit"]),
+        ("GET", "/queues/faas-request/retries?error=&call_id=", 400, &["error", "call_id"]),
         ("GET", "/queues/faas-request/dead-letters?cursor=x", 400, &["cursor"]),
     ] {
         let reply = door.ask(method, &format!("/api/v1{target}"), &[], b"").await;

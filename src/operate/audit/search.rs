@@ -62,7 +62,7 @@ pub(super) async fn search(desk: &Desk, wanted: &Searching) -> Result<(), Failur
 }
 
 /// At most so many of a queue's records that fit, behind this sequence, and those that can be read until
-/// then. Those of a call are few, and all there at once.
+/// then. Those of a call are all there at once, and counted in the place of sequences.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -80,8 +80,10 @@ pub(crate) async fn part(
     let mut walk = match Source::open(desk, names, wanted, after).await? {
         Source::Walk(walk) => walk,
         Source::Index(records) => {
-            part.items = records.unwrap_or_default();
-            part.items.retain(|record| fits(record, wanted, now));
+            let fit = records.unwrap_or_default().into_iter().filter(|record| fits(record, wanted, now));
+            let mut fit = fit.skip(usize::try_from(after).unwrap_or(usize::MAX));
+            part.items = fit.by_ref().take(limit).collect();
+            part.next = fit.next().map(|_| after.saturating_add(part.items.len() as u64));
             return Ok(part);
         }
     };

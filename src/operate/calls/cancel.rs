@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     ask::{Patience, running, tell},
-    find::{find, letters, stored_clone},
-    found::{Call, State},
+    find::{Depth, everywhere, find, letters, stored_clone},
+    found::{Call, State, together},
 };
 use crate::{
     broker::{cancels::Cancels, streams::desired},
@@ -36,7 +36,7 @@ const SKEW: Duration = Duration::from_secs(5);
 /// See [`Failure`].
 pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -> Result<(), Failure> {
     desk.may_ask()?;
-    let (open, now) = (open(desk, call_id).await?, desk.now());
+    let (open, now) = (open(desk, call_id, Depth::Stored).await?, desk.now());
     let what = match open.as_slice() {
         [] => "which no worker has seen".to_owned(),
         [call] => format!("{}, {}", call.function.as_deref().unwrap_or("-"), call.state.as_str()),
@@ -54,14 +54,38 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
 ///
 /// # Errors
 /// Where all have ended, and see [`Failure`].
-pub(crate) async fn open(desk: &Desk, call_id: &str) -> Result<Vec<Call>, Failure> {
-    let (open, ended): (Vec<_>, Vec<_>) =
-        find(desk, call_id, false).await?.into_iter().partition(|call| call.state >= State::Waiting);
-    let ended = ended.iter().find(|call| call.state != State::Unknown).filter(|_| open.is_empty());
-    match ended.map(|ended| ended.state.as_str()) {
-        Some(state) => Err(Failure::Conflict(format!("the call {call_id:?} has ended: it is {state}"))),
-        None => Ok(open),
+pub(crate) async fn open(desk: &Desk, call_id: &str, depth: Depth) -> Result<Vec<Call>, Failure> {
+    still_open(call_id, find(desk, call_id, depth).await?)
+}
+
+/// Looks for a call that is marked, and that no index knows, among those that are parked or dead. One that is
+/// parked need not wait for its end.
+///
+/// # Errors
+/// Where all of this id have ended, and see [`Failure`].
+pub(crate) async fn seek(desk: &Desk, call_id: &str) -> Result<Vec<Call>, Failure> {
+    let (queues, mut found) = (desk.queues()?, Vec::new());
+    for names in &queues {
+        found.extend(everywhere(desk, names, call_id, false).await?);
     }
+    let open = still_open(call_id, together(found))?;
+    for names in &queues {
+        make_all_due(desk, names, &open).await?;
+    }
+    Ok(open)
+}
+
+fn still_open(call_id: &str, calls: Vec<Call>) -> Result<Vec<Call>, Failure> {
+    let (open, ended): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.state >= State::Waiting);
+    match ended.iter().find(|call| call.state != State::Unknown) {
+        Some(ended) if open.is_empty() => Err(over(call_id, ended)),
+        _ => Ok(open),
+    }
+}
+
+/// Why a call cannot be cancelled any more.
+fn over(call_id: &str, ended: &Call) -> Failure {
+    Failure::Conflict(format!("the call {call_id:?} has ended: it is {}", ended.state.as_str()))
 }
 
 /// Marks calls that have not ended, and returns how many workers have heard of it.
@@ -77,15 +101,11 @@ pub(crate) async fn mark_all(
     let mut heard = 0;
     for names in desk.queues()? {
         // A call that nobody has seen may be of any queue.
-        let of_queue: Vec<_> =
-            open.iter().filter(|call| call.queue.as_deref() == Some(&names.queue)).collect();
-        if of_queue.is_empty() && !open.is_empty() {
+        if !open.is_empty() && !open.iter().any(|call| call.queue.as_deref() == Some(&names.queue)) {
             continue;
         }
         heard += mark(desk, &names, call_id, because(reason)).await?;
-        for call in of_queue.iter().filter(|call| call.state == State::Parked) {
-            make_due(desk, &names, call).await?;
-        }
+        make_all_due(desk, &names, open).await?;
     }
     Ok(heard)
 }
@@ -105,6 +125,15 @@ async fn mark(desk: &Desk, names: &Names, call_id: &str, reason: Option<String>)
     tell(desk, names, sequence).await
 }
 
+/// Makes those of a queue due that are parked.
+async fn make_all_due(desk: &Desk, names: &Names, open: &[Call]) -> Result<(), Failure> {
+    let is_its = |call: &&Call| call.state == State::Parked && call.queue.as_deref() == Some(&names.queue);
+    for call in open.iter().filter(is_its) {
+        make_due(desk, names, call).await?;
+    }
+    Ok(())
+}
+
 /// Makes a parked call due, so that it ends now.
 async fn make_due(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure> {
     let Some(origin) = call.original_id.as_deref() else { return Ok(()) };
@@ -117,7 +146,7 @@ async fn make_due(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure
 /// Waits for so long until it does not run and is not parked any more, and returns its dead letters.
 ///
 /// # Errors
-/// See [`Failure`].
+/// Where it ended otherwise meanwhile, and see [`Failure`].
 pub(crate) async fn follow(
     desk: &Desk,
     call_id: &str,
@@ -133,9 +162,17 @@ pub(crate) async fn follow(
             }
         }
         if !ended.is_empty() || begin.elapsed() >= patience {
-            return Ok(ended);
+            return as_asked(call_id, ended);
         }
         sleep(LOOK).await;
+    }
+}
+
+/// The ends of a call, if one of them is what was asked for.
+fn as_asked(call_id: &str, ended: Vec<Call>) -> Result<Vec<Call>, Failure> {
+    match ended.first() {
+        Some(other) if !is_over(&ended) => Err(over(call_id, other)),
+        _ => Ok(ended),
     }
 }
 
@@ -167,4 +204,19 @@ fn print(desk: &Desk, call_id: &str, open: &[Call], ended: &[Call]) -> Result<()
         out::print(&format!("the call {call_id:?} is marked, and has not ended yet\n"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_ended_otherwise_meanwhile_was_not_cancelled() {
+        let of = |state| Call { state, ..Call::unknown("a") };
+        let ended = |states: &[State]| as_asked("a", states.iter().map(|state| of(*state)).collect());
+        assert_eq!(ended(&[]).unwrap(), []);
+        assert_eq!(ended(&[State::Dead, State::Cancelled]).unwrap().len(), 2);
+        let Err(Failure::Conflict(said)) = ended(&[State::Dead]) else { panic!() };
+        assert_eq!(said, "the call \"a\" has ended: it is dead");
+    }
 }

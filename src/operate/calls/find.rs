@@ -25,19 +25,30 @@ use crate::{
     },
 };
 
-/// The calls of an id. `scan`: every message is looked at, those that wait, too.
+/// How far it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// At what workers and the index of the audit say.
+    Known,
+    /// Where these say nothing, at every message that is parked or dead, too.
+    Stored,
+    /// At every message, those that wait, too.
+    All,
+}
+
+/// The calls of an id.
 ///
 /// # Errors
 /// See [`Failure`].
-pub(crate) async fn find(desk: &Desk, call_id: &str, scan: bool) -> Result<Vec<Call>, Failure> {
+pub(crate) async fn find(desk: &Desk, call_id: &str, depth: Depth) -> Result<Vec<Call>, Failure> {
     let mut all = Vec::new();
     for names in desk.queues()? {
-        all.extend(of_queue(desk, &names, call_id, scan).await?);
+        all.extend(of_queue(desk, &names, call_id, depth).await?);
     }
     Ok(together(all))
 }
 
-async fn of_queue(desk: &Desk, names: &Names, call_id: &str, scan: bool) -> Result<Vec<Call>, Failure> {
+async fn of_queue(desk: &Desk, names: &Names, call_id: &str, depth: Depth) -> Result<Vec<Call>, Failure> {
     let queue = names.queue.as_str();
     let index = records_of(&desk.jetstream, names, call_id);
     let asked = running(desk, names, call_id, Patience::Short);
@@ -62,8 +73,8 @@ async fn of_queue(desk: &Desk, names: &Names, call_id: &str, scan: bool) -> Resu
         found.extend(clone_of(desk, names, call_id, origin).await?);
     }
     let is_known = together(found.clone()).first().is_some_and(|call| call.state != State::Unknown);
-    if scan || !is_known {
-        found.extend(everywhere(desk, names, call_id, scan).await?);
+    if depth == Depth::All || (depth == Depth::Stored && !is_known) {
+        found.extend(everywhere(desk, names, call_id, depth == Depth::All).await?);
     }
     // Somebody may be slow to answer: what seems to be due, or to be nowhere, may run.
     let now = desk.now();
@@ -107,7 +118,15 @@ fn parked(names: &Names, call_id: &str, stored: &Stored) -> Option<Call> {
 }
 
 /// Looks at every parked message and every dead letter, and at those that wait if they are to be seen.
-async fn everywhere(desk: &Desk, names: &Names, call_id: &str, waiting: bool) -> Result<Vec<Call>, Failure> {
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) async fn everywhere(
+    desk: &Desk,
+    names: &Names,
+    call_id: &str,
+    waiting: bool,
+) -> Result<Vec<Call>, Failure> {
     let mut found = Vec::new();
     if desk.is_watched() {
         eprintln!("looking at every message of {} that is parked or dead …", names.queue);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    find::find,
+    find::{Depth, find},
     found::{Call, State},
 };
 use crate::operate::{
@@ -20,7 +20,7 @@ use crate::operate::{
 /// # Errors
 /// See [`Failure`].
 pub(super) async fn show(desk: &Desk, call_id: &str, scan: bool) -> Result<(), Failure> {
-    let found = find(desk, call_id, scan).await?;
+    let found = find(desk, call_id, if scan { Depth::All } else { Depth::Stored }).await?;
     let unknown = [Call::unknown(call_id)];
     let shown = if found.is_empty() { &unknown } else { found.as_slice() };
     match desk.output {

@@ -1,6 +1,6 @@
 //! The words of `audit`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 
 use super::choose::Moment;
 
@@ -25,19 +25,19 @@ pub(crate) enum AuditCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Searching {
     /// Those of this call; found by an index
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) call_id: Option<String>,
     /// Those of this function
-    #[arg(long, value_name = "FUNCTION")]
+    #[arg(long, value_name = "FUNCTION", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) function: Option<String>,
     /// Those of calls that ended so: completed, or a cause such as exhausted
-    #[arg(long, value_name = "OUTCOME")]
+    #[arg(long, value_name = "OUTCOME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) outcome: Option<String>,
     /// Those of what operators did: a word such as redrive, or any
-    #[arg(long, value_name = "ACTION")]
+    #[arg(long, value_name = "ACTION", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) action: Option<String>,
     /// Those of what somebody did whose name has this text in it
-    #[arg(long, value_name = "WHO")]
+    #[arg(long, value_name = "WHO", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) by: Option<String>,
     /// Those since: an age such as 1h, or a time in RFC 3339
     #[arg(long, value_name = "AGE")]

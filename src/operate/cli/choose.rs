@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 
 use crate::{message::letter::choice::Choice, retry::judge::Cause, text::duration};
 
@@ -14,7 +14,7 @@ use crate::{message::letter::choice::Choice, retry::judge::Cause, text::duration
 #[command(next_help_heading = "Filter")]
 pub(crate) struct Filter {
     /// Those of this function, such as f or f.openfaas-fn
-    #[arg(long, value_name = "FUNCTION")]
+    #[arg(long, value_name = "FUNCTION", value_parser = NonEmptyStringValueParser::new())]
     function: Option<String>,
     /// Those of this cause: exhausted, refused, undecodable, expired, interrupted, cancelled or callback
     #[arg(long, value_name = "CAUSE", value_parser = cause)]
@@ -23,10 +23,10 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "STATUS", value_parser = status)]
     status: Option<String>,
     /// Those with this text in their last error, in any case
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     error: Option<String>,
     /// Those of this call
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     call_id: Option<String>,
     /// Those that died since: an age such as 1h, or a time in RFC 3339
     #[arg(long, value_name = "AGE", value_parser = Moment::from_str)]

@@ -87,6 +87,21 @@ fn what_means_nothing_is_refused_with_what_was_expected() {
 }
 
 #[test]
+fn an_empty_text_is_no_filter() {
+    for (line, flag) in [
+        ("dead-letters discard --yes --error=", "--error"),
+        ("dead-letters list --function=", "--function"),
+        ("retries cancel --yes --call-id=", "--call-id"),
+        ("dead-letters redrive --yes --cause=", "cause"),
+        ("dead-letters list --status=", "status"),
+        ("audit search --by=", "--by"),
+    ] {
+        let faults = refused(line).join("\n");
+        assert!(faults.contains(flag), "{line}: {faults}");
+    }
+}
+
+#[test]
 fn help_is_printed_and_is_no_fault() {
     for line in ["dead-letters --help", "dead-letters list --help", "dead-letters --version"] {
         assert!(matches!(read(words(line), []), Err(Refusal::Print(_))), "{line}");

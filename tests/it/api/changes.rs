@@ -159,6 +159,16 @@ async fn a_request_that_is_sent_again_makes_one_operation() {
     let discards = format!("{QUEUE}/discards");
     assert_eq!(other.send("POST", &discards, &key, "{\"all\":true}").await.status, 404);
     assert_eq!((gateway.await_ended(4).await.len(), nats.count(DEAD).await), (4, 0));
+    // Of many at once the first may have taken what the others are about to count.
+    publish(&nats, "bad", &["c"]).await;
+    nats.dead_letters(1).await;
+    let key = [("Idempotency-Key", "many")];
+    let many = (0..16).map(|_| other.send("POST", &discards, &key, "{\"all\":true}"));
+    let many = futures_util::future::join_all(many).await;
+    let id = many[0].json()["operation"].clone();
+    for reply in &many {
+        assert_eq!((reply.status, &reply.json()["operation"]), (202, &id), "{}", reply.json());
+    }
 }
 
 #[tokio::test]
@@ -184,6 +194,9 @@ async fn a_choice_has_to_be_made_and_is_checked() {
             "{\"filter\":{\"functon\":\"f\",\"status\":99,\"since\":\"1d\",\"error\":1}}",
             &["filter.error", "filter.functon", "filter.since", "filter.status"],
         ),
+        // An empty text is in every error.
+        ("{\"filter\":{\"error\":\"\"}}", &["filter.error"]),
+        ("{\"filter\":{\"callId\":\"\",\"function\":\"\"}}", &["filter.callId", "filter.function"]),
         ("{\"all\":true,\"rate\":0,\"canary\":1001,\"to\":\"a b\"}", &["canary", "rate", "to"]),
         ("{\"all\":true,\"require\":50}", &["require"]),
     ] {
@@ -201,6 +214,13 @@ async fn a_choice_has_to_be_made_and_is_checked() {
     assert_eq!(operator.door.ask("POST", &target, &[TOKEN, JSON], large.as_bytes()).await.status, 413);
     assert_eq!(nats.count(DEAD).await, 1);
     assert_eq!(operator.send("POST", "/operations/nope/abort", &[], "").await.status, 404);
+    // Where no body is read, one that says something is meant for another path.
+    let pause = format!("{QUEUE}/pause");
+    operator.done("PUT", &pause, json!({ "reason": "" })).await;
+    let reply = operator.send("DELETE", &pause, &[], "{\"function\":\"resize\"}").await;
+    assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("(body)")));
+    assert_eq!(operator.done("GET", QUEUE, Value::Null).await["paused"], json!(true));
+    assert_eq!(operator.done("DELETE", &pause, json!({})).await["paused"], json!(false));
 }
 
 #[tokio::test]
