@@ -40,10 +40,10 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     problem::Problem,
@@ -79,8 +79,10 @@ pub const FILES: usize = LIMITS.most + SPARE + 1;
 const AT_ONCE: usize = 16;
 /// The longest wait for that.
 const TURN: Duration = Duration::from_secs(10);
-/// The longest time for an answer.
+/// The longest wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// The longest time for a change, for which nobody waits by then: it keeps others from their turns.
+const LONGEST: Duration = Duration::from_secs(600);
 /// The pause before another try to connect to NATS, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -113,7 +115,9 @@ struct Parts {
     config: Arc<Config>,
     tokens: Option<Tokens>,
     lookup: Lookup,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    /// Those that are being made, whether or not anybody waits for their answers.
+    changes: TaskTracker,
     /// The connection, or why there is none.
     access: Mutex<Result<Access, String>>,
 }
@@ -137,20 +141,27 @@ impl Api {
             config: Arc::new(config.clone()),
             tokens,
             lookup,
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            changes: TaskTracker::new(),
             access: Mutex::new(Err("not connected to NATS yet".to_owned())),
         })))
     }
 
-    /// Serves until `until` is cancelled, and then until the requests that came in have their answers.
+    /// Serves until `until` is cancelled, and then until the requests that came in have their answers and the
+    /// changes are made.
     pub async fn serve(self, listener: Arc<TcpListener>, until: CancellationToken) {
         let api = self.clone();
         let answer = move |request, busy| {
             let api = api.clone();
             async move { api.answer(request, busy).await }
         };
+        let served = async {
+            connections::serve(listener, LIMITS, answer, until).await;
+            self.0.changes.close();
+            self.0.changes.wait().await;
+        };
         tokio::select! {
-            () = connections::serve(listener, LIMITS, answer, until) => {}
+            () = served => {}
             never = self.connect() => match never {},
         }
     }
@@ -190,40 +201,48 @@ impl Api {
 
     /// Answers a request.
     async fn answer(&self, request: Request<Incoming>, busy: Busy) -> Response<Body> {
-        let Parts { config, tokens, lookup, .. } = &*self.0;
-        let admission = Admission { tokens: tokens.as_ref(), config, lookup };
-        let asked = match admission.admit(request).await {
-            Ok(asked) => asked,
-            Err(problem) => return problem.response(),
-        };
-        // From here on it is not closed for another.
-        busy.set();
-        let (act, is_change) = (asked.act(), asked.is_change());
-        let answered = self.act(asked).await;
-        if is_change {
-            let status = answered.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
-            let (by, status) = (&act.1, status.as_u16());
-            tracing::info!(action = act.0, by, status, "Operator's request");
-        }
-        match answered {
+        match self.answered(request, busy).await {
             Ok(answer) => response(&answer),
             Err(problem) => problem.response(),
         }
     }
 
-    /// Does what was asked for, within its time.
-    async fn act(&self, asked: Asked) -> Result<Answer, Problem> {
-        let Ok(Ok(_turn)) = timeout(TURN, self.0.turns.acquire()).await else {
+    async fn answered(&self, request: Request<Incoming>, busy: Busy) -> Result<Answer, Problem> {
+        let Parts { config, tokens, lookup, turns, changes, .. } = &*self.0;
+        let admission = Admission { tokens: tokens.as_ref(), config, lookup };
+        let asked = admission.admit(request).await?;
+        // From here on it is not closed for another.
+        busy.set();
+        let Ok(Ok(turn)) = timeout(TURN, turns.clone().acquire_owned()).await else {
             return Err(Problem::not_now("too many requests at once"));
         };
+        if !asked.is_change() {
+            return self.act(asked, DEADLINE).await;
+        }
+        // Whoever asked may hang up, which ends this.
+        match timeout(DEADLINE, changes.spawn(self.clone().change(asked, turn))).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(_)) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the change broke off")),
+            Err(_) => Err(late(DEADLINE).and("; the change goes on")),
+        }
+    }
+
+    /// Makes a change to its end, and tells of it.
+    async fn change(self, asked: Asked, _turn: OwnedSemaphorePermit) -> Result<Answer, Problem> {
+        let (action, by) = asked.act();
+        let answered = self.act(asked, LONGEST).await;
+        let status = answered.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
+        tracing::info!(action, by, status = status.as_u16(), "Operator's request");
+        answered
+    }
+
+    /// Does what was asked for, within this time.
+    async fn act(&self, asked: Asked, most: Duration) -> Result<Answer, Problem> {
         let Access { jetstream, mut denied } = self.access()?;
         denied.mark_unchanged();
         let desk = Desk::of_request(jetstream, self.0.config.clone(), asked.queue(), asked.by.clone());
         let act = asked.route.act;
-        let answered = match timeout(DEADLINE, act(desk, asked)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(Problem::not_now(format!("no answer within {} s", DEADLINE.as_secs()))),
-        };
+        let answered = timeout(most, act(desk, asked)).await.unwrap_or_else(|_| Err(late(most)));
         answered.map_err(|problem| match &*denied.borrow() {
             Some(denial) if denied.has_changed().unwrap_or(false) && problem.is_not_now() => {
                 problem.and(&format!("; NATS denies what this needs: {denial}"))
@@ -231,6 +250,10 @@ impl Api {
             _ => problem,
         })
     }
+}
+
+fn late(limit: Duration) -> Problem {
+    Problem::not_now(format!("no answer within {} s", limit.as_secs()))
 }
 
 fn response(answer: &Answer) -> Response<Body> {

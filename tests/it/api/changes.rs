@@ -1,11 +1,14 @@
 //! What operators change by the API.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{LETTERS, document::Document};
 use crate::support::{
-    Answer, Call, DEAD, Door, Gateway, Invocation, Latch, Nats, RETRIES, Reply, Scratch, Settings, Worker,
-    eventually, eventually_is,
+    Answer, Call, DEAD, Door, Gateway, Invocation, Latch, Nats, Proxy, RETRIES, Reply, Scratch, Settings,
+    Worker, eventually, eventually_is, patiently,
 };
 
 const QUEUE: &str = "/queues/faas-request";
@@ -329,4 +332,32 @@ async fn queues_and_functions_are_paused_by_a_request() {
         operator.done("GET", "/queues", Value::Null).await["queues"][0]["paused"],
         stats["queues"][0]["paused"]
     );
+}
+
+#[tokio::test]
+async fn a_change_is_made_and_told_though_its_asker_hangs_up() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(answer).await;
+    let proxy = Proxy::start(nats.port()).await;
+    let url = format!("nats://127.0.0.1:{}", proxy.port());
+    let operator = Operator::of(Worker::of(&nats, &gateway).set("nats_url", url)).await;
+    let mut writes = nats.watch("faas-request-operations._pauses").await;
+    // The acknowledgement of the write is on its way when the asker goes.
+    proxy.delay(Duration::from_millis(300));
+    let mut asker = operator.door.connect().await;
+    let head = format!("PUT /api/v1{QUEUE}/pause HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n");
+    asker.write_all(head.as_bytes()).await.unwrap();
+    writes.next().await;
+    proxy.black_hole();
+    asker.shutdown().await.unwrap();
+    let mut answered = Vec::new();
+    patiently("the end of the connection", asker.read_to_end(&mut answered)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answered), "");
+    proxy.pass();
+    operator.worker.await_log(&["Operator's request", "pauseQueue", "status=200"]).await;
+    eventually("it is recorded", async || {
+        let found = operator.done("GET", "/audit?action=pause", Value::Null).await;
+        found["items"].as_array().unwrap().len() == 1
+    })
+    .await;
 }
