@@ -48,6 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     problem::Problem,
     request::{Admission, Asked},
+    routes::Act,
 };
 use crate::{
     broker::{
@@ -238,10 +239,14 @@ impl Api {
 
     /// Does what was asked for, within this time.
     async fn act(&self, asked: Asked, most: Duration) -> Result<Answer, Problem> {
+        let config = self.0.config.clone();
+        let act = match asked.route.act {
+            Act::Desk(act) => act,
+            Act::Alone(act) => return act(config, asked).await,
+        };
         let Access { jetstream, mut denied } = self.access()?;
         denied.mark_unchanged();
-        let desk = Desk::of_request(jetstream, self.0.config.clone(), asked.queue(), asked.by.clone());
-        let act = asked.route.act;
+        let desk = Desk::of_request(jetstream, config, asked.queue(), asked.by.clone());
         let answered = timeout(most, act(desk, asked)).await.unwrap_or_else(|_| Err(late(most)));
         answered.map_err(|problem| match &*denied.borrow() {
             Some(denial) if denied.has_changed().unwrap_or(false) && problem.is_not_now() => {

@@ -1,5 +1,7 @@
 //! The API's document, made of the routes.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     schemas,
     values::{self, Param},
 };
-use crate::operate::desk::Desk;
+use crate::config::Config;
 
 /// The document, in OpenAPI 3.1.
 #[must_use]
@@ -43,10 +45,11 @@ pub fn document() -> Value {
                 "Problem": {
                     "description": "Why there is no other answer (RFC 9457): 400 for what is malformed; \
                         401 without a token; 403 with a wrong one, and for a change without \
-                        api_token_file; 404 for what is not there; 405 for another method; 409 for what \
-                        does not fit to how things are; 413 for a body over 64 KiB; 415 for one that is no \
-                        JSON; 422 for a key that was sent before with another body; 503 with \
-                        Retry-After where NATS does not answer",
+                        api_token_file; 404 for what is not there; 405 for another method; 408 for a body \
+                        that does not come in; 409 for what does not fit to how things are; 413 for a body \
+                        over 64 KiB; 415 for one that is no JSON; 422 for a key that was sent before with \
+                        another body; 500 for a change that broke off; 503 with Retry-After where NATS does \
+                        not answer",
                     "content": { "application/problem+json": { "schema": reference("Problem") } },
                 },
             },
@@ -103,7 +106,7 @@ fn parameter(place: &str, param: &Param) -> Value {
 }
 
 /// The document, as an answer.
-pub(super) async fn show(_: Desk, _: Asked) -> Result<Answer, Problem> {
+pub(super) async fn show(_: Arc<Config>, _: Asked) -> Result<Answer, Problem> {
     Ok(Answer::ok(document()))
 }
 

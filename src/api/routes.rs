@@ -1,5 +1,7 @@
 //! The routes. This table dispatches, and the API's document is made of it.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use futures_util::future::BoxFuture;
 use percent_encoding::percent_decode_str;
@@ -15,7 +17,7 @@ use super::{
         Param, Values,
     },
 };
-use crate::{message::operation::MOST_CANARIES, operate::desk::Desk};
+use crate::{config::Config, message::operation::MOST_CANARIES, operate::desk::Desk};
 
 /// What stands before each path.
 pub(super) const BASE: &str = "/api/v1";
@@ -34,8 +36,19 @@ pub(super) struct Route {
     pub(super) body: Option<&'static [Param]>,
     /// The statuses and schemas of its answers.
     pub(super) answers: &'static [(u16, &'static str)],
-    pub(super) act: fn(Desk, Asked) -> BoxFuture<'static, Result<Answer, Problem>>,
+    pub(super) act: Act,
 }
+
+/// What is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    /// With the broker.
+    Desk(fn(Desk, Asked) -> Doing),
+    /// Without it, in no time that counts.
+    Alone(fn(Arc<Config>, Asked) -> Doing),
+}
+
+type Doing = BoxFuture<'static, Result<Answer, Problem>>;
 
 impl Route {
     pub(super) fn params(&self) -> impl Iterator<Item = &'static Param> + Clone {
@@ -52,8 +65,18 @@ macro_rules! body {
     };
 }
 
+macro_rules! act {
+    ($act:path) => {
+        Act::Desk(|desk, asked| Box::pin($act(desk, asked)))
+    };
+    ($act:path, $broker:ident) => {
+        Act::Alone(|config, asked| Box::pin($act(config, asked)))
+    };
+}
+
 macro_rules! routes {
     ($($method:ident $path:literal $name:ident ($($query:expr),*) $(body $body:ident)?
+        $(without $broker:ident)?
         => $($status:literal $schema:literal)or+,
         $act:path, $about:literal;)*) => {
         pub(super) static ROUTES: &[Route] = &[$(Route {
@@ -64,7 +87,7 @@ macro_rules! routes {
             query: &[$($query),*],
             body: body!($($body)?),
             answers: &[$(($status, $schema)),+],
-            act: |desk, asked| Box::pin($act(desk, asked)),
+            act: act!($act $(, $broker)?),
         }),*];
     };
 }
@@ -177,9 +200,9 @@ routes! {
     GET "/operations/{operation}" getOperation () => 200 "Operation", operations::show,
         "Shows an operation: what was asked for, and how far it is";
     GET "/calls/{callId}" getCall (SCAN) => 200 "Call", calls::show, "Says where a call is";
-    GET "/policy" getPolicy () => 200 "Policy", policy::show,
+    GET "/policy" getPolicy () without NATS => 200 "Policy", policy::show,
         "Says when the attempts of a call would be that always fails";
-    GET "/policy/{function}" getFunctionPolicy () => 200 "Policy", policy::show,
+    GET "/policy/{function}" getFunctionPolicy () without NATS => 200 "Policy", policy::show,
         "The same for a function, whose annotations the gateway is asked for with function_lookup=true";
     GET "/audit" listRecords (RECORDS, LIST) => 200 "Records", audit::list,
         "Lists what became of calls, and what operators did, the oldest first, each queue's in turn";
@@ -206,7 +229,7 @@ routes! {
         "Goes on with one that was stopped or aborted";
     DELETE "/calls/{callId}" cancelCall (REASON) => 200 "Cancelled" or 202 "Cancelled", calls::end,
         "Ends a call that waits, is parked or runs: 202 where its end is still to come";
-    GET "/openapi.json" getDocument () => 200 "Document", openapi::show, "This document";
+    GET "/openapi.json" getDocument () without NATS => 200 "Document", openapi::show, "This document";
 }
 
 /// The route of a request, and the parameters of its path.
@@ -220,6 +243,9 @@ pub(super) fn find(method: &str, path: &str) -> Result<(&'static Route, Values),
         let Some(found) = params(route.path, inside) else { continue };
         if route.method != method {
             allow.push(route.method);
+            if route.method == "GET" {
+                allow.push("HEAD");
+            }
             continue;
         }
         let (mut values, mut faults) = (Values::default(), Vec::new());

@@ -72,6 +72,8 @@ fn hash(token: &str) -> Hash {
 
 fn tokens(content: &[u8]) -> Result<Vec<Hash>, String> {
     let text = str::from_utf8(content).map_err(|_| "it is no UTF-8")?;
+    // Some editors put a mark of the encoding before it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let tokens: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(hash).collect();
     if tokens.is_empty() { Err("the file has none".to_owned()) } else { Ok(tokens) }
 }
@@ -79,6 +81,14 @@ fn tokens(content: &[u8]) -> Result<Vec<Hash>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_a_token_on_each_line() {
+        for file in ["a\nb", "\u{feff}a\r\n\r\n b \r\n"] {
+            assert_eq!(tokens(file.as_bytes()), Ok(vec![hash("a"), hash("b")]), "{file:?}");
+        }
+        assert!(tokens("\u{feff}\n".as_bytes()).is_err() && tokens(b"\xff").is_err());
+    }
 
     #[test]
     fn a_token_is_what_stands_behind_bearer() {

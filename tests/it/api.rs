@@ -250,7 +250,7 @@ async fn a_problem_names_what_is_wrong_and_what_is_expected() {
         );
         let found = problem.get("errors").map_or(Vec::new(), |_| column(&problem, "errors", "field"));
         assert_eq!(found, fields.iter().collect::<Vec<_>>(), "{target}: {problem}");
-        assert_eq!(reply.header("allow"), (status == 405).then_some("GET"), "{target}");
+        assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD"), "{target}");
     }
     let mut stream = door.connect().await;
     stream.write_all(b"HEAD /api/v1/queues HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
