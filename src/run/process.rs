@@ -170,6 +170,15 @@ struct Process {
 impl Process {
     async fn run(self, config: Config, attendants: &mut Attendants, told: &Told) -> Result<(), Fatal> {
         let gateways = self.gateways(&config)?;
+        let (supervisor, running) = (attendants.supervisor.clone(), Running::default());
+        let lookup = Lookup::new(
+            &config.gateway_url,
+            &self.trust,
+            config.function_lookup.as_ref(),
+            self.registry.clone(),
+            &supervisor,
+        );
+        self.keep_api(&config, &lookup, &supervisor, &running)?;
         let Connection { client, link, denied, keeper } = tokio::select! {
             connected = connect(&config.nats) => connected?,
             reason = attendants.given_up() => return Err(Fatal::Part(reason)),
@@ -184,7 +193,6 @@ impl Process {
             let (link, readiness, registry) = (link.clone(), self.readiness.clone(), self.registry.clone());
             move || follow(link.clone(), readiness.clone(), registry.clone())
         });
-        let supervisor = attendants.supervisor.clone();
         let jetstream = JetStream::new(client, config.nats.js_domain.as_deref(), link);
         let room = config.max_inflight_bytes.unwrap_or_else(room_for_messages);
         let permits = Permits::within(config.max_inflight, room, jetstream.max_payload());
@@ -201,13 +209,7 @@ impl Process {
             jetstream,
             gate: Gate::of(&permits),
             permits,
-            lookup: Lookup::new(
-                &config.gateway_url,
-                &self.trust,
-                config.function_lookup.as_ref(),
-                self.registry.clone(),
-                &supervisor,
-            ),
+            lookup,
             callbacks: self.callbacks.clone(),
             tracer: self.tracer.clone(),
             readiness: self.readiness.clone(),
@@ -216,7 +218,7 @@ impl Process {
             denied,
             unserved: Unserved::of(config.queues.len()),
             supervisor,
-            running: Running::default(),
+            running,
             worker: worker_name(),
             audits,
             config,
@@ -239,6 +241,26 @@ impl Process {
         config.queues.iter().map(of).collect()
     }
 
+    /// Opens the API if there is to be one, and keeps it open until it is drained. It waits for no
+    /// connection: it has one of its own, and says so while there is none.
+    fn keep_api(
+        &self,
+        config: &Config,
+        lookup: &Lookup,
+        supervisor: &Supervisor,
+        running: &Running,
+    ) -> Result<(), FileError> {
+        let (Some(settings), Some(listener)) = (&config.api, self.api.clone()) else { return Ok(()) };
+        let api = Api::new(settings, config, lookup.clone())?;
+        let (supervisor, stop) = (supervisor.clone(), running.stop.clone());
+        running.pulling.spawn(async move {
+            let serve = || api.clone().serve(listener.clone(), stop.clone());
+            // The API is never given up.
+            let _ = supervisor.keep(Part::Api, "", &stop, serve).await;
+        });
+        Ok(())
+    }
+
     /// Serves until told to stop, or nothing can be served any more, then drains.
     async fn work(
         &self,
@@ -257,7 +279,6 @@ impl Process {
         let mut serving: FuturesUnordered<_> = services.iter().map(Service::keep).collect();
         keep_bridge(shared, &self.registry);
         keep_ingress(shared, self.way_in.as_ref());
-        keep_api(shared, self.api.as_ref())?;
         service::keep(shared, &self.metrics);
         let end = tokio::select! {
             () = told.times(1) => Ok(()),
@@ -317,20 +338,6 @@ fn keep_ingress(shared: &Shared, listener: Option<&Arc<TcpListener>>) {
         // The ingress is never given up.
         let _ = supervisor.keep(Part::Ingress, "", &stop, serve).await;
     });
-}
-
-/// Opens the API if there is to be one, and keeps it open until it is drained.
-fn keep_api(shared: &Shared, listener: Option<&Arc<TcpListener>>) -> Result<(), FileError> {
-    let Shared { config, supervisor, running, lookup, .. } = shared;
-    let (Some(settings), Some(listener)) = (&config.api, listener.cloned()) else { return Ok(()) };
-    let api = Api::new(settings, config, lookup.clone())?;
-    let (supervisor, stop) = (supervisor.clone(), running.stop.clone());
-    running.pulling.spawn(async move {
-        let serve = || api.clone().serve(listener.clone(), stop.clone());
-        // The API is never given up.
-        let _ = supervisor.keep(Part::Api, "", &stop, serve).await;
-    });
-    Ok(())
 }
 
 /// Tells readiness and metrics about the connection, for as long as there is one.

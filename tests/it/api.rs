@@ -315,3 +315,36 @@ async fn a_right_that_only_operators_need_is_never_the_workers_trouble() {
     nats.publish(&Invocation::of("good").call_id("b")).await;
     gateway.await_ended(2).await;
 }
+
+#[tokio::test]
+async fn a_broker_that_is_away_from_the_start_is_a_problem_for_now() {
+    let mut nats = Nats::absent();
+    let gateway = Gateway::start(answer).await;
+    let (door, settings) = Door::to_api(Worker::of(&nats, &gateway));
+    let _worker = settings.spawn();
+    let mut reply = None;
+    eventually("the API answers", async || {
+        reply = door.try_to_ask("GET", "/api/v1/queues", &[], b"").await.ok().flatten();
+        reply.is_some()
+    })
+    .await;
+    let reply = reply.unwrap();
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    // What needs no broker is there.
+    assert_eq!(door.get("/openapi.json").await["openapi"], "3.1.0");
+    assert_eq!(door.get("/policy").await["function"], Value::Null);
+    nats.boot().await;
+    eventually("the API is connected", async || {
+        door.ask("GET", "/api/v1/queues", &[], b"").await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_file_that_is_missing_is_told_without_a_broker() {
+    let (nats, gateway) = (Nats::absent(), Gateway::start(answer).await);
+    let (_, settings) = Door::to_api(Worker::of(&nats, &gateway));
+    let mut worker = settings.set("api_token_file", "/nowhere/tokens").spawn();
+    worker.await_log(&["api_token_file=", "/nowhere/tokens", "No such file"]).await;
+    assert_eq!(worker.exit().await, 1);
+}

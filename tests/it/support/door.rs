@@ -68,7 +68,7 @@ impl Door {
         self.try_to_ask("POST", target, headers, body.as_bytes()).await.ok().flatten()
     }
 
-    async fn try_to_ask(
+    pub async fn try_to_ask(
         &self,
         method: &str,
         target: &str,
