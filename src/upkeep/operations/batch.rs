@@ -52,12 +52,14 @@ impl Queue {
         let Operation { choice, cursor, cutoff, .. } = operation;
         let least = choice.sequences.iter().min().copied().unwrap_or(0);
         let most = choice.sequences.iter().max().copied().unwrap_or(u64::MAX);
-        let (stream, subjects) = if work.hands.kind.is_of_retries() {
-            (&names.retries, choice.retries_subjects(names))
-        } else {
-            (&names.dead, choice.subjects(names))
-        };
         let since = choice.since.and_then(|since| since.checked_sub(SKEW));
+        // A walk says nothing while it passes over what is older, and the lease must not end meanwhile.
+        // Parked calls can be many, and their operation looks at the times itself.
+        let (stream, subjects, since) = if work.hands.kind.is_of_retries() {
+            (&names.retries, choice.retries_subjects(names), None)
+        } else {
+            (&names.dead, choice.subjects(names), since)
+        };
         let (from, last) = ((cursor + 1).max(least), (*cutoff).min(most));
         let walk = Walk::new(&work.hands.jetstream, (stream, &subjects), from, last, since);
         Self { walk, found: VecDeque::new(), seen: *cursor, ended: false }
