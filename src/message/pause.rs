@@ -39,6 +39,9 @@ pub struct Pause {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Where a purge keeps the queue paused: when that last said that it goes on.
+    #[serde(with = "moment", skip_serializing_if = "Option::is_none")]
+    pub purging: Option<SystemTime>,
 }
 
 impl Names {

@@ -85,9 +85,11 @@ pub(crate) async fn pause(
     for function in &functions {
         place(desk, names, function).await?;
     }
-    let pause = Pause { since: Some(desk.now()), by: desk.by(), reason: because(reason) };
+    let pause = Pause { since: Some(desk.now()), by: desk.by(), reason: because(reason), purging: None };
     let after = write(&record, |pauses| {
         if functions.is_empty() {
+            // A purge's own would end with it.
+            pauses.queue.take_if(|pause| pause.purging.is_some());
             pauses.queue.get_or_insert_with(|| pause.clone());
         }
         for function in &functions {

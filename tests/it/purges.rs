@@ -1,12 +1,20 @@
 //! Calls that wait for a worker, taken away on purpose: `queue purge`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
+use async_nats::{HeaderMap, jetstream::stream::DiscardPolicy};
 use serde_json::{Value, json};
 
-use crate::support::{
-    Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, Settings, Worker, eventually, eventually_is,
+use crate::{
+    rights::{OPERATING, restricted, rights, subject},
+    support::{
+        Answer, DEAD, Gateway, Invocation, Latch, Nats, QUEUE, Settings, Worker, eventually, eventually_is,
+        patiently,
+    },
 };
+
+/// What is paused of the queue.
+const PAUSES: &str = "faas-request-operations._pauses";
 
 async fn stats(settings: &Settings) -> Value {
     settings.run("queue stats --output json").await.done()["queues"][0].clone()
@@ -88,7 +96,8 @@ async fn nothing_is_taken_away_that_nobody_asked_for() {
     assert_eq!(settings.start().await.drain().await, 0);
     publish(&nats, "f", 60).await;
     for (line, code) in [
-        ("queue purge", 64),
+        ("queue purge --all", 64),
+        ("queue purge --yes", 64),
         ("queue purge --function f", 64),
         ("queue purge --drop --yes", 64),
         ("queue purge --function .. --yes", 64),
@@ -122,14 +131,14 @@ async fn what_is_due_or_held_is_taken_away_too_and_what_is_parked_is_not() {
     publish(&nats, "fresh", 2).await;
     let held = settings.run("queue purge --function held --yes --output json").await.done();
     assert_eq!((&held["matched"], &held["cancelled"]), (&json!(5), &json!(5)), "{held}");
-    let rest = settings.run("queue purge --yes --output json").await.done();
+    let rest = settings.run("queue purge --all --yes --output json").await.done();
     assert_eq!((&rest["matched"], &rest["cancelled"]), (&json!(5), &json!(5)), "{rest}");
     assert_eq!(cancelled(&nats).await.len(), 10);
     let after = stats(&settings).await;
     let amounts = ["pending", "due", "held", "running", "parked"].map(|amount| &after[amount]);
     assert_eq!(amounts, [0; 5].map(|none| json!(none)).each_ref(), "{after}");
     assert_eq!(after["paused"], json!(true), "it was paused before");
-    assert_eq!(settings.run("queue purge --yes").await.code, 3);
+    assert_eq!(settings.run("queue purge --all --yes").await.code, 3);
 }
 
 #[tokio::test]
@@ -137,7 +146,7 @@ async fn what_is_dropped_leaves_no_trace_but_in_the_audit() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let settings = Worker::of(&nats, &gateway).set("audit", "all");
-    let early = settings.run("queue purge --yes").await;
+    let early = settings.run("queue purge --all --yes").await;
     assert_eq!(early.code, 1, "{early:?}");
     let mut worker = settings.start().await;
     assert_eq!(settings.run("queue pause").await.code, 0);
@@ -156,4 +165,125 @@ async fn what_is_dropped_leaves_no_trace_but_in_the_audit() {
     let _worker = settings.start().await;
     eventually("it serves", async || settings.run("invoke f --wait").await.code == 0).await;
     assert_eq!(gateway.count(), 1);
+}
+
+/// A queue that is served by nobody any more, and calls that wait there.
+async fn waiting(nats: &Nats, settings: &Settings, many: u32) {
+    assert_eq!(settings.start().await.drain().await, 0);
+    publish(nats, "f", many).await;
+}
+
+/// Whether a pause is on record.
+async fn is_paused(nats: &Nats) -> bool {
+    let Ok(stream) = nats.js().get_stream("faas-request-operations").await else { return false };
+    let record = stream.get_last_raw_message_by_subject(PAUSES).await;
+    record.is_ok_and(|record| !serde_json::from_slice::<Value>(&record.payload).unwrap()["queue"].is_null())
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_stays_and_nothing_is_both_a_letter_and_a_call() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway);
+    waiting(&nats, &settings, 60).await;
+    let mut dead = nats.stream(DEAD).await.config;
+    (dead.max_messages, dead.discard) = (10, DiscardPolicy::New);
+    nats.js().update_stream(dead).await.unwrap();
+    let purged = settings.run("queue purge --all --yes --output json").await;
+    assert_eq!((purged.code, &purged.json()["cancelled"]), (1, &json!(10)), "{purged:?}");
+    assert!(purged.err.contains("maximum messages exceeded"), "{purged:?}");
+    let letters = cancelled(&nats).await;
+    let calls = nats.messages(QUEUE).await;
+    assert_eq!((letters.len(), calls.len()), (10, 50));
+    for call in calls {
+        let body: Value = serde_json::from_slice(&call.payload).unwrap();
+        let id = body["Header"]["X-Call-Id"][0].as_str().unwrap();
+        assert!(!letters.iter().any(|letter| letter == id), "{id}");
+    }
+    assert!(!is_paused(&nats).await);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_where_nothing_may_be_deleted() {
+    const DELETE: &str = "$JS.API.STREAM.MSG.DELETE.faas-request";
+    let operating = OPERATING.iter().map(|(right, _)| right).filter(|right| subject(right) != DELETE);
+    let nats = restricted(&rights(true).into_iter().chain(operating).collect::<Vec<_>>()).await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway).set("nats_inbox_prefix", "_INBOX_worker");
+    let settings = settings.set("nats_user", "worker").file("nats_password_file", "secret");
+    waiting(&nats, &settings, 3).await;
+    let purged = settings.run("queue purge --all --yes").await;
+    assert!(purged.code == 1 && purged.err.contains(&format!("the right to {DELETE}")), "{purged:?}");
+    nats.await_counts([3, 0, 0]).await;
+    assert!(!is_paused(&nats).await);
+}
+
+#[tokio::test]
+async fn one_purge_goes_on_at_a_time_and_one_that_was_killed_stops_no_other() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway);
+    waiting(&nats, &settings, 3).await;
+    assert_eq!(settings.run("queue pause").await.code, 0);
+    let record = |word: &str| {
+        let pause = json!({ "since": "2020-01-01T00:00:00Z", "by": "another", "purging": word });
+        json!({ "queue": pause, "functions": {} }).to_string()
+    };
+    nats.publish_raw(PAUSES, HeaderMap::new(), record("2999-01-01T00:00:00Z")).await;
+    let second = settings.run("queue purge --all --yes").await;
+    assert!(second.code == 1 && second.err.contains("by another"), "{second:?}");
+    nats.await_counts([3, 0, 0]).await;
+    assert!(is_paused(&nats).await, "the other's pause is not ended");
+    // An operator's pause lasts longer than a purge.
+    let paused = settings.run("queue pause --reason repairs --output json").await.done();
+    assert_eq!(paused["pause"]["reason"], "repairs");
+    nats.publish_raw(PAUSES, HeaderMap::new(), record("2020-01-01T00:00:00Z")).await;
+    let purged = settings.run("queue purge --all --yes --output json").await.done();
+    assert_eq!(purged["cancelled"], 3);
+    assert!(!is_paused(&nats).await, "nobody else would end it");
+}
+
+#[tokio::test]
+async fn a_purge_stops_when_its_pause_is_ended_and_ends_its_pause_when_a_signal_stops_it() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway);
+    waiting(&nats, &settings, 3).await;
+    for signal in [None, Some("-HUP"), Some("-TERM"), Some("-INT")] {
+        let purge = settings.begin(&["queue", "purge", "--all", "--yes"]);
+        eventually("it is paused", async || is_paused(&nats).await).await;
+        // It waits until all workers know the pause.
+        let reason = if let Some(signal) = signal {
+            let id = purge.id().unwrap().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+            "ended before its time"
+        } else {
+            nats.publish_raw(PAUSES, HeaderMap::new(), r#"{"functions":{}}"#).await;
+            "resumed meanwhile"
+        };
+        let ended = patiently("it ends", purge.wait_with_output()).await.unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(1) && said.contains(reason), "{signal:?}: {ended:?}");
+        assert!(!is_paused(&nats).await, "{signal:?}");
+    }
+    nats.await_counts([3, 0, 0]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stays_for_the_settings_may_be_another_queues() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway);
+    waiting(&nats, &settings, 2).await;
+    nats.publish_raw(QUEUE, HeaderMap::new(), "no invocation").await;
+    let purged = settings.run("queue purge --all --yes --output json").await;
+    let told = purged.json();
+    assert_eq!(
+        (purged.code, &told["cancelled"], &told["failed"], &told["skipped"]),
+        (1, &json!(2), &json!(1), &json!(0))
+    );
+    assert!(purged.err.contains("input"), "{purged:?}");
+    nats.await_counts([1, 0, 2]).await;
+    assert_eq!(settings.run("queue purge --all --drop --yes").await.code, 0);
+    nats.await_counts([0, 0, 2]).await;
 }

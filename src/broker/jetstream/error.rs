@@ -16,6 +16,9 @@ pub(crate) mod code {
     pub(crate) const NO_MESSAGE: u64 = 10037;
     /// There is no message of this sequence to delete.
     pub(crate) const NO_SEQUENCE: u64 = 10043;
+    /// There is no message to delete below the stream's first one: the code of all that cannot be deleted,
+    /// and what is said then.
+    pub(crate) const NOT_DELETED: (u64, &str) = (10057, "no message found");
     /// The account may not use JetStream.
     pub(crate) const NO_JETSTREAM_FOR_ACCOUNT: u64 = 10039;
     /// A precondition on the last message's id does not hold.

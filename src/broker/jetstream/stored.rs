@@ -117,6 +117,11 @@ impl JetStream {
         let deletion = Deletion { seq: sequence, no_erase: true };
         match self.api::<serde::de::IgnoredAny>(&call::delete_message(stream), &deletion).await {
             Ok(_) | Err(ApiError::Refused { code: code::NO_MESSAGE | code::NO_SEQUENCE, .. }) => Ok(()),
+            Err(ApiError::Refused { code, description })
+                if (code, description.as_str()) == code::NOT_DELETED =>
+            {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

@@ -32,7 +32,7 @@ pub(crate) struct Purging {
     /// Delete them for good: no dead letters, and no callbacks
     #[arg(long = "drop")]
     pub(crate) for_good: bool,
-    /// All of the queue; needed with --drop where no function is named
+    /// All of the queue; needed where no function is named
     #[arg(long, conflicts_with = "function")]
     pub(crate) all: bool,
     /// Only say how many are meant
@@ -46,10 +46,9 @@ pub(crate) struct Purging {
 impl QueueCommand {
     /// What clap cannot tell.
     pub(crate) fn fault(&self) -> Option<String> {
-        let Self::Purge(Purging { which, for_good: true, all: false, .. }) = self else { return None };
+        let Self::Purge(Purging { which, all: false, dry_run: false, .. }) = self else { return None };
         which.function.is_none().then(|| {
-            "nothing says what is to be deleted for good: name a function with --function, or say --all"
-                .to_owned()
+            "nothing says what is to be taken away: name a function with --function, or say --all".to_owned()
         })
     }
 }

@@ -5,12 +5,16 @@
 //! got before counts as running.
 
 mod end;
+mod insist;
+mod signals;
 mod still;
 mod take;
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use self::{
+    signals::Signals,
     still::Still,
     take::{Taken, Taking},
 };
@@ -42,7 +46,8 @@ pub(super) async fn purge(desk: &Desk, how: &Purging) -> Result<(), Failure> {
             names.dead
         )));
     }
-    let taking = Taking::new(desk, &names, functions, how.for_good).await?;
+    let halt = CancellationToken::new();
+    let taking = Taking::new(desk, &names, functions, how.for_good, &halt).await?;
     let matched = taking.count().await?;
     let what = what(&names, how);
     if matched == 0 {
@@ -51,37 +56,41 @@ pub(super) async fn purge(desk: &Desk, how: &Purging) -> Result<(), Failure> {
     if how.dry_run {
         return print(desk, &names, how, "dry-run", (matched, &Taken::default()));
     }
+    taking.rights().await?;
     let verb = if how.for_good { "Delete" } else { "Cancel" };
     let end = if how.for_good { " for good" } else { "" };
     desk.confirm(&format!("{verb} {} calls of {what} that wait{end}?", number(matched)))?;
 
-    let still = Still::begin(desk, &names).await?;
+    let (signals, mut still) = (Signals::listen()?, Still::new(desk, &names, &halt));
     let said = why(&by(), because(how.reason.as_deref()).as_deref());
     let mut taken = Taken::default();
-    let done = tokio::select! {
-        done = taking.take(&said, &mut taken) => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Cannot("it was ended before its time".to_owned())),
+    let work = async {
+        still.begin().await?;
+        taking.take(&mut still, &said, &mut taken).await
     };
-    let resumed = still.end(desk, &names).await;
-    let action = Action {
-        action: if how.for_good { "purge-drop" } else { "purge" }.to_owned(),
-        filter: how.which.function.as_ref().map(|function| json!({ "function": function })),
-        count: Some(taken.done),
-        reason: because(how.reason.as_deref()),
-        ..Action::default()
-    };
-    note(desk, &names, action).await;
+    let done = signals.heeded(&halt, work).await;
+    let resumed = still.end().await;
+    if !still.has_begun() {
+        return resumed.and(done);
+    }
+    tell(desk, &names, how, taken.done).await;
     let state = if done.is_ok() { "done" } else { "stopped" };
     print(desk, &names, how, state, (matched, &taken))?;
     resumed?;
     done?;
-    match taken.failed {
-        0 => Ok(()),
-        failed => Err(Failure::Cannot(format!(
-            "{} calls stay: their dead letters fit into no message of the broker's",
-            number(failed)
-        ))),
-    }
+    taken.reason().map_or(Ok(()), |reason| Err(Failure::Cannot(reason)))
+}
+
+/// Notes in the audit what was done.
+async fn tell(desk: &Desk, names: &Names, how: &Purging, done: u64) {
+    let action = Action {
+        action: if how.for_good { "purge-drop" } else { "purge" }.to_owned(),
+        filter: how.which.function.as_ref().map(|function| json!({ "function": function })),
+        count: Some(done),
+        reason: because(how.reason.as_deref()),
+        ..Action::default()
+    };
+    note(desk, names, action).await;
 }
 
 fn what(names: &Names, how: &Purging) -> String {
@@ -99,12 +108,13 @@ fn print(
     (matched, taken): (u64, &Taken),
 ) -> Result<(), Failure> {
     // Workers were quicker with these.
-    let skipped = matched.saturating_sub(taken.done).saturating_sub(taken.failed);
+    let failed = taken.failed();
+    let skipped = matched.saturating_sub(taken.done).saturating_sub(failed);
     let word = if how.for_good { "dropped" } else { "cancelled" };
     if desk.output == Output::Json {
         return out::json(&json!({
             "queue": names.queue, "function": how.which.function, "state": state, "matched": matched,
-            word: taken.done, "skipped": if state == "dry-run" { 0 } else { skipped }, "failed": taken.failed,
+            word: taken.done, "skipped": if state == "dry-run" { 0 } else { skipped }, "failed": failed,
         }));
     }
     out::print(&if state == "dry-run" {
@@ -116,7 +126,7 @@ fn print(
             what(names, how),
             number(taken.done),
             number(skipped),
-            number(taken.failed)
+            number(failed)
         )
     });
     Ok(())

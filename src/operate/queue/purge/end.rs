@@ -22,6 +22,13 @@ use crate::{
 /// A message that waits, and the call that it asks for, if it asks for one.
 pub(super) struct Call(Message, Option<Invocation>);
 
+impl Call {
+    /// Whether it asks for a call.
+    pub fn is_readable(&self) -> bool {
+        self.1.is_some()
+    }
+}
+
 /// Reads a message; nothing where it is not meant, or is no call.
 pub(super) fn read(form: &Form, arrival: &Arrival, parked: bool, functions: &[FunctionName]) -> Option<Call> {
     let mut message = Message::of(form, arrival, parked);

@@ -1,15 +1,20 @@
 //! Takes calls out of their streams, in their order: the dead letter and the callback of one are stored
 //! before it goes.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use std::{collections::BTreeSet, pin::pin};
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     end::{Call, followers, read},
+    insist::insist,
     is_meant,
+    still::Still,
 };
 use crate::{
     broker::{
-        jetstream::{JetStream, Stored},
+        jetstream::{JetStream, Stored, call},
         pauses::Record as Pauses,
         seam::{Broker, BrokerError},
         streams::desired,
@@ -34,12 +39,43 @@ use crate::{
 const CHUNK: u64 = 256;
 /// How many are under way at once.
 const AT_ONCE: usize = 32;
+/// The most bytes of calls that are looked at, and not stored yet.
+const AHEAD: usize = 32 << 20;
+/// A sequence that no message has.
+const NOWHERE: u64 = 0;
 
 /// How many were taken away, and how many could not be.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub done: u64,
-    pub failed: u64,
+    too_large: u64,
+    unreadable: u64,
+}
+
+impl Taken {
+    /// How many could not.
+    pub fn failed(&self) -> u64 {
+        self.too_large + self.unreadable
+    }
+
+    /// Why they could not.
+    pub fn reason(&self) -> Option<String> {
+        let unreadable = (self.unreadable > 0).then(|| {
+            format!(
+                "{} calls stay: they are not of the form that input says here; give the settings of the \
+                 queue's workers, or --drop",
+                number(self.unreadable)
+            )
+        });
+        let too_large = (self.too_large > 0).then(|| {
+            format!(
+                "{} calls stay: their dead letters fit into no message of the broker's",
+                number(self.too_large)
+            )
+        });
+        let all: Vec<_> = unreadable.into_iter().chain(too_large).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
 }
 
 /// Where calls wait, and the consumer that gives them to workers.
@@ -62,6 +98,10 @@ pub(super) struct Taking<'a> {
     functions: Vec<FunctionName>,
     for_good: bool,
     fresh: Place,
+    /// Where retries wait, or are held.
+    retries: Vec<Place>,
+    /// Ends it between two calls.
+    halt: &'a CancellationToken,
 }
 
 /// What is to be done with a call.
@@ -72,6 +112,8 @@ enum Fate {
     Goes(u64, Vec<Record>),
     /// What has to be stored fits nowhere.
     TooLarge,
+    /// It is fresh, and nobody knows what it asks for: the settings may be another queue's.
+    Unreadable,
 }
 
 impl<'a> Taking<'a> {
@@ -84,6 +126,7 @@ impl<'a> Taking<'a> {
         names: &'a Names,
         functions: Vec<FunctionName>,
         for_good: bool,
+        halt: &'a CancellationToken,
     ) -> Result<Self, Failure> {
         let stream = &names.stream;
         let not_served = || Failure::Cannot(format!("no worker has served the queue {} yet", names.queue));
@@ -104,35 +147,16 @@ impl<'a> Taking<'a> {
             parked: false,
         };
         let form = settings.map_or(Form::OpenFaas, |queue| queue.form.clone());
-        Ok(Self { desk, names, form, functions, for_good, fresh })
+        let retries = retries(desk, names, &functions).await?;
+        Ok(Self { desk, names, form, functions, for_good, fresh, retries, halt })
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.fresh).chain(&self.retries)
     }
 
     fn jetstream(&self) -> &JetStream {
         &self.desk.jetstream
-    }
-
-    /// Where retries wait for a worker, or are held.
-    async fn retries(&self) -> Result<Vec<Place>, Failure> {
-        let (names, functions) = (self.names, &self.functions);
-        let Some(info) = self.desk.stream(&names.retries).await? else { return Ok(Vec::new()) };
-        let place = |consumer: String, filter| Place {
-            stream: names.retries.clone(),
-            consumer,
-            filters: vec![filter],
-            last: info.state.last_seq,
-            parked: true,
-        };
-        let due: Vec<_> = if functions.is_empty() {
-            vec![names.due_subjects()]
-        } else {
-            functions.iter().map(|function| names.due_subjects_of(function)).collect()
-        };
-        let held = Pauses::new(self.jetstream(), names).held().await.map_err(cannot)?;
-        let held = held.into_keys().filter(|function| is_meant(functions, Some(function))).map(|function| {
-            let wanted = desired::Consumer::held(names, &function);
-            place(wanted.name, wanted.filter)
-        });
-        Ok(due.into_iter().map(|filter| place(DUE_CONSUMER.to_owned(), filter)).chain(held).collect())
     }
 
     /// How many wait.
@@ -141,8 +165,8 @@ impl<'a> Taking<'a> {
     /// See [`Failure`].
     pub async fn count(&self) -> Result<u64, Failure> {
         let mut count = 0;
-        for place in self.retries().await? {
-            count += self.waiting(&place).await?;
+        for place in &self.retries {
+            count += self.waiting(place).await?;
         }
         if !self.functions.is_empty() {
             if self.desk.is_watched() {
@@ -178,43 +202,93 @@ impl<'a> Taking<'a> {
         read(&self.form, &stored.arrival(&place.stream), place.parked, &self.functions)
     }
 
-    /// Takes them away. `why`: what is said about them.
+    /// Makes sure that it may delete, before anything is stored.
     ///
     /// # Errors
-    /// See [`Failure`].
-    pub async fn take(&self, why: &str, taken: &mut Taken) -> Result<(), Failure> {
-        self.take_from(&self.fresh, why, taken).await?;
-        for place in self.retries().await? {
-            self.take_from(&place, why, taken).await?;
+    /// Where it may not.
+    pub async fn rights(&self) -> Result<(), Failure> {
+        let streams: BTreeSet<_> = self.places().map(|place| &place.stream).collect();
+        for stream in streams {
+            let tried = self.jetstream().delete(stream, NOWHERE).await;
+            let right = self.jetstream().api_subject(&call::delete_message(stream));
+            tried.map_err(|error| {
+                Failure::Cannot(format!(
+                    "nothing is taken away, for that needs the right to {right}: {error}"
+                ))
+            })?;
         }
         Ok(())
     }
 
-    async fn take_from(&self, place: &Place, why: &str, taken: &mut Taken) -> Result<(), Failure> {
+    /// Takes them away, as long as the queue is still. `why`: what is said about them.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn take(&self, still: &mut Still<'_>, why: &str, taken: &mut Taken) -> Result<(), Failure> {
+        for place in self.places() {
+            self.take_from(place, still, why, taken).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_from(
+        &self,
+        place: &Place,
+        still: &mut Still<'_>,
+        why: &str,
+        taken: &mut Taken,
+    ) -> Result<(), Failure> {
         let Some(info) = self.desk.stream(&place.stream).await? else { return Ok(()) };
         let mut next = info.state.first_seq;
-        loop {
+        while !self.halt.is_cancelled() {
+            still.hold().await?;
             // What a worker has got by now runs, or is on its way.
             next = next.max(self.delivered(place).await? + 1);
             let sequences = self.sequences(place, next).await?;
-            let Some(end) = sequences.last() else { return Ok(()) };
+            let Some(end) = sequences.last() else { break };
             next = end + 1;
-            // Each step begins in their order.
-            let mut fates = stream::iter(sequences)
-                .map(|sequence| self.look(place, sequence, why))
-                .buffered(AT_ONCE)
-                .map(|fate| async { self.store(fate?).await })
-                .buffered(AT_ONCE)
-                .map(|fate| async { self.delete(place, fate?).await })
-                .buffered(AT_ONCE);
-            while let Some((done, failed)) = fates.try_next().await? {
-                taken.done += done;
-                taken.failed += failed;
-            }
+            self.take_some(place, sequences, why, taken).await?;
             if self.desk.is_watched() {
                 eprint!("\r\x1b[K{} are taken away", number(taken.done));
             }
         }
+        Ok(())
+    }
+
+    /// Takes some away. What is stored of a call must not stay beside it: the call would be made, and its
+    /// retry be taken for what is stored. So an error stops what is still to be stored, and the rest goes on.
+    async fn take_some(
+        &self,
+        place: &Place,
+        sequences: Vec<u64>,
+        why: &str,
+        taken: &mut Taken,
+    ) -> Result<(), Failure> {
+        let ahead = (AHEAD / 2 / self.jetstream().max_payload().max(1)).clamp(1, AT_ONCE);
+        // Each step begins in their order.
+        let fates = stream::iter(sequences)
+            .take_until(self.halt.cancelled())
+            .map(|sequence| async move { self.or_halt(self.look(place, sequence, why).await) })
+            .buffered(ahead)
+            .map(|fate| async { self.or_halt(self.store(fate?).await) })
+            .buffered(ahead)
+            .map(|fate| async { self.or_halt(self.delete(place, fate?).await) })
+            .buffered(AT_ONCE);
+        let (mut fates, mut done) = (pin!(fates), Ok(()));
+        while let Some(fate) = fates.next().await {
+            match fate {
+                Ok(Fate::Left) => {}
+                Ok(Fate::Goes(..)) => taken.done += 1,
+                Ok(Fate::TooLarge) => taken.too_large += 1,
+                Ok(Fate::Unreadable) => taken.unreadable += 1,
+                Err(failure) => done = done.and(Err(failure)),
+            }
+        }
+        done
+    }
+
+    fn or_halt<T>(&self, step: Result<T, Failure>) -> Result<T, Failure> {
+        step.inspect_err(|_| self.halt.cancel())
     }
 
     /// The next sequences at which something may lie.
@@ -245,6 +319,9 @@ impl<'a> Taking<'a> {
         if self.for_good {
             return Ok(Fate::Goes(sequence, Vec::new()));
         }
+        if !place.parked && !call.is_readable() {
+            return Ok(Fate::Unreadable);
+        }
         let (now, most) = (self.desk.now(), self.jetstream().max_payload());
         Ok(match followers(call, self.names, &self.desk.config.retry, why, (now, most)) {
             Ok(records) => Fate::Goes(sequence, records),
@@ -252,27 +329,55 @@ impl<'a> Taking<'a> {
         })
     }
 
+    /// Stores what follows from a call, and keeps none of it.
     async fn store(&self, fate: Fate) -> Result<Fate, Failure> {
-        let Fate::Goes(_, records) = &fate else { return Ok(fate) };
+        let Fate::Goes(sequence, records) = fate else { return Ok(fate) };
+        if self.halt.is_cancelled() {
+            return Ok(Fate::Left);
+        }
         for record in records {
-            match self.jetstream().publish(record).await {
+            let stored = insist(
+                async || self.jetstream().publish(&record).await,
+                |error| matches!(error, BrokerError::Unavailable(_)),
+            );
+            match stored.await {
                 Ok(()) => {}
                 Err(BrokerError::TooLarge) => return Ok(Fate::TooLarge),
                 Err(error) => return Err(cannot(error)),
             }
         }
-        Ok(fate)
+        Ok(Fate::Goes(sequence, Vec::new()))
     }
 
-    /// Deletes a call, if it is to go. Says how many went, and how many could not.
-    async fn delete(&self, place: &Place, fate: Fate) -> Result<(u64, u64), Failure> {
-        match fate {
-            Fate::Left => Ok((0, 0)),
-            Fate::TooLarge => Ok((0, 1)),
-            Fate::Goes(sequence, _) => {
-                self.jetstream().delete(&place.stream, sequence).await.map_err(cannot)?;
-                Ok((1, 0))
-            }
+    /// Deletes a call, if it is to go.
+    async fn delete(&self, place: &Place, fate: Fate) -> Result<Fate, Failure> {
+        if let Fate::Goes(sequence, _) = fate {
+            let delete = async || self.jetstream().delete(&place.stream, sequence).await;
+            insist(delete, |_| true).await.map_err(cannot)?;
         }
+        Ok(fate)
     }
+}
+
+/// Where retries wait for a worker, or are held.
+async fn retries(desk: &Desk, names: &Names, functions: &[FunctionName]) -> Result<Vec<Place>, Failure> {
+    let Some(info) = desk.stream(&names.retries).await? else { return Ok(Vec::new()) };
+    let place = |consumer: String, filter| Place {
+        stream: names.retries.clone(),
+        consumer,
+        filters: vec![filter],
+        last: info.state.last_seq,
+        parked: true,
+    };
+    let due: Vec<_> = if functions.is_empty() {
+        vec![names.due_subjects()]
+    } else {
+        functions.iter().map(|function| names.due_subjects_of(function)).collect()
+    };
+    let held = Pauses::new(&desk.jetstream, names).held().await.map_err(cannot)?;
+    let held = held.into_keys().filter(|function| is_meant(functions, Some(function))).map(|function| {
+        let wanted = desired::Consumer::held(names, &function);
+        place(wanted.name, wanted.filter)
+    });
+    Ok(due.into_iter().map(|filter| place(DUE_CONSUMER.to_owned(), filter)).chain(held).collect())
 }
