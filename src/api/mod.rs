@@ -40,7 +40,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,7 +52,7 @@ use self::{
 };
 use crate::{
     broker::{
-        connect::{Connection, attempt},
+        connect::{Connection, Denials, attempt},
         jetstream::JetStream,
     },
     config::{self, Config},
@@ -127,7 +127,7 @@ struct Parts {
 #[derive(Debug, Clone)]
 struct Access {
     jetstream: JetStream,
-    denied: watch::Receiver<Option<String>>,
+    denied: Denials,
 }
 
 impl Api {
@@ -244,12 +244,12 @@ impl Api {
             Act::Desk(act) => act,
             Act::Alone(act) => return act(config, asked).await,
         };
-        let Access { jetstream, mut denied } = self.access()?;
-        denied.mark_unchanged();
+        let Access { jetstream, denied } = self.access()?;
+        let denied = denied.from_now_on();
         let desk = Desk::of_request(jetstream, config, asked.queue(), asked.by.clone());
         let answered = timeout(most, act(desk, asked)).await.unwrap_or_else(|_| Err(late(most)));
-        answered.map_err(|problem| match &*denied.borrow() {
-            Some(denial) if denied.has_changed().unwrap_or(false) && problem.is_not_now() => {
+        answered.map_err(|problem| match denied.newest() {
+            Some(denial) if problem.is_not_now() => {
                 problem.and(&format!("; NATS denies what this needs: {denial}"))
             }
             _ => problem,

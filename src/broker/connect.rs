@@ -1,6 +1,7 @@
 //! From settings to a connection that keeps itself up. A broker that is absent is waited for; one that says
 //! no ends the program.
 
+mod denials;
 mod keeper;
 mod link;
 
@@ -13,6 +14,7 @@ use rustls::pki_types::{
 };
 use tokio::{sync::watch, time::sleep};
 
+pub use denials::Denials;
 pub(crate) use keeper::Keeper;
 pub use link::Link;
 use link::Notes;
@@ -52,7 +54,7 @@ pub struct Connection {
     /// Follows the connection's state.
     pub link: watch::Receiver<Link>,
     /// What the broker denies for good: a right, with its subject, or the log-in.
-    pub denied: watch::Receiver<Option<String>>,
+    pub denied: Denials,
     /// Replaces a client that ended by itself, as long as it is kept running.
     pub(crate) keeper: Keeper,
 }

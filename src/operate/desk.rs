@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     audit::by,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     broker::{
-        connect::{Connection, attempt},
+        connect::{Connection, Denials, attempt},
         jetstream::{ApiError, JetStream, Settings, StreamInfo, code, if_stream},
         seam::Broker,
         streams::desired,
@@ -201,8 +201,8 @@ impl Desk {
 }
 
 /// The failure, with what the broker denied if that is why.
-fn with_denial(failure: Failure, denied: &watch::Receiver<Option<String>>) -> Failure {
-    match (failure, &*denied.borrow()) {
+fn with_denial(failure: Failure, denied: &Denials) -> Failure {
+    match (failure, denied.newest()) {
         (Failure::Cannot(reason), Some(denied)) => {
             Failure::Cannot(format!("{reason}; NATS denies what this needs: {denied}"))
         }

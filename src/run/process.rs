@@ -360,13 +360,7 @@ async fn follow(mut link: watch::Receiver<Link>, readiness: Readiness, registry:
 /// The first complaint of the broker's that concerns all queues.
 async fn denied_to_all(Shared { config, names, denied, .. }: &Shared) -> String {
     let bridge = config.stan_cluster.as_deref().map(Subjects::of);
-    let concerns_all = |complaint: &Option<String>| {
-        complaint.as_ref().is_some_and(|complaint| concern(complaint, names, bridge.as_ref()) == Concern::All)
-    };
-    match denied.clone().wait_for(concerns_all).await {
-        Ok(text) => text.clone().unwrap_or_default(),
-        Err(_closed) => std::future::pending().await,
-    }
+    denied.first(|complaint| concern(complaint, names, bridge.as_ref()) == Concern::All).await
 }
 
 /// The pod's name, else the machine's, in what a history entry may hold.

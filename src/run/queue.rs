@@ -7,7 +7,7 @@ mod parts;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,6 +16,7 @@ use crate::{
     admin::Readiness,
     broker::{
         audit::writer::Audit,
+        connect::Denials,
         jetstream::JetStream,
         pauses::Paused,
         poison::Burial,
@@ -81,7 +82,7 @@ pub struct Shared {
     /// The names of all queues, in the order of the settings.
     pub names: Vec<Names>,
     /// The broker's complaints.
-    pub denied: watch::Receiver<Option<String>>,
+    pub denied: Denials,
     /// The way in by HTTP, if there is one.
     pub ingress: Option<Ingress>,
     /// The queues that cannot be served.
@@ -194,7 +195,7 @@ impl<'a> Service<'a> {
             Ok(ready) => ready,
             Err(reason) => return reason,
         };
-        self.follower().first(self.shared.denied.clone()).await;
+        self.follower().first(&self.shared.denied).await;
         let desk = calls::desk(self.shared, &self.names, &self.calls);
         desk.learn_all().await;
         calls::keep(self.shared, desk, stop, lanes);
@@ -220,16 +221,10 @@ impl<'a> Service<'a> {
     async fn denied(&self) -> String {
         let Shared { config, names, denied, .. } = self.shared;
         let bridge = config.stan_cluster.as_deref().map(Subjects::of);
-        let mut denied = denied.clone();
+        let is_ours =
+            |complaint: &str| concern(complaint, names, bridge.as_ref()) == Concern::Queue(&self.queue.name);
         // What it said before was said of the last try.
-        denied.mark_unchanged();
-        while denied.changed().await.is_ok() {
-            let complaint = denied.borrow_and_update().clone().unwrap_or_default();
-            if concern(&complaint, names, bridge.as_ref()) == Concern::Queue(&self.queue.name) {
-                return complaint;
-            }
-        }
-        std::future::pending().await
+        denied.from_now_on().first(is_ours).await
     }
 
     /// Sets the queue up, however long the broker takes to be able to. It is ready when its messages are

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{Bridge, Channel, subjects::Subjects};
 use crate::{
     admin::Readiness,
-    broker::jetstream::JetStream,
+    broker::{connect::Denials, jetstream::JetStream},
     message::names::Names,
     observe::metrics::Registry,
     stan::denial::{Concern, concern},
@@ -35,7 +35,7 @@ pub struct Open {
     /// The names of the queues.
     pub names: Vec<Names>,
     /// The broker's complaints.
-    pub denied: watch::Receiver<Option<String>>,
+    pub denied: Denials,
     /// The metrics that count the bridge's messages.
     pub metrics: Registry,
     /// The readiness that knows whether the bridge is open.
@@ -89,11 +89,10 @@ impl Open {
 
     /// The broker's next complaint that concerns the bridge.
     async fn denied(&self) -> String {
-        let (bridge, mut denied) = (Subjects::of(&self.cluster), self.denied.clone());
+        let (bridge, mut denied) = (Subjects::of(&self.cluster), self.denied.from_now_on());
         let mut said = false;
-        denied.mark_unchanged();
-        while denied.changed().await.is_ok() {
-            let complaint = denied.borrow_and_update().clone().unwrap_or_default();
+        loop {
+            let complaint = denied.next().await;
             match concern(&complaint, &self.names, Some(&bridge)) {
                 Concern::Bridge => return complaint,
                 // It says where it wants its answer, so that it could make many lines.
@@ -107,6 +106,5 @@ impl Open {
                 _ => {}
             }
         }
-        std::future::pending().await
     }
 }

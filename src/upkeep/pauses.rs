@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     broker::{
+        connect::Denials,
         jetstream::{ApiError, JetStream},
         pauses::{Paused, Record, changes},
     },
@@ -54,7 +52,7 @@ impl Follower {
 
     /// Looks once, however long that takes: nothing is called before it is known what is paused. An account
     /// that may not look, as `denied` says, calls all the same.
-    pub(crate) async fn first(&self, mut denied: watch::Receiver<Option<String>>) {
+    pub(crate) async fn first(&self, denied: &Denials) {
         let (mut pause, mut said) = (ErrorBackoff::new(PAUSE), None);
         let right = self.record.right();
         let looked = async {
@@ -63,11 +61,9 @@ impl Follower {
                 pause.rest().await;
             }
         };
-        let may_not =
-            |complaint: &Option<String>| complaint.as_ref().is_some_and(|text| text.contains(&right));
         tokio::select! {
             () = looked => {}
-            Ok(_) = denied.wait_for(may_not) => tracing::warn!(
+            _ = denied.first(|complaint| complaint.contains(&right)) => tracing::warn!(
                 queue = self.queue,
                 right,
                 "it is not known what is paused, for this account may not look; all functions are called"

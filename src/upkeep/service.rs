@@ -5,10 +5,9 @@ use std::{convert::Infallible, future::pending, time::SystemTime};
 use async_nats::Message;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::{
-    broker::jetstream::JetStream,
+    broker::{connect::Denials, jetstream::JetStream},
     message::envelope::rfc3339,
     observe::metrics::{Made, Metrics},
     tasks::error_backoff::ErrorBackoff,
@@ -28,7 +27,7 @@ pub struct Service {
     /// The broker.
     pub jetstream: JetStream,
     /// What the broker denies.
-    pub denied: watch::Receiver<Option<String>>,
+    pub denied: Denials,
     /// No other has this id.
     pub id: String,
     /// The worker's name.
@@ -93,12 +92,7 @@ impl Service {
 
     /// Returns when the broker does not let it listen.
     async fn may_not(&self) {
-        let is_it = |complaint: &Option<String>| {
-            complaint.as_ref().is_some_and(|complaint| complaint.contains(&format!("\"{SUBJECTS}\"")))
-        };
-        if self.denied.clone().wait_for(is_it).await.is_err() {
-            pending().await
-        }
+        self.denied.first(|complaint| complaint.contains(&format!("\"{SUBJECTS}\""))).await;
     }
 
     /// What there is to say to a question on this subject, if it is for this worker.

@@ -8,6 +8,8 @@ use std::{
 use async_nats::{Event, ServerError, ServerInfo};
 use tokio::{sync::watch, time::Instant};
 
+use super::denials::{Complaints, Denials};
+
 /// Credentials that are refused for so long after the connection broke were taken away; a restart reads their
 /// files again.
 pub(super) const REFUSED: Duration = Duration::from_secs(30);
@@ -63,7 +65,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     link: watch::Sender<Link>,
-    denied: watch::Sender<Option<String>>,
+    denied: Complaints,
     servers: Mutex<Servers>,
     said: Mutex<Option<Event>>,
 }
@@ -73,13 +75,13 @@ impl Notes {
         self.link.subscribe()
     }
 
-    pub(super) fn denied(&self) -> watch::Receiver<Option<String>> {
-        self.denied.subscribe()
+    pub(super) fn denied(&self) -> Denials {
+        self.denied.all()
     }
 
     /// Notes that the log-in, or something else, is denied for good.
     pub(super) fn deny(&self, complaint: String) {
-        self.denied.send_replace(Some(complaint));
+        self.denied.add(complaint);
     }
 
     /// Notes that the client ended by itself: nobody else says so, and its own state stays "connected".

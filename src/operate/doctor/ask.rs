@@ -8,16 +8,13 @@ use serde::{
     Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::facts::{Seen, Unseen};
 use crate::{
     broker::{
         clock,
-        connect::Connection,
+        connect::{Connection, Denials},
         jetstream::{
             Account, ConsumerInfo, Consumers, JetStream, StreamInfo,
             call::{self, Details, Page, Plain, Which},
@@ -40,7 +37,7 @@ const OVER: &str = "no time was left to ask";
 /// Who asks.
 pub struct Ask {
     jetstream: JetStream,
-    denied: watch::Receiver<Option<String>>,
+    denied: Denials,
     /// When the last answer is waited for.
     until: Instant,
 }
@@ -147,19 +144,15 @@ impl Ask {
 
     /// The answer, unless the broker denies the right to ask or the time is over.
     async fn bounded<T>(&self, subject: &str, answer: impl Future<Output = T>) -> Seen<T> {
-        let mut denied = self.denied.clone();
         // Without the right to hear answers none ever comes.
-        let about_this = |text: &Option<String>| {
-            text.as_ref().is_some_and(|text| text.contains(subject) || text.contains("Subscription"))
-        };
+        let about_this = |text: &str| text.contains(subject) || text.contains("Subscription");
         tokio::select! {
             answer = timeout_at(self.until, answer) => answer.map_err(|_| Unseen::Silent(OVER.to_owned())),
-            Ok(text) = denied.wait_for(about_this) => {
-                let hears = text.as_ref().is_some_and(|text| text.contains("Subscription"));
-                let right = if hears { format!("subscribe to \
-                    {}", inbox(text.as_deref())) } else { format!("publish to {subject}") };
-                Err(Unseen::Right(right))
-            }
+            text = self.denied.first(about_this) => Err(Unseen::Right(if text.contains("Subscription") {
+                format!("subscribe to {}", inbox(&text))
+            } else {
+                format!("publish to {subject}")
+            })),
         }
     }
 
@@ -188,7 +181,7 @@ impl Ask {
 }
 
 /// The subject in the broker's complaint, less what is random in it.
-fn inbox(complaint: Option<&str>) -> String {
-    let subject = complaint.and_then(|text| text.split('"').nth(1)).unwrap_or("_INBOX");
+fn inbox(complaint: &str) -> String {
+    let subject = complaint.split('"').nth(1).unwrap_or("_INBOX");
     format!("{}.>", subject.split('.').next().unwrap_or_default())
 }
