@@ -79,6 +79,9 @@ impl Context {
         if !faults.is_empty() {
             return Err(faults);
         }
+        if let Some(note) = overridden(&name, &keys, typed) {
+            eprintln!("queue-worker: {note}");
+        }
         self.merge(&name, &keys, typed);
         Ok(())
     }
@@ -128,6 +131,15 @@ impl Context {
             _ => text.to_owned(),
         }
     }
+}
+
+/// What is said where a context's address is not the one that is taken: whoever names a context may not know
+/// what stands in the environment.
+fn overridden(name: &str, keys: &Map<String, Value>, typed: &BTreeMap<&str, Typed>) -> Option<String> {
+    keys.get("url").filter(|url| is_set(url))?;
+    let typed = ADDRESS.iter().filter_map(|setting| typed.get(setting));
+    let typed: Vec<_> = typed.filter(|typed| !typed.name.starts_with('-')).map(Typed::shown).collect();
+    (!typed.is_empty()).then(|| format!("context {name}: its url gives way to {}", typed.join(", ")))
 }
 
 /// The name of the context that is selected.
@@ -247,6 +259,18 @@ mod tests {
                 "nats_token_file=/t",
             ]
         );
+    }
+
+    #[test]
+    fn an_address_that_is_not_the_contexts_is_told_without_its_login() {
+        let told = |context: &str, name: &str| {
+            let typed = Typed { name: name.to_owned(), text: "nats://u:secret@b:2".to_owned() };
+            overridden("c", &serde_json::from_str(context).unwrap(), &[("nats_url", typed)].into())
+        };
+        let said = "context c: its url gives way to nats_url=nats://***@b:2".to_owned();
+        assert_eq!(told(r#"{"url":"nats://a:1"}"#, "nats_url"), Some(said));
+        assert_eq!(told(r#"{"url":"nats://a:1"}"#, "--nats-url"), None, "it was just typed");
+        assert_eq!(told(r#"{"url":""}"#, "nats_url"), None);
     }
 
     #[test]
