@@ -15,6 +15,7 @@ mod calls;
 mod changes;
 mod cursor;
 mod dead_letters;
+mod once;
 mod openapi;
 mod operations;
 mod pauses;

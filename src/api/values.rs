@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde_json::{Map, Value as Json, json};
 use url::form_urlencoded;
 
-use super::problem::Fault;
+use super::{once::Once, problem::Fault};
 use crate::{
     message::{decode::FunctionName, letter::choice::Choice},
     operate::cli::{Moment, cause, status},
@@ -286,7 +286,7 @@ pub(super) fn query<'p>(
 pub(super) fn body(body: &[u8], fields: &[Param]) -> Result<Values, Vec<Fault>> {
     // Whoever has nothing to say may say nothing.
     let body = if body.is_empty() { b"{}" } else { body };
-    let json: Json = serde_json::from_slice(body)
+    let Once(json) = serde_json::from_slice(body)
         .map_err(|error| vec![Fault::new("(body)", &error.to_string(), "an object in JSON")])?;
     let Json::Object(object) = json else {
         return Err(vec![Fault::new("(body)", &shown(&json), "an object in JSON")]);

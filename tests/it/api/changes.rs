@@ -187,6 +187,7 @@ async fn a_choice_has_to_be_made_and_is_checked() {
         ("[1]", &["(body)"]),
         ("{", &["(body)"]),
         ("{\"all\":false}", &["(body)"]),
+        ("{\"sequences\":[1],\"filter\":{\"function\":\"f\"},\"filter\":{}}", &["(body)"]),
         ("{\"filter\":{}}", &["(body)"]),
         ("{\"all\":true,\"sequences\":[1]}", &["(body)"]),
         ("{\"sequences\":[]}", &["sequences"]),
