@@ -162,16 +162,32 @@ async fn a_request_that_is_sent_again_makes_one_operation() {
     let discards = format!("{QUEUE}/discards");
     assert_eq!(other.send("POST", &discards, &key, "{\"all\":true}").await.status, 404);
     assert_eq!((gateway.await_ended(4).await.len(), nats.count(DEAD).await), (4, 0));
-    // Of many at once the first may have taken what the others are about to count.
-    publish(&nats, "bad", &["c"]).await;
+}
+
+#[tokio::test]
+async fn of_two_equal_requests_at_once_the_slower_is_told_of_what_the_other_made() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(answer).await;
+    let quick = Operator::of(Worker::of(&nats, &gateway)).await;
+    let proxy = Proxy::start(nats.port()).await;
+    let url = format!("nats://127.0.0.1:{}", proxy.port());
+    let slow = Operator::of(Worker::of(&nats, &gateway).set("nats_url", url)).await;
+    publish(&nats, "bad", &["a"]).await;
     nats.dead_letters(1).await;
-    let key = [("Idempotency-Key", "many")];
-    let many = (0..16).map(|_| other.send("POST", &discards, &key, "{\"all\":true}"));
-    let many = futures_util::future::join_all(many).await;
-    let id = many[0].json()["operation"].clone();
-    for reply in &many {
-        assert_eq!((reply.status, &reply.json()["operation"]), (202, &id), "{}", reply.json());
-    }
+    let (target, key, body) = (format!("{QUEUE}/discards"), [("Idempotency-Key", "k")], "{\"all\":true}");
+    let mut counts = nats.watch(&format!("$JS.API.CONSUMER.CREATE.{DEAD}")).await;
+    proxy.delay(Duration::from_millis(300));
+    let (late, id) = tokio::join!(slow.send("POST", &target, &key, body), async {
+        // It knows of no other, and is about to count.
+        counts.next().await;
+        proxy.black_hole();
+        let made = quick.send("POST", &target, &key, body).await;
+        let id = made.json()["operation"].clone();
+        assert_eq!(quick.ended(id.as_str().unwrap()).await["discarded"], 1);
+        proxy.pass();
+        id
+    });
+    assert_eq!((late.status, &late.json()["operation"]), (202, &id), "{}", late.json());
 }
 
 #[tokio::test]
