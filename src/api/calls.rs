@@ -12,7 +12,7 @@ use crate::operate::{
     calls::{
         cancel,
         find::{Depth, find},
-        found::State,
+        found::{Call, State},
         show::document,
     },
     desk::Desk,
@@ -31,14 +31,20 @@ fn scan() -> Result<SemaphorePermit<'static>, Problem> {
     SCANS.try_acquire().map_err(|_| Problem::not_now("another request looks at every message just now"))
 }
 
-/// Says where a call is.
+fn is_unknown(found: &[Call]) -> bool {
+    found.first().is_none_or(|call| call.state == State::Unknown)
+}
+
+/// Says where a call is. What workers and the index of the audit know costs nobody much, and comes first.
 pub(super) async fn show(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
     let (call_id, all) = (asked.values.text("callId").unwrap_or_default(), asked.values.flag("scan"));
-    let _turn = all.then(scan).transpose()?;
-    let found = find(&desk, call_id, if all { Depth::All } else { Depth::Known }).await?;
-    if found.first().is_none_or(|call| call.state == State::Unknown) {
-        let hint =
-            if all { "" } else { "; one that neither a worker nor the audit knows is found with scan=true" };
+    let mut found = if all { Vec::new() } else { find(&desk, call_id, Depth::Known).await? };
+    if is_unknown(&found) {
+        let _turn = scan()?;
+        found = find(&desk, call_id, if all { Depth::All } else { Depth::Stored }).await?;
+    }
+    if is_unknown(&found) {
+        let hint = if all { "" } else { "; one that no worker has seen is found with scan=true" };
         let note = found.first().and_then(|call| call.note.as_deref()).unwrap_or_default();
         let note = if note.is_empty() { String::new() } else { format!(": {note}") };
         return Err(Problem::not_found(format!("nothing is known of the call {call_id:?}{note}{hint}")));

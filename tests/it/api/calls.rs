@@ -6,7 +6,7 @@ use super::answer;
 use crate::support::{Door, Gateway, Invocation, Nats, Scratch, Worker};
 
 #[tokio::test]
-async fn every_message_is_looked_at_for_those_who_ask_for_it_and_for_one_at_a_time() {
+async fn messages_are_looked_at_for_one_request_at_a_time() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(answer).await;
     let scratch = Scratch::new();
@@ -19,11 +19,13 @@ async fn every_message_is_looked_at_for_those_who_ask_for_it_and_for_one_at_a_ti
     let ask = async |method: &str, target: &str| {
         door.ask(method, &format!("/api/v1/calls/{target}"), &[("Authorization", "Bearer t")], b"").await
     };
-    let unknown = ask("GET", "parked").await;
+    for target in ["parked", "parked?scan=true"] {
+        assert_eq!(ask("GET", target).await.json()["state"], "parked", "{target}");
+    }
+    let unknown = ask("GET", "nobody").await;
     assert_eq!(unknown.status, 404);
     assert!(unknown.json()["detail"].as_str().unwrap().contains("scan=true"), "{}", unknown.json());
-    assert_eq!(ask("GET", "parked?scan=true").await.json()["state"], "parked");
-    let (one, other) = tokio::join!(ask("GET", "nobody?scan=true"), ask("GET", "nobody?scan=true"));
+    let (one, other) = tokio::join!(ask("GET", "nobody"), ask("GET", "nobody?scan=true"));
     let (first, second) = if one.status == 404 { (one, other) } else { (other, one) };
     assert_eq!((first.status, second.status, second.header("retry-after")), (404, 503, Some("1")));
     // A mark needs no turn; a call that is parked ends at once if there is one.
