@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// The schemas: a line for each property, with its type and what it says. `?` behind a type: it may be null;
-/// `~` behind a name: it may be absent; `[]` before a type: a list.
+/// `~` behind a name: it may be absent; `[]` before a type: a list. `as` another: its lines.
 const SCHEMAS: &[(&str, &str)] = &[
     (
         "Problem",
@@ -77,19 +77,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ),
     (
         "WholeDeadLetter",
-        "sequence integer: its number
-        queue string: its queue
-        function string?: the function
-        callId string?: the call's id
-        cause string?: why it was given up
-        attempts integer: how many attempts were made
-        lastStatus Status?: how the last one came out
-        lastError string?: what was wrong with it
-        failedAt time: when it died
-        firstSeen time: when it arrived
-        originalId string: stream and id of the invocation
-        bytes integer: the size of its payload
-        redrives any: how often it was sent round again
+        "as DeadLetter
         headers Headers: the call's headers, or the callback's; *** in the place of secrets
         history []Attempt: its last attempts
         body string?: the body
@@ -271,8 +259,7 @@ const SCHEMAS: &[(&str, &str)] = &[
 
 /// All of them.
 pub(super) fn all() -> Value {
-    let mut all: Map<_, _> =
-        SCHEMAS.iter().map(|(name, lines)| ((*name).to_owned(), schema(lines))).collect();
+    let mut all: Map<_, _> = SCHEMAS.iter().map(|(name, text)| ((*name).to_owned(), schema(text))).collect();
     let texts = json!({ "type": "array", "items": { "type": "string" } });
     all.insert("Headers".to_owned(), json!({ "type": "object", "additionalProperties": texts }));
     all.insert(
@@ -286,10 +273,18 @@ pub(super) fn all() -> Value {
     all.into()
 }
 
-fn schema(lines: &str) -> Value {
+/// The lines of a schema, those of the one that it begins as included.
+fn lines(text: &'static str) -> Vec<&'static str> {
+    let of = |name| SCHEMAS.iter().filter(move |(other, _)| *other == name).flat_map(|(_, text)| lines(text));
+    let all = text.lines().map(str::trim);
+    all.flat_map(|line| line.strip_prefix("as ").map_or_else(|| vec![line], |name| of(name).collect()))
+        .collect()
+}
+
+fn schema(text: &'static str) -> Value {
     let (mut properties, mut required) = (Map::new(), Vec::new());
-    for line in lines.lines() {
-        let Some((head, about)) = line.trim().split_once(": ") else { continue };
+    for line in lines(text) {
+        let Some((head, about)) = line.split_once(": ") else { continue };
         let Some((name, kind)) = head.split_once(' ') else { continue };
         let plain = name.trim_end_matches('~');
         if plain == name {

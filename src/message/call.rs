@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::{
+    envelope::Envelope,
     letter::{Attempt, choice::moment},
     names::{Id, Names},
     successor::Message,
@@ -128,8 +129,12 @@ impl InHand {
     }
 }
 
-/// The call id of an invocation whose message gives none: the same over all retries.
-pub fn made_id(origin: &str, id: Id) -> String {
+/// The call id of an invocation: its `own`, or one made of its identity, the same over all retries.
+pub fn id(own: Option<&str>, past: &Envelope) -> String {
+    own.map_or_else(|| made_id(&past.origin, past.id), str::to_owned)
+}
+
+fn made_id(origin: &str, id: Id) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, id.in_stream(origin).as_bytes()).to_string()
 }
 

@@ -11,7 +11,7 @@ use crate::{
     broker::{audit::records_of, jetstream::Stored, sweep::sweep, walk::Walk},
     message::{
         audit::Record,
-        call::made_id,
+        call,
         envelope::{Envelope, Kind},
         form::Form,
         header,
@@ -186,9 +186,6 @@ fn fresh(names: &Names, form: &Form, call_id: &str, stored: Stored) -> Option<Ca
     let message = Message::of(form, &stored.arrival(&names.stream), false);
     let invocation = message.invocation().ok()?;
     let envelope = &message.envelope;
-    let is_its = match invocation.call_id() {
-        Some(id) => id == call_id,
-        None => made_id(&envelope.origin, envelope.id) == call_id,
-    };
+    let is_its = call::id(invocation.call_id(), envelope) == call_id;
     is_its.then(|| Call::waiting(call_id, &names.queue, invocation.function.as_str().to_owned(), envelope))
 }

@@ -4,10 +4,7 @@ use super::Worker;
 use crate::{
     broker::seam::Broker,
     flow::memory::Share,
-    message::{
-        call::made_id,
-        decode::{Invocation, Undecodable},
-    },
+    message::{call, decode::Undecodable},
     outbound::invoke::Gateway,
     tasks::heavy,
     worker::delivery::{Content, Delivery, lease::LeaseLost},
@@ -63,15 +60,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let (queue, now) = (&self.0.settle.names.queue, self.broker().now());
         delivery.trace_begins(&self.0.tracer, queue, invocation, now);
         if let Some(invocation) = invocation {
-            delivery.identify(call_id(delivery, invocation));
+            delivery.identify(call::id(invocation.call_id(), delivery.envelope()));
         }
         opened
     }
-}
-
-/// The invocation's call id, or one made of its identity: the same over all retries.
-fn call_id<B: Broker>(delivery: &Delivery<B>, invocation: &Invocation) -> String {
-    let envelope = delivery.envelope();
-    let made = || made_id(&envelope.origin, envelope.id);
-    invocation.call_id().map_or_else(made, str::to_owned)
 }

@@ -6,7 +6,7 @@ use super::is_meant;
 use crate::{
     message::{
         arrival::Arrival,
-        call::made_id,
+        call,
         decode::{FunctionName, Invocation},
         envelope::Kind,
         form::Form,
@@ -38,9 +38,8 @@ pub(super) fn read(form: &Form, arrival: &Arrival, parked: bool, functions: &[Fu
     }
     match message.invocation() {
         Ok(invocation) => {
-            let (envelope, function) = (&message.envelope, &invocation.function);
-            let made = || made_id(&envelope.origin, envelope.id);
-            let call_id = invocation.call_id().map_or_else(made, str::to_owned);
+            let function = &invocation.function;
+            let call_id = call::id(invocation.call_id(), &message.envelope);
             message.identify(function, Some(&call_id));
             is_meant(functions, Some(function)).then_some(Call(message, Some(invocation)))
         }
