@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Manner},
-    free_port, http, patiently,
+    free_port, http, listen, patiently,
 };
 
 /// One request as it came in.
@@ -111,7 +111,7 @@ impl Gateway {
 
     /// Listens again, on the same port.
     pub async fn open(&mut self) {
-        let listener = TcpListener::bind(self.address()).await.unwrap();
+        let listener = listen(self.port).await;
         let (script, book) = (Arc::clone(&self.script), Arc::clone(&self.book));
         self.serving = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();

@@ -13,6 +13,7 @@ mod invocation;
 mod latch;
 mod metrics;
 pub mod nats;
+mod ports;
 pub mod process;
 mod proxy;
 mod raw;
@@ -25,12 +26,8 @@ mod worker;
 use std::{
     fmt::Debug,
     fs,
-    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -46,6 +43,7 @@ pub use gateway::{Call, End, Gateway};
 pub use invocation::Invocation;
 pub use latch::Latch;
 pub use nats::{DEAD, Nats, QUEUE, RETRIES, binary, count, has_schedules, refuses_to_start};
+pub use ports::{free_port, listen};
 pub use proxy::{Flow, Hole, Proxy, Way};
 pub use raw::Raw;
 pub use stored::{Stored, base36};
@@ -98,26 +96,6 @@ pub async fn eventually_is_or<T: PartialEq + Debug>(
 /// Awaits an event, but not for ever.
 pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
     timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("never happened: {what}"))
-}
-
-/// A loopback port that nobody listens on, and that no other run on this machine gets while this process
-/// lives: the UDP port of the same number, which nobody else here needs, says that it is taken. Below the
-/// kernel's ephemeral range, so that no outgoing connection takes it while its owner is down.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
-    loop {
-        let step = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 12_000 + u16::try_from(step % 20_000).unwrap();
-        let address = ("127.0.0.1", port);
-        // In this order: a look at a port that is claimed would take it from its owner for a moment.
-        if let Ok(claim) = UdpSocket::bind(address)
-            && TcpListener::bind(address).is_ok()
-        {
-            TAKEN.lock().unwrap().push(claim);
-            return port;
-        }
-    }
 }
 
 /// A folder of its own, gone when dropped.

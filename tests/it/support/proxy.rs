@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
     sync::{mpsc, watch},
@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::free_port;
+use super::{free_port, listen};
 
 /// How many pieces of a stream may be on their way at once.
 const UNDERWAY: usize = 64;
@@ -70,7 +70,7 @@ pub struct Proxy {
 impl Proxy {
     pub async fn start(target: u16) -> Self {
         let port = free_port();
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let listener = listen(port).await;
         let weather = watch::Sender::new(Weather::default());
         let forecast = Arc::new(weather.subscribe());
         let serving = tokio::spawn(async move {
