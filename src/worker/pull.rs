@@ -133,7 +133,12 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         }
         self.lane.set_hungry(true);
         let lease = delivery.lease();
-        match self.stop.run_until_cancelled(lease.keep(self.lane.acquire())).await {
+        let permit = lease.keep(async {
+            let permit = self.lane.acquire().await;
+            lease.fresh().await;
+            permit
+        });
+        match self.stop.run_until_cancelled(permit).await {
             Some(Ok(permit)) => self.start(delivery, permit),
             Some(Err(_lost)) => {
                 self.unbegun().gave_up(delivery.sequence(), delivery.delivered(), delivery.was_abandoned());

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::broker::{
     pulled::{AckWait, Pulled},
@@ -65,6 +65,17 @@ impl<B: Broker> Lease<B> {
         Instant::now() < self.end()
     }
 
+    /// Returns once the broker has confirmed the lease so lately that the next heartbeat is not due: before that
+    /// a heartbeat was not answered, and a call that begins may be over without anybody who hears of it. For
+    /// `work` of [`keep`](Self::keep), which ends it.
+    pub async fn fresh(&self) {
+        while Instant::now() >= self.since() + self.ack_wait.now() / 3 {
+            if !self.prolong().await {
+                sleep(self.pause()).await;
+            }
+        }
+    }
+
     /// Does `work` under the lease, and prolongs the lease meanwhile.
     ///
     /// # Errors
@@ -92,19 +103,33 @@ impl<B: Broker> Lease<B> {
                     continue;
                 }
             }
-            let sent = Instant::now();
             if !self.holds() {
                 return;
             }
-            let answer =
-                timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true)).await;
-            next = if let Ok(Ok(())) = answer {
-                *self.since.lock().unwrap_or_else(PoisonError::into_inner) = sent;
-                sent + ack_wait.now() / 3
+            next = if self.prolong().await {
+                self.since() + ack_wait.now() / 3
             } else {
-                Instant::now() + (ack_wait.now() / 30).min(Duration::from_millis(500))
+                Instant::now() + self.pause()
             };
         }
+    }
+
+    /// Whether the broker confirms a heartbeat before the lease ends.
+    async fn prolong(&self) -> bool {
+        let sent = Instant::now();
+        let answer =
+            timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true)).await;
+        let confirmed = matches!(answer, Ok(Ok(())));
+        if confirmed {
+            let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+            *since = sent.max(*since);
+        }
+        confirmed
+    }
+
+    /// How long to wait after a heartbeat that was not confirmed.
+    fn pause(&self) -> Duration {
+        (self.ack_wait.now() / 30).min(Duration::from_millis(500))
     }
 }
 
@@ -119,7 +144,6 @@ mod tests {
     };
 
     use async_nats::HeaderMap;
-    use tokio::time::sleep;
 
     use super::*;
     use crate::{broker::seam::BrokerError, message::record::Record};
@@ -192,6 +216,19 @@ mod tests {
         assert_eq!(lease.keep(std::future::pending::<()>()).await, Err(LeaseLost));
         assert_eq!(began.elapsed().as_secs_f64().round(), 7.0);
         assert!(!lease.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_fresh_while_its_heartbeats_are_confirmed_and_not_without() {
+        let seconds = Duration::from_secs;
+        for (heartbeats, waited, starts) in [(0, 1, true), (0, 3, false), (1, 3, true), (1, 5, false)] {
+            let lease = lease(heartbeats, seconds(6));
+            let began = async {
+                sleep(seconds(waited)).await;
+                lease.fresh().await;
+            };
+            assert_eq!(lease.keep(began).await.is_ok(), starts, "{heartbeats} heartbeats, {waited} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]
