@@ -62,14 +62,14 @@ async fn each_worker_answers_as_a_service_that_says_what_it_has_called() {
     .await;
     // Others are not answered for.
     assert_eq!(workers[0].drain().await, 0);
-    let mut watch = nats.watch("_INBOX.>").await;
+    let mut watch = nats.watch("answers.>").await;
     for subject in
         ["$SRV.PING.other", "$SRV.PING.queue-worker.other", "$SRV.PING.queue-worker.a.b", "$SRV.NONE"]
     {
-        nats.client().publish_with_reply(subject, "_INBOX.nobody", "".into()).await.unwrap();
+        nats.client().publish_with_reply(subject, "answers.nobody", "".into()).await.unwrap();
     }
-    nats.client().publish_with_reply("$SRV.PING", "_INBOX.last", "".into()).await.unwrap();
-    assert_eq!(watch.next().await.subject, "_INBOX.last");
+    nats.client().publish_with_reply("$SRV.PING", "answers.last", "".into()).await.unwrap();
+    assert_eq!(watch.next().await.subject, "answers.last");
 }
 
 #[tokio::test]
