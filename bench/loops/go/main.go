@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -54,7 +55,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(concurrency))
+	// On a busy machine nats.go may consume all of a request before it has noted that the request was sent, and
+	// then asks for nothing more until it misses the heartbeats of that one: a second, and not its usual half minute.
+	messages, err := consumer.Messages(
+		jetstream.PullMaxMessages(concurrency),
+		jetstream.PullExpiry(2*time.Second),
+		jetstream.PullHeartbeat(500*time.Millisecond),
+		jetstream.WithMessagesErrOnMissingHeartbeat(false),
+	)
 	if err != nil {
 		return err
 	}
