@@ -65,9 +65,9 @@ impl<B: Broker> Lease<B> {
         Instant::now() < self.end()
     }
 
-    /// Returns once the broker has confirmed the lease so lately that the next heartbeat is not due: before that
-    /// a heartbeat was not answered, and a call that begins may be over without anybody who hears of it. For
-    /// `work` of [`keep`](Self::keep), which ends it.
+    /// Returns once the broker has confirmed the lease so lately that the next heartbeat is not due: before
+    /// that a heartbeat was not answered, and a call that begins may be over without anybody who hears of it.
+    /// For `work` of [`keep`](Self::keep), which ends it.
     pub async fn fresh(&self) {
         while Instant::now() >= self.since() + self.ack_wait.now() / 3 {
             if !self.prolong().await {

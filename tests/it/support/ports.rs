@@ -41,8 +41,9 @@ pub fn free_port() -> u16 {
 
 /// A socket bound to the loopback port, which does not listen yet.
 ///
-/// A process that another test starts just now holds a copy of every descriptor until it runs its own program.
-/// A copy of one that listens keeps the port from its owner for that long; a copy of this one keeps nothing.
+/// A process that another test starts just now holds a copy of every descriptor until it runs its own
+/// program. A copy of one that listens keeps the port from its owner for that long; a copy of this one keeps
+/// nothing.
 fn bound(port: u16) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
