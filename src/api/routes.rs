@@ -13,7 +13,7 @@ use super::{
     request::Asked,
     retries,
     values::{
-        Kind::{Cause, Flag, Function, Moment, Number, Object, Sequences, Status, Text, Words},
+        Kind::{Cause, Flag, Function, Moment, Number, Object, Outcome, Sequences, Status, Text, Words},
         Param, Values,
     },
 };
@@ -131,7 +131,7 @@ const SCAN: &[Param] = &[Param {
 const RECORDS: &[Param] = &[
     Param { name: "call_id", kind: Text, about: "Those of this call; found by an index" },
     Param { name: "function", kind: Function, about: "Those of this function" },
-    Param { name: "outcome", kind: Text, about: "Those of calls that ended so: completed, or a cause" },
+    Param { name: "outcome", kind: Outcome, about: "Those of calls that ended so: completed, or a cause" },
     Param {
         name: "action",
         kind: Text,
@@ -196,7 +196,7 @@ routes! {
     GET "/queues/{queue}/retries" listRetries (FILTER, LIST) => 200 "Retries", retries::list,
         "Lists retries that wait, the oldest first: parked, due, or held by a pause";
     GET "/operations" listOperations () => 200 "Operations", operations::list,
-        "Lists redrives and discards, the oldest first";
+        "Lists redrives, discards and cancels, the oldest first";
     GET "/operations/{operation}" getOperation () => 200 "Operation", operations::show,
         "Shows an operation: what was asked for, and how far it is";
     GET "/calls/{callId}" getCall (SCAN) => 200 "Call", calls::show, "Says where a call is";

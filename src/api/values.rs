@@ -8,8 +8,9 @@ use url::form_urlencoded;
 
 use super::{once::Once, problem::Fault};
 use crate::{
-    message::{decode::FunctionName, letter::choice::Choice},
-    operate::cli::{Moment, cause, status},
+    message::{audit::COMPLETED, decode::FunctionName, letter::choice::Choice},
+    operate::cli::{Moment, cause, outcome, status},
+    retry::judge::Cause,
 };
 
 /// The longest text.
@@ -34,6 +35,7 @@ pub(super) enum Kind {
     Words,
     Function,
     Cause,
+    Outcome,
     Status,
     Moment,
     Flag,
@@ -66,6 +68,7 @@ impl Kind {
                 text.parse::<FunctionName>().map(|_| texts(text)).map_err(|error| error.to_string())
             }
             Self::Cause => cause(text).map(Value::Text),
+            Self::Outcome => outcome(text).map(Value::Text),
             Self::Status => status(text).map(Value::Text),
             Self::Moment => text.parse().map(Value::Moment),
             Self::Flag => match text {
@@ -118,9 +121,10 @@ impl Kind {
             Self::Text => json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }),
             Self::Words => json!({ "type": "string", "maxLength": LONGEST }),
             Self::Function => json!({ "type": "string", "pattern": "^[-A-Za-z0-9_.]+$" }),
-            Self::Cause => {
-                let causes = crate::retry::judge::Cause::ALL.map(|cause| cause.as_str());
-                json!({ "type": "string", "enum": causes })
+            Self::Cause => json!({ "type": "string", "enum": causes().collect::<Vec<_>>() }),
+            Self::Outcome => {
+                let outcomes: Vec<_> = std::iter::once(COMPLETED).chain(causes()).collect();
+                json!({ "type": "string", "enum": outcomes })
             }
             Self::Status => {
                 json!({ "type": "string", "pattern": "^([1-5][0-9]{2}|timeout|unreachable|broken)$" })
@@ -173,6 +177,11 @@ fn shown(value: &Json) -> String {
         Json::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Why calls are given up.
+fn causes() -> impl Iterator<Item = &'static str> {
+    Cause::ALL.into_iter().map(Cause::as_str)
 }
 
 /// What is expected, without the word.
@@ -286,8 +295,10 @@ pub(super) fn query<'p>(
 pub(super) fn body(body: &[u8], fields: &[Param]) -> Result<Values, Vec<Fault>> {
     // Whoever has nothing to say may say nothing.
     let body = if body.is_empty() { b"{}" } else { body };
-    let Once(json) = serde_json::from_slice(body)
-        .map_err(|error| vec![Fault::new("(body)", &error.to_string(), "an object in JSON")])?;
+    let Once(json) = serde_json::from_slice(body).map_err(|error| {
+        let (came, expected) = (String::from_utf8_lossy(body), format!("an object in JSON ({error})"));
+        vec![Fault::new("(body)", &came, &expected)]
+    })?;
     let Json::Object(object) = json else {
         return Err(vec![Fault::new("(body)", &shown(&json), "an object in JSON")]);
     };

@@ -34,6 +34,7 @@ enum Flag {
     Version,
     /// The doctor's own.
     Json,
+    Output,
     Monitor,
     Context,
 }
@@ -66,7 +67,8 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
         };
         let switch = match flag {
             Flag::Help => {
-                arguments.print.get_or_insert(help());
+                let help = if arguments.doctor.is_some() { doctors_help } else { help };
+                arguments.print.get_or_insert_with(help);
                 continue;
             }
             Flag::Version => {
@@ -76,7 +78,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
             Flag::Ours(setting) => setting.kind == Kind::Bool,
             Flag::Ignored(switch) => switch,
             Flag::Json => true,
-            Flag::Monitor | Flag::Context => false,
+            Flag::Output | Flag::Monitor | Flag::Context => false,
         };
         let value = match attached {
             Some(value) => word.to_str().map(|_| value.to_owned()).ok_or("expected a value in UTF-8"),
@@ -85,7 +87,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Arguments {
         match (flag, value) {
             (Flag::Ignored(_) | Flag::Help | Flag::Version, _) => {}
             (_, Err(expected)) => arguments.faults.push(format!("{name}: {expected}")),
-            (flag @ (Flag::Json | Flag::Monitor | Flag::Context), Ok(value)) => {
+            (flag @ (Flag::Json | Flag::Output | Flag::Monitor | Flag::Context), Ok(value)) => {
                 let doctor = arguments.doctor.get_or_insert_default();
                 if let Err(expected) = doctor.set(&flag, value.trim()) {
                     arguments.faults.push(format!("{name}: {value:?}: {expected}"));
@@ -131,6 +133,12 @@ impl Doctor {
     fn set(&mut self, flag: &Flag, value: &str) -> Read<()> {
         match flag {
             Flag::Json => self.json = boolean(value)?,
+            // As the commands have it.
+            Flag::Output => match value {
+                "json" => self.json = true,
+                "table" => self.json = false,
+                _ => return Err("expected table or json".to_owned()),
+            },
             Flag::Context => self.context = Some(value.to_owned()),
             _ => {
                 let url = Url::parse(value)
@@ -146,6 +154,7 @@ impl Doctor {
 fn find(name: &str, doctor: bool) -> Option<Flag> {
     match key(name).as_str() {
         "json" if doctor => Some(Flag::Json),
+        "output" if doctor => Some(Flag::Output),
         "monitor" if doctor => Some(Flag::Monitor),
         "context" if doctor => Some(Flag::Context),
         "h" | "help" => Some(Flag::Help),
@@ -161,7 +170,13 @@ fn version() -> String {
 }
 
 fn help() -> String {
-    command().term_width(110).render_help().to_string()
+    command().term_width(WIDTH).render_help().to_string()
+}
+
+/// The doctor's own help.
+fn doctors_help() -> String {
+    let doctor = doctor().bin_name("queue-worker doctor").after_help(DOCTORS_SETTINGS);
+    doctor.term_width(WIDTH).render_help().to_string()
 }
 
 /// The worker as clap knows it: its flags, and the words that begin something else.
@@ -179,18 +194,17 @@ pub(super) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(
             "Pulls function invocations from NATS JetStream, posts them to a gateway, retries them and \
-            dead-letters what keeps failing",
+            dead-letters what keeps failing. With a command it looks at queues and changes what lies in them",
         )
         .after_help(AFTER)
-        .subcommand(doctor())
+        .subcommand(doctor().about(format!("{DOCTOR}: queue-worker doctor --help")))
         .subcommand(
             Command::new("dead-letters")
                 .about("Lists, shows, redrives, exports and discards them: queue-worker dead-letters --help"),
         )
-        .subcommand(
-            Command::new("operations")
-                .about("Lists, shows, ends and resumes redrives: queue-worker operations --help"),
-        )
+        .subcommand(Command::new("operations").about(
+            "Lists, shows, ends and resumes redrives, discards and cancels: queue-worker operations --help",
+        ))
         .subcommand(
             Command::new("calls").about("Says where a call is, and ends it: queue-worker calls --help"),
         )
@@ -222,20 +236,35 @@ pub(super) fn command() -> Command {
 
 fn doctor() -> Command {
     Command::new("doctor")
-        .about(
-            "Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with \
-             1 where something is not. --json: for machines; --monitor=URL: a monitoring address of NATS, \
-             if it is not port 8222 of its host; --context=NAME: a context of the nats tool",
-        )
+        .about(DOCTOR)
         .arg(Arg::new("json").long("json").num_args(0).help("Print one object, for machines"))
+        .arg(Arg::new("output").long("output").value_name("FORM").help("The same as --json: table or json"))
         .arg(Arg::new("context").long("context").value_name("NAME").help("A context of the nats tool"))
-        .arg(Arg::new("monitor").long("monitor").value_name("URL").help("A monitoring address of NATS"))
+        .arg(
+            Arg::new("monitor")
+                .long("monitor")
+                .value_name("URL")
+                .help("A monitoring address of NATS, if it is not port 8222 of its host"),
+        )
 }
+
+/// How wide helps are.
+const WIDTH: usize = 110;
+
+const DOCTOR: &str = "\
+Checks what the guarantee rests on, changes nothing, and prints what is guaranteed; exits with 1 where \
+something is not";
+
+const DOCTORS_SETTINGS: &str = "\
+It goes by the settings that it is given: in a worker's Pod they are the worker's. Every setting of the \
+worker is a flag here, too, and is read from the environment, such as --nats-url; \"queue-worker --help\" \
+lists them.";
 
 const AFTER: &str = "\
 Each setting is an environment variable too: --max-inflight is max_inflight, MAX_INFLIGHT or maxInflight. \
 The flag wins; an empty value means that nothing is set. Durations are Go's (300ms, 1m10s, 1.5h, 0), sizes \
-are bytes or have a unit (10MiB, 64kB).";
+are bytes or have a unit (10MiB, 64kB). Commands have flags of their own beside these, such as --queue, \
+--output json, --context and --yes: queue-worker COMMAND --help lists them.";
 
 fn value_name(kind: Kind) -> &'static str {
     match kind {

@@ -57,6 +57,7 @@ fn the_doctor_is_asked_for_by_the_first_word_and_has_flags_of_its_own() {
     for words in [
         ["doctor", "--json", "--monitor=http://nats:8222"].as_slice(),
         &["doctor", "-monitor", "http://nats:8222", "-json=true"],
+        &["doctor", "--output", "json", "--monitor=http://nats:8222"],
     ] {
         assert_eq!(
             doctor(words),
@@ -71,6 +72,8 @@ fn the_doctor_is_asked_for_by_the_first_word_and_has_flags_of_its_own() {
         &["--debug", "false", "doctor"],
         &["doctor", "doctor"],
         &["doctor", "--json=x"],
+        &["doctor", "--output=yaml"],
+        &["--output=json"],
         &["doctor", "--monitor"],
         &["doctor", "--monitor=nats:8222"],
         &["doctor", "--monitor=http://user@nats:8222"],
@@ -194,6 +197,15 @@ fn the_help_shows_every_setting_with_its_default() {
         }
         assert!(help.ends_with('\n'));
     }
+}
+
+#[test]
+fn the_doctors_help_is_its_own() {
+    let Err(Refusal::Print(help)) = load(["doctor", "--help"].map(OsString::from), []) else { panic!() };
+    for said in ["Usage: queue-worker doctor", "--monitor <URL>", "--context <NAME>", "--json", "--output"] {
+        assert!(help.contains(said), "{said} is not in\n{help}");
+    }
+    assert!(!help.contains("--max-inflight"), "{help}");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::message::{
 /// How a call ended that succeeded.
 pub const COMPLETED: &str = "completed";
 
+/// The action of an operation that came to its end.
+pub const ENDED: &str = "ended";
+
 /// A record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "lowercase")]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use canary::{Canary, MOST_CANARIES, Sent};
 
 use crate::message::{
-    audit::Action,
+    audit::{Action, ENDED},
     letter::{
         Letter,
         choice::{Choice, moment},
@@ -236,7 +236,7 @@ impl Operation {
     /// What is recorded of its end.
     pub fn ended(&self) -> Action {
         Action {
-            action: "ended".to_owned(),
+            action: ENDED.to_owned(),
             by: self.by.clone(),
             filter: serde_json::to_value(&self.choice).ok(),
             count: Some(self.done),

@@ -15,9 +15,9 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use audit::{AuditCommand, Searching};
+pub(crate) use audit::{AuditCommand, Searching, outcome};
 pub(super) use calls::CallsCommand;
-pub(crate) use choose::{Choosing, Filter, Moment, Redriving, cause, status};
+pub(crate) use choose::{Choosing, Filter, Moment, Redriving, cause, sequence, status};
 pub(crate) use queue::Pausing;
 pub(super) use queue::{Invoking, Purging, QueueCommand};
 pub(super) use retries::{Cancelling, PolicyCommand, RetriesCommand};
@@ -58,10 +58,13 @@ pub(super) struct Cli {
     /// A context of the nats tool: where NATS is, and the login; without a name the selected one
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<Option<String>>,
-    /// Do it without a question; needed where there is no terminal to ask
+    /// Answer a command that asks first with yes; needed where there is no terminal to ask on
     #[arg(long, global = true)]
     yes: bool,
 }
+
+/// What most commands that choose are about.
+const LETTERS: &str = "dead letters";
 
 const AFTER: &str = "\
 Every setting of the worker is a flag here, too, and is read from the environment, such as --nats-url; \
@@ -82,7 +85,7 @@ enum Command {
     /// Looks at dead letters, sends them round again, exports or discards them
     #[command(subcommand)]
     DeadLetters(Box<DeadLetters>),
-    /// Looks at redrives, ends them or goes on with them
+    /// Looks at redrives, discards and cancels, ends them or goes on with them
     #[command(subcommand)]
     Operations(OperationsCommand),
     /// Says where a call is, and ends it
@@ -160,7 +163,7 @@ pub(super) enum DeadLetters {
     /// Shows one: its story, its attempts, its headers and its body
     Show {
         /// Its number in the list
-        #[arg(value_name = "SEQUENCE")]
+        #[arg(value_name = "SEQUENCE", value_parser = sequence)]
         sequence: u64,
         /// Show secrets, too: headers such as Authorization and Cookie, queries and logins of URLs
         #[arg(long)]
@@ -168,7 +171,7 @@ pub(super) enum DeadLetters {
     },
     /// Sends dead letters round again: a worker does it, this follows it
     Redrive(Redriving),
-    /// Writes dead letters to a file, whole, a JSON object a line
+    /// Writes dead letters to a file, whole, a JSON object a line: all, if none are named
     Export {
         #[command(flatten)]
         chosen: Choosing,
@@ -183,7 +186,7 @@ pub(super) enum DeadLetters {
     Discard {
         #[command(flatten)]
         chosen: Choosing,
-        /// Write them to this file first
+        /// Write them to this file first; what it holds is kept beside it, as FILE.1
         #[arg(long, value_name = "FILE")]
         export: Option<String>,
         /// Why, for the record
@@ -192,8 +195,13 @@ pub(super) enum DeadLetters {
     },
 }
 
-/// Whether these arguments (without the program's name) are a command's, and not the worker's.
+/// Whether these arguments (without the program's name) are a command's, and not the worker's. The worker and
+/// the doctor take nothing but flags: another first word is a command, if only a mistyped one.
 pub fn is_command(args: &[OsString]) -> bool {
+    let first = args.first().and_then(|word| word.to_str()).unwrap_or_default();
+    if !first.is_empty() && !first.starts_with('-') {
+        return first != "doctor";
+    }
     let is_flag =
         |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-') && !word.contains('='));
     args.iter().enumerate().any(|(at, word)| {
@@ -283,8 +291,8 @@ impl Cli {
             _ => return None,
         };
         match &**command {
-            DeadLetters::Discard { chosen, .. } => chosen.fault().or_else(|| chosen.unlimited()),
-            DeadLetters::Redrive(how) => how.chosen.fault().or_else(|| how.chosen.unlimited()),
+            DeadLetters::Discard { chosen, .. } => chosen.fault().or_else(|| chosen.unlimited(LETTERS)),
+            DeadLetters::Redrive(how) => how.chosen.fault().or_else(|| how.chosen.unlimited(LETTERS)),
             DeadLetters::Export { chosen, .. } => chosen.fault(),
             DeadLetters::List { .. } | DeadLetters::Show { .. } => None,
         }

@@ -56,6 +56,7 @@ async fn the_end_of_each_call_is_a_record_with_its_attempts_and_without_what_cal
     let table = settings.run("audit tail").await;
     assert!(table.code == 0 && table.out.contains("completed") && table.out.contains("two"), "{table:?}");
     assert_eq!(settings.run("audit search --function nobody").await.code, 3);
+    assert_eq!(settings.run("audit search --outcome exhuasted").await.code, 64);
     assert!(!format!("{good}{bad}{table:?}").contains("hidden"));
 
     let age = worker.metrics().await.get("queue_worker_audit_oldest_age_seconds", &[("queue_name", QUEUE)]);
@@ -106,6 +107,10 @@ async fn what_operators_do_is_a_record() {
     assert_eq!((&action["count"], &action["reason"]), (&json!(3), &json!("old ones")));
     assert_eq!(action["filter"], json!({ "function": "bad" }));
     assert!(action["by"].as_str().is_some_and(|by| !by.is_empty()), "{action}");
+    let table = settings.run("audit search --action any").await;
+    for said in ["3 meant, waiting, old ones, --function bad", "3 done, done, old ones, --function bad"] {
+        assert!(table.out.contains(said), "{table:?}");
+    }
     let by = action["by"].as_str().unwrap();
     assert_eq!(items(&settings, &format!("audit search --by {by} --action discard")).await.len(), 1);
 }

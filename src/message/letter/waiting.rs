@@ -58,7 +58,7 @@ impl Names {
     }
 
     /// What the retry on this subject waits for, and its function's token; `None` where it is none.
-    fn retry<'s>(&self, subject: &'s str) -> Option<(Waiting, &'s str)> {
+    pub(crate) fn retry<'s>(&self, subject: &'s str) -> Option<(Waiting, &'s str)> {
         let rest = subject.strip_prefix(self.queue.as_str())?.strip_prefix("-retries.")?;
         let (place, rest) = rest.split_once('.')?;
         let waiting = match place {

@@ -1,9 +1,13 @@
 //! Shows records.
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::{
-    message::audit::{Action, Call, Record},
+    message::{
+        audit::{Action, Call, ENDED, Record},
+        letter::choice::Choice,
+    },
     operate::out::{Table, number, or_dash, time},
 };
 
@@ -44,8 +48,11 @@ fn call_row(at: String, call: &Call) -> Vec<String> {
 }
 
 fn action_row(at: String, action: &Action) -> Vec<String> {
-    let count = action.count.map(|count| format!("{} meant", number(count)));
-    let filter = action.filter.as_ref().map(Value::to_string).filter(|filter| filter != "{}");
+    let word = if action.action == ENDED { "done" } else { "meant" };
+    let count = action.count.map(|count| format!("{} {word}", number(count)));
+    // As it would be typed.
+    let filter = action.filter.as_ref().and_then(|filter| Choice::deserialize(filter).ok());
+    let filter = filter.filter(|choice| !choice.is_all()).map(|choice| choice.to_string());
     let more = [count, action.state.clone(), action.reason.clone(), filter];
     vec![
         at,

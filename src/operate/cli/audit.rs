@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 
-use super::choose::Moment;
+use super::choose::{Moment, cause};
+use crate::message::audit::COMPLETED;
 
 /// What is to be read of the audit.
 #[derive(Debug, Subcommand)]
@@ -31,9 +32,10 @@ pub(crate) struct Searching {
     #[arg(long, value_name = "FUNCTION", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) function: Option<String>,
     /// Those of calls that ended so: completed, or a cause such as exhausted
-    #[arg(long, value_name = "OUTCOME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
     pub(crate) outcome: Option<String>,
-    /// Those of what operators did: a word such as redrive, or any
+    /// Those of what operators did: redrive, discard, resume, abort, ended, cancel, run-now, pause, purge,
+    /// purge-drop, or any
     #[arg(long, value_name = "ACTION", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) action: Option<String>,
     /// Those of what somebody did whose name has this text in it
@@ -48,4 +50,15 @@ pub(crate) struct Searching {
     /// Show this many at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
+}
+
+/// Reads how a call ended.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn outcome(text: &str) -> Result<String, String> {
+    if text == COMPLETED {
+        return Ok(text.to_owned());
+    }
+    cause(text).map_err(|error| format!("{error}, or {COMPLETED}"))
 }

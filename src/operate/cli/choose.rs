@@ -40,7 +40,7 @@ pub(crate) struct Filter {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Choosing {
     /// These, by their numbers in the list
-    #[arg(value_name = "SEQUENCE")]
+    #[arg(value_name = "SEQUENCE", value_parser = sequence)]
     sequences: Vec<u64>,
     /// All of them
     #[arg(long)]
@@ -146,15 +146,24 @@ impl Choosing {
             .then(|| "expected sequences, or a filter, or --all, and not several of these".to_owned())
     }
 
-    /// Whether all are meant, and nobody said so.
-    pub fn unlimited(&self) -> Option<String> {
+    /// Whether all of these things are meant, and nobody said so.
+    pub fn unlimited(&self, things: &str) -> Option<String> {
         let meant = self.all || !self.sequences.is_empty() || !self.filter.is_empty();
         (!meant).then(|| {
-            "nothing says which dead letters are meant: give their sequences, or a filter such as \
+            format!(
+                "nothing says which {things} are meant: give their sequences, or a filter such as \
                 --function, or --all"
-                .to_owned()
+            )
         })
     }
+}
+
+/// Reads the number of a letter or a retry.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn sequence(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a number from the column SEQUENCE of the list".to_owned())
 }
 
 /// Reads the name of a cause.

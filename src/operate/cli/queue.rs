@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 pub(crate) enum QueueCommand {
     /// Says what waits, runs, is parked, held and dead, and what is paused
     Stats,
-    /// Lets no new call begin, on any worker, until it is resumed; running calls end
+    /// Lets no new call begin, on any worker, from a second later until it is resumed; running calls end
     Pause {
         #[command(flatten)]
         which: Pausing,

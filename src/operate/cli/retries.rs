@@ -1,6 +1,6 @@
 //! The words and flags of `queue-worker retries` and `queue-worker policy`.
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 
 use super::{Choosing, Filter, choose::HOW};
 
@@ -8,6 +8,7 @@ use super::{Choosing, Filter, choose::HOW};
 #[derive(Debug, Subcommand)]
 pub(crate) enum RetriesCommand {
     /// Lists retries that wait, oldest first: parked, due, or held by a pause
+    #[command(mut_args(of_retries))]
     List {
         #[command(flatten)]
         filter: Filter,
@@ -16,11 +17,13 @@ pub(crate) enum RetriesCommand {
         limit: Option<u64>,
     },
     /// Calls parked retries now, before their time
+    #[command(mut_args(of_retries))]
     RunNow {
         #[command(flatten)]
         chosen: Choosing,
     },
     /// Ends parked calls without calling them: each becomes a dead letter with the cause cancelled
+    #[command(mut_args(of_retries))]
     Cancel(Cancelling),
 }
 
@@ -43,7 +46,8 @@ pub(crate) struct Cancelling {
 /// What is to be said of the policy.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Shows when the attempts of a call would be that always fails, by these settings
+    /// Shows when the attempts of a call would be that always fails, by the settings that this command is
+    /// given: in a worker's Pod they are the worker's
     Show {
         /// The function, whose annotations the gateway is asked for with function_lookup=true
         #[arg(value_name = "FUNCTION")]
@@ -51,12 +55,22 @@ pub(crate) enum PolicyCommand {
     },
 }
 
+/// The filter is that of dead letters, in other words: what waits has not died, and has no cause.
+fn of_retries(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "cause" => arg.hide(true),
+        "since" => arg.help("Those parked since: an age such as 1h, or a time in RFC 3339"),
+        "before" => arg.help("Those parked before that: an age such as 10m, or a time in RFC 3339"),
+        _ => arg,
+    }
+}
+
 impl RetriesCommand {
     /// What clap cannot tell.
     pub(crate) fn fault(&self) -> Option<String> {
         match self {
             Self::RunNow { chosen } | Self::Cancel(Cancelling { chosen, .. }) => {
-                chosen.fault().or_else(|| chosen.unlimited())
+                chosen.fault().or_else(|| chosen.unlimited("retries"))
             }
             Self::List { .. } => None,
         }

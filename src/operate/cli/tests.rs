@@ -24,8 +24,11 @@ fn a_command_is_told_from_the_workers_own_flags() {
         ("--nats-url nats://n:4222 dead-letters list", true),
         ("--nats-url=nats://n:4222 dead-letters", true),
         ("--queue-name dead-letters", false),
+        ("dead-leters list", true),
+        ("help", true),
         ("", false),
         ("doctor --json", false),
+        ("doctor queue", false),
         ("--help", false),
     ] {
         assert_eq!(is_command(&words(line)), expected, "{line}");
@@ -58,6 +61,8 @@ fn a_command_takes_the_workers_settings_wherever_they_stand() {
 #[test]
 fn what_means_nothing_is_refused_with_what_was_expected() {
     for (line, said) in [
+        ("dead-leters list", "similar subcommand exists: 'dead-letters'"),
+        ("help", "try '--help'"),
         ("dead-letters", "Usage"),
         ("dead-letters lst", "list"),
         ("dead-letters list --functoin f", "--function"),
@@ -67,7 +72,10 @@ fn what_means_nothing_is_refused_with_what_was_expected() {
         ("dead-letters list --limit 0", "0 is not in"),
         ("dead-letters list --output yaml", "json"),
         ("dead-letters show", "SEQUENCE"),
-        ("dead-letters show seven", "seven"),
+        ("dead-letters show seven", "'seven' for '<SEQUENCE>': expected a number"),
+        ("dead-letters redrive 7 8-9", "'8-9' for '[SEQUENCE]...': expected a number"),
+        ("retries run-now", "which retries are meant"),
+        ("audit search --outcome nonsense", "callback, or completed"),
         ("dead-letters export --all", "--to"),
         ("dead-letters discard", "--all"),
         ("dead-letters discard --yes --export x", "--all"),
@@ -106,4 +114,20 @@ fn help_is_printed_and_is_no_fault() {
     for line in ["dead-letters --help", "dead-letters list --help", "dead-letters --version"] {
         assert!(matches!(read(words(line), []), Err(Refusal::Print(_))), "{line}");
     }
+}
+
+#[test]
+fn the_filter_of_retries_says_what_it_means_there() {
+    let help = |line: &str| match read(words(line), []) {
+        Err(Refusal::Print(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    };
+    for line in ["retries list --help", "retries run-now --help", "retries cancel --help"] {
+        let text = help(line);
+        assert!(text.contains("Those parked since") && !text.contains("--cause"), "{line}: {text}");
+    }
+    let text = help("dead-letters list --help");
+    assert!(text.contains("Those that died since") && text.contains("--cause"), "{text}");
+    // It is refused as ever where it is mistyped, and fits nothing.
+    assert!(read(words("retries list --cause refused"), []).is_ok());
 }

@@ -226,6 +226,9 @@ async fn a_choice_has_to_be_made_and_is_checked() {
         let found: Vec<_> =
             problem["errors"].as_array().unwrap().iter().map(|fault| fault["field"].clone()).collect();
         assert_eq!(found, fields, "{body}: {problem}");
+        if body == "{" {
+            assert_eq!(problem["errors"][0]["value"], body, "{problem}");
+        }
     }
     let target = format!("/api/v1{QUEUE}/redrives");
     let form = [TOKEN, ("Content-Type", "application/x-www-form-urlencoded")];
