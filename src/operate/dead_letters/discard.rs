@@ -37,6 +37,7 @@ pub(super) async fn discard(
         let (many, queue) = (number(counted.left()), &names.queue);
         desk.confirm(&format!("Delete {many} dead letters of {queue} ({}) for good?", wanted.choice))?;
         if let Some(to) = to {
+            export::set_aside(desk, to)?;
             export::until(desk, &names, &wanted.choice, counted.cutoff, to).await?;
         }
     }

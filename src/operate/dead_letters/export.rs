@@ -109,6 +109,22 @@ async fn write(
     Ok(exported)
 }
 
+/// Keeps a file that holds something under another name: it may be all that is left of letters that were
+/// discarded before.
+///
+/// # Errors
+/// Where it cannot be renamed.
+pub(super) fn set_aside(desk: &Desk, to: &str) -> Result<(), Failure> {
+    if to == "-" || !fs::metadata(to).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(());
+    }
+    let mut names = (1..u32::MAX).map(|n| format!("{to}.{n}"));
+    let name = names.find(|name| !Path::new(name).exists()).unwrap_or_default();
+    fs::rename(to, &name).map_err(|error| Failure::Cannot(format!("{to}: {error}")))?;
+    desk.complain(&format!("what {to} held is in {name} now"));
+    Ok(())
+}
+
 fn line(names: &Names, stored: &Stored, reveal: bool) -> Result<Vec<u8>, Failure> {
     let opened = Opened::of(names, stored, reveal);
     let raw = Raw {
