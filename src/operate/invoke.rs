@@ -49,7 +49,12 @@ pub(super) async fn run(desk: &Desk, asked: &Invoking) -> Result<(), Failure> {
         .enqueue(&record)
         .await
         .map_err(|error| Failure::Cannot(format!("stream {}: {error}", names.stream)))?;
-    let state = if asked.wait { watch.end(desk, &names, sequence).await? } else { "queued" };
+    let dead = if asked.wait { watch.end(desk, &names, sequence).await? } else { None };
+    let state = match &dead {
+        _ if !asked.wait => "queued",
+        Some(_) => "dead",
+        None => "done",
+    };
     if desk.output == Output::Json {
         out::json(&json!({
             "callId": call_id, "queue": names.queue, "function": asked.name(), "sequence": sequence,
@@ -58,7 +63,16 @@ pub(super) async fn run(desk: &Desk, asked: &Invoking) -> Result<(), Failure> {
     } else {
         out::print(&format!("{call_id} is {state}\n"));
     }
-    if state == "dead" { Err(cannot("it ended as a dead letter")) } else { Ok(()) }
+    dead.map_or(Ok(()), |letter| Err(Failure::Cannot(died(&letter))))
+}
+
+/// Why it died, and where more is said.
+fn died(letter: &Stored) -> String {
+    let (headers, sequence) = (letter.headers(), letter.sequence);
+    let why = [names::CAUSE, names::LAST_ERROR].map(|name| header::said(&headers, name));
+    let why =
+        why.into_iter().flatten().map(|text| out::shown(text).into_owned()).collect::<Vec<_>>().join(", ");
+    format!("it ended as a dead letter ({why}): dead-letters show {sequence} tells its story")
 }
 
 fn unique() -> Uuid {
@@ -126,38 +140,37 @@ impl Watch {
         })
     }
 
-    /// Waits for its end, and says which that is.
-    async fn end(&mut self, desk: &Desk, names: &Names, sequence: u64) -> Result<&'static str, Failure> {
+    /// Waits for its end, and returns its dead letter if there is one.
+    async fn end(&mut self, desk: &Desk, names: &Names, sequence: u64) -> Result<Option<Stored>, Failure> {
         loop {
             // What follows from a message is stored before that goes.
             let waits = desk.jetstream.stored(&names.stream, sequence).await.map_err(cannot)?.is_some();
             let parked = find(desk, &names.retries, &mut self.retries, &self.call_id).await?;
-            if !waits && !parked {
-                let dead = find(desk, &names.dead, &mut self.dead, &self.call_id).await?;
-                return Ok(if dead { "dead" } else { "done" });
+            if !waits && parked.is_none() {
+                return find(desk, &names.dead, &mut self.dead, &self.call_id).await;
             }
             sleep(LOOK).await;
         }
     }
 }
 
-/// Whether a message of this call lies there. What lies before it is not looked at again.
+/// The message of this call that lies there. What lies before it is not looked at again.
 async fn find(
     desk: &Desk,
     stream: &str,
     (filter, from): &mut (String, u64),
     call_id: &str,
-) -> Result<bool, Failure> {
+) -> Result<Option<Stored>, Failure> {
     let mut next = *from;
     loop {
         let found: Option<Stored> = match desk.jetstream.next_stored(stream, filter, next).await {
             Err(error) if error.is_absence() => None,
             other => other.map_err(cannot)?,
         };
-        let Some(stored) = found else { return Ok(false) };
+        let Some(stored) = found else { return Ok(None) };
         if header::said(&stored.headers(), names::CALL_ID) == Some(call_id) {
             *from = stored.sequence;
-            return Ok(true);
+            return Ok(Some(stored));
         }
         next = stored.sequence + 1;
     }

@@ -105,7 +105,16 @@ pub(crate) async fn pause(
     })
     .await?;
     tell(desk, names, "pause", which, reason).await;
+    if reason.is_some() && !now_paused(&after, &functions).any(|known| known == &pause) {
+        desk.complain("it was paused already: since when, by whom and why stay as they were");
+    }
     Ok(after)
+}
+
+/// The pauses of these functions, or of the queue where there are none.
+fn now_paused<'p>(pauses: &'p Pauses, functions: &[FunctionName]) -> impl Iterator<Item = &'p Pause> {
+    let queue = pauses.queue.iter().filter(|_| functions.is_empty());
+    queue.chain(functions.iter().filter_map(|function| pauses.functions.get(function.as_str())))
 }
 
 /// Notes in the audit what was done.
@@ -243,20 +252,29 @@ fn print(desk: &Desk, names: &Names, pauses: &Pauses) -> Result<(), Failure> {
     if desk.output == Output::Json {
         return out::json(&told(pauses, json!({ "queue": names.queue })));
     }
+    if pauses.queue.is_none() && pauses.functions.is_empty() {
+        out::print(&format!("nothing of {} is paused\n", names.queue));
+    } else {
+        out::print(&table(&rows(&names.queue, pauses)));
+    }
+    Ok(())
+}
+
+/// What is paused of a queue, a row each.
+fn rows(queue: &str, pauses: &Pauses) -> Vec<Vec<String>> {
     let row = |what: &str, pause: &Pause| {
         vec![
+            queue.to_owned(),
             what.to_owned(),
             pause.since.map(time).unwrap_or_default(),
             pause.by.clone(),
             or_dash(pause.reason.as_deref()),
         ]
     };
-    let mut rows: Vec<_> = pauses.queue.iter().map(|pause| row("the whole queue", pause)).collect();
-    rows.extend(pauses.functions.iter().map(|(function, pause)| row(function, pause)));
-    if rows.is_empty() {
-        out::print(&format!("nothing of {} is paused\n", names.queue));
-    } else {
-        out::print(&Table::new(&["PAUSED", "SINCE", "BY", "REASON"]).rows(&rows));
-    }
-    Ok(())
+    let whole = pauses.queue.iter().map(|pause| row("the whole queue", pause));
+    whole.chain(pauses.functions.iter().map(|(function, pause)| row(function, pause))).collect()
+}
+
+fn table(rows: &[Vec<String>]) -> String {
+    Table::new(&["QUEUE", "PAUSED", "SINCE", "BY", "REASON"]).rows(rows)
 }

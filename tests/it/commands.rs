@@ -108,6 +108,7 @@ async fn a_call_is_queued_from_the_shell_and_waited_for() {
         (dead.code, &dead.json()["state"], &dead.json()["callId"]),
         (1, &json!("dead"), &json!("mine"))
     );
+    assert!(dead.err.contains("(refused, the function answered 400): dead-letters show 1 tells"), "{dead:?}");
     let queued = settings.run("invoke f").await;
     assert!(queued.code == 0 && queued.out.contains("queued"), "{queued:?}");
     for line in ["invoke", "invoke ..", "invoke f --header x"] {

@@ -155,6 +155,11 @@ async fn retries_that_come_due_in_a_pause_are_held_and_take_no_attempt() {
     assert_eq!(settings.run("queue pause --function f").await.code, 0);
     await_known(&worker, "f.openfaas-fn", true).await;
     await_held(&settings, 3).await;
+    let call = settings.run("calls show f-0 --output json").await.done();
+    assert_eq!(
+        (&call["state"], &call["note"]),
+        (&json!("parked"), &json!("it is held, for its function is paused"))
+    );
     let before = gateway.count();
     fails.store(false, Ordering::Relaxed);
     assert_eq!(settings.run("queue resume --function f").await.code, 0);
@@ -192,6 +197,9 @@ async fn what_is_paused_is_told_and_what_is_not_cannot_be_resumed() {
     assert!(hint.code == 3 && hint.err.contains("f.ns"), "{hint:?}");
     let amounts = settings.run("queue stats").await;
     assert!(amounts.code == 0 && amounts.out.contains("1 function"), "{amounts:?}");
+    assert!(amounts.out.contains("PAUSED  SINCE") && amounts.out.contains("f.ns  "), "{amounts:?}");
+    let late = settings.run("queue pause --function f.ns --reason late").await;
+    assert!(late.code == 0 && late.err.contains("paused already") && !late.out.contains("late"), "{late:?}");
     assert_eq!(settings.run("queue resume --function f.ns").await.code, 0);
     await_known(&worker, "f.ns", false).await;
     let told = |word| worker.log_with(word).iter().filter(|line| line.contains("f.ns")).count();

@@ -15,7 +15,7 @@ use crate::{
         envelope::{Envelope, Kind},
         form::Form,
         header,
-        letter::{Letter, Place},
+        letter::{Letter, Place, waiting::Waiting},
         names::{self, Id, Names},
         successor::Message,
     },
@@ -114,7 +114,10 @@ fn parked(names: &Names, call_id: &str, stored: &Stored) -> Option<Call> {
     let headers = stored.headers();
     let told = Envelope::told(&names.retries, stored.sequence, stored.time, &headers);
     let function = header::said(&headers, names::FUNCTION).map(str::to_owned);
-    (told.kind == Kind::Invocation).then(|| Call::parked(call_id, &names.queue, function, &told, stored.time))
+    let held = names.retry(&stored.subject).is_some_and(|(waiting, _)| waiting == Waiting::Held);
+    let note = held.then(|| "it is held, for its function is paused".to_owned());
+    let call = Call { note, ..Call::parked(call_id, &names.queue, function, &told, stored.time) };
+    (told.kind == Kind::Invocation).then_some(call)
 }
 
 /// Looks at every parked message and every dead letter, and at those that wait if they are to be seen.

@@ -47,6 +47,15 @@ pub(crate) fn document(calls: &[Call]) -> Result<Value, Failure> {
     Ok(document)
 }
 
+/// The number of its dead letter, or how to come by it.
+fn letter(call: &Call) -> String {
+    match (call.sequence, call.state) {
+        (Some(sequence), _) => sequence.to_string(),
+        (None, State::Dead | State::Cancelled) => "dead-letters list --call-id finds it".to_owned(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
 fn text(call: &Call) -> String {
     let moment = |at: Option<std::time::SystemTime>| at.map_or("-".to_owned(), time);
     let facts = [
@@ -58,7 +67,7 @@ fn text(call: &Call) -> String {
         ("worker", or_dash(call.worker.as_deref())),
         ("due", moment(call.due)),
         ("cause", or_dash(call.cause.as_deref())),
-        ("letter", call.sequence.map_or("-".to_owned(), |sequence| sequence.to_string())),
+        ("letter", letter(call)),
         ("first seen", moment(call.first_seen)),
         ("original", or_dash(call.original_id.as_deref())),
         ("redrives", or_dash(call.redrives.as_deref())),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::told;
+use super::{rows, table, told};
 use crate::{
     broker::{
         jetstream::{ApiError, ConsumerInfo, code},
@@ -52,6 +52,10 @@ pub(super) async fn stats(desk: &Desk) -> Result<(), Failure> {
         let titles =
             ["QUEUE", "PAUSED", "PENDING", "OLDEST", "RUNNING", "DUE", "PARKED", "HELD", "DEAD LETTERS"];
         out::print(&Table::new(&titles).rows(&all.iter().map(row).collect::<Vec<_>>()));
+        let paused: Vec<_> = all.iter().flat_map(|one| rows(&one.names.queue, &one.pauses)).collect();
+        if !paused.is_empty() {
+            out::print(&format!("\n{}", table(&paused)));
+        }
     }
     if all.is_empty() {
         return Err(Failure::Nothing("there is no such queue: no worker has served it yet".to_owned()));
