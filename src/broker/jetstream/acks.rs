@@ -2,11 +2,13 @@
 //!
 //! The broker confirms an acknowledgement that asks for it, and a confirmation costs it and the worker about
 //! as much as the acknowledgement. But a consumer takes those of one connection in their order: one that is
-//! confirmed confirms those before it. So the calls that end at the same moment send theirs together, and
-//! only the last one asks.
+//! confirmed confirms those before it. So the calls that end while a confirmation is on its way send theirs
+//! together when it has come, and only the last one asks.
 //!
 //! ```text
 //!  the first to come leads ──▶ the others join ──▶ all theirs ──▶ its own, confirmed ──▶ all are told
+//!                              │                                                      │
+//!                              └── until the company before it was told, or a while ◀─┘
 //! ```
 //!
 //! If the connection was made anew meanwhile, some may be lost, and nobody knows which: nothing is confirmed,
@@ -14,12 +16,14 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use tokio::{sync::watch, task::yield_now};
+use tokio::{sync::watch, task::yield_now, time::timeout};
 
 use super::{JetStream, Unanswered};
 use crate::broker::{ack_subject::consumer_of, seam::BrokerError};
@@ -27,12 +31,24 @@ use crate::broker::{ack_subject::consumer_of, seam::BrokerError};
 /// What says that a delivery is settled.
 const DONE: Bytes = Bytes::from_static(b"+ACK");
 
+/// A company waits so long for the one before it: a confirmation may take seconds, or be lost.
+const WHILE: Duration = Duration::from_millis(10);
+
 /// What became of those that were sent together; none as long as it is open.
 type Outcome = Option<Result<(), BrokerError>>;
 
-/// The companies that gather, one a consumer. Cheap to clone; the clones share them.
+/// The companies, by consumer. Cheap to clone; the clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Acks(Arc<Mutex<BTreeMap<String, Company>>>);
+pub(super) struct Acks(Arc<Mutex<BTreeMap<String, Companies>>>);
+
+/// A consumer's companies.
+#[derive(Debug, Default)]
+struct Companies {
+    /// The one that gathers.
+    gathers: Option<Company>,
+    /// What becomes of the one that departed last.
+    departed: Option<watch::Receiver<Outcome>>,
+}
 
 #[derive(Debug, Default)]
 struct Company {
@@ -51,40 +67,67 @@ enum Joined {
 #[derive(Debug)]
 struct Leader {
     acks: Acks,
-    /// The consumer of its company, until it departs.
-    consumer: Option<String>,
+    consumer: String,
+    before: Option<watch::Receiver<Outcome>>,
+    departed: bool,
 }
 
 impl Acks {
     fn join(&self, consumer: &str, reply: &str) -> Joined {
         let mut companies = self.companies();
-        if let Some(company) = companies.get_mut(consumer) {
+        let Some(Companies { gathers, departed }) = companies.get_mut(consumer) else {
+            let first = Companies { gathers: Some(Company::default()), departed: None };
+            companies.insert(consumer.to_owned(), first);
+            return Joined::Leads(self.leader(consumer, None));
+        };
+        if let Some(company) = gathers {
             company.replies.push(reply.to_owned());
             return Joined::Follows(company.outcome.subscribe());
         }
-        companies.insert(consumer.to_owned(), Company::default());
-        Joined::Leads(Leader { acks: self.clone(), consumer: Some(consumer.to_owned()) })
+        *gathers = Some(Company::default());
+        Joined::Leads(self.leader(consumer, departed.clone()))
     }
 
-    fn companies(&self) -> MutexGuard<'_, BTreeMap<String, Company>> {
+    fn leader(&self, consumer: &str, before: Option<watch::Receiver<Outcome>>) -> Leader {
+        Leader { acks: self.clone(), consumer: consumer.to_owned(), before, departed: false }
+    }
+
+    fn companies(&self) -> MutexGuard<'_, BTreeMap<String, Companies>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Leader {
-    /// The company, which nobody joins any more.
-    fn departs(mut self) -> Company {
-        self.taken().unwrap_or_default()
+    /// Waits for those who may join.
+    async fn gather(&mut self) {
+        // What else ended at this moment comes before this goes on.
+        yield_now().await;
+        if let Some(mut before) = self.before.take() {
+            // Where its leader went away there is nothing to wait for.
+            let _ = timeout(WHILE, before.wait_for(Option::is_some)).await;
+        }
     }
 
-    fn taken(&mut self) -> Option<Company> {
-        self.acks.companies().remove(&self.consumer.take()?)
+    /// The company, which nobody joins any more.
+    fn departs(mut self) -> Company {
+        self.departed = true;
+        let mut companies = self.acks.companies();
+        let company = companies.get_mut(&self.consumer).map(|companies| {
+            let company = companies.gathers.take().unwrap_or_default();
+            companies.departed = Some(company.outcome.subscribe());
+            company
+        });
+        company.unwrap_or_default()
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        drop(self.taken());
+        if !mem::replace(&mut self.departed, true)
+            && let Some(companies) = self.acks.companies().get_mut(&self.consumer)
+        {
+            companies.gathers = None;
+        }
     }
 }
 
@@ -100,9 +143,8 @@ impl JetStream {
                     outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
                 outcome.unwrap_or_else(|| Err(unknown()))
             }
-            Joined::Leads(leader) => {
-                // What else ended at this moment comes before this goes on.
-                yield_now().await;
+            Joined::Leads(mut leader) => {
+                leader.gather().await;
                 let Company { replies, outcome } = leader.departs();
                 // In a box: it would stand in the future of each call that waits for its acknowledgement.
                 let answer = Box::pin(self.together(replies, reply)).await;
@@ -143,18 +185,31 @@ fn unknown() -> BrokerError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::Instant;
+
     use super::*;
+
+    fn leads(joined: Joined) -> Leader {
+        let Joined::Leads(leader) = joined else { panic!("another one leads") };
+        leader
+    }
+
+    fn follows(joined: Joined) -> watch::Receiver<Outcome> {
+        let Joined::Follows(outcome) = joined else { panic!("it leads") };
+        outcome
+    }
 
     #[tokio::test]
     async fn those_who_come_while_the_first_one_waits_are_told_what_it_is_told() {
         let acks = Acks::default();
-        let Joined::Leads(leader) = acks.join("a", "1") else { panic!("it is the first") };
-        let Joined::Follows(mut told) = acks.join("a", "2") else { panic!("another one leads") };
-        assert!(matches!(acks.join("b", "3"), Joined::Leads(_)), "another consumer's go apart");
+        let leader = leads(acks.join("a", "1"));
+        let mut told = follows(acks.join("a", "2"));
+        leads(acks.join("b", "3"));
         let company = leader.departs();
         assert_eq!(company.replies, ["2"]);
-        let Joined::Leads(_next) = acks.join("a", "4") else { panic!("it came too late") };
-        let Joined::Follows(_) = acks.join("a", "5") else { panic!("the next one leads") };
+        let _next = leads(acks.join("a", "4"));
+        follows(acks.join("a", "5"));
         company.outcome.send_replace(Some(Ok(())));
         assert_eq!(told.wait_for(Option::is_some).await.unwrap().clone(), Some(Ok(())));
     }
@@ -162,10 +217,32 @@ mod tests {
     #[tokio::test]
     async fn those_whose_leader_goes_away_learn_that_nothing_is_known() {
         let acks = Acks::default();
-        let Joined::Leads(leader) = acks.join("a", "1") else { panic!("it is the first") };
-        let Joined::Follows(mut told) = acks.join("a", "2") else { panic!("another one leads") };
+        let leader = leads(acks.join("a", "1"));
+        let mut told = follows(acks.join("a", "2"));
         drop(leader);
         assert!(told.wait_for(Option::is_some).await.is_err());
-        assert!(matches!(acks.join("a", "3"), Joined::Leads(_)));
+        leads(acks.join("a", "3"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_company_gathers_until_the_one_before_it_was_told_or_a_while() {
+        let acks = Acks::default();
+        let company = leads(acks.join("a", "1")).departs();
+        let mut next = leads(acks.join("a", "2"));
+        let mut gather = Box::pin(next.gather());
+        assert!((&mut gather).now_or_never().is_none());
+        follows(acks.join("a", "3"));
+        company.outcome.send_replace(Some(Ok(())));
+        gather.await;
+        let told = Instant::now();
+        assert_eq!(next.departs().replies, ["3"]);
+        let mut last = leads(acks.join("a", "4"));
+        last.gather().await;
+        assert_eq!(told.elapsed(), Duration::ZERO, "the leader of the one before it went away");
+        let company = last.departs();
+        let mut alone = leads(acks.join("a", "5"));
+        alone.gather().await;
+        assert!(told.elapsed() >= WHILE);
+        drop(company);
     }
 }
