@@ -1,16 +1,21 @@
 //! What commands and workers tell each other of calls: which run, over NATS and stored nowhere; and which are
 //! cancelled, in a stream.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
+use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::{
-    envelope::Envelope,
-    letter::{Attempt, choice::moment},
-    names::{Id, Names},
-    successor::Message,
+use crate::{
+    message::{
+        envelope::{Envelope, VALUE},
+        header,
+        letter::{Attempt, choice::moment},
+        names::{self, Id, Names},
+        successor::Message,
+    },
+    text::line::ascii,
 };
 
 /// The question which calls of an id run.
@@ -134,6 +139,23 @@ pub fn id(own: Option<&str>, past: &Envelope) -> String {
     own.map_or_else(|| made_id(&past.origin, past.id), str::to_owned)
 }
 
+/// A call id as a header of ours has it: callers choose ids, and a header has so many bytes, of ASCII alone.
+pub fn written(call_id: &str) -> Cow<'_, str> {
+    let is_plain = call_id.len() <= VALUE && call_id.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { call_id.into() } else { ascii(call_id, VALUE).into() }
+}
+
+/// Whether an id that a header tells is this one. People may have it from a log, as the caller wrote it, or
+/// from a list.
+pub(crate) fn is_id(told: &str, wanted: &str) -> bool {
+    told == wanted || told == written(wanted)
+}
+
+/// Whether a clone or a letter with these headers is of a call with this id.
+pub(crate) fn is_of(headers: &HeaderMap, call_id: &str) -> bool {
+    header::said(headers, names::CALL_ID).is_some_and(|told| is_id(told, call_id))
+}
+
 fn made_id(origin: &str, id: Id) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, id.in_stream(origin).as_bytes()).to_string()
 }
@@ -167,5 +189,29 @@ impl Names {
     /// Wherever a clone of an invocation lies.
     pub fn clones_of_any(&self, id: Id) -> String {
         self.clones("*", id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_same_as_the_caller_wrote_it_and_as_a_header_has_it() {
+        let long = "x".repeat(300);
+        for (id, header) in [
+            ("order-4711", "order-4711"),
+            ("a b", "a b"),
+            ("a\tb ", "a b"),
+            ("\u{fc}", "%C3%BC"),
+            (&long, &long[..VALUE]),
+        ] {
+            assert_eq!(written(id), header);
+            assert_eq!(written(header), header, "it is written once");
+            let mut headers = HeaderMap::new();
+            header::put(&mut headers, names::CALL_ID, header);
+            assert!(is_of(&headers, id) && is_of(&headers, header), "{id:?}");
+            assert!(!is_of(&headers, "other") && !is_of(&HeaderMap::new(), id));
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     config::Queue,
     ingress::record,
     message::{
+        call::is_of,
         decode::FunctionName,
         header,
         names::{self, Names},
@@ -168,7 +169,7 @@ async fn find(
             other => other.map_err(cannot)?,
         };
         let Some(stored) = found else { return Ok(None) };
-        if header::said(&stored.headers(), names::CALL_ID) == Some(call_id) {
+        if is_of(&stored.headers(), call_id) {
             *from = stored.sequence;
             return Ok(Some(stored));
         }

@@ -45,6 +45,7 @@ mod phantom_acks;
 mod harness;
 mod hosted;
 mod hostile;
+mod ids;
 mod ingress;
 mod layouts;
 mod letters;

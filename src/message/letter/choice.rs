@@ -5,13 +5,7 @@ use std::{fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Letter, normal::normal};
-use crate::{
-    message::{decode::FunctionName, names::Names},
-    text::line::ascii,
-};
-
-/// How many bytes of a call id a letter has.
-const CALL_ID: usize = 256;
+use crate::message::{call::is_id, decode::FunctionName, names::Names};
 
 /// A choice of dead letters: those that fit all that is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +70,7 @@ impl Choice {
 
 /// Whether a letter is this call's. A letter has the id in ASCII; a log has it as the caller wrote it.
 fn is_call(wanted: &str, letter: &Letter) -> bool {
-    letter.call_id.as_deref().is_some_and(|id| id == wanted || id == ascii(wanted, CALL_ID))
+    letter.call_id.as_deref().is_some_and(|id| is_id(id, wanted))
 }
 
 fn has_error(wanted: &str, letter: &Letter) -> bool {

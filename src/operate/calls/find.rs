@@ -135,7 +135,7 @@ pub(super) async fn everywhere(
         eprintln!("looking at every message of {} that is parked or dead …", names.queue);
     }
     found.extend(letters(desk, names, call_id, None).await?);
-    let is_its = |stored: &Stored| header::said(&stored.headers(), names::CALL_ID) == Some(call_id);
+    let is_its = |stored: &Stored| call::is_of(&stored.headers(), call_id);
     let of_clone = |stored: Stored| is_its(&stored).then(|| parked(names, call_id, &stored)).flatten();
     let subjects = names.retries_subjects();
     found.extend(sweep(&desk.jetstream, &names.retries, &subjects, of_clone).await.map_err(cannot)?);
@@ -168,7 +168,7 @@ pub(super) async fn letters(
         if seen.is_empty() {
             return Ok(found);
         }
-        for one in seen.iter().filter(|one| header::said(&one.headers, names::CALL_ID) == Some(call_id)) {
+        for one in seen.iter().filter(|one| call::is_of(&one.headers, call_id)) {
             let place = Place {
                 stream: &names.dead,
                 subject: &one.subject,
@@ -189,6 +189,6 @@ fn fresh(names: &Names, form: &Form, call_id: &str, stored: Stored) -> Option<Ca
     let message = Message::of(form, &stored.arrival(&names.stream), false);
     let invocation = message.invocation().ok()?;
     let envelope = &message.envelope;
-    let is_its = call::id(invocation.call_id(), envelope) == call_id;
+    let is_its = call::is_id(&call::written(&call::id(invocation.call_id(), envelope)), call_id);
     is_its.then(|| Call::waiting(call_id, &names.queue, invocation.function.as_str().to_owned(), envelope))
 }

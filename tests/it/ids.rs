@@ -1,0 +1,56 @@
+//! Call ids as callers choose them: in any characters, and long.
+
+use crate::support::{Answer, Gateway, Invocation, Nats, Settings, Worker};
+
+/// A gateway at which `no` is refused and all else is retried.
+async fn gateway() -> Gateway {
+    Gateway::start(|call| Answer::status(if call.function() == "no" { 400 } else { 500 })).await
+}
+
+fn patient(nats: &Nats, gateway: &Gateway) -> Settings {
+    Worker::of(nats, gateway).set("initial_retry_wait", "1h").set("max_retry_wait", "1h")
+}
+
+async fn words(settings: &Settings, words: &[&str]) -> serde_json::Value {
+    settings.run_words(&[words, &["--output", "json"]].concat()).await.json()
+}
+
+#[tokio::test]
+async fn a_call_is_found_and_cancelled_by_its_id_as_the_caller_wrote_it_and_as_lists_have_it() {
+    let nats = Nats::start().await;
+    let gateway = gateway().await;
+    let settings = patient(&nats, &gateway);
+    let _worker = settings.start().await;
+    let long = "x".repeat(300);
+    for (n, id) in ["\u{fc}/\u{65e5}", &long, "a b"].into_iter().enumerate() {
+        let (dead, parked) = (format!("dead-{id}"), format!("parked-{id}"));
+        nats.publish(&Invocation::of("no").call_id(&dead)).await;
+        nats.publish(&Invocation::of("bad").call_id(&parked)).await;
+        nats.await_counts([0, 1, 2 * n as u64 + 1]).await;
+        let listed = |command: &'static str| {
+            let settings = &settings;
+            async move { words(settings, &[command, "list", "--function", "bad"]).await["items"][0].clone() }
+        };
+        let in_list = listed("retries").await["callId"].as_str().unwrap().to_owned();
+        for id in [&parked, &in_list] {
+            assert_eq!(words(&settings, &["calls", "show", id]).await["state"], "parked", "{id}");
+        }
+        assert_eq!(words(&settings, &["calls", "show", &dead]).await["state"], "dead", "{dead}");
+        // Whichever of the two is told to the workers, they know whom it means.
+        let told = if n % 2 == 0 { &in_list } else { &parked };
+        let cancelled = words(&settings, &["calls", "cancel", told, "--yes"]).await;
+        assert_eq!(cancelled["state"], "cancelled", "{told}: {cancelled}");
+        assert_eq!(gateway.calls_of(&parked).len(), 1, "{parked}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_waited_for_is_found_by_a_long_id() {
+    let nats = Nats::start().await;
+    let gateway = gateway().await;
+    let settings = patient(&nats, &gateway);
+    let _worker = settings.start().await;
+    let header = format!("X-Call-Id: {}", "x".repeat(300));
+    let ended = settings.run_words(&["invoke", "no", "--header", &header, "--wait"]).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+}
