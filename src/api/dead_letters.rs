@@ -96,7 +96,7 @@ fn masked(mut whole: Value) -> Value {
 }
 
 /// The headers of a letter that tell its story, in words that no producer chose but function and call id.
-const STORY: [&str; 22] = [
+const STORY: [&str; 23] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -117,6 +117,7 @@ const STORY: [&str; 22] = [
     names::REDRIVES,
     names::CANCELLED,
     names::REDRIVEN_AT,
+    names::NOT_BEFORE,
     names::CAUSE,
     names::FAILED_AT,
 ];

@@ -109,10 +109,11 @@ fn later(
         payload: entry.payload,
         stream: queue.stream.clone(),
         sequence: number(0),
-        stored: due,
+        stored: jetstream.now(),
     };
     let mut message = Message::of(&queue.form, &arrival, false);
     message.envelope.id = Id { sequence: number(0), stored: number(8) };
+    message.envelope.not_before = Some(due);
     let invocation = message
         .invocation()
         .map_err(|undecodable| Refusal::new(StatusCode::BAD_REQUEST, "malformed", undecodable.reason))?;

@@ -60,6 +60,8 @@ pub struct Envelope {
     pub redrives: Option<String>,
     /// When that was last done: its age counts from then.
     pub redriven_at: Option<SystemTime>,
+    /// Until when its caller put it off.
+    pub not_before: Option<SystemTime>,
     /// Who cancelled it, and why.
     pub cancelled: Option<String>,
     /// The row of attempts, the last one included, in which the gateway did not find the function.
@@ -145,6 +147,7 @@ impl Envelope {
             interruptions: 0,
             redrives: None,
             redriven_at: None,
+            not_before: None,
             cancelled: None,
             not_found: None,
             first_seen: stored,
@@ -206,6 +209,7 @@ impl Envelope {
             interruptions: number(text(names::INTERRUPTIONS)).unwrap_or(0),
             redrives: header::values(headers, names::REDRIVES).next().map(redrive::read),
             redriven_at: time(names::REDRIVEN_AT),
+            not_before: time(names::NOT_BEFORE),
             cancelled: text(names::CANCELLED).map(str::to_owned),
             // A row longer than the attempts is of an earlier life: what is sent round again begins anew.
             not_found: not_found.filter(|row: &NotFound| row.attempts <= attempts),
@@ -336,8 +340,8 @@ impl Envelope {
         if let Some(redrives) = &self.redrives {
             put(names::REDRIVES, redrives.clone());
         }
-        if let Some(at) = self.redriven_at {
-            put(names::REDRIVEN_AT, rfc3339(at));
+        for (name, at) in [(names::REDRIVEN_AT, self.redriven_at), (names::NOT_BEFORE, self.not_before)] {
+            at.iter().for_each(|at| put(name, rfc3339(*at)));
         }
         if let Some(NotFound { attempts, since }) = self.not_found {
             put(names::NOT_FOUND, format!("{attempts}:{}", rfc3339(since)));

@@ -60,6 +60,8 @@ pub const REDRIVES: &str = "Queue-Worker-Redrives";
 pub(crate) const CANCELLED: &str = "Queue-Worker-Cancelled";
 /// RFC 3339, when an operator last did so: its age counts from then.
 pub const REDRIVEN_AT: &str = "Queue-Worker-Redriven-At";
+/// RFC 3339, when a call that its caller put off may begin: its age counts from then.
+pub(crate) const NOT_BEFORE: &str = "Queue-Worker-Not-Before";
 /// The header block of a message that the NATS client cannot read, in base64.
 pub(crate) const RAW_HEADERS: &str = "Queue-Worker-Raw-Headers";
 /// Absent: the block as it was; `gzip`: compressed to fit.

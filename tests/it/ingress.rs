@@ -164,6 +164,27 @@ async fn the_same_key_is_stored_once_and_told_the_same_id() {
 }
 
 #[tokio::test]
+async fn what_is_put_off_and_cancelled_is_never_called() {
+    for timer in ["auto", "levels"] {
+        let nats = Nats::start().await;
+        let gateway = Gateway::start(|_| Answer::ok()).await;
+        let (door, settings) = Door::to(Worker::of(&nats, &gateway).set("retry_timer", timer));
+        let worker = settings.start().await;
+        let later = [("X-Delay", "1h"), ("X-Call-Id", "later")];
+        assert_eq!(door.post("/async-function/f", &later, "x").await.status, 202);
+        let cancelled = settings.run("calls cancel later --yes --output json").await.done();
+        assert_eq!(cancelled["state"], "cancelled", "{timer}");
+        assert_eq!(nats.dead_letter().await.expect("Queue-Worker-Cause"), "cancelled");
+        // A mark means what had arrived by then, and this comes after it.
+        let again = [("X-Delay", "1s"), ("X-Call-Id", "later")];
+        assert_eq!(door.post("/async-function/f", &again, "again").await.status, 202);
+        let called = gateway.await_ended(1).await.remove(0);
+        assert_eq!(&*called.request.body, b"again", "{timer}");
+        drop(worker);
+    }
+}
+
+#[tokio::test]
 async fn what_is_put_off_is_parked_until_then_and_never_early() {
     for timer in ["auto", "levels"] {
         let nats = Nats::start().await;
@@ -180,7 +201,11 @@ async fn what_is_put_off_is_parked_until_then_and_never_early() {
         assert_eq!(nats.count("orders").await, 0);
         // An age counts from when it may be called.
         let parked = nats.messages("orders-retries").await.remove(0);
-        assert_eq!(parked.time_in("Queue-Worker-First-Seen"), parked.time_in("Queue-Worker-Due"));
+        let due = parked.time_in("Queue-Worker-Due");
+        assert_eq!(parked.time_in("Queue-Worker-Not-Before"), due);
+        let arrived = parked.time_in("Queue-Worker-First-Seen");
+        let apart = due.duration_since(arrived).unwrap();
+        assert!(apart > Duration::from_secs(7), "{timer}: {apart:?}");
         // It outlives whoever took it.
         worker.kill().await;
         let _second = settings.start().await;

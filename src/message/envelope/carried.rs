@@ -37,7 +37,7 @@ pub(super) fn carried(headers: &HeaderMap, ours_too: bool, most: usize) -> Heade
 }
 
 /// The headers that this version writes anew on every message.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 26] = [
     names::HOP,
     names::ATTEMPTS,
     names::DELAYED,
@@ -57,6 +57,7 @@ const KNOWN: [&str; 25] = [
     names::INTERRUPTIONS,
     names::REDRIVES,
     names::REDRIVEN_AT,
+    names::NOT_BEFORE,
     names::CANCELLED,
     names::NOT_FOUND,
     names::KIND,

@@ -64,9 +64,14 @@ impl Envelope {
         self.kind == Kind::Callback && self.generation % (2 * HALF_LIFE) >= HALF_LIFE
     }
 
+    /// When it arrived, or was sent round again: what is cancelled later means it, too.
+    pub(crate) fn arrived(&self) -> SystemTime {
+        self.redriven_at.unwrap_or(self.first_seen)
+    }
+
     /// From when on its age counts.
     pub fn since(&self) -> SystemTime {
-        self.redriven_at.unwrap_or(self.first_seen)
+        self.redriven_at.or(self.not_before).unwrap_or(self.first_seen)
     }
 
     /// The same payload, stored in another way.
