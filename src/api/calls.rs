@@ -67,7 +67,7 @@ pub(super) async fn end(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    let ended = if open.is_empty() { Vec::new() } else { cancel::follow(&desk, call_id, now, END).await? };
+    let ended = cancel::follow(&desk, call_id, &open, now, END).await?;
     let document = cancel::document(call_id, &open, &ended);
     Ok(if ended.is_empty() { Answer::accepted(document, None) } else { Answer::ok(document) })
 }

@@ -1,6 +1,8 @@
-//! Call ids as callers choose them: in any characters, and long.
+//! Call ids as callers choose them: in any characters, long, and given twice.
 
-use crate::support::{Answer, Gateway, Invocation, Nats, Settings, Worker};
+use serde_json::json;
+
+use crate::support::{Answer, Gateway, Invocation, Nats, QUEUE, Settings, Worker, eventually};
 
 /// A gateway at which `no` is refused and all else is retried.
 async fn gateway() -> Gateway {
@@ -53,4 +55,28 @@ async fn a_call_that_is_waited_for_is_found_by_a_long_id() {
     let header = format!("X-Call-Id: {}", "x".repeat(300));
     let ended = settings.run_words(&["invoke", "no", "--header", &header, "--wait"]).await;
     assert_eq!(ended.code, 1, "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_cancel_is_not_of_a_call_of_the_same_id_that_died_before() {
+    let nats = Nats::start().await;
+    let gateway = gateway().await;
+    let settings = patient(&nats, &gateway);
+    let _worker = settings.start().await;
+    nats.publish(&Invocation::of("no").call_id("twice")).await;
+    nats.await_counts([0, 0, 1]).await;
+    nats.publish(&Invocation::of("bad").call_id("twice")).await;
+    nats.await_counts([0, 1, 1]).await;
+    let cancelled = words(&settings, &["calls", "cancel", "twice", "--yes"]).await;
+    assert_eq!(
+        cancelled,
+        json!({
+            "callId": "twice", "state": "cancelled", "queue": QUEUE, "function": "bad", "sequence": 2,
+        })
+    );
+    eventually("both are shown", async || {
+        let shown = words(&settings, &["calls", "show", "twice"]).await;
+        shown["state"] == "cancelled" && shown["others"][0]["state"] == "dead"
+    })
+    .await;
 }

@@ -46,7 +46,7 @@ pub(super) async fn cancel(desk: &Desk, call_id: &str, reason: Option<String>) -
     if mark_all(desk, call_id, &open, reason.as_deref()).await? == 0 {
         eprintln!("queue-worker: no worker has heard of it yet; each does before it makes a call");
     }
-    let ended = if open.is_empty() { Vec::new() } else { follow(desk, call_id, now, PATIENCE).await? };
+    let ended = follow(desk, call_id, &open, now, PATIENCE).await?;
     print(desk, call_id, &open, &ended)
 }
 
@@ -143,33 +143,45 @@ async fn make_due(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure
     Ok(())
 }
 
-/// Waits for so long until it does not run and is not parked any more, and returns its dead letters.
+/// Waits for so long until none of these calls runs or is parked any more, and returns their dead letters.
 ///
 /// # Errors
-/// Where it ended otherwise meanwhile, and see [`Failure`].
+/// Where they ended otherwise meanwhile, and see [`Failure`].
 pub(crate) async fn follow(
     desk: &Desk,
     call_id: &str,
+    open: &[Call],
     since: SystemTime,
     patience: Duration,
 ) -> Result<Vec<Call>, Failure> {
     let (begin, since) = (Instant::now(), since.checked_sub(SKEW).unwrap_or(since));
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
     loop {
-        let mut ended = Vec::new();
+        let mut found = Vec::new();
         for names in desk.queues()? {
             if running(desk, &names, call_id, Patience::Short).await?.is_empty() {
-                ended.extend(letters(desk, &names, call_id, Some(since)).await?);
+                found.extend(letters(desk, &names, call_id, Some(since)).await?);
             }
         }
-        if !ended.is_empty() || begin.elapsed() >= patience {
+        let ended = ends(open, found);
+        if ended.len() >= open.len() || begin.elapsed() >= patience {
             return as_asked(call_id, ended);
         }
         sleep(LOOK).await;
     }
 }
 
-/// The ends of a call, if one of them is what was asked for.
-fn as_asked(call_id: &str, ended: Vec<Call>) -> Result<Vec<Call>, Failure> {
+/// The last end of each of these calls that has one. Other calls of the id may have ended just before.
+fn ends(open: &[Call], found: Vec<Call>) -> Vec<Call> {
+    let is_meant = |end: &Call| open.iter().any(|call| call.original_id == end.original_id);
+    together(found.into_iter().filter(is_meant).collect())
+}
+
+/// The ends of a call, those that were asked for first, if one of them is.
+fn as_asked(call_id: &str, mut ended: Vec<Call>) -> Result<Vec<Call>, Failure> {
+    ended.sort_by_key(|call| call.state != State::Cancelled);
     match ended.first() {
         Some(other) if !is_over(&ended) => Err(over(call_id, other)),
         _ => Ok(ended),
@@ -218,5 +230,23 @@ mod tests {
         assert_eq!(ended(&[State::Dead, State::Cancelled]).unwrap().len(), 2);
         let Err(Failure::Conflict(said)) = ended(&[State::Dead]) else { panic!() };
         assert_eq!(said, "the call \"a\" has ended: it is dead");
+    }
+
+    #[test]
+    fn a_call_of_the_same_id_that_died_just_before_is_not_what_was_cancelled() {
+        let of = |origin: &str, state| Call {
+            state,
+            original_id: Some(origin.to_owned()),
+            sequence: Some(state as u64),
+            ..Call::unknown("a")
+        };
+        let open = [of("q:1", State::Parked)];
+        assert_eq!(ends(&open, vec![of("q:2", State::Dead)]), []);
+        let ended = ends(&open, vec![of("q:2", State::Dead), of("q:1", State::Cancelled)]);
+        let told = document("a", &open, &as_asked("a", ended).unwrap());
+        assert_eq!(
+            (&told["state"], &told["sequence"]),
+            (&"cancelled".into(), &json!(State::Cancelled as u64))
+        );
     }
 }
