@@ -19,7 +19,7 @@ use crate::{
         http_headers::HOP_BY_HOP,
         names::{is_brokers, is_ours},
     },
-    text::duration,
+    text::{duration, time},
 };
 
 /// The longest key of a caller's.
@@ -94,10 +94,8 @@ fn due(headers: &HeaderMap, max_delay: Duration, now: SystemTime) -> Result<Opti
         due = Some(delay);
     }
     if let Some(time) = text(headers, "x-not-before")? {
-        let time =
-            humantime::parse_rfc3339_weak(&time).ok().or_else(|| httpdate::parse_http_date(&time).ok());
-        let time =
-            time.ok_or_else(|| bad("X-Not-Before: expected a time of RFC 3339 in UTC or an HTTP date"))?;
+        let time = time::parse(&time).or_else(|| httpdate::parse_http_date(&time).ok());
+        let time = time.ok_or_else(|| bad("X-Not-Before: expected a time of RFC 3339 or an HTTP date"))?;
         due = due.max(Some(time.duration_since(now).unwrap_or_default()));
     }
     match due {
@@ -287,6 +285,7 @@ mod tests {
         };
         assert_eq!(due(&[("x-delay", "1m")]), Ok(Some(60)));
         assert_eq!(due(&[("x-not-before", "1970-01-01T00:02:00Z")]), Ok(Some(120)));
+        assert_eq!(due(&[("x-not-before", "1970-01-01T02:02:00+02:00")]), Ok(Some(120)));
         assert_eq!(
             due(&[("x-not-before", "Thu, 01 Jan 1970 00:02:00 GMT"), ("x-delay", "1m")]),
             Ok(Some(120))

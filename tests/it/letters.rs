@@ -125,6 +125,7 @@ async fn thousands_of_letters_are_read_as_a_few_groups_and_any_filter_finds_its_
         ("--error <address>:", 100),
         ("--call-id call-7", 1),
         ("--since 2026-11-26T08:04:00Z", 60),
+        ("--since 2026-11-26T10:04:00+02:00", 60),
         ("--before 2026-11-26T08:00:10Z", 10),
         ("--function f --cause exhausted --status 502", 50),
         ("--since 2026-11-26T08:01:00Z --before 2026-11-26T08:02:00Z --function f", 60),

@@ -7,7 +7,11 @@ use std::{
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 
-use crate::{message::letter::choice::Choice, retry::judge::Cause, text::duration};
+use crate::{
+    message::letter::choice::Choice,
+    retry::judge::Cause,
+    text::{duration, time},
+};
 
 /// Which letters are meant.
 #[derive(Debug, Clone, Default, Args)]
@@ -94,7 +98,7 @@ impl FromStr for Moment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = humantime::parse_rfc3339(text) {
+        if let Some(time) = time::parse(text) {
             return Ok(Self::At(time));
         }
         duration::parse(text)
