@@ -13,7 +13,9 @@ use super::{
     request::Asked,
     retries,
     values::{
-        Kind::{Cause, Flag, Function, Moment, Number, Object, Outcome, Sequences, Status, Text, Words},
+        Kind::{
+            Callee, Cause, Flag, Function, Moment, Number, Object, Outcome, Sequences, Status, Text, Words,
+        },
         Param, Values,
     },
 };
@@ -174,7 +176,7 @@ const RUN_NOW: &[Param] = chosen!(
 const REDRIVE: &[Param] = chosen!(
     DRY,
     Param { name: "rate", kind: Number(1, LARGEST), about: "Send this many a second at most" },
-    Param { name: "to", kind: Function, about: "Call this function instead" },
+    Param { name: "to", kind: Callee, about: "Call this function instead" },
     Param {
         name: "canary",
         kind: Number(1, MOST_CANARIES as u64),

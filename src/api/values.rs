@@ -8,7 +8,11 @@ use url::form_urlencoded;
 
 use super::{once::Once, problem::Fault};
 use crate::{
-    message::{audit::COMPLETED, decode::FunctionName, letter::choice::Choice},
+    message::{
+        audit::COMPLETED,
+        decode::{FunctionName, InvalidFunctionName},
+        letter::choice::Choice,
+    },
     operate::cli::{Moment, cause, outcome, status},
     retry::judge::Cause,
 };
@@ -33,7 +37,10 @@ pub(super) enum Kind {
     Text,
     /// Words for people, or none.
     Words,
+    /// A function, or a target, by the name that lists have.
     Function,
+    /// A function of a gateway's.
+    Callee,
     Cause,
     Outcome,
     Status,
@@ -64,9 +71,8 @@ impl Kind {
             Self::Text if text.is_empty() => Err("some text".to_owned()),
             Self::Text | Self::Words if text.len() > LONGEST => Err(format!("at most {LONGEST} bytes")),
             Self::Text | Self::Words => Ok(texts(text)),
-            Self::Function => {
-                text.parse::<FunctionName>().map(|_| texts(text)).map_err(|error| error.to_string())
-            }
+            Self::Function => named(FunctionName::stored(text.to_owned())),
+            Self::Callee => named(text.parse()),
             Self::Cause => cause(text).map(Value::Text),
             Self::Outcome => outcome(text).map(Value::Text),
             Self::Status => status(text).map(Value::Text),
@@ -120,7 +126,8 @@ impl Kind {
         match self {
             Self::Text => json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }),
             Self::Words => json!({ "type": "string", "maxLength": LONGEST }),
-            Self::Function => json!({ "type": "string", "pattern": "^[-A-Za-z0-9_.]+$" }),
+            Self::Function => json!({ "type": "string", "pattern": "^[-A-Za-z0-9_.%]+$" }),
+            Self::Callee => json!({ "type": "string", "pattern": "^[-A-Za-z0-9_.]+$" }),
             Self::Cause => json!({ "type": "string", "enum": causes().collect::<Vec<_>>() }),
             Self::Outcome => {
                 let outcomes: Vec<_> = std::iter::once(COMPLETED).chain(causes()).collect();
@@ -153,6 +160,11 @@ pub(super) fn object(fields: &[Param]) -> Json {
     };
     let properties: Map<_, _> = fields.iter().map(field).collect();
     json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn named(read: Result<FunctionName, InvalidFunctionName>) -> Result<Value, String> {
+    let expected = |_| "the name of a function, such as f or f.openfaas-fn".to_owned();
+    read.map(|name| Value::Text(name.as_str().to_owned())).map_err(expected)
 }
 
 fn whole(least: u64, most: u64) -> String {

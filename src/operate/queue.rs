@@ -54,8 +54,8 @@ pub(super) async fn run(desk: &Desk, command: QueueCommand) -> Result<(), Failur
 /// The function that is meant, under all its names: with the namespace of those that have none, and without.
 fn functions(desk: &Desk, names: &Names, which: &Pausing) -> Result<Vec<FunctionName>, Failure> {
     let Some(name) = which.function.as_deref() else { return Ok(Vec::new()) };
-    let function: FunctionName =
-        name.parse().map_err(|error| Failure::Usage(format!("--function={name:?}: {error}")))?;
+    let function = FunctionName::stored(name.to_owned());
+    let function = function.map_err(|error| Failure::Usage(format!("--function={name:?}: {error}")))?;
     let has_namespaces =
         desk.config.queues.iter().all(|queue| queue.name != names.queue || queue.request.is_none());
     let namespace = desk.config.function_namespace.as_str();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 
-use crate::support::{Answer, Call, End, Gateway, Latch, Nats, Settings, Worker, eventually_is};
+use crate::support::{Answer, Call, Door, End, Gateway, Latch, Nats, Settings, Worker, eventually_is};
 
 /// The settings that a user without OpenFaaS needs, and short waits.
 pub fn settings(nats: &Nats, gateway: &Gateway, target: &str) -> Settings {
@@ -222,6 +222,31 @@ async fn a_callback_that_fails_is_parked_under_a_name_of_any_token() {
     assert_eq!(calls.iter().map(Call::target).collect::<Vec<_>>(), ["/a%2Fb", "/back", "/back"]);
     assert_eq!(calls[2].header("x-function-name"), Some("a%2Fb"));
     await_nothing_left(&nats).await;
+}
+
+#[tokio::test]
+async fn operators_name_calls_of_any_token_as_lists_have_them() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::status(400)).await;
+    let (door, settings) = Door::to_api(by_region(&nats, &gateway, "/{1}"));
+    let worker = settings.start().await;
+    nats.publish_raw("orders.user:1.created", HeaderMap::new(), "x").await;
+    eventually_is("letters", 1, async || nats.count("orders-dead").await).await;
+    let listed = settings.run("dead-letters list --output json").await.done();
+    let name = listed["items"][0]["function"].as_str().unwrap();
+    assert_eq!(name, "user%3A1");
+    let found = door.get(&format!("/queues/orders/dead-letters?function={}", "user%253A1")).await;
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1), "{found}");
+    let paused = settings.run(&format!("queue pause --function {name} --output json")).await.done();
+    assert_eq!(paused["pausedFunctions"][0]["function"], name);
+    let labels = [("queue_name", "orders"), ("function_name", name)];
+    let known = async || worker.metrics().await.get("queue_worker_paused", &labels);
+    eventually_is("the worker knows", Some(1.0), known).await;
+    nats.publish_raw("orders.user:1.created", HeaderMap::new(), "held").await;
+    eventually_is("held", 1, async || nats.count("orders-retries").await).await;
+    assert_eq!(gateway.count(), 1);
+    assert_eq!(settings.run(&format!("queue resume --function {name}")).await.code, 0);
+    gateway.await_ended(2).await;
 }
 
 #[tokio::test]

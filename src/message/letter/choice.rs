@@ -45,7 +45,7 @@ impl Choice {
 
     /// The subjects on which the letters of this queue lie that may be meant.
     pub(crate) fn subjects(&self, names: &Names) -> String {
-        match self.function.as_deref().map(str::parse::<FunctionName>) {
+        match self.function.clone().map(FunctionName::stored) {
             Some(Ok(function)) => names.dead_letter(Some(&function.token())),
             _ => names.dead_subjects(),
         }
@@ -68,7 +68,7 @@ impl Choice {
     }
 }
 
-/// Whether a letter is this call's. A letter has the id in ASCII; a log has it as the caller wrote it.
+/// Whether a letter is this call's.
 fn is_call(wanted: &str, letter: &Letter) -> bool {
     letter.call_id.as_deref().is_some_and(|id| is_id(id, wanted))
 }

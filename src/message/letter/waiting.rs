@@ -44,7 +44,7 @@ impl Letter {
 impl Choice {
     /// The subjects on which the retries of this queue lie that may be meant.
     pub(crate) fn retries_subjects(&self, names: &Names) -> String {
-        match self.function.as_deref().map(str::parse::<FunctionName>) {
+        match self.function.clone().map(FunctionName::stored) {
             Some(Ok(function)) => names.retries_of(&function.token()),
             _ => names.retries_subjects(),
         }
