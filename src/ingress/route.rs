@@ -41,23 +41,23 @@ fn bad(text: impl Into<String>) -> Refusal {
 /// The route of a request.
 pub(super) fn route<'q>(method: &Method, uri: &Uri, queues: &'q [Queue]) -> Result<Route<'q>, Refusal> {
     let path = uri.path();
-    let found = if let Some(rest) = path.strip_prefix("/async-function/") {
-        to_function(rest, uri.query(), queues)
+    if let Some(rest) = path.strip_prefix("/async-function/") {
+        posted(method).and_then(|()| to_function(rest, uri.query(), queues))
     } else if let Some(queue) = path
         .strip_prefix("/queues/")
         .and_then(|rest| rest.strip_suffix("/messages"))
         .filter(|queue| !queue.is_empty() && !queue.contains('/'))
     {
-        to_queue(queue, uri.query(), queues)
+        posted(method).and_then(|()| to_queue(queue, uri.query(), queues))
     } else {
         Err(missing("expected /async-function/NAME or /queues/QUEUE/messages"))
-    };
-    match found {
-        Ok(_) if method != Method::POST => {
-            Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "expected POST"))
-        }
-        found => found,
     }
+}
+
+/// Whatever else is wrong with it.
+fn posted(method: &Method) -> Result<(), Refusal> {
+    let refusal = || Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "expected POST");
+    (method == Method::POST).then_some(()).ok_or_else(refusal)
 }
 
 /// As OpenFaaS's gateway has it: the name, and what the function is told behind it.

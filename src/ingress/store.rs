@@ -14,7 +14,14 @@ use crate::{
         seam::{Broker, BrokerError},
     },
     config::Queue,
-    message::{arrival::Arrival, names::Id, record::Record, successor::Message, timer::Timer},
+    message::{
+        arrival::Arrival,
+        header::size,
+        names::Id,
+        record::Record,
+        successor::{MOST_HEADERS, Message},
+        timer::Timer,
+    },
 };
 
 /// What was stored.
@@ -57,6 +64,10 @@ pub(super) async fn store(
         None => fresh(queue, entry),
         Some(due) => later(jetstream, queue, timer, entry, due)?,
     };
+    // NATS refuses it in words that are not for callers.
+    if size(&record.headers) > MOST_HEADERS {
+        return Err(too_large());
+    }
     let told = jetstream.enqueue(&record).await.map_err(|error| match error {
         BrokerError::TooLarge => too_large(),
         BrokerError::Unavailable(_) | BrokerError::Refused(_) => {

@@ -26,7 +26,7 @@ use crate::{
 const OVERHEAD: usize = 256;
 
 /// The most bytes of headers: JetStream stores no more than 64 KiB of them with a message.
-const MOST_HEADERS: usize = (u16::MAX as usize) - OVERHEAD;
+pub(crate) const MOST_HEADERS: usize = (u16::MAX as usize) - OVERHEAD;
 
 /// A message that fits in no way into the broker's maximum payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -99,7 +99,12 @@ async fn what_cannot_be_enqueued_is_refused() {
     ] {
         assert_eq!(door.post(target, sent, "x").await.status, status, "{target} {sent:?}");
     }
-    assert_eq!(door.ask("GET", good, &[], b"").await.status, 405);
+    for target in [good, "/queues/orders/messages", "/async-function/f"] {
+        assert_eq!(door.ask("GET", target, &[], b"").await.status, 405, "{target}");
+    }
+    // What no retry of the caller's would change.
+    let many = [("X-A", &*"a".repeat(21_800)), ("X-B", &*"b".repeat(21_800)), ("X-C", &*"c".repeat(21_800))];
+    assert_eq!(door.post(good, &many, "x").await.status, 413);
     assert_eq!(door.post(good, &[], &"x".repeat(1_001)).await.status, 413);
     assert_eq!(door.post(good, &[], &"x".repeat(1_000)).await.status, 202);
     // It is not read to its end: of this one most never comes.
@@ -111,7 +116,7 @@ async fn what_cannot_be_enqueued_is_refused() {
     gateway.await_ended(1).await;
     let refused =
         worker.metrics().await.value("queue_worker_ingress_refused_total", &[("reason", "too_large")]);
-    assert_eq!(refused, 2.0);
+    assert_eq!(refused, 3.0);
 }
 
 #[tokio::test]
@@ -199,7 +204,7 @@ async fn what_is_put_off_is_parked_until_then_and_never_early() {
         let again = door.post(target, &sent, "later").await.json();
         assert_eq!((&again["duplicate"], &again["callId"]), (&true.into(), &first["callId"]));
         assert_eq!(nats.count("orders").await, 0);
-        // An age counts from when it may be called.
+        // An age counts from when it may be called; it arrived before.
         let parked = nats.messages("orders-retries").await.remove(0);
         let due = parked.time_in("Queue-Worker-Due");
         assert_eq!(parked.time_in("Queue-Worker-Not-Before"), due);
