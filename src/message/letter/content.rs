@@ -60,8 +60,10 @@ impl Body {
 /// Whether a header of this name is a credential.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let whole = ["authorization", "proxy-authorization", "cookie", "set-cookie", "token", "x-api-key"];
-    whole.contains(&name.as_str()) || ["-token", "-secret", "-password"].iter().any(|end| name.ends_with(end))
+    let whole = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+    let last = ["-token", "-secret", "-password", "-api-key"];
+    // `token` alone is one, too.
+    whole.contains(&name.as_str()) || last.iter().any(|end| format!("-{name}").ends_with(end))
 }
 
 /// Headers with their values, the secret ones masked unless `reveal`.
@@ -87,9 +89,14 @@ pub fn of_message(all: &HeaderMap, reveal: bool) -> Vec<(String, Vec<String>)> {
     headers(all, reveal)
 }
 
-/// The value of a header that has a URL, without what logs in there.
+/// The value of a header; of one that has a URL, without what logs in there.
 fn without_login(name: &str, value: String, reveal: bool) -> String {
-    if reveal || !name.eq_ignore_ascii_case("x-callback-url") { value } else { masked_url(&value) }
+    let logs_in =
+        || Url::parse(&value).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
+    if reveal || !(name.eq_ignore_ascii_case("x-callback-url") || logs_in()) {
+        return value;
+    }
+    masked_url(&value)
 }
 
 /// A URL without user, password and query.
@@ -281,18 +288,30 @@ mod tests {
             ("Authorization", "hidden"),
             ("X-A", "1"),
             ("X-Callback-Url", "http://u:hidden@h/x"),
+            ("Referer", "https://u:hidden@h/y?k=hidden"),
         ]);
         let shown = content(&told, &Bytes::from_static(b"{\"id\":1}"), false);
         assert!(!format!("{shown:?}").contains("hidden"), "{shown:?}");
         assert_eq!((shown.body, shown.flaw), (Some(Body::Text("{\"id\":1}".to_owned())), None));
         let mut names: Vec<_> = shown.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["Authorization", "X-A", "X-Callback-Url"]);
+        assert_eq!(names, ["Authorization", "Referer", "X-A", "X-Callback-Url"]);
     }
 
     #[test]
     fn credentials_are_known_by_their_names() {
-        for name in ["Authorization", "cookie", "X-Auth-Token", "TOKEN", "Set-Cookie", "X-Client-Secret"] {
+        for name in [
+            "Authorization",
+            "cookie",
+            "X-Auth-Token",
+            "TOKEN",
+            "Set-Cookie",
+            "X-Client-Secret",
+            "API-Key",
+            "X-Api-Key",
+            "Password",
+            "Secret",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["X-Call-Id", "Tokens", "Content-Type", "Accept"] {
