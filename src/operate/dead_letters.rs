@@ -16,7 +16,7 @@ use super::{cli::DeadLetters, desk::Desk, end::Failure};
 /// See [`Failure`].
 pub(super) async fn run(desk: &Desk, command: DeadLetters) -> Result<(), Failure> {
     match command {
-        DeadLetters::List { filter, group: true, .. } => list::groups(desk, &filter).await,
+        DeadLetters::List { filter, group: true, limit } => list::groups(desk, &filter, limit).await,
         DeadLetters::List { filter, limit, .. } => list::list(desk, &filter, limit).await,
         DeadLetters::Show { sequence, reveal } => show::show(desk, sequence, reveal).await,
         DeadLetters::Redrive(how) => redrive::redrive(desk, &how).await,

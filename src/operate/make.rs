@@ -170,8 +170,15 @@ impl Counted {
         counts.into()
     }
 
+    /// Tells of letters that others have, where some are left. Where none is, that is why nothing is made.
+    pub fn tell_others(&self) {
+        if (1..self.matched).contains(&self.taken) {
+            eprintln!("queue-worker: {}", self.others());
+        }
+    }
+
     /// The sentence about letters that others have.
-    pub fn others(&self) -> String {
+    fn others(&self) -> String {
         let ids: Vec<_> = self.except.iter().map(|share| share.operation.as_str()).collect();
         let many = if self.taken == self.matched { "all".to_owned() } else { number(self.taken) };
         format!(

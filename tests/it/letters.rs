@@ -113,6 +113,8 @@ async fn thousands_of_letters_are_read_as_a_few_groups_and_any_filter_finds_its_
     assert_eq!(of_f["last"].as_str().unwrap().get(..19), Some("2026-11-26T08:02:27"));
     let table = settings.run("dead-letters list --group").await;
     assert_eq!((table.code, table.out.lines().count()), (0, 7), "{table:?}");
+    let largest = settings.run("dead-letters list --group --limit 2 --output json").await.done();
+    assert_eq!(column(&largest, "groups", "count").len(), 2);
 
     for (filter, count) in [
         ("", 300),
@@ -241,8 +243,15 @@ async fn a_command_that_cannot_work_says_why() {
     let nats = Nats::start().await;
     let gateway = Gateway::start(|_| Answer::ok()).await;
     let settings = Worker::of(&nats, &gateway);
-    let ran = settings.run("dead-letters list").await;
-    assert!(ran.code == 1 && ran.err.contains("there is no stream faas-request-dead"), "{ran:?}");
+    for line in ["dead-letters list", "dead-letters list --output json"] {
+        let ran = settings.run(line).await;
+        assert!(ran.code == 1 && ran.err.contains("there is no stream faas-request-dead"), "{ran:?}");
+        assert_eq!(ran.out, "", "half a document");
+    }
+    for line in ["dead-letters show 0", "dead-letters redrive 0 --yes"] {
+        let ran = settings.run(line).await;
+        assert!(ran.code == 64 && ran.err.contains("SEQUENCE"), "{ran:?}");
+    }
     let away = Worker::bare().set("nats_url", format!("nats://127.0.0.1:{}", free_port()));
     let ran = away.run("dead-letters list").await;
     assert!(ran.code == 1 && ran.err.contains("no connection to NATS"), "{ran:?}");

@@ -167,7 +167,8 @@ impl Choosing {
 /// # Errors
 /// What is expected.
 pub(crate) fn sequence(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a number from the column SEQUENCE of the list".to_owned())
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number from the column SEQUENCE of the list".to_owned())
 }
 
 /// Reads the name of a cause.

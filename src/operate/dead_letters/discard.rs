@@ -30,9 +30,7 @@ pub(super) async fn discard(
     let (names, choice) = (desk.queue()?, chosen.choice(desk.now()));
     let wanted = Wanted::of(Kind::Discard, choice, because(reason));
     let counted = Counted::of(desk, &names, &wanted).await?;
-    if counted.taken > 0 {
-        eprintln!("queue-worker: {}", counted.others());
-    }
+    counted.tell_others();
     if counted.left() > 0 {
         let (many, queue) = (number(counted.left()), &names.queue);
         desk.confirm(&format!("Delete {many} dead letters of {queue} ({}) for good?", wanted.choice))?;

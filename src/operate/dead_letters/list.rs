@@ -30,8 +30,8 @@ use crate::{
 /// See [`Failure`].
 pub(super) async fn list(desk: &Desk, filter: &Filter, limit: Option<u64>) -> Result<(), Failure> {
     let (queues, choice) = (desk.queues()?, filter.choice(desk.now()));
-    let mut listing = Listing::new(desk.output, queues.len() > 1, limit.unwrap_or(u64::MAX));
     let opened = open(desk, &queues, &choice).await?;
+    let mut listing = Listing::new(desk.output, queues.len() > 1, limit.unwrap_or(u64::MAX));
     for (names, mut letters) in opened {
         while listing.wants_more() {
             let some = letters.next().await?;
@@ -43,10 +43,15 @@ pub(super) async fn list(desk: &Desk, filter: &Filter, limit: Option<u64>) -> Re
     }
     let (listed, more) = (listing.listed, listing.more);
     listing.end();
+    tell_more(desk, more, listed);
+    if listed > 0 { Ok(()) } else { Err(none(&queues, &choice)) }
+}
+
+/// Tells people that there is more, which JSON says itself.
+fn tell_more(desk: &Desk, more: bool, listed: u64) {
     if more && desk.output == Output::Table {
         eprintln!("queue-worker: there are more; --limit {} ended the list", number(listed));
     }
-    if listed > 0 { Ok(()) } else { Err(none(&queues, &choice)) }
 }
 
 /// The letters of each queue that has any stream of them.
@@ -166,11 +171,11 @@ pub(crate) fn sums(groups: &[(Alike, Group)]) -> Vec<Value> {
     groups.iter().map(sum).collect()
 }
 
-/// Sums letters up, the largest group first.
+/// Sums letters up, the largest groups first.
 ///
 /// # Errors
 /// See [`Failure`].
-pub(super) async fn groups(desk: &Desk, filter: &Filter) -> Result<(), Failure> {
+pub(super) async fn groups(desk: &Desk, filter: &Filter, limit: Option<u64>) -> Result<(), Failure> {
     let (queues, choice) = (desk.queues()?, filter.choice(desk.now()));
     let (mut groups, mut some) = (Groups::default(), false);
     for (_, mut letters) in open(desk, &queues, &choice).await? {
@@ -183,7 +188,10 @@ pub(super) async fn groups(desk: &Desk, filter: &Filter) -> Result<(), Failure> 
             letters.iter().for_each(|letter| groups.add(letter));
         }
     }
-    let groups = groups.largest_first();
+    let mut groups = groups.largest_first();
+    let all = groups.len();
+    groups.truncate(limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX));
+    tell_more(desk, groups.len() < all, groups.len() as u64);
     if desk.output == Output::Json {
         out::json(&json!({ "groups": sums(&groups) }))?;
     } else if some {

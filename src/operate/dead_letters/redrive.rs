@@ -31,9 +31,7 @@ pub(super) async fn redrive(desk: &Desk, how: &Redriving) -> Result<(), Failure>
     if how.dry_run {
         return counted.dry(desk, &names, &wanted);
     }
-    if counted.taken > 0 {
-        eprintln!("queue-worker: {}", counted.others());
-    }
+    counted.tell_others();
     let (many, queue) = (number(counted.left()), &names.queue);
     if counted.left() > 0 {
         desk.confirm(&format!("Send {many} dead letters of {queue} ({}) round again?", wanted.choice))?;

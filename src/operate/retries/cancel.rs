@@ -31,9 +31,7 @@ pub(super) async fn cancel(desk: &Desk, how: &Cancelling) -> Result<(), Failure>
     if how.dry_run {
         return counted.dry(desk, &names, &wanted);
     }
-    if counted.taken > 0 {
-        eprintln!("queue-worker: {}", counted.others());
-    }
+    counted.tell_others();
     if counted.left() > 0 {
         let (many, queue) = (number(counted.left()), &names.queue);
         desk.confirm(&format!("Cancel {many} parked calls of {queue} ({})?", wanted.choice))?;
