@@ -24,6 +24,8 @@ struct Known<T> {
 #[derive(Debug)]
 struct Running<T> {
     call_id: String,
+    /// Its id in another form, where that is another text.
+    also: Option<String>,
     since: SystemTime,
     told: T,
     cancelled: CancellationToken,
@@ -36,6 +38,17 @@ pub struct Mark {
     pub at: SystemTime,
     /// Who, and why, in a few words.
     pub why: String,
+}
+
+impl<T> Running<T> {
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        [Some(self.call_id.as_str()), self.also.as_deref()].into_iter().flatten()
+    }
+
+    /// The mark by which it is not to run.
+    fn marked<'m>(&self, marks: &'m HashMap<String, Mark>) -> Option<&'m Mark> {
+        self.ids().filter_map(|id| marks.get(id)).find(|mark| self.since <= mark.at)
+    }
 }
 
 impl<T> Clone for Calls<T> {
@@ -58,7 +71,7 @@ impl<T> Calls<T> {
     /// Calls of this id that arrived before the mark end, and do not begin.
     pub fn mark(&self, call_id: &str, mark: Mark) {
         let mut known = self.known();
-        let runs = |running: &&Running<T>| running.call_id == call_id && running.since <= mark.at;
+        let runs = |running: &&Running<T>| running.since <= mark.at && running.ids().any(|id| id == call_id);
         known.running.values().filter(runs).for_each(|running| running.cancelled.cancel());
         let latest = known.marks.get(call_id).is_none_or(|before| before.at < mark.at);
         if latest {
@@ -71,17 +84,20 @@ impl<T> Calls<T> {
         self.known().marks.retain(|_, mark| mark.at >= before);
     }
 
-    /// One more runs, until the guard is dropped; it arrived `since`.
+    /// One more runs, until the guard is dropped; it arrived `since`. Its id may be asked for in the form
+    /// `also`, too.
     #[must_use = "the call counts as ended when the guard is dropped"]
-    pub fn begin(&self, call_id: &str, since: SystemTime, told: T) -> Begun<T> {
+    pub fn begin(&self, call_id: &str, also: &str, since: SystemTime, told: T) -> Begun<T> {
         let cancelled = CancellationToken::new();
+        let also = (also != call_id).then(|| also.to_owned());
+        let running =
+            Running { call_id: call_id.to_owned(), also, since, told, cancelled: cancelled.clone() };
         let mut known = self.known();
-        if known.marks.get(call_id).is_some_and(|mark| since <= mark.at) {
+        if running.marked(&known.marks).is_some() {
             cancelled.cancel();
         }
         let number = known.next;
         known.next = number.wrapping_add(1);
-        let running = Running { call_id: call_id.to_owned(), since, told, cancelled: cancelled.clone() };
         known.running.insert(number, running);
         Begun { calls: self.clone(), number, cancelled }
     }
@@ -89,7 +105,7 @@ impl<T> Calls<T> {
     /// What is told of those with this id: callers may have given it to several.
     pub fn of<R>(&self, call_id: &str, tell: impl Fn(&T) -> R) -> Vec<R> {
         let known = self.known();
-        let of_id = known.running.values().filter(|running| running.call_id == call_id);
+        let of_id = known.running.values().filter(|running| running.ids().any(|id| id == call_id));
         of_id.map(|running| tell(&running.told)).collect()
     }
 }
@@ -116,8 +132,7 @@ impl<T> Begun<T> {
     /// Who cancelled it, and why.
     pub fn why(&self) -> Option<String> {
         let known = self.calls.known();
-        let call_id = &known.running.get(&self.number)?.call_id;
-        known.marks.get(call_id).map(|mark| mark.why.clone())
+        known.running.get(&self.number)?.marked(&known.marks).map(|mark| mark.why.clone())
     }
 }
 
@@ -144,9 +159,9 @@ mod tests {
     #[test]
     fn calls_are_known_while_they_run_however_many_have_an_id() {
         let calls = Calls::default();
-        let first = calls.begin("a", at(1), 1);
-        let second = calls.begin("a", at(1), 2);
-        let _other = calls.clone().begin("b", at(1), 3);
+        let first = calls.begin("a", "a", at(1), 1);
+        let second = calls.begin("a", "a", at(1), 2);
+        let _other = calls.clone().begin("b", "b", at(1), 3);
         let of = |id| calls.of(id, |n| *n);
         let mut known = of("a");
         known.sort_unstable();
@@ -160,18 +175,28 @@ mod tests {
     #[test]
     fn a_mark_ends_calls_that_arrived_before_it_and_no_others() {
         let calls = Calls::default();
-        let before = calls.begin("a", at(5), ());
-        let other = calls.begin("b", at(5), ());
-        let later = calls.begin("a", at(11), ());
+        let before = calls.begin("a", "a", at(5), ());
+        let other = calls.begin("b", "b", at(5), ());
+        let later = calls.begin("a", "a", at(11), ());
         calls.mark("a", mark(10));
         assert_eq!([&before, &other, &later].map(Begun::is_cancelled), [true, false, false]);
         assert_eq!((before.why().as_deref(), other.why()), (Some("at 10"), None));
         // One that was waiting then, and one that a caller makes with the same id afterwards.
-        assert!(calls.begin("a", at(9), ()).is_cancelled() && !calls.begin("a", at(12), ()).is_cancelled());
+        assert!(
+            calls.begin("a", "a", at(9), ()).is_cancelled()
+                && !calls.begin("a", "a", at(12), ()).is_cancelled()
+        );
         // An older mark that is read again takes nothing back.
         calls.mark("a", mark(3));
-        assert!(calls.begin("a", at(9), ()).is_cancelled());
+        assert!(calls.begin("a", "a", at(9), ()).is_cancelled());
+        // One of several whose ids are the same in the other form.
+        let [long, twin] = ["xy", "xz"].map(|id| calls.begin(id, "x", at(5), ()));
+        calls.mark("xy", mark(10));
+        assert_eq!([&long, &twin].map(Begun::is_cancelled), [true, false]);
+        assert_eq!((calls.of("x", |()| 1).len(), calls.of("xz", |()| 1).len()), (2, 1));
+        calls.mark("x", mark(10));
+        assert!(twin.is_cancelled() && twin.why().is_some());
         calls.forget(at(11));
-        assert!(!calls.begin("a", at(9), ()).is_cancelled());
+        assert!(!calls.begin("a", "a", at(9), ()).is_cancelled());
     }
 }

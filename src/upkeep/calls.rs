@@ -17,7 +17,7 @@ use crate::{
     },
     flow::calls::{Calls, Mark},
     message::{
-        call::{Heard, InHand, Question, Reply, written},
+        call::{Heard, InHand, Question, Reply},
         names::Names,
     },
     tasks::error_backoff::ErrorBackoff,
@@ -87,7 +87,7 @@ impl Desk {
         let Some(to) = question.reply.clone() else { return };
         let mut reply = Reply { worker: self.worker.clone(), calls: Vec::new() };
         if let Ok(Question { call_id }) = serde_json::from_slice(&question.payload) {
-            reply.calls = self.calls.of(&written(&call_id), InHand::told);
+            reply.calls = self.calls.of(&call_id, InHand::told);
         } else if let Ok(Heard { sequence }) = serde_json::from_slice(&question.payload) {
             if self.learn().await.is_err() || *self.seen.lock().await < sequence {
                 return;
@@ -110,7 +110,7 @@ impl Desk {
         if let Some((marks, last)) = cancels.behind(*seen).await? {
             for mark in marks {
                 let why = mark.cancel.why();
-                self.calls.mark(&written(&mark.cancel.call_id), Mark { at: mark.at, why });
+                self.calls.mark(&mark.cancel.call_id, Mark { at: mark.at, why });
             }
             *seen = last;
             self.calls.forget(cancels.now().checked_sub(FORGOTTEN).unwrap_or(std::time::UNIX_EPOCH));

@@ -105,7 +105,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
         // Until its end is durable, or it is parked.
         let in_hand = InHand::new(delivery.message(), self.broker().now());
-        let begun = &parts.calls.begin(&written(&call_id), delivery.envelope().arrived(), in_hand);
+        let begun = &parts.calls.begin(&call_id, &written(&call_id), delivery.envelope().arrived(), in_hand);
         let context = CallContext { invocation, call_id: &call_id, annotations: &annotations, policy, begun };
         let mut delivery = match self.may_call(delivery, &context).await? {
             ControlFlow::Continue(delivery) => delivery,

@@ -47,6 +47,23 @@ async fn a_call_is_found_and_cancelled_by_its_id_as_the_caller_wrote_it_and_as_l
 }
 
 #[tokio::test]
+async fn of_two_long_ids_that_begin_alike_one_is_cancelled() {
+    let nats = Nats::start().await;
+    let gateway = gateway().await;
+    let settings = patient(&nats, &gateway);
+    let _worker = settings.start().await;
+    let [one, other] = ["1", "2"].map(|end| format!("{}{end}", "x".repeat(400)));
+    for id in [&one, &other] {
+        nats.publish(&Invocation::of("bad").call_id(id)).await;
+    }
+    nats.await_counts([0, 2, 0]).await;
+    assert_eq!(words(&settings, &["calls", "cancel", &one, "--yes"]).await["state"], "cancelled");
+    nats.await_counts([0, 1, 1]).await;
+    assert_eq!(words(&settings, &["calls", "show", &other]).await["state"], "parked");
+    assert_eq!([&one, &other].map(|id| gateway.calls_of(id).len()), [1, 1]);
+}
+
+#[tokio::test]
 async fn a_call_that_is_waited_for_is_found_by_a_long_id() {
     let nats = Nats::start().await;
     let gateway = gateway().await;

@@ -135,18 +135,30 @@ pub(super) async fn everywhere(
         eprintln!("looking at every message of {} that is parked or dead …", names.queue);
     }
     found.extend(letters(desk, names, call_id, None).await?);
-    let is_its = |stored: &Stored| call::is_of(&stored.headers(), call_id);
+    let settings = desk.config.queues.iter().find(|queue| queue.name == names.queue);
+    let form = settings.map_or(Form::OpenFaas, |queue| queue.form.clone());
+    let is_its =
+        |stored: &Stored| call::is_of(&stored.headers(), call_id) && is_very(names, &form, call_id, stored);
     let of_clone = |stored: Stored| is_its(&stored).then(|| parked(names, call_id, &stored)).flatten();
     let subjects = names.retries_subjects();
     found.extend(sweep(&desk.jetstream, &names.retries, &subjects, of_clone).await.map_err(cannot)?);
     if waiting {
-        let settings = desk.config.queues.iter().find(|queue| queue.name == names.queue);
-        let form = settings.map_or(Form::OpenFaas, |queue| queue.form.clone());
         let filter = settings.map_or(names.queue.as_str(), |queue| queue.filter_subject.as_str());
         let of_fresh = |stored| fresh(names, &form, call_id, stored);
         found.extend(sweep(&desk.jetstream, &names.stream, filter, of_fresh).await.map_err(cannot)?);
     }
     Ok(found)
+}
+
+/// Whether a clone is of the very call that is meant: several long ids may be one in a header. One that is
+/// asked for as a header has it may be any of them.
+fn is_very(names: &Names, form: &Form, call_id: &str, stored: &Stored) -> bool {
+    let message = || Message::of(form, &stored.clone().arrival(&names.retries), true);
+    let of_another = |message: Message| {
+        let invocation = message.invocation();
+        invocation.is_ok_and(|invocation| call::id(invocation.call_id(), &message.envelope) != call_id)
+    };
+    call::written(call_id) == call_id || !of_another(message())
 }
 
 /// Its dead letters that were stored at `since` or later.
