@@ -143,15 +143,17 @@ impl JetStream {
                     outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
                 outcome.unwrap_or_else(|| Err(unknown()))
             }
-            Joined::Leads(mut leader) => {
-                leader.gather().await;
-                let Company { replies, outcome } = leader.departs();
-                // In a box: it would stand in the future of each call that waits for its acknowledgement.
-                let answer = Box::pin(self.together(replies, reply)).await;
-                outcome.send_replace(Some(answer.clone()));
-                answer
-            }
+            // In a box: it would stand in the future of each call that waits for its acknowledgement.
+            Joined::Leads(leader) => Box::pin(self.lead(leader, reply)).await,
         }
+    }
+
+    async fn lead(&self, mut leader: Leader, reply: &str) -> Result<(), BrokerError> {
+        leader.gather().await;
+        let Company { replies, outcome } = leader.departs();
+        let answer = self.together(replies, reply).await;
+        outcome.send_replace(Some(answer.clone()));
+        answer
     }
 
     async fn together(&self, others: Vec<String>, last: &str) -> Result<(), BrokerError> {
