@@ -20,19 +20,16 @@ use crate::{
     message::decode::EventName,
     retry::judge::Outcome,
     tasks::supervisor::{Part, Supervisor, spoiled},
-    text::line as line_text,
 };
 use buffer::Buffer;
 use line::Line;
 
 mod buffer;
+mod event;
 mod line;
 
 /// The most bytes of lines that wait for a slow reader.
 const CAPACITY: usize = 1 << 20;
-
-/// The most bytes of an event's id and of its source.
-const LONGEST_NAME: usize = 256;
 
 /// The time that the exit waits for a stalled reader.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -110,7 +107,7 @@ pub fn invoke(
     url: &str,
     event: Option<&EventName>,
 ) {
-    let (event_id, source) = told(event);
+    let (event_id, source) = event::told(event);
     info!(
         callId = call_id,
         function,
@@ -118,19 +115,9 @@ pub fn invoke(
         bytes,
         url,
         eventId = event_id,
-        eventSource = source,
+        eventSource = source.as_deref(),
         "Invoke"
     );
-}
-
-fn short(text: &str) -> &str {
-    line_text::cut(text, LONGEST_NAME)
-}
-
-/// Id and source of an event, as far as they are known, and cut short where they are long.
-fn told(event: Option<&EventName>) -> (Option<&str>, Option<&str>) {
-    let [id, source] = event.map_or([None; 2], |EventName { id, source }| [id.as_deref(), source.as_deref()]);
-    (id.map(short), source.map(short))
 }
 
 /// A call ended. Its status is HTTP's, or a word when there was none: `timeout`, `unreachable`, `broken`. One
@@ -229,7 +216,7 @@ pub fn dead_letter(
     reason: Option<&str>,
     event: Option<&EventName>,
 ) {
-    let (event_id, source) = told(event);
+    let (event_id, source) = event::told(event);
     let known = |text| Some(text).filter(|text: &&str| !text.is_empty());
     with(status, |status| {
         error!(
@@ -240,7 +227,7 @@ pub fn dead_letter(
             status,
             reason,
             eventId = event_id,
-            eventSource = source,
+            eventSource = source.as_deref(),
             "Dead letter"
         );
     });
