@@ -16,7 +16,6 @@
 
 use std::{
     collections::BTreeMap,
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -67,29 +66,22 @@ enum Joined {
 #[derive(Debug)]
 struct Leader {
     acks: Acks,
-    consumer: String,
+    /// The consumer of its company, until it departs.
+    consumer: Option<String>,
     before: Option<watch::Receiver<Outcome>>,
-    departed: bool,
 }
 
 impl Acks {
     fn join(&self, consumer: &str, reply: &str) -> Joined {
         let mut companies = self.companies();
-        let Some(Companies { gathers, departed }) = companies.get_mut(consumer) else {
-            let first = Companies { gathers: Some(Company::default()), departed: None };
-            companies.insert(consumer.to_owned(), first);
-            return Joined::Leads(self.leader(consumer, None));
-        };
-        if let Some(company) = gathers {
+        if let Some(company) = companies.get_mut(consumer).and_then(|its| its.gathers.as_mut()) {
             company.replies.push(reply.to_owned());
             return Joined::Follows(company.outcome.subscribe());
         }
-        *gathers = Some(Company::default());
-        Joined::Leads(self.leader(consumer, departed.clone()))
-    }
-
-    fn leader(&self, consumer: &str, before: Option<watch::Receiver<Outcome>>) -> Leader {
-        Leader { acks: self.clone(), consumer: consumer.to_owned(), before, departed: false }
+        let its = companies.entry(consumer.to_owned()).or_default();
+        its.gathers = Some(Company::default());
+        let (consumer, before) = (Some(consumer.to_owned()), its.departed.clone());
+        Joined::Leads(Leader { acks: self.clone(), consumer, before })
     }
 
     fn companies(&self) -> MutexGuard<'_, BTreeMap<String, Companies>> {
@@ -110,24 +102,21 @@ impl Leader {
 
     /// The company, which nobody joins any more.
     fn departs(mut self) -> Company {
-        self.departed = true;
+        self.taken().unwrap_or_default()
+    }
+
+    fn taken(&mut self) -> Option<Company> {
         let mut companies = self.acks.companies();
-        let company = companies.get_mut(&self.consumer).map(|companies| {
-            let company = companies.gathers.take().unwrap_or_default();
-            companies.departed = Some(company.outcome.subscribe());
-            company
-        });
-        company.unwrap_or_default()
+        let its = companies.get_mut(&self.consumer.take()?)?;
+        let company = its.gathers.take()?;
+        its.departed = Some(company.outcome.subscribe());
+        Some(company)
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        if !mem::replace(&mut self.departed, true)
-            && let Some(companies) = self.acks.companies().get_mut(&self.consumer)
-        {
-            companies.gathers = None;
-        }
+        drop(self.taken());
     }
 }
 
