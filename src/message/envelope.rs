@@ -19,6 +19,7 @@ pub use kind::{Encoding, Kind};
 
 use crate::message::{
     arrival::Arrival,
+    call::written,
     header,
     names::{self, Id, Names},
     subject,
@@ -361,7 +362,7 @@ impl Envelope {
             return headers;
         }
         if let Some(call_id) = call_id {
-            put(names::CALL_ID, ascii(call_id, VALUE));
+            put(names::CALL_ID, written(call_id).into_owned());
         }
         if let Some(parked) = self.parked {
             put(names::PARKED_AT, rfc3339(parked));

@@ -45,10 +45,12 @@ impl Choice {
 
     /// The subjects on which the letters of this queue lie that may be meant.
     pub(crate) fn subjects(&self, names: &Names) -> String {
-        match self.function.clone().map(FunctionName::stored) {
-            Some(Ok(function)) => names.dead_letter(Some(&function.token())),
-            _ => names.dead_subjects(),
-        }
+        self.token().map_or_else(|| names.dead_subjects(), |function| names.dead_letter(Some(&function)))
+    }
+
+    /// The token in subjects of the function that is meant.
+    pub(super) fn token(&self) -> Option<String> {
+        FunctionName::stored(self.function.clone()?).ok().map(|function| function.token())
     }
 
     /// Whether a letter is meant.

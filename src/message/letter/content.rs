@@ -91,12 +91,10 @@ pub fn of_message(all: &HeaderMap, reveal: bool) -> Vec<(String, Vec<String>)> {
 
 /// The value of a header; of one that has a URL, without what logs in there.
 fn without_login(name: &str, value: String, reveal: bool) -> String {
-    let logs_in =
-        || Url::parse(&value).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
-    if reveal || !(name.eq_ignore_ascii_case("x-callback-url") || logs_in()) {
-        return value;
-    }
-    masked_url(&value)
+    let is_url = name.eq_ignore_ascii_case("x-callback-url");
+    let logs_in = |url: Url| !url.username().is_empty() || url.password().is_some();
+    let hide = !reveal && (is_url || Url::parse(&value).is_ok_and(logs_in));
+    if hide { masked_url(&value) } else { value }
 }
 
 /// A URL without user, password and query.

@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 
 use super::{Letter, Place, choice::Choice};
-use crate::message::{decode::FunctionName, names::Names};
+use crate::message::names::Names;
 
 /// What a message of the stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +44,7 @@ impl Letter {
 impl Choice {
     /// The subjects on which the retries of this queue lie that may be meant.
     pub(crate) fn retries_subjects(&self, names: &Names) -> String {
-        match self.function.clone().map(FunctionName::stored) {
-            Some(Ok(function)) => names.retries_of(&function.token()),
-            _ => names.retries_subjects(),
-        }
+        self.token().map_or_else(|| names.retries_subjects(), |function| names.retries_of(&function))
     }
 }
 
