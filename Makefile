@@ -56,7 +56,7 @@ soak: ## All faults in turn under full load for MINUTES (30), in an order that S
 
 # The last release before this commit is the one to be tried; until there is one, a commit that wrote the format of today.
 compat-test: BEFORE ?= $(or $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null),b0630c4)
-compat-test: ## Serve one queue with this worker and that of the commit BEFORE (the last release), each killed in turn (seven minutes)
+compat-test: ## Serve one queue with this worker and that of the commit BEFORE (the last release), each killed in turn (twelve minutes)
 	server="$$(tests/nats-server.sh)" && old="$$(tests/nats-server.sh 2.9)" && OLD_WORKER_BIN="$$(tests/worker.sh $(BEFORE))" && \
 		export OLD_WORKER_BIN BARS=full && for nats in "$$server" "$$old"; do NATS_SERVER="$$nats" \
 		cargo test --all-features --test bars fire::versions -- --nocapture --test-threads=1 || exit 1; done

@@ -4,6 +4,7 @@
 //! name both workers are of this build, which tries the scenario itself.
 
 mod checks;
+mod operated;
 mod script;
 mod witness;
 
