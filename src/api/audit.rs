@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer,
-    cursor::Cursor,
+    cursor::{Cursor, List},
     dead_letters::{LOOK, part},
     problem::Problem,
     request::Asked,
@@ -13,14 +13,12 @@ use super::{
 };
 use crate::operate::{audit::search, cli::Searching, desk::Desk};
 
-const LIST: &str = "audit";
-
 /// Lists records, each queue's in turn.
 pub(super) async fn list(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
     let (values, wanted) = (&asked.values, wanted(&asked.values));
     let limit = usize::try_from(values.number("limit").unwrap_or(100)).unwrap_or(usize::MAX);
-    let queues = desk.queues()?;
-    let cursor = values.text("cursor").map(|text| Cursor::read(LIST, &queues, text)).transpose()?;
+    let (queues, whole) = (desk.queues()?, List::new("audit", values));
+    let cursor = values.text("cursor").map(|text| Cursor::read(&whole, &queues, text)).transpose()?;
     let from = cursor.as_ref().and_then(|cursor| queues.iter().position(|names| names.queue == cursor.queue));
     let mut after = cursor.map_or(0, |cursor| cursor.after);
     let (mut items, mut next, until) = (Vec::new(), None, Instant::now() + LOOK);
@@ -28,7 +26,7 @@ pub(super) async fn list(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
         let found =
             search::part(&desk, names, &wanted, (after, limit.saturating_sub(items.len())), until).await?;
         items.extend(found.items.iter().map(|record| json!(record)));
-        next = found.next.map(|after| (names, LIST, after));
+        next = found.next.map(|after| (names, &whole, after));
         if next.is_some() {
             break;
         }

@@ -5,7 +5,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Answer, cursor::Cursor, problem::Problem, request::Asked, values::Values};
+use super::{
+    Answer,
+    cursor::{Cursor, List},
+    problem::Problem,
+    request::Asked,
+    values::Values,
+};
 use crate::{
     message::{
         letter::{content::MASK, groups::Groups},
@@ -28,7 +34,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(3);
 const LIMIT: u64 = 100;
 
 /// How many of a list, and behind which sequence.
-pub(super) fn place(values: &Values, names: &Names, list: &str) -> Result<(usize, u64), Problem> {
+pub(super) fn place(values: &Values, names: &Names, list: &List) -> Result<(usize, u64), Problem> {
     let limit = usize::try_from(values.number("limit").unwrap_or(LIMIT)).unwrap_or(usize::MAX);
     let queue = std::slice::from_ref(names);
     let cursor = values.text("cursor").map(|text| Cursor::read(list, queue, text)).transpose()?;
@@ -36,7 +42,7 @@ pub(super) fn place(values: &Values, names: &Names, list: &str) -> Result<(usize
 }
 
 /// A part of a list.
-pub(super) fn part(key: &str, items: Vec<Value>, next: Option<(&Names, &str, u64)>) -> Value {
+pub(super) fn part(key: &str, items: Vec<Value>, next: Option<(&Names, &List, u64)>) -> Value {
     let more = next.is_some();
     let next = next.map(|(names, list, after)| Cursor { queue: names.queue.clone(), after }.written(list));
     json!({ key: items, "more": more, "next": next })
@@ -44,12 +50,12 @@ pub(super) fn part(key: &str, items: Vec<Value>, next: Option<(&Names, &str, u64
 
 /// Lists them, or sums them up.
 pub(super) async fn list(desk: Desk, asked: Asked) -> Result<Answer, Problem> {
-    const LIST: &str = "dead-letters";
     let (names, choice) = (desk.queue()?, asked.values.choice(desk.now()));
-    let (limit, after) = place(&asked.values, &names, LIST)?;
+    let whole = List::new("dead-letters", &asked.values);
+    let (limit, after) = place(&asked.values, &names, &whole)?;
     let key = if asked.values.flag("group") { "groups" } else { "items" };
     let answer =
-        |items, next: Option<u64>| Answer::ok(part(key, items, next.map(|after| (&names, LIST, after))));
+        |items, next: Option<u64>| Answer::ok(part(key, items, next.map(|after| (&names, &whole, after))));
     let Some(letters) = Letters::open(&desk, &names, &choice, after).await? else {
         return Ok(answer(Vec::new(), None));
     };

@@ -115,7 +115,11 @@ const FILTER: &[Param] = &[
 ];
 const LIST: &[Param] = &[
     Param { name: "limit", kind: Number(1, 1_000), about: "So many at most; 100 unless given" },
-    Param { name: "cursor", kind: Text, about: "Where the list goes on: next of the answer before" },
+    Param {
+        name: "cursor",
+        kind: Text,
+        about: "Where the list goes on: next of the answer before, to the same request",
+    },
 ];
 const GROUP: &[Param] = &[Param {
     name: "group",
@@ -171,7 +175,11 @@ const DRY: Param = Param { name: "dryRun", kind: Flag, about: "Only say how many
 const CHANGE: &[Param] = chosen!(DRY);
 const RUN_NOW: &[Param] = chosen!(
     Param { name: "limit", kind: Number(1, 1_000), about: "So many at most; 100 unless given" },
-    Param { name: "cursor", kind: Text, about: "Where it goes on: next of the answer before" }
+    Param {
+        name: "cursor",
+        kind: Text,
+        about: "Where it goes on: next of the answer before, to the same request"
+    }
 );
 const REDRIVE: &[Param] = chosen!(
     DRY,

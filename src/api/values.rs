@@ -219,6 +219,17 @@ impl Values {
         }
     }
 
+    /// The same without these.
+    pub(super) fn without(&self, names: &[&str]) -> Self {
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| !names.contains(name))
+                .map(|(name, value)| (*name, value.clone()))
+                .collect(),
+        )
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.0.get(name) {
             Some(Value::Text(text)) => Some(text),

@@ -130,10 +130,19 @@ async fn retries_and_records_are_listed_in_parts_too() {
     assert_eq!((column(&part, "items", "queue").len(), &part["more"]), (2, &json!(true)));
     let part = door.get("/audit?call_id=same&limit=5").await;
     assert_eq!((column(&part, "items", "queue").len(), &part["more"]), (5, &json!(false)));
-    // A cursor is for its own list.
-    let next = door.get("/audit?limit=1").await["next"].as_str().unwrap().to_owned();
-    let reply = door.ask("GET", &format!("/api/v1{LETTERS}?cursor={next}"), &[], b"").await;
-    assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("cursor")));
+    // A cursor is for its own list, and its own filter.
+    let next = async |target: &str| door.get(target).await["next"].as_str().unwrap().to_owned();
+    let (of_audit, of_slow) =
+        (next("/audit?limit=1").await, next("/queues/faas-request/retries?function=slow&limit=1").await);
+    for target in [
+        format!("{LETTERS}?cursor={of_audit}"),
+        format!("/audit?function=good&cursor={of_audit}"),
+        format!("/queues/faas-request/retries?cursor={of_slow}"),
+        format!("/queues/faas-request/retries?function=good&cursor={of_slow}"),
+    ] {
+        let reply = door.ask("GET", &format!("/api/v1{target}"), &[], b"").await;
+        assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("cursor")), "{target}");
+    }
 }
 
 #[tokio::test]
