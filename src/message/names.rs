@@ -241,12 +241,13 @@ impl Names {
         later > earlier && later / HALF_LIFE == earlier / HALF_LIFE
     }
 
-    /// Where what is parked on a subject arrives when its time has come; `None` where nothing is parked.
+    /// Where what is parked on a subject arrives when its time has come, or what a pause holds there where it
+    /// need not wait for the end of that; `None` where nothing is parked or held.
     /// All messages there go the same way: a message of the wrong form is dead-lettered by whoever reads
     /// it, and lost by nobody.
     pub fn target_of(&self, parked: &str) -> Option<String> {
         let (place, rest) = parked.strip_prefix(&format!("{}-retries.", self.queue))?.split_once('.')?;
-        (place == "at" || Self::level_of(place).is_some())
+        (place == "at" || place == "held" || Self::level_of(place).is_some())
             .then(|| format!("{}-retries.due.{rest}", self.queue))
     }
 
@@ -310,6 +311,7 @@ mod tests {
         let id = Id { sequence: 7, stored: 36 };
         assert_eq!(names.scheduled("f%2Ens", id, 2), "a.b-retries.at.f%2Ens.7-10.2");
         assert_eq!(names.target_of("a.b-retries.at.f%2Ens.7-10.2"), Some(names.due("f%2Ens", id, 2)));
+        assert_eq!(names.target_of(&names.held("f%2Ens", id, 2)), Some(names.due("f%2Ens", id, 2)));
         assert_eq!(names.target_of(&names.level(16, "f%2Ens", id, 2)), Some(names.due("f%2Ens", id, 2)));
         for elsewhere in [
             "a.b-retries.due.f.7-10.2",

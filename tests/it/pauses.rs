@@ -96,6 +96,29 @@ async fn a_paused_function_begins_no_call_on_any_replica_until_it_is_resumed_and
 }
 
 #[tokio::test]
+async fn a_held_call_that_is_cancelled_ends_while_the_pause_lasts() {
+    let nats = Nats::start().await;
+    let gateway = Gateway::start(|_| Answer::ok()).await;
+    let settings = Worker::of(&nats, &gateway);
+    let worker = settings.start().await;
+    settings.run("queue pause --function f --output json").await.done();
+    await_known(&worker, "f.openfaas-fn", true).await;
+    publish(&nats, "f", 0, 2).await;
+    await_held(&settings, 2).await;
+    let cancelled = settings.run("calls cancel f-0 --yes --output json").await.done();
+    assert_eq!(
+        (&cancelled["state"], &cancelled["sequence"]),
+        (&json!("cancelled"), &json!(1)),
+        "{cancelled}"
+    );
+    assert_eq!(stats(&settings).await["held"], 1);
+    settings.run("queue resume --function f --output json").await.done();
+    let letter = nats.dead_letter().await;
+    assert_eq!(letter.expect("Queue-Worker-Cause"), "cancelled");
+    assert_eq!(called(&gateway, "f"), ["f-1"]);
+}
+
+#[tokio::test]
 async fn a_paused_queue_leaves_everything_where_it_is_and_running_calls_end() {
     let (nats, latch) = (Nats::start().await, Latch::new());
     let gateway = Gateway::start({

@@ -73,7 +73,8 @@ pub const OPERATING: &[(Right, &str)] = &[
     ),
     (
         Publish("$JS.API.STREAM.MSG.DELETE.faas-request-retries"),
-        "calling or cancelling retries before their time, with levels; `queue purge`",
+        "calling or cancelling retries before their time, with levels, and cancelling what a pause holds; \
+            `queue purge`",
     ),
     (Publish("$JS.API.STREAM.MSG.DELETE.faas-request"), "`queue purge`"),
     (

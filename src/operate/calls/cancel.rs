@@ -1,5 +1,5 @@
-//! Ends a call: a mark is stored that every worker sees. One that runs is aborted, one that is parked is made
-//! due, and one that waits ends when a worker takes it.
+//! Ends a call: a mark is stored that every worker sees. One that runs is aborted, one that is parked, or
+//! held by a pause, is made due, and one that waits ends when a worker takes it.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::{cancels::Cancels, streams::desired},
-    message::{audit::Action, call::Cancel, names::Names},
+    message::{audit::Action, call::Cancel, letter::waiting::Waiting, names::Names},
     operate::{
         audit::{because, note},
         cli::Output,
@@ -27,6 +27,8 @@ use crate::{
 /// How long its end is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(100);
+/// A sequence that no message has.
+const NOWHERE: u64 = 0;
 /// Clocks agree to so much.
 const SKEW: Duration = Duration::from_secs(5);
 
@@ -134,10 +136,15 @@ async fn make_all_due(desk: &Desk, names: &Names, open: &[Call]) -> Result<(), F
     Ok(())
 }
 
-/// Makes a parked call due, so that it ends now.
+/// Makes a parked call due, so that it ends now; also one that a pause holds, if that may be deleted. (One
+/// that was moved and not deleted would end a second time.)
 async fn make_due(desk: &Desk, names: &Names, call: &Call) -> Result<(), Failure> {
     let Some(origin) = call.original_id.as_deref() else { return Ok(()) };
     let Some(stored) = stored_clone(desk, names, origin).await? else { return Ok(()) };
+    let is_held = names.retry(&stored.subject).is_some_and(|(waiting, _)| waiting == Waiting::Held);
+    if is_held && desk.jetstream.delete(&names.retries, NOWHERE).await.is_err() {
+        return Ok(());
+    }
     let schedules = desk.stream(&names.retries).await?.is_some_and(|info| info.config.allows_schedules());
     wake(&desk.jetstream, names, Scheduled::of(stored), schedules).await.map_err(cannot)?;
     Ok(())
