@@ -280,6 +280,7 @@ impl Values {
         Choice {
             sequences: Vec::new(),
             function: text("function"),
+            alias: None,
             cause: text("cause"),
             status: text("status"),
             error: text("error"),

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         },
         seam::BrokerError,
     },
-    message::{envelope::rfc3339, header},
+    message::{envelope::rfc3339, header, names::covers},
     tasks::error_backoff::ErrorBackoff,
 };
 
@@ -64,7 +64,7 @@ pub struct Walk {
     jetstream: JetStream,
     stream: String,
     /// The subjects that are seen.
-    filter: String,
+    filters: Vec<String>,
     /// The first sequence that was not seen yet.
     next: u64,
     /// The last one that is to be seen.
@@ -104,10 +104,21 @@ impl Walk {
         last: u64,
         since: Option<SystemTime>,
     ) -> Self {
+        Self::over(jetstream, (stream, vec![filter.to_owned()]), from, last, since)
+    }
+
+    /// The same over what lies on any of these subjects.
+    pub(crate) fn over(
+        jetstream: &JetStream,
+        (stream, filters): (&str, Vec<String>),
+        from: u64,
+        last: u64,
+        since: Option<SystemTime>,
+    ) -> Self {
         Self {
             jetstream: jetstream.clone(),
             stream: stream.to_owned(),
-            filter: filter.to_owned(),
+            filters,
             next: from.max(1),
             last,
             since,
@@ -162,7 +173,9 @@ impl Walk {
                 self.next = last.sequence + 1;
             }
             seen.retain(|one| {
-                one.sequence <= self.last && self.since.is_none_or(|since| one.stored >= since)
+                one.sequence <= self.last
+                    && self.since.is_none_or(|since| one.stored >= since)
+                    && self.filters.iter().any(|filter| covers(filter, &one.subject))
             });
             if !seen.is_empty() {
                 return Ok(seen);
@@ -176,7 +189,7 @@ impl Walk {
         self.steps -= 1;
         let (mut pause, until) = (ErrorBackoff::new(PAUSE), Instant::now() + BACK);
         let found = loop {
-            match self.jetstream.next_stored(&self.stream, &self.filter, self.next).await {
+            match self.jetstream.next_of(&self.stream, &self.filters, self.next).await {
                 Err(ApiError::Silent(_)) if Instant::now() < until => pause.rest().await,
                 other => break other?,
             }
@@ -215,11 +228,21 @@ impl Walk {
         };
         let mut config = json!({
             "ack_policy": "none", "replay_policy": "instant", "headers_only": !self.whole,
-            "mem_storage": true, "num_replicas": 1, "filter_subject": self.filter,
-            "inactive_threshold": nanoseconds(FORGOTTEN),
+            "mem_storage": true, "num_replicas": 1, "inactive_threshold": nanoseconds(FORGOTTEN),
         });
-        if let (Some(config), Some(begin)) = (config.as_object_mut(), begin.as_object()) {
-            config.extend(begin.clone());
+        // A server before 2.10 does not know several filters, and gives all: they are left out here.
+        let filter = match self.filters.as_slice() {
+            [filter] => json!({ "filter_subject": filter }),
+            filters => json!({ "filter_subjects": filters }),
+        };
+        if let Some(config) = config.as_object_mut() {
+            config.extend(
+                [begin, filter]
+                    .iter()
+                    .filter_map(Value::as_object)
+                    .flatten()
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            );
         }
         let info = self.jetstream.make_ephemeral(&self.stream, &config.into()).await?;
         let client = self.jetstream.client();

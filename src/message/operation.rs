@@ -238,7 +238,7 @@ impl Operation {
         Action {
             action: ENDED.to_owned(),
             by: self.by.clone(),
-            filter: serde_json::to_value(&self.choice).ok(),
+            filter: serde_json::to_value(self.choice.said()).ok(),
             count: Some(self.done),
             reason: self.reason.clone(),
             operation: Some(self.operation.clone()),

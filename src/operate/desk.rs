@@ -21,7 +21,7 @@ use crate::{
         streams::desired,
     },
     config::{self, Config, Queue},
-    message::names::Names,
+    message::{decode::FunctionName, letter::choice::Choice, names::Names},
 };
 
 /// How long it may take to connect.
@@ -122,6 +122,27 @@ impl Desk {
                 others.join(", ")
             ))),
         }
+    }
+
+    /// The other name of a function of this queue, if it has one: with the namespace of those that say none,
+    /// or without. Gateways write both.
+    pub fn alias(&self, names: &Names, function: &FunctionName) -> Option<FunctionName> {
+        let queue = self.config.queues.iter().find(|queue| queue.name == names.queue);
+        let namespace = self.config.function_namespace.as_str();
+        let other = match function.namespace() {
+            // Targets have no namespaces.
+            _ if queue.is_some_and(|queue| queue.request.is_some()) => None,
+            None => Some(format!("{function}.{namespace}")),
+            Some(its) => (its == namespace).then(|| function.name().to_owned()),
+        };
+        other?.parse().ok()
+    }
+
+    /// The same choice in this queue, of a function under both its names.
+    pub fn choice(&self, names: &Names, choice: &Choice) -> Choice {
+        let function = choice.function.clone().and_then(|name| FunctionName::stored(name).ok());
+        let alias = function.and_then(|function| self.alias(names, &function));
+        Choice { alias: alias.map(|alias| alias.as_str().to_owned()), ..choice.clone() }
     }
 
     /// A stream; `None` where there is none.

@@ -277,7 +277,7 @@ fn record(desk: &Desk, names: &Names, wanted: &Wanted, counted: &Counted) -> Ope
         state: State::Waiting,
         by: desk.by(),
         reason: wanted.reason.clone(),
-        choice: wanted.choice.clone(),
+        choice: desk.choice(names, &wanted.choice),
         cutoff: counted.cutoff,
         except: counted.except.clone(),
         rate: wanted.rate,

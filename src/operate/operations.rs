@@ -184,7 +184,8 @@ pub(crate) fn whole(operation: &Operation) -> Value {
     let mut whole = counts(operation);
     let told = json!({
         "kind": operation.kind, "queue": operation.queue, "by": operation.by, "reason": operation.reason,
-        "filter": operation.choice, "cutoff": operation.cutoff, "rate": operation.rate, "to": operation.to,
+        "filter": operation.choice.said(), "cutoff": operation.cutoff,
+        "rate": operation.rate, "to": operation.to,
         "canary": operation.canary.as_ref().map(|canary| canary.calls),
         "require": operation.canary.as_ref().map(|canary| canary.require),
         "cursor": operation.cursor, "worker": operation.worker, "note": operation.note,

@@ -56,17 +56,8 @@ fn functions(desk: &Desk, names: &Names, which: &Pausing) -> Result<Vec<Function
     let Some(name) = which.function.as_deref() else { return Ok(Vec::new()) };
     let function = FunctionName::stored(name.to_owned());
     let function = function.map_err(|error| Failure::Usage(format!("--function={name:?}: {error}")))?;
-    let has_namespaces =
-        desk.config.queues.iter().all(|queue| queue.name != names.queue || queue.request.is_none());
-    let namespace = desk.config.function_namespace.as_str();
-    let other = match function.namespace() {
-        _ if !has_namespaces => None,
-        None => Some(format!("{name}.{namespace}")),
-        Some(its) if its == namespace => Some(function.name().to_owned()),
-        Some(_) => None,
-    };
-    let other = other.and_then(|other| other.parse().ok());
-    Ok(std::iter::once(function).chain(other).collect())
+    let alias = desk.alias(names, &function);
+    Ok(std::iter::once(function).chain(alias).collect())
 }
 
 /// Pauses a queue or a function of it, and returns what is paused then.

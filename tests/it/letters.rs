@@ -1,12 +1,14 @@
 //! Dead letters as operators see them: listed, summed up, shown, exported and discarded.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use async_nats::HeaderMap;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, DEAD, Gateway, Invocation, Nats, QUEUE, Scratch, Settings, Worker, free_port};
+use crate::support::{
+    Answer, DEAD, Gateway, Invocation, Nats, QUEUE, Scratch, Settings, Worker, eventually, free_port,
+};
 
 /// A letter with these headers, straight into the stream.
 async fn letter(nats: &Nats, function: &str, headers: &[(&str, &str)], payload: &[u8]) -> u64 {
@@ -26,6 +28,42 @@ async fn house() -> (Nats, Settings) {
 
 fn column<'v>(document: &'v Value, list: &str, key: &str) -> Vec<&'v Value> {
     document[list].as_array().unwrap().iter().map(|item| &item[key]).collect()
+}
+
+#[tokio::test]
+async fn a_function_is_found_by_each_of_its_two_names() {
+    let nats = Nats::start().await;
+    let gateway =
+        Gateway::start(|call| Answer::status(if call.function() == "slow" { 500 } else { 400 })).await;
+    let settings = Worker::of(&nats, &gateway).set("audit", "all").set("initial_retry_wait", "1h");
+    let settings = settings.set("max_retry_wait", "1h");
+    let _worker = settings.start().await;
+    for function in ["f", "f.openfaas-fn", "f.other", "slow", "g"] {
+        nats.publish(&Invocation::of(function).call_id(&format!("of-{function}"))).await;
+    }
+    nats.await_counts([0, 1, 4]).await;
+    let ids = async |line: &str| {
+        let listed = settings.run(&format!("{line} --output json")).await.done();
+        let items = listed["items"].as_array().unwrap().clone();
+        let ids: BTreeSet<_> = items.iter().map(|item| item["callId"].as_str().unwrap().to_owned()).collect();
+        ids
+    };
+    let both = BTreeSet::from(["of-f", "of-f.openfaas-fn"].map(str::to_owned));
+    for name in ["f", "f.openfaas-fn"] {
+        assert_eq!(ids(&format!("dead-letters list --function {name}")).await, both);
+        let line = format!("audit search --function {name}");
+        eventually("both are recorded", async || ids(&line).await == both).await;
+    }
+    assert_eq!(ids("dead-letters list --function f.other").await.len(), 1);
+    assert_eq!(ids("retries list --function slow.openfaas-fn").await, BTreeSet::from(["of-slow".to_owned()]));
+    let made = settings.run("dead-letters redrive --function f --yes --output json").await.done();
+    assert_eq!((&made["matched"], &made["redriven"]), (&json!(2), &json!(2)), "{made}");
+    let made = settings.run("retries cancel --function slow.openfaas-fn --yes --output json").await.done();
+    assert_eq!(made["cancelled"], 1, "{made}");
+    // By another namespace's settings they are two.
+    let elsewhere = settings.clone().set("function_namespace", "other");
+    let listed = elsewhere.run("dead-letters list --function f.other --output json").await.done();
+    assert!(listed["items"][0]["callId"] == "of-f.other", "{listed}");
 }
 
 #[tokio::test]

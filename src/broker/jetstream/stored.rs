@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use async_nats::HeaderMap;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 
 use super::{
     ApiError, JetStream,
@@ -87,6 +88,21 @@ impl JetStream {
             Some(first) if !names::covers(filter, &first.subject) => next(first.sequence + 1, filter).await,
             first => Ok(first),
         }
+    }
+
+    /// The same, whichever of the filters covers it.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(crate) async fn next_of(
+        &self,
+        stream: &str,
+        filters: &[String],
+        sequence: u64,
+    ) -> Result<Option<Stored>, ApiError> {
+        let asked = filters.iter().map(|filter| self.next_stored(stream, filter, sequence));
+        let found = try_join_all(asked).await?;
+        Ok(found.into_iter().flatten().min_by_key(|stored| stored.sequence))
     }
 
     /// The last message that `filter` covers, if there is one.

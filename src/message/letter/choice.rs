@@ -17,6 +17,9 @@ pub struct Choice {
     /// Those of this function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// The other name of that function, if it has one: with its namespace, or without. Nobody says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// Those of this cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -43,14 +46,22 @@ impl Choice {
         *self == Self::default()
     }
 
-    /// The subjects on which the letters of this queue lie that may be meant.
-    pub(crate) fn subjects(&self, names: &Names) -> String {
-        self.token().map_or_else(|| names.dead_subjects(), |function| names.dead_letter(Some(&function)))
+    /// The same as somebody said it.
+    #[must_use]
+    pub fn said(&self) -> Self {
+        Self { alias: None, ..self.clone() }
     }
 
-    /// The token in subjects of the function that is meant.
-    pub(super) fn token(&self) -> Option<String> {
-        FunctionName::stored(self.function.clone()?).ok().map(|function| function.token())
+    /// The subjects on which the letters of this queue lie that may be meant.
+    pub(crate) fn subjects(&self, names: &Names) -> Vec<String> {
+        self.on(|function| names.dead_letter(Some(function)), || names.dead_subjects())
+    }
+
+    /// The subjects of the function that is meant, by its token there, under each of its names; or of all.
+    pub(super) fn on(&self, of: impl Fn(&str) -> String, all: impl Fn() -> String) -> Vec<String> {
+        let token = |name: &String| FunctionName::stored(name.clone()).ok().map(|name| of(&name.token()));
+        let subjects: Vec<_> = self.function.iter().chain(&self.alias).filter_map(token).collect();
+        if subjects.is_empty() { vec![all()] } else { subjects }
     }
 
     /// Whether a letter is meant.
@@ -60,7 +71,8 @@ impl Choice {
         };
         let status = letter.last_status.as_ref().map(super::Status::text);
         (self.sequences.is_empty() || self.sequences.contains(&letter.sequence))
-            && is(&self.function, letter.function.as_deref())
+            && (is(&self.function, letter.function.as_deref())
+                || self.alias.is_some() && self.alias == letter.function)
             && is(&self.cause, letter.cause.as_deref())
             && is(&self.status, status.as_deref())
             && self.call_id.as_deref().is_none_or(|wanted| is_call(wanted, letter))
@@ -169,6 +181,9 @@ mod tests {
             (Choice { function: text("f"), cause: text("exhausted"), ..none() }, true),
             (Choice { function: text("f"), cause: text("refused"), ..none() }, false),
             (Choice { function: text("F"), ..none() }, false),
+            (Choice { function: text("f.ns"), alias: text("f"), ..none() }, true),
+            (Choice { function: text("f.ns"), alias: text("f"), cause: text("refused"), ..none() }, false),
+            (Choice { function: text("f.ns"), alias: text("g"), ..none() }, false),
             (Choice { status: text("502"), ..none() }, true),
             (Choice { status: text("50"), ..none() }, false),
             (Choice { error: text("connection REFUSED"), ..none() }, true),
@@ -192,6 +207,18 @@ mod tests {
         ] {
             assert!(!choice.covers(&silent), "{choice}");
         }
+    }
+
+    #[test]
+    fn a_function_is_looked_for_under_each_of_its_names() {
+        let (names, none) = (Names::new("q", "q"), Choice::default());
+        let one = Choice { function: text("f.ns"), ..none.clone() };
+        let both = Choice { alias: text("f"), ..one.clone() };
+        assert_eq!(none.subjects(&names), ["q-dead.>"]);
+        assert_eq!(one.subjects(&names), ["q-dead.f%2Ens"]);
+        assert_eq!(both.subjects(&names), ["q-dead.f%2Ens", "q-dead.f"]);
+        assert_eq!(both.retries_subjects(&names), ["q-retries.*.f%2Ens.>", "q-retries.*.f.>"]);
+        assert_eq!((both.said(), both.to_string()), (one, "--function f.ns".to_owned()));
     }
 
     #[test]

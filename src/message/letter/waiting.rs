@@ -43,8 +43,8 @@ impl Letter {
 
 impl Choice {
     /// The subjects on which the retries of this queue lie that may be meant.
-    pub(crate) fn retries_subjects(&self, names: &Names) -> String {
-        self.token().map_or_else(|| names.retries_subjects(), |function| names.retries_of(&function))
+    pub(crate) fn retries_subjects(&self, names: &Names) -> Vec<String> {
+        self.on(|function| names.retries_of(function), || names.retries_subjects())
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn note(desk: &Desk, names: &Names, action: Action) {
 pub(crate) fn act(action: &str, operation: &Operation) -> Action {
     Action {
         action: action.to_owned(),
-        filter: serde_json::to_value(&operation.choice).ok(),
+        filter: serde_json::to_value(operation.choice.said()).ok(),
         count: Some(operation.matched.saturating_sub(operation.skipped)),
         reason: operation.reason.clone(),
         operation: Some(operation.operation.clone()),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::{audit::records_of, walk::Walk},
-    message::{audit::Record, names::Names},
+    message::{audit::Record, decode::FunctionName, names::Names},
     operate::{
         cli::{Output, Searching},
         dead_letters::read::Part,
@@ -35,9 +35,10 @@ pub(super) async fn search(desk: &Desk, wanted: &Searching) -> Result<(), Failur
             continue;
         }
         streams += 1;
+        let alias = alias(desk, &names, wanted);
         let mut source = Source::open(desk, &names, wanted, 0).await?;
         while let Some(records) = source.next().await? {
-            let fit = records.into_iter().filter(|record| fits(record, wanted, now));
+            let fit = records.into_iter().filter(|record| fits(record, wanted, alias.as_deref(), now));
             let some = found.take(fit);
             if desk.output == Output::Table && !some.is_empty() {
                 let (page, table) = page.get_or_insert_with(|| (Page::new(), table()));
@@ -74,13 +75,15 @@ pub(crate) async fn part(
     until: Instant,
 ) -> Result<Part<Record>, Failure> {
     let (now, mut part) = (desk.now(), Part { items: Vec::new(), next: None });
+    let alias = alias(desk, names, wanted);
+    let fits = |record: &Record| fits(record, wanted, alias.as_deref(), now);
     if desk.stream(&names.audit).await?.is_none() {
         return Ok(part);
     }
     let mut walk = match Source::open(desk, names, wanted, after).await? {
         Source::Walk(walk) => walk,
         Source::Index(records) => {
-            let fit = records.unwrap_or_default().into_iter().filter(|record| fits(record, wanted, now));
+            let fit = records.unwrap_or_default().into_iter().filter(&fits);
             let mut fit = fit.skip(usize::try_from(after).unwrap_or(usize::MAX));
             part.items = fit.by_ref().take(limit).collect();
             part.next = fit.next().map(|_| after.saturating_add(part.items.len() as u64));
@@ -91,7 +94,7 @@ pub(crate) async fn part(
         let seen = walk.next().await.map_err(cannot)?;
         for one in &seen {
             let record = serde_json::from_slice(&one.payload).ok();
-            let Some(record) = record.filter(|record| fits(record, wanted, now)) else { continue };
+            let Some(record) = record.filter(&fits) else { continue };
             if part.items.len() == limit {
                 // The one before it is the last.
                 part.next = Some(one.sequence - 1);
@@ -171,8 +174,15 @@ impl Source {
     }
 }
 
-/// Whether a record is meant. That a call is parked is for `calls show` only.
-fn fits(record: &Record, wanted: &Searching, now: SystemTime) -> bool {
+/// The other name of the function whose records are wanted, in this queue.
+fn alias(desk: &Desk, names: &Names, wanted: &Searching) -> Option<String> {
+    let function = FunctionName::stored(wanted.function.clone()?).ok()?;
+    desk.alias(names, &function).map(|alias| alias.as_str().to_owned())
+}
+
+/// Whether a record is meant; `alias`: another name of the function that is. That a call is parked is for
+/// `calls show` only.
+fn fits(record: &Record, wanted: &Searching, alias: Option<&str>, now: SystemTime) -> bool {
     let is = |wanted: &Option<String>, found: Option<&str>| {
         wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
     };
@@ -181,7 +191,8 @@ fn fits(record: &Record, wanted: &Searching, now: SystemTime) -> bool {
     let fits = match record {
         Record::Parked(_) => false,
         Record::Call(call) => {
-            is(&wanted.function, call.function.as_deref())
+            (is(&wanted.function, call.function.as_deref())
+                || alias.is_some() && alias == call.function.as_deref())
                 && is(&wanted.outcome, Some(&call.outcome))
                 && wanted.action.is_none()
                 && wanted.by.is_none()
@@ -229,7 +240,10 @@ mod tests {
             (Searching { since: "5m".parse().ok(), ..none() }, [false, false, false]),
             (Searching { before: "5m".parse().ok(), function: of("f"), ..none() }, [true, false, false]),
         ] {
-            assert_eq!([&call, &action, &parked].map(|one| fits(one, &wanted, now)), fit, "{wanted:?}");
+            let found = [&call, &action, &parked].map(|one| fits(one, &wanted, None, now));
+            assert_eq!(found, fit, "{wanted:?}");
         }
+        let by_another_name = Searching { function: of("f.ns"), ..none() };
+        assert!(fits(&call, &by_another_name, Some("f"), now) && !fits(&call, &by_another_name, None, now));
     }
 }

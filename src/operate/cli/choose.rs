@@ -127,6 +127,7 @@ impl Filter {
         Choice {
             sequences: Vec::new(),
             function: self.function.clone(),
+            alias: None,
             cause: self.cause.clone(),
             status: self.status.clone(),
             error: self.error.clone(),

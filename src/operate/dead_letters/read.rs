@@ -62,10 +62,10 @@ impl Letters {
         let since = choice.since.and_then(|since| since.checked_sub(SKEW));
         let (first, last) = (choice.sequences.iter().min(), choice.sequences.iter().max());
         let last = last.map_or(end, |last| end.min(*last));
+        let (choice, first) = (desk.choice(names, choice), first.copied().unwrap_or(1));
         let place = (names.dead.as_str(), choice.subjects(names));
-        let first = first.copied().unwrap_or(1).max(after.saturating_add(1));
-        let walk = Walk::new(&desk.jetstream, (place.0, &place.1), first, last, since);
-        Self { walk, stream: names.dead.clone(), choice: choice.clone(), end }
+        let walk = Walk::over(&desk.jetstream, place, first.max(after.saturating_add(1)), last, since);
+        Self { walk, stream: names.dead.clone(), choice, end }
     }
 
     /// Some of them; none at the end.

@@ -32,7 +32,7 @@ pub(crate) struct Retries {
     jetstream: JetStream,
     names: Names,
     choice: Choice,
-    filter: String,
+    filters: Vec<String>,
     next: u64,
     /// The highest sequence that is looked at.
     pub(in crate::operate) end: u64,
@@ -45,14 +45,14 @@ impl Retries {
     /// See [`Failure`].
     pub async fn open(desk: &Desk, names: &Names, choice: &Choice) -> Result<Option<Self>, Failure> {
         let Some(info) = desk.stream(&names.retries).await? else { return Ok(None) };
-        let end = info.state.last_seq;
+        let (end, choice) = (info.state.last_seq, desk.choice(names, choice));
         Ok(Some(Self {
             jetstream: desk.jetstream.clone(),
             names: names.clone(),
-            choice: choice.clone(),
-            filter: choice.retries_subjects(names),
+            filters: choice.retries_subjects(names),
             next: choice.sequences.iter().min().copied().unwrap_or(1),
             end: choice.sequences.iter().max().map_or(end, |last| end.min(*last)),
+            choice,
         }))
     }
 
@@ -97,7 +97,7 @@ impl Retries {
         if self.next > self.end {
             return Ok(None);
         }
-        let asked = self.jetstream.next_stored(&self.names.retries, &self.filter, self.next).await;
+        let asked = self.jetstream.next_of(&self.names.retries, &self.filters, self.next).await;
         let Some(stored) = asked.map_err(cannot)? else { return Ok(None) };
         self.next = stored.sequence + 1;
         let is_meant = |found: &Found| found.letter.sequence <= self.end && self.choice.covers(&found.letter);

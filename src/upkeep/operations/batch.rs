@@ -61,7 +61,7 @@ impl Queue {
             (&names.dead, choice.subjects(names), since)
         };
         let (from, last) = ((cursor + 1).max(least), (*cutoff).min(most));
-        let walk = Walk::new(&work.hands.jetstream, (stream, &subjects), from, last, since);
+        let walk = Walk::over(&work.hands.jetstream, (stream.as_str(), subjects), from, last, since);
         Self { walk, found: VecDeque::new(), seen: *cursor, ended: false }
     }
 }
