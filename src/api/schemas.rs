@@ -63,7 +63,7 @@ const SCHEMAS: &[(&str, &str)] = &[
         firstSeen time: when it arrived
         originalId string: stream and id of the invocation
         bytes integer: the size of its payload
-        redrives any: how often it was sent round again",
+        redrives integer: how often it was sent round again",
     ),
     (
         "Group",
@@ -196,7 +196,7 @@ const SCHEMAS: &[(&str, &str)] = &[
         firstSeen time?: when it arrived
         since time?: when it came into this state
         originalId string?: stream and id of the invocation
-        redrives string?: how often it was sent round again
+        redrives integer?: how often it was sent round again, where that is known
         sequence integer?: its dead letter
         note string?: a word about it
         others~ []Call: other calls of this id",
@@ -246,7 +246,7 @@ const SCHEMAS: &[(&str, &str)] = &[
         queueWaitMilliseconds~ integer?: of a call: from its arrival to its first attempt
         milliseconds~ integer: of a call: from its arrival to its end
         worker~ string: of a call: who had it last
-        redrives~ string?: of a call: how often it was sent round again
+        redrives~ integer: of a call: how often it was sent round again
         action~ string: of an action: what was done
         by~ string: of an action: by whom
         filter~ any: of an action: to which messages

@@ -3,12 +3,14 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::message::{
+    envelope,
     letter::{Attempt, choice::moment},
     names::Names,
+    successor::Message,
 };
 
 /// How a call ended that succeeded.
@@ -65,8 +67,8 @@ pub struct Call {
     #[serde(default)]
     pub worker: String,
     /// How often it was sent round again.
-    #[serde(default)]
-    pub redrives: Option<String>,
+    #[serde(default, deserialize_with = "redrives")]
+    pub redrives: u64,
 }
 
 /// A call that is parked.
@@ -109,6 +111,41 @@ pub struct Action {
     pub state: Option<String>,
     /// The call that it was done to.
     pub call_id: Option<String>,
+}
+
+/// Reads how often a call was sent round again: a number, or as earlier versions wrote it the header's text,
+/// or nothing.
+fn redrives<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let read = Value::deserialize(deserializer)?;
+    Ok(read.as_u64().unwrap_or_else(|| envelope::redrives(read.as_str())))
+}
+
+impl Call {
+    /// The end of the call that a message asks for: so, at this time, in the hands of this worker.
+    pub(crate) fn of(message: &Message, queue: &str, outcome: &str, worker: &str, now: SystemTime) -> Self {
+        let told = &message.envelope;
+        let attempts = Attempt::all(told);
+        let first = attempts.first().filter(|attempt| attempt.n == 1).and_then(|attempt| attempt.at);
+        Self {
+            at: Some(now),
+            queue: queue.to_owned(),
+            function: message.function_name.clone(),
+            call_id: message.call_id.clone(),
+            original_id: told.original_id(),
+            outcome: outcome.to_owned(),
+            attempts_made: told.attempts,
+            first_seen: Some(told.first_seen),
+            queue_wait_milliseconds: first.map(|first| between(told.since(), first)),
+            milliseconds: between(told.since(), now),
+            worker: worker.to_owned(),
+            redrives: envelope::redrives(told.redrives.as_deref()),
+            attempts,
+        }
+    }
+}
+
+fn between(one: SystemTime, other: SystemTime) -> u64 {
+    u64::try_from(other.duration_since(one).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Record {
@@ -184,14 +221,19 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_as_it_was_written_and_one_of_tomorrow_is_read_too() {
-        let call = r#"{"record":"call","queue":"q","function":"f","callId":"a","originalId":"q:1-1",
+        let text = r#"{"record":"call","queue":"q","function":"f","callId":"a","originalId":"q:1-1",
             "outcome":"exhausted","attempts":[{"n":1,"status":502,"milliseconds":3,"worker":"w"},
             {"n":2,"status":"timeout","milliseconds":3,"worker":"w","at":"1970-01-01T00:00:09Z"}],"new":1}"#;
-        let read: Record = serde_json::from_str(call).unwrap();
+        let read: Record = serde_json::from_str(text).unwrap();
         let again: Record = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
         assert_eq!(read, again);
         let Record::Call(call) = &read else { panic!("{read:?}") };
         assert_eq!((call.attempts.len(), call.call_id.as_deref()), (2, Some("a")));
+        for (told, expected) in [("null", 0), ("\"2\"", 2), ("3", 3), ("\"by-hand\"", 1)] {
+            let call = text.replace("\"new\":1", &format!("\"redrives\":{told}"));
+            let Record::Call(call) = serde_json::from_str(&call).unwrap() else { panic!("{call}") };
+            assert_eq!(call.redrives, expected);
+        }
         let action = r#"{"record":"action","action":"redrive","by":"me","count":3}"#;
         assert!(matches!(serde_json::from_str(action), Ok(Record::Action(_))));
     }

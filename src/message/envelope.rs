@@ -16,6 +16,7 @@ use async_nats::HeaderMap;
 
 use carried::{CARRIED, carried, whole};
 pub use kind::{Encoding, Kind};
+pub(crate) use redrive::count as redrives;
 
 use crate::message::{
     arrival::Arrival,

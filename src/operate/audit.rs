@@ -5,7 +5,7 @@ pub(crate) mod search;
 mod show;
 mod tail;
 
-pub(crate) use note::{act, because, by, note};
+pub(crate) use note::{act, because, by, note, record};
 
 use super::{cli::AuditCommand, desk::Desk, end::Failure};
 

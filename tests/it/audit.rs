@@ -37,7 +37,7 @@ async fn the_end_of_each_call_is_a_record_with_its_attempts_and_without_what_cal
 
     let [good] = &items(&settings, "audit search --call-id one").await[..] else { panic!() };
     let expected = json!({ "record": "call", "queue": QUEUE, "function": "good", "callId": "one",
-        "outcome": "completed", "attemptsMade": 1, "redrives": null });
+        "outcome": "completed", "attemptsMade": 1, "redrives": 0 });
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(good[key], *value, "{key}: {good}");
     }

@@ -74,6 +74,10 @@ async fn what_waits_is_taken_away_with_a_trace_and_what_runs_and_other_functions
     let action = &told["items"][0];
     assert_eq!((&action["count"], &action["reason"]), (&json!(60), &json!("mistake")), "{told}");
     assert!(action["by"].is_string() && action["filter"]["function"] == "f", "{told}");
+    let ended = settings.run("audit search --function f --outcome cancelled --output json").await.done();
+    assert_eq!(ended["items"].as_array().unwrap().len(), 60, "{ended}");
+    let shown = settings.run("calls show f-07 --output json").await.done();
+    assert_eq!((&shown["state"], &shown["redrives"]), (&json!("cancelled"), &json!(0)), "{shown}");
 
     assert_eq!(stats(&settings).await["paused"], json!(false), "the pause is over with it");
     latch.open();
@@ -162,6 +166,8 @@ async fn what_is_dropped_leaves_no_trace_but_in_the_audit() {
     assert_eq!(settings.run("queue resume").await.code, 0);
     let told = settings.run("audit search --action purge-drop --output json").await.done();
     assert_eq!(told["items"].as_array().unwrap().len(), 2, "{told}");
+    let shown = settings.run("calls show 1500 --output json").await.done();
+    assert_eq!((&shown["state"], &shown["sequence"]), (&json!("cancelled"), &Value::Null), "{shown}");
     let _worker = settings.start().await;
     eventually("it serves", async || settings.run("invoke f --wait").await.code == 0).await;
     assert_eq!(gateway.count(), 1);

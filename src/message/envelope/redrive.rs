@@ -31,6 +31,14 @@ fn next(redrives: Option<&str>) -> String {
     read(&counted.unwrap_or_else(|| format!("{text}.1")))
 }
 
+/// How often an operator sent a message round again, by what its header says. What somebody wrote by hand
+/// counts as once.
+pub(crate) fn count(redrives: Option<&str>) -> u64 {
+    let Some(text) = redrives else { return 0 };
+    let behind = || text.rsplit_once('.')?.1.parse::<u64>().ok()?.checked_add(1);
+    text.parse().ok().or_else(behind).unwrap_or(1)
+}
+
 impl Envelope {
     /// The past of a dead letter that is sent round again at `now`: its identity, and how often that was
     /// done. Its attempts begin anew, and so do its generations: what is still under way of the life before
@@ -105,6 +113,7 @@ mod tests {
             (Some("a.b"), "a.b.1"),
         ] {
             assert_eq!(next(before), after, "{before:?}");
+            assert_eq!(count(Some(after)), count(before) + 1, "{before:?}");
         }
         let long = "x".repeat(LONGEST);
         assert!(next(Some(&long)).len() <= LONGEST && next(Some(&long)) != long);

@@ -14,14 +14,21 @@ use crate::{
 /// Records it, where there is an audit. Where it cannot be written that is said, and nothing else fails.
 pub(crate) async fn note(desk: &Desk, names: &Names, action: Action) {
     let action = Action { at: Some(desk.now()), queue: names.queue.clone(), by: desk.by(), ..action };
-    let payload = serde_json::to_vec(&Record::Action(Box::new(action))).unwrap_or_default();
+    if let Err(error) = record(desk, names, &Record::Action(Box::new(action))).await {
+        desk.complain(&format!("this is not recorded in the audit: {error}"));
+    }
+}
+
+/// Writes a record, where there is an audit.
+///
+/// # Errors
+/// See [`BrokerError`].
+pub(crate) async fn record(desk: &Desk, names: &Names, record: &Record) -> Result<(), BrokerError> {
+    let payload = serde_json::to_vec(record).unwrap_or_default();
     // Nobody is asked to make the stream: a worker does, where there is to be one.
-    let written = desk.jetstream.append(&names.audit, &names.audit_actions(), payload.into()).await;
-    if let Err(error) = written {
-        let none = matches!(&error, BrokerError::Unavailable(why) if why.starts_with("no stream takes"));
-        if !none {
-            desk.complain(&format!("this is not recorded in the audit: {error}"));
-        }
+    match desk.jetstream.append(&names.audit, &record.subject(names), payload.into()).await {
+        Err(BrokerError::Unavailable(why)) if why.starts_with("no stream takes") => Ok(()),
+        written => written.map(|_| ()),
     }
 }
 

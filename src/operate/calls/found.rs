@@ -8,7 +8,7 @@ use crate::{
     message::{
         audit::{COMPLETED, Call as Ended, Parked},
         call::Running,
-        envelope::Envelope,
+        envelope::{Envelope, redrives as counted},
         letter::{Attempt, Letter, choice::moment},
     },
     retry::judge::Cause,
@@ -71,8 +71,8 @@ pub(crate) struct Call {
     #[serde(with = "moment")]
     pub since: Option<SystemTime>,
     pub original_id: Option<String>,
-    /// How often it was sent round again.
-    pub redrives: Option<String>,
+    /// How often it was sent round again, where that is known.
+    pub redrives: Option<u64>,
     /// Its number among the dead letters.
     pub sequence: Option<u64>,
     /// A word for people.
@@ -112,7 +112,7 @@ impl Call {
             first_seen,
             since: began,
             original_id: Some(original_id),
-            redrives,
+            redrives: Some(counted(redrives.as_deref())),
             ..Self::unknown(call_id)
         }
     }
@@ -140,7 +140,7 @@ impl Call {
             first_seen: Some(told.first_seen),
             since: Some(stored),
             original_id: Some(told.original_id()),
-            redrives: told.redrives.clone(),
+            redrives: Some(counted(told.redrives.as_deref())),
             ..Self::unknown(call_id)
         }
     }
@@ -154,6 +154,7 @@ impl Call {
             first_seen: Some(told.first_seen),
             since: Some(told.first_seen),
             original_id: Some(told.original_id()),
+            redrives: Some(0),
             ..Self::unknown(call_id)
         }
     }
@@ -172,7 +173,7 @@ impl Call {
             first_seen: ended.first_seen,
             since: at,
             original_id: Some(original_id),
-            redrives: ended.redrives,
+            redrives: Some(ended.redrives),
             ..Self::unknown(call_id)
         }
     }
@@ -189,7 +190,7 @@ impl Call {
             first_seen: Some(letter.first_seen),
             since: Some(letter.failed_at),
             original_id: Some(letter.original_id),
-            redrives: letter.redrives,
+            redrives: Some(counted(letter.redrives.as_deref())),
             sequence: Some(letter.sequence),
             ..Self::unknown(call_id)
         }
@@ -304,7 +305,7 @@ mod tests {
         let record = call("q:1", State::Dead, 5);
         assert_eq!(together(vec![record.clone(), letter.clone()])[0].sequence, Some(7));
         assert_eq!(together(vec![letter.clone(), record.clone()])[0].sequence, Some(7));
-        let later = Call { redrives: Some("1".to_owned()), ..call("q:1", State::Dead, 9) };
+        let later = Call { redrives: Some(1), ..call("q:1", State::Dead, 9) };
         assert_eq!(together(vec![letter, later])[0].sequence, None);
     }
 }

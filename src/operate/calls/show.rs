@@ -51,7 +51,9 @@ pub(crate) fn document(calls: &[Call]) -> Result<Value, Failure> {
 fn letter(call: &Call) -> String {
     match (call.sequence, call.state) {
         (Some(sequence), _) => sequence.to_string(),
-        (None, State::Dead | State::Cancelled) => "dead-letters list --call-id finds it".to_owned(),
+        (None, State::Dead | State::Cancelled) => {
+            "dead-letters list --call-id finds it, if it was kept".to_owned()
+        }
         (None, _) => "-".to_owned(),
     }
 }
@@ -70,7 +72,10 @@ fn text(call: &Call) -> String {
         ("letter", letter(call)),
         ("first seen", moment(call.first_seen)),
         ("original", or_dash(call.original_id.as_deref())),
-        ("redrives", or_dash(call.redrives.as_deref())),
+        (
+            "redrives",
+            call.redrives.filter(|redrives| *redrives > 0).map_or("-".to_owned(), |n| n.to_string()),
+        ),
         ("note", or_dash(call.note.as_deref())),
     ];
     let told = facts.iter().filter(|(_, fact)| fact != "-");

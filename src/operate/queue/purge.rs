@@ -9,15 +9,12 @@ mod insist;
 mod signals;
 mod still;
 mod take;
+mod taken;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    signals::Signals,
-    still::Still,
-    take::{Taken, Taking},
-};
+use self::{signals::Signals, still::Still, take::Taking, taken::Taken};
 use super::functions;
 use crate::{
     message::{audit::Action, call::why, decode::FunctionName, names::Names},

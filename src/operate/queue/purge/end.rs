@@ -6,10 +6,11 @@ use super::is_meant;
 use crate::{
     message::{
         arrival::Arrival,
-        call,
+        audit, call,
         decode::{FunctionName, Invocation},
         envelope::Kind,
         form::Form,
+        letter::Attempt,
         names::Names,
         posting::{Ending, Posting, status_of},
         record::Record,
@@ -48,6 +49,18 @@ pub(super) fn read(form: &Form, arrival: &Arrival, parked: bool, functions: &[Fu
             is_meant(functions, undecodable.function.as_ref()).then_some(Call(message, None))
         }
     }
+}
+
+/// The record of its end, for the audit; none of what is no call.
+pub(super) fn told(
+    Call(message, invocation): &Call,
+    names: &Names,
+    now: SystemTime,
+) -> Option<audit::Record> {
+    invocation.as_ref()?;
+    let worker = Attempt::all(&message.envelope).pop().map(|last| last.worker).unwrap_or_default();
+    let ended = audit::Call::of(message, &names.queue, Cause::Cancelled.as_str(), &worker, now);
+    Some(audit::Record::Call(Box::new(ended)))
 }
 
 /// Its dead letter, and its callback if it asks for one. `why` is said about it.

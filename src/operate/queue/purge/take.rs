@@ -1,16 +1,21 @@
 //! Takes calls out of their streams, in their order: the dead letter and the callback of one are stored
 //! before it goes.
 
-use std::{collections::BTreeSet, pin::pin};
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    end::{Call, followers, read},
+    end::{Call, followers, read, told},
     insist::insist,
     is_meant,
     still::Still,
+    taken::Taken,
 };
 use crate::{
     broker::{
@@ -21,6 +26,7 @@ use crate::{
         sweep::sweep,
     },
     message::{
+        audit,
         decode::FunctionName,
         form::Form,
         names::{DUE_CONSUMER, Names, covers},
@@ -28,6 +34,7 @@ use crate::{
         successor::TooLarge,
     },
     operate::{
+        audit::record,
         desk::Desk,
         end::{Failure, cannot},
         out::number,
@@ -43,40 +50,6 @@ const AT_ONCE: usize = 32;
 const AHEAD: usize = 32 << 20;
 /// A sequence that no message has.
 const NOWHERE: u64 = 0;
-
-/// How many were taken away, and how many could not be.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub done: u64,
-    too_large: u64,
-    unreadable: u64,
-}
-
-impl Taken {
-    /// How many could not.
-    pub fn failed(&self) -> u64 {
-        self.too_large + self.unreadable
-    }
-
-    /// Why they could not.
-    pub fn reason(&self) -> Option<String> {
-        let unreadable = (self.unreadable > 0).then(|| {
-            format!(
-                "{} calls stay: they are not of the form that input says here; give the settings of the \
-                 queue's workers, or --drop",
-                number(self.unreadable)
-            )
-        });
-        let too_large = (self.too_large > 0).then(|| {
-            format!(
-                "{} calls stay: their dead letters fit into no message of the broker's",
-                number(self.too_large)
-            )
-        });
-        let all: Vec<_> = unreadable.into_iter().chain(too_large).collect();
-        (!all.is_empty()).then(|| all.join("; "))
-    }
-}
 
 /// Where calls wait, and the consumer that gives them to workers.
 struct Place {
@@ -102,14 +75,18 @@ pub(super) struct Taking<'a> {
     retries: Vec<Place>,
     /// Ends it between two calls.
     halt: &'a CancellationToken,
+    /// Whether there is an audit.
+    audited: bool,
+    /// Whether it was said that this is not told.
+    untold: AtomicBool,
 }
 
 /// What is to be done with a call.
 enum Fate {
     /// It is not meant, or gone.
     Left,
-    /// It goes, after these are stored.
-    Goes(u64, Vec<Record>),
+    /// It goes, after these are stored; and the audit is told.
+    Goes(u64, Vec<Record>, Option<audit::Record>),
     /// What has to be stored fits nowhere.
     TooLarge,
     /// It is fresh, and nobody knows what it asks for: the settings may be another queue's.
@@ -148,7 +125,19 @@ impl<'a> Taking<'a> {
         };
         let form = settings.map_or(Form::OpenFaas, |queue| queue.form.clone());
         let retries = retries(desk, names, &functions).await?;
-        Ok(Self { desk, names, form, functions, for_good, fresh, retries, halt })
+        let audited = desk.stream(&names.audit).await?.is_some();
+        Ok(Self {
+            desk,
+            names,
+            form,
+            functions,
+            for_good,
+            fresh,
+            retries,
+            halt,
+            audited,
+            untold: AtomicBool::new(false),
+        })
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
@@ -316,22 +305,23 @@ impl<'a> Taking<'a> {
         let Some(call) = stored.filter(is_its).and_then(|stored| self.read(place, stored)) else {
             return Ok(Fate::Left);
         };
+        let (now, most) = (self.desk.now(), self.jetstream().max_payload());
+        let told = self.audited.then(|| told(&call, self.names, now)).flatten();
         if self.for_good {
-            return Ok(Fate::Goes(sequence, Vec::new()));
+            return Ok(Fate::Goes(sequence, Vec::new(), told));
         }
         if !place.parked && !call.is_readable() {
             return Ok(Fate::Unreadable);
         }
-        let (now, most) = (self.desk.now(), self.jetstream().max_payload());
         Ok(match followers(call, self.names, &self.desk.config.retry, why, (now, most)) {
-            Ok(records) => Fate::Goes(sequence, records),
+            Ok(records) => Fate::Goes(sequence, records, told),
             Err(TooLarge) => Fate::TooLarge,
         })
     }
 
     /// Stores what follows from a call, and keeps none of it.
     async fn store(&self, fate: Fate) -> Result<Fate, Failure> {
-        let Fate::Goes(sequence, records) = fate else { return Ok(fate) };
+        let Fate::Goes(sequence, records, told) = fate else { return Ok(fate) };
         if self.halt.is_cancelled() {
             return Ok(Fate::Left);
         }
@@ -346,14 +336,20 @@ impl<'a> Taking<'a> {
                 Err(error) => return Err(cannot(error)),
             }
         }
-        Ok(Fate::Goes(sequence, Vec::new()))
+        Ok(Fate::Goes(sequence, Vec::new(), told))
     }
 
-    /// Deletes a call, if it is to go.
+    /// Deletes a call, if it is to go, and tells the audit of it.
     async fn delete(&self, place: &Place, fate: Fate) -> Result<Fate, Failure> {
-        if let Fate::Goes(sequence, _) = fate {
-            let delete = async || self.jetstream().delete(&place.stream, sequence).await;
+        if let Fate::Goes(sequence, _, told) = &fate {
+            let delete = async || self.jetstream().delete(&place.stream, *sequence).await;
             insist(delete, |_| true).await.map_err(cannot)?;
+            if let Some(told) = told
+                && let Err(error) = record(self.desk, self.names, told).await
+                && !self.untold.swap(true, Ordering::Relaxed)
+            {
+                self.desk.complain(&format!("not all of this is in the audit: {error}"));
+            }
         }
         Ok(fate)
     }
