@@ -70,6 +70,16 @@ fn fault(document: &Path, link: &str) -> Option<String> {
 }
 
 #[test]
+fn the_charts_own_tests_know_how_many_alerts_there_are() {
+    let alerts = read("chart/queue-worker/files/alerts.yaml").matches("- alert: ").count();
+    let tests = read("chart/queue-worker/tests/watching_test.yaml");
+    assert!(
+        alerts > 10 && tests.contains(&format!("\"spec.groups[0].rules\", count: {alerts}}}")),
+        "{alerts} alerts"
+    );
+}
+
+#[test]
 fn the_links_in_the_documents_lead_somewhere() {
     let mut faults = Vec::new();
     let mut followed = 0;
