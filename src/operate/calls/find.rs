@@ -10,7 +10,7 @@ use super::{
 use crate::{
     broker::{audit::records_of, jetstream::Stored, sweep::sweep, walk::Walk},
     message::{
-        audit::Record,
+        audit::{COMPLETED, Record},
         call,
         envelope::{Envelope, Kind},
         form::Form,
@@ -63,7 +63,12 @@ async fn of_queue(desk: &Desk, names: &Names, call_id: &str, depth: Depth) -> Re
                 found.push(Call::was_parked(call_id, queue, parked));
             }
             Record::Call(ended) => {
-                origins.insert(ended.original_id.clone());
+                // Nothing follows from a success, and NATS 2.9 looks at all subjects for what is not there.
+                if ended.outcome == COMPLETED {
+                    origins.remove(&ended.original_id);
+                } else {
+                    origins.insert(ended.original_id.clone());
+                }
                 found.push(Call::ended(call_id, *ended));
             }
             Record::Action(_) => {}
