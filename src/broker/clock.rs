@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// An answer that took longer says too little about the broker's clock.
+/// An answer that took longer says too little about the broker's clock, unless it proves that it was set.
 const PRECISE: Duration = Duration::from_millis(250);
 /// A skew that people should know of.
 pub(crate) const NOTABLE_SKEW: Duration = Duration::from_secs(2);
@@ -31,6 +31,15 @@ struct Told {
     answered: Instant,
 }
 
+impl Told {
+    /// Whether the clock was set between the two: at the `later` answer it showed neither more than a journey
+    /// after that question, nor less than at it.
+    fn contradicts(self, later: Self) -> bool {
+        let since = |moment: Instant| self.time + (later.answered - moment);
+        since(self.answered) > later.time + (later.answered - later.asked) || since(self.asked) < later.time
+    }
+}
+
 impl BrokerClock {
     /// Learns from an answer that bears the broker's time `told`, to a question that was sent at `asked`. The
     /// time is taken for that of the question, so that this clock is ahead of the broker's by at most the
@@ -40,8 +49,9 @@ impl BrokerClock {
         let answered = Instant::now();
         let journey = answered - asked;
         let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none() || journey < PRECISE {
-            *known = Some(Told { time: told, asked, answered });
+        let now = Told { time: told, asked, answered };
+        if journey < PRECISE || known.is_none_or(|known| known.contradicts(now)) {
+            *known = Some(now);
         }
         let skew = skew(told, SystemTime::now(), journey);
         let was_skewed = self.skewed.swap(skew > NOTABLE_SKEW, Ordering::Relaxed);
@@ -101,13 +111,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_took_long_does_not_replace_a_precise_one() {
-        let clock = BrokerClock::default();
-        let told = SystemTime::now();
-        clock.learn(told, Instant::now());
-        let asked = Instant::now();
-        tokio::time::advance(Duration::from_secs(3)).await;
-        clock.learn(told + Duration::from_secs(60), asked);
-        assert_eq!(clock.now(), told + Duration::from_secs(3));
+    async fn an_answer_that_took_long_replaces_a_precise_one_only_if_the_clock_was_set_between_them() {
+        let (told, second) = (SystemTime::now(), Duration::from_secs(1));
+        for (set, learnt) in [(0, false), (2, false), (4, true), (60, true), (-60, true)] {
+            let clock = BrokerClock::default();
+            clock.learn(told, Instant::now());
+            let asked = Instant::now();
+            tokio::time::advance(3 * second).await;
+            let again = if set < 0 { told - 60 * second } else { told + set as u32 * second };
+            clock.learn(again, asked);
+            let expected = if learnt { again } else { told };
+            assert_eq!(clock.now(), expected + 3 * second, "{set} s");
+        }
     }
 }

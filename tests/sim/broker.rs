@@ -70,8 +70,12 @@ impl Broker for Client {
     }
 
     async fn newest(&self, stream: &str) -> Result<Option<SystemTime>, BrokerError> {
-        let stream = stream.to_owned();
-        self.request("look for the newest", move |state| state.server.newest(&stream)).await
+        let (stream, asked) = (stream.to_owned(), Instant::now());
+        let effect =
+            move |state: &mut State| (state.server.newest(&stream), state.server.wall(Instant::now()));
+        let (newest, told) = self.request("look for the newest", effect).await?;
+        self.clock.learn(told, asked);
+        Ok(newest)
     }
 
     async fn headers(&self, stream: &str, sequence: u64) -> Result<Option<HeaderMap>, BrokerError> {
