@@ -44,14 +44,15 @@ pub trait Broker: Clone + Send + Sync + 'static {
     /// memory of ids ends after a while, and a restart may shorten it.
     fn place(&self, record: &Record) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// Acknowledges a delivery, and waits a while for the broker to confirm it: until then the message counts
-    /// as unacknowledged there, and a permit that was free before would let more messages out than are
-    /// allowed. With `confirmed`, `Ok` means that the confirmation came.
+    /// Acknowledges a delivery, and waits a while for the broker to confirm it. With `confirmed`, `Ok` means
+    /// that the confirmation came. `sent` is called as soon as the acknowledgement is on its way: whoever has
+    /// heard that holds the delivery no more, as far as anybody can tell who is not the broker.
     fn acknowledge(
         &self,
         reply: &str,
         ack: Ack,
         confirmed: bool,
+        sent: &(dyn Fn() + Sync),
     ) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
     /// The subject of the last message in `stream` that `filter` covers, if there is one.

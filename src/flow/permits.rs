@@ -31,6 +31,8 @@ struct State {
     taken: usize,
     /// Fewer than none while permits that were withdrawn are still held.
     free: isize,
+    /// The deliveries whose acknowledgements are on their way.
+    departed: usize,
     turn: u64,
     /// The number of the next group.
     next: usize,
@@ -77,6 +79,13 @@ pub struct Permit {
     bytes: usize,
 }
 
+/// The room of a message that has no permit any more and is not gone yet. Given back when dropped.
+#[derive(Debug)]
+struct Departed {
+    permits: Permits,
+    bytes: usize,
+}
+
 impl Permits {
     /// `limit` permits for messages of any size, and no lane yet.
     pub fn new(limit: usize) -> Self {
@@ -88,8 +97,9 @@ impl Permits {
     pub fn within(limit: usize, room: usize, largest: usize) -> Self {
         let free = isize::try_from(limit).unwrap_or(isize::MAX);
         let room = room.max(largest.saturating_mul(2));
-        let (turn, taken, next, lanes) = (0, 0, 0, Vec::new());
-        Self(Arc::new(Mutex::new(State { limit, room, largest, taken, free, turn, next, lanes })))
+        let (departed, turn, taken, next, lanes) = (0, 0, 0, 0, Vec::new());
+        let state = State { limit, room, largest, taken, free, departed, turn, next, lanes };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// One more lane that shares the permits: each queue adds its own when it is ready, and again when they
@@ -297,12 +307,34 @@ impl Permit {
         self.bytes = bytes;
         self.permits.serve(&mut state);
     }
+
+    /// Gives it back, but for the room of its message; unless as many have departed as there are permits.
+    fn depart(mut self) -> Result<Departed, Self> {
+        let mut state = self.permits.state();
+        if state.departed >= state.limit {
+            drop(state);
+            return Err(self);
+        }
+        state.departed += 1;
+        drop(state);
+        // Its drop gives the rest back.
+        Ok(Departed { permits: self.permits.clone(), bytes: std::mem::take(&mut self.bytes) })
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.permits.state();
         state.take_back(self.lane, self.bytes);
+        self.permits.serve(&mut state);
+    }
+}
+
+impl Drop for Departed {
+    fn drop(&mut self) {
+        let mut state = self.permits.state();
+        state.departed -= 1;
+        state.taken = state.taken.saturating_sub(self.bytes);
         self.permits.serve(&mut state);
     }
 }

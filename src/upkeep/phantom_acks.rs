@@ -95,7 +95,8 @@ async fn free(jetstream: &JetStream, stream: &str, consumers: &[ConsumerInfo]) -
     let deleted = jetstream.stream_with(stream, &details).await?.state.deleted;
     for consumer in waiting {
         let acks = stream::iter(suspects(stream, consumer, &deleted));
-        let acks = acks.map(|reply| async move { jetstream.acknowledge(&reply, Ack::Done, true).await });
+        let acks =
+            acks.map(|reply| async move { jetstream.acknowledge(&reply, Ack::Done, true, &|| ()).await });
         acks.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     }
     Ok(())

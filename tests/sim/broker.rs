@@ -24,7 +24,13 @@ impl Broker for Client {
         self.request("place", move |state| state.place(&record)).await?
     }
 
-    async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
+    async fn acknowledge(
+        &self,
+        reply: &str,
+        ack: Ack,
+        confirmed: bool,
+        sent: &(dyn Fn() + Sync),
+    ) -> Result<(), BrokerError> {
         let (consumer, sequence) = reply.split_once(' ').unwrap();
         let (consumer, sequence) = (consumer.parse().unwrap(), sequence.parse().unwrap());
         let emptied = self.shared.emptied.clone();
@@ -45,6 +51,10 @@ impl Broker for Client {
             Ack::InProgress => "heartbeat",
             Ack::Later(_) => "hand back",
         };
+        if ack == Ack::Done && self.shared.state().up {
+            self.shared.state().server.consumers[consumer].settles(sequence, self.worker);
+            sent();
+        }
         if confirmed { self.request(what, effect).await } else { self.send(what, effect).await }
     }
 

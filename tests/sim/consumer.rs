@@ -34,6 +34,8 @@ pub struct Pending {
     pub holder: usize,
     /// Whether the delivery arrived.
     pub heard: bool,
+    /// Whether its acknowledgement is on its way.
+    settling: bool,
     /// Whether this one did, or one before it.
     ever_heard: bool,
     since: Instant,
@@ -163,6 +165,7 @@ impl Consumer {
             until: now + self.ack_wait + late,
             holder,
             heard,
+            settling: false,
             ever_heard: heard || before,
             since: now,
         };
@@ -171,6 +174,18 @@ impl Consumer {
         *count += 1;
         let again = before || self.forgotten.remove(&sequence);
         Some(Taken { message: messages[&sequence].clone(), sequence, count: *count, waiting, again })
+    }
+
+    /// Notes that `holder` has sent the acknowledgement.
+    pub fn settles(&mut self, sequence: u64, holder: usize) {
+        if let Some(pending) = self.pending.get_mut(&sequence).filter(|pending| pending.holder == holder) {
+            pending.settling = true;
+        }
+    }
+
+    /// The deliveries that `holder` is not done with.
+    pub fn kept(&self, holder: usize) -> impl Iterator<Item = u64> {
+        self.held(holder).filter(|sequence| self.pending.get(sequence).is_some_and(|kept| !kept.settling))
     }
 
     /// Forgets a settled message; returns how often it was delivered.

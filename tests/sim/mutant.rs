@@ -153,7 +153,13 @@ impl Broker for Mutant {
         if self.has(Bug::MovesNothing) { Ok(()) } else { self.client.place(record).await }
     }
 
-    async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
+    async fn acknowledge(
+        &self,
+        reply: &str,
+        ack: Ack,
+        confirmed: bool,
+        sent: &(dyn Fn() + Sync),
+    ) -> Result<(), BrokerError> {
         let swallowed = self.has(Bug::NoHeartbeats) && ack == Ack::InProgress
             || self.has(Bug::NeverAcknowledges) && ack == Ack::Done;
         if swallowed {
@@ -164,9 +170,9 @@ impl Broker for Mutant {
         if self.has(Bug::AcknowledgesAnother) && ack == Ack::Done {
             let (consumer, sequence) = reply.split_once(' ').unwrap();
             let next = sequence.parse::<u64>().unwrap() + 1;
-            let _ = self.client.acknowledge(&format!("{consumer} {next}"), ack, confirmed).await;
+            let _ = self.client.acknowledge(&format!("{consumer} {next}"), ack, confirmed, &|| ()).await;
         }
-        self.client.acknowledge(reply, ack, confirmed).await
+        self.client.acknowledge(reply, ack, confirmed, sent).await
     }
 
     async fn last(&self, stream: &str, filter: &str) -> Result<Option<String>, BrokerError> {

@@ -359,7 +359,7 @@ impl Server {
         let kept = |consumer: &&Consumer| {
             let messages = &self.streams[&consumer.stream].messages;
             let is_suspect = |sequence: &u64| messages.get(sequence).is_some_and(Stored::is_suspect);
-            consumer.held(holder).filter(|sequence| !is_suspect(sequence)).count()
+            consumer.kept(holder).filter(|sequence| !is_suspect(sequence)).count()
         };
         self.consumers
             .iter()

@@ -1,14 +1,14 @@
-//! Acknowledgements of finished calls, sent in company.
+//! Acknowledgements of finished calls, confirmed in company.
 //!
 //! The broker confirms an acknowledgement that asks for it, and a confirmation costs it and the worker about
 //! as much as the acknowledgement. But a consumer takes those of one connection in their order: one that is
 //! confirmed confirms those before it. So the calls that end while a confirmation is on its way send theirs
-//! together when it has come, and only the last one asks.
+//! at once and do not ask, and the first of them sends its own when it has come, and asks for all.
 //!
 //! ```text
-//!  the first to come leads ──▶ the others join ──▶ all theirs ──▶ its own, confirmed ──▶ all are told
-//!                              │                                                      │
-//!                              └── until the company before it was told, or a while ◀─┘
+//!  the first to come leads ──▶ the others send theirs ──▶ it sends its own, confirmed ──▶ all are told
+//!                              │                                                         │
+//!                              └── until the company before it was told, or a while ◀────┘
 //! ```
 //!
 //! If the connection was made anew meanwhile, some may be lost, and nobody knows which: nothing is confirmed,
@@ -22,6 +22,7 @@ use std::{
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::{sync::watch, task::yield_now, time::timeout};
 
 use super::{JetStream, Unanswered};
@@ -43,16 +44,10 @@ pub(super) struct Acks(Arc<Mutex<BTreeMap<String, Companies>>>);
 /// A consumer's companies.
 #[derive(Debug, Default)]
 struct Companies {
-    /// The one that gathers.
-    gathers: Option<Company>,
+    /// What becomes of the one that gathers.
+    gathers: Option<watch::Sender<Outcome>>,
     /// What becomes of the one that departed last.
     departed: Option<watch::Receiver<Outcome>>,
-}
-
-#[derive(Debug, Default)]
-struct Company {
-    replies: Vec<String>,
-    outcome: watch::Sender<Outcome>,
 }
 
 /// The place in a company.
@@ -60,9 +55,11 @@ struct Company {
 enum Joined {
     Leads(Leader),
     Follows(watch::Receiver<Outcome>),
+    /// Not in it: it could not be sent before the leader's.
+    Alone,
 }
 
-/// Whoever came first. Goes it away, the others learn that nothing was sent.
+/// Whoever came first. Goes it away, the others learn that nobody knows what became of theirs.
 #[derive(Debug)]
 struct Leader {
     acks: Acks,
@@ -72,14 +69,15 @@ struct Leader {
 }
 
 impl Acks {
-    fn join(&self, consumer: &str, reply: &str) -> Joined {
+    /// Joins the company that gathers, if its own can be sent now, or leads the next one.
+    fn join(&self, consumer: &str, send: impl FnOnce() -> bool) -> Joined {
         let mut companies = self.companies();
-        if let Some(company) = companies.get_mut(consumer).and_then(|its| its.gathers.as_mut()) {
-            company.replies.push(reply.to_owned());
-            return Joined::Follows(company.outcome.subscribe());
+        if let Some(company) = companies.get(consumer).and_then(|its| its.gathers.as_ref()) {
+            // No leader departs meanwhile.
+            return if send() { Joined::Follows(company.subscribe()) } else { Joined::Alone };
         }
         let its = companies.entry(consumer.to_owned()).or_default();
-        its.gathers = Some(Company::default());
+        its.gathers = Some(watch::Sender::default());
         let (consumer, before) = (Some(consumer.to_owned()), its.departed.clone());
         Joined::Leads(Leader { acks: self.clone(), consumer, before })
     }
@@ -100,16 +98,16 @@ impl Leader {
         }
     }
 
-    /// The company, which nobody joins any more.
-    fn departs(mut self) -> Company {
+    /// What is to be told to the company, which nobody joins any more.
+    fn departs(mut self) -> watch::Sender<Outcome> {
         self.taken().unwrap_or_default()
     }
 
-    fn taken(&mut self) -> Option<Company> {
+    fn taken(&mut self) -> Option<watch::Sender<Outcome>> {
         let mut companies = self.acks.companies();
         let its = companies.get_mut(&self.consumer.take()?)?;
         let company = its.gathers.take()?;
-        its.departed = Some(company.outcome.subscribe());
+        its.departed = Some(company.subscribe());
         Some(company)
     }
 }
@@ -121,43 +119,40 @@ impl Drop for Leader {
 }
 
 impl JetStream {
-    /// Says that a delivery is settled, and waits for the confirmation.
-    pub(super) async fn settled(&self, reply: &str) -> Result<(), BrokerError> {
-        let Some(consumer) = consumer_of(reply) else {
-            return Box::pin(self.confirmed(reply, DONE)).await;
-        };
-        match self.acks.join(consumer, reply) {
+    /// Says that a delivery is settled, and waits for the confirmation. `sent` is called when it is said.
+    pub(super) async fn settled(&self, reply: &str, sent: &(dyn Fn() + Sync)) -> Result<(), BrokerError> {
+        let client = self.connected()?;
+        let connects = client.statistics().connects.load(Ordering::Relaxed);
+        let send = || client.publish(reply.to_owned(), DONE).now_or_never().is_some_and(|sent| sent.is_ok());
+        let joined = consumer_of(reply).map_or(Joined::Alone, |consumer| self.acks.join(consumer, send));
+        // In boxes: they would stand in the future of each call that waits for its acknowledgement.
+        match joined {
             Joined::Follows(mut outcome) => {
+                sent();
                 let outcome =
                     outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
                 outcome.unwrap_or_else(|| Err(unknown()))
             }
-            // In a box: it would stand in the future of each call that waits for its acknowledgement.
-            Joined::Leads(leader) => Box::pin(self.lead(leader, reply)).await,
+            Joined::Leads(leader) => Box::pin(self.lead(leader, reply, connects, sent)).await,
+            Joined::Alone => Box::pin(self.confirmed(reply, DONE)).await,
         }
     }
 
-    async fn lead(&self, mut leader: Leader, reply: &str) -> Result<(), BrokerError> {
+    /// Leads a company. So many connections had been made before anything of it was sent.
+    async fn lead(
+        &self,
+        mut leader: Leader,
+        reply: &str,
+        connects: u64,
+        sent: &(dyn Fn() + Sync),
+    ) -> Result<(), BrokerError> {
         leader.gather().await;
-        let Company { replies, outcome } = leader.departs();
-        let answer = self.together(replies, reply).await;
-        outcome.send_replace(Some(answer.clone()));
-        answer
-    }
-
-    async fn together(&self, others: Vec<String>, last: &str) -> Result<(), BrokerError> {
-        if others.is_empty() {
-            return self.confirmed(last, DONE).await;
-        }
-        let client = self.connected()?;
-        let connections = client.statistics();
-        let before = connections.connects.load(Ordering::Relaxed);
-        for other in others {
-            let sent = client.publish(other, DONE).await;
-            sent.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-        }
-        self.confirmed(last, DONE).await?;
-        if connections.connects.load(Ordering::Relaxed) == before { Ok(()) } else { Err(unknown()) }
+        let company = leader.departs();
+        sent();
+        let confirmed = self.confirmed(reply, DONE).await;
+        let same = self.client().statistics().connects.load(Ordering::Relaxed) == connects;
+        company.send_replace(Some(if same { confirmed.clone() } else { Err(unknown()) }));
+        confirmed
     }
 
     /// Says something about a delivery, and waits for the confirmation.
@@ -176,7 +171,6 @@ fn unknown() -> BrokerError {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
     use tokio::time::Instant;
 
     use super::*;
@@ -194,44 +188,50 @@ mod tests {
     #[tokio::test]
     async fn those_who_come_while_the_first_one_waits_are_told_what_it_is_told() {
         let acks = Acks::default();
-        let leader = leads(acks.join("a", "1"));
-        let mut told = follows(acks.join("a", "2"));
-        leads(acks.join("b", "3"));
+        let leader = leads(acks.join("a", || false));
+        let mut told = follows(acks.join("a", || true));
+        leads(acks.join("b", || false));
         let company = leader.departs();
-        assert_eq!(company.replies, ["2"]);
-        let _next = leads(acks.join("a", "4"));
-        follows(acks.join("a", "5"));
-        company.outcome.send_replace(Some(Ok(())));
+        let _next = leads(acks.join("a", || false));
+        follows(acks.join("a", || true));
+        company.send_replace(Some(Ok(())));
         assert_eq!(told.wait_for(Option::is_some).await.unwrap().clone(), Some(Ok(())));
+    }
+
+    #[test]
+    fn whoever_cannot_be_sent_before_the_leader_is_not_told_what_became_of_its() {
+        let acks = Acks::default();
+        let _leader = leads(acks.join("a", || false));
+        assert!(matches!(acks.join("a", || false), Joined::Alone));
     }
 
     #[tokio::test]
     async fn those_whose_leader_goes_away_learn_that_nothing_is_known() {
         let acks = Acks::default();
-        let leader = leads(acks.join("a", "1"));
-        let mut told = follows(acks.join("a", "2"));
+        let leader = leads(acks.join("a", || false));
+        let mut told = follows(acks.join("a", || true));
         drop(leader);
         assert!(told.wait_for(Option::is_some).await.is_err());
-        leads(acks.join("a", "3"));
+        leads(acks.join("a", || false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_company_gathers_until_the_one_before_it_was_told_or_a_while() {
         let acks = Acks::default();
-        let company = leads(acks.join("a", "1")).departs();
-        let mut next = leads(acks.join("a", "2"));
+        let company = leads(acks.join("a", || false)).departs();
+        let mut next = leads(acks.join("a", || false));
         let mut gather = Box::pin(next.gather());
         assert!((&mut gather).now_or_never().is_none());
-        follows(acks.join("a", "3"));
-        company.outcome.send_replace(Some(Ok(())));
+        follows(acks.join("a", || true));
+        company.send_replace(Some(Ok(())));
         gather.await;
         let told = Instant::now();
-        assert_eq!(next.departs().replies, ["3"]);
-        let mut last = leads(acks.join("a", "4"));
+        drop(next);
+        let mut last = leads(acks.join("a", || false));
         last.gather().await;
         assert_eq!(told.elapsed(), Duration::ZERO, "the leader of the one before it went away");
         let company = last.departs();
-        let mut alone = leads(acks.join("a", "5"));
+        let mut alone = leads(acks.join("a", || false));
         alone.gather().await;
         assert!(told.elapsed() >= WHILE);
         drop(company);

@@ -43,9 +43,15 @@ impl Broker for JetStream {
         }
     }
 
-    async fn acknowledge(&self, reply: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
+    async fn acknowledge(
+        &self,
+        reply: &str,
+        ack: Ack,
+        confirmed: bool,
+        sent: &(dyn Fn() + Sync),
+    ) -> Result<(), BrokerError> {
         let answer = match ack {
-            Ack::Done => self.settled(reply).await,
+            Ack::Done => self.settled(reply, sent).await,
             Ack::InProgress => Box::pin(self.confirmed(reply, Bytes::from_static(b"+WPI"))).await,
             Ack::Later(wait) => {
                 let nak = Nak { delay: nanoseconds(wait).min(u64::MAX / 2) };

@@ -96,7 +96,12 @@ impl Burial {
         sequence: u64,
     ) -> Result<(), BrokerError> {
         jetstream
-            .acknowledge(&call::acknowledgement(&bound.stream, &bound.consumer, sequence, 0), Ack::Done, true)
+            .acknowledge(
+                &call::acknowledgement(&bound.stream, &bound.consumer, sequence, 0),
+                Ack::Done,
+                true,
+                &|| (),
+            )
             .await
     }
 
@@ -164,5 +169,5 @@ async fn postpone(
     delivery: u64,
 ) -> Result<(), BrokerError> {
     let reply = call::acknowledgement(&bound.stream, &bound.consumer, sequence, delivery);
-    jetstream.acknowledge(&reply, Ack::Later(LATER), true).await
+    jetstream.acknowledge(&reply, Ack::Later(LATER), true, &|| ()).await
 }

@@ -1,12 +1,13 @@
 //! A delivery's seat among the calls that run at once. It is given up while the broker keeps the delivery
-//! waiting, so that others are called meanwhile, and taken again before anything is begun.
+//! waiting, so that others are called meanwhile, and taken again before anything is begun. A delivery whose
+//! acknowledgement is on its way departs: nothing is begun any more.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{Permit, Permits};
+use super::{Departed, Permit, Permits};
 use crate::flow::gate::Pass;
 
 /// The seat of one delivery. One without a permit is for what is handed back only.
@@ -14,8 +15,15 @@ use crate::flow::gate::Pass;
 pub struct Seat {
     /// Whose permit it has, to have one again.
     of: Option<(Permits, usize)>,
-    held: Mutex<(Option<Permit>, Option<Pass>)>,
+    held: Mutex<Held>,
     begun: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    permit: Option<Permit>,
+    pass: Option<Pass>,
+    departed: Option<Departed>,
 }
 
 impl Seat {
@@ -23,14 +31,14 @@ impl Seat {
     pub fn new(permit: Permit) -> Self {
         Self {
             of: Some((permit.permits.clone(), permit.lane)),
-            held: Mutex::new((Some(permit), None)),
+            held: Mutex::new(Held { permit: Some(permit), ..Held::default() }),
             begun: AtomicBool::new(false),
         }
     }
 
     /// Keeps the gate's pass for as long as the permit.
     pub(crate) fn keep(&self, pass: Pass) {
-        self.held().1 = Some(pass);
+        self.held().pass = Some(pass);
     }
 
     /// Gives the permit back, and the pass: what waits for the broker runs nothing that could kill the
@@ -40,11 +48,24 @@ impl Seat {
         drop(held);
     }
 
+    /// Gives the permit back to whoever is called next, but for the room of the message, while the broker is
+    /// to confirm its acknowledgement. As many may do so at once as there are permits; one more keeps its
+    /// own.
+    pub(crate) fn depart(&self) {
+        let held = &mut *self.held();
+        if let Some(permit) = held.permit.take() {
+            match permit.depart() {
+                Ok(departed) => (held.departed, held.pass) = (Some(departed), None),
+                Err(permit) => held.permit = Some(permit),
+            }
+        }
+    }
+
     /// Waits for a permit again if it was given back: a call or a callback begins now.
     pub(crate) async fn begin(&self) {
-        if let Some((permits, lane)) = self.of.as_ref().filter(|_| self.held().0.is_none()) {
+        if let Some((permits, lane)) = self.of.as_ref().filter(|_| self.held().permit.is_none()) {
             let permit = permits.again(*lane).await;
-            self.held().0 = Some(permit);
+            self.held().permit = Some(permit);
         }
         self.begun.store(true, Ordering::Relaxed);
     }
@@ -54,7 +75,7 @@ impl Seat {
         self.begun.load(Ordering::Relaxed)
     }
 
-    fn held(&self) -> MutexGuard<'_, (Option<Permit>, Option<Pass>)> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,6 +102,27 @@ mod tests {
         assert!(seat.has_begun() && lane.take_free(1).is_empty());
         drop(seat);
         assert_eq!(lane.take_free(1).len(), 1);
+    }
+
+    #[test]
+    fn one_that_departs_leaves_its_permit_and_keeps_its_room_until_it_is_gone() {
+        let permits = Permits::within(1, 20, 10);
+        let mut lane = permits.lane();
+        let first = Seat::new(lane.take_free(1).remove(0));
+        first.depart();
+        first.depart();
+        let second = Seat::new(lane.take_free(1).remove(0));
+        // No more depart than there are permits.
+        second.depart();
+        assert!(lane.take_free(1).is_empty());
+        let mut third = Box::pin(lane.acquire());
+        assert!((&mut third).now_or_never().is_none());
+        drop(first);
+        assert!((&mut third).now_or_never().is_none(), "the second one has its permit");
+        second.depart();
+        let third = third.now_or_never().expect("the second one departed");
+        drop((second, third));
+        assert_eq!(permits.lanes(1).remove(0).take_free(9).len(), 1);
     }
 
     #[test]

@@ -142,7 +142,7 @@ async fn promote<B: Broker>(broker: &B, names: &Names, held: &AtomicU64, pulled:
     };
     // Where this is lost the message comes again after `ACK_WAIT`, and is then a duplicate or handed back
     // again.
-    if let Err(error) = broker.acknowledge(&reply, ack, true).await {
+    if let Err(error) = broker.acknowledge(&reply, ack, true, &|| ()).await {
         tracing::debug!(subject = arrival.subject, %error, "what was said about a parked retry is not \
             confirmed");
     }

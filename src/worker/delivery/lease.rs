@@ -118,7 +118,7 @@ impl<B: Broker> Lease<B> {
     async fn prolong(&self) -> bool {
         let sent = Instant::now();
         let answer =
-            timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true)).await;
+            timeout_at(self.end(), self.broker.acknowledge(&self.reply, Ack::InProgress, true, &|| ())).await;
         let confirmed = matches!(answer, Ok(Ok(())));
         if confirmed {
             let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,7 +161,13 @@ mod tests {
             Ok(())
         }
 
-        async fn acknowledge(&self, _: &str, ack: Ack, confirmed: bool) -> Result<(), BrokerError> {
+        async fn acknowledge(
+            &self,
+            _: &str,
+            ack: Ack,
+            confirmed: bool,
+            _: &(dyn Fn() + Sync),
+        ) -> Result<(), BrokerError> {
             assert_eq!((ack, confirmed), (Ack::InProgress, true));
             let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
             left.map(|_| ()).map_err(|_| BrokerError::Unavailable("silent".into()))

@@ -203,7 +203,9 @@ impl<B: Broker> Settle<B> {
     /// none, and runs again.
     pub async fn let_go(&self, durable: Durable<B>) -> Result<Settled, LeaseLost> {
         let Durable { delivery, confirmed, scheduled } = durable;
-        self.ask(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, confirmed)).await?;
+        // Its call is over: another may have its permit while the broker confirms that.
+        let sent = || delivery.seat.depart();
+        self.ask(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, confirmed, &sent)).await?;
         if let Some((again, due)) = scheduled {
             let attempts = delivery.message.envelope.attempts;
             said(&again, attempts, due, |next| {
@@ -247,7 +249,7 @@ impl<B: Broker> Settle<B> {
         }
         // Said once: whoever holds the message after `wait` would lose it by the same word, said again. Where
         // it was not heard the message comes back when the lease ends.
-        let said = self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true).await;
+        let said = self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true, &|| ()).await;
         said.unwrap_or_else(
             |error| tracing::debug!(%error, "that a message stays in its stream is not confirmed"),
         );
