@@ -4,6 +4,7 @@
 mod bound;
 mod doubt;
 mod look;
+mod open;
 mod question;
 mod wire;
 
@@ -18,6 +19,7 @@ use tokio::{
 
 pub(crate) use bound::Bound;
 pub use doubt::{Doubt, Doubtful, Horizon};
+use open::Open;
 use question::{NOW, question};
 pub(crate) use wire::Wire;
 
@@ -51,23 +53,22 @@ pub(crate) struct Consumer {
     /// Inboxes of requests that were given up. Messages on their way to them are still taken: a delivery
     /// that is dropped looks to the next worker like a call whose worker died.
     retired: Vec<Inbox>,
-    /// Messages of the request that are still to come.
-    outstanding: usize,
-    /// The request's share of all that the connection may bring.
-    share: Option<wire::Share>,
+    /// The requests whose messages are still to come.
+    open: Open<wire::Share>,
     /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
     /// that was filled, so that those who wait for nothing leave the connection to others.
     pace: usize,
-    /// Messages that were still to come when a request was lost.
+    /// Messages that were still to come when requests were lost.
     lost: usize,
-    /// Without a sign by then the request counts as dropped.
+    /// Without a sign by then the requests count as dropped.
     deadline: Instant,
     silence: Duration,
 }
 
 #[derive(Debug)]
 struct Inbox {
-    subject: String,
+    /// What its requests have before their numbers.
+    prefix: String,
     messages: Subscriber,
     /// When its last request was sent.
     asked: Instant,
@@ -88,8 +89,7 @@ impl Consumer {
             queue: None,
             inbox: None,
             retired: Vec::new(),
-            outstanding: 0,
-            share: None,
+            open: Open::default(),
             pace: 1,
             lost: 0,
             deadline: now,
@@ -102,6 +102,7 @@ impl Consumer {
         Self { queue: Some(queue.to_owned()), ..self }
     }
 
+    /// What the subjects have in common to which answers come.
     async fn inbox(&mut self) -> Result<String, BrokerError> {
         if self.link.has_changed().unwrap_or(false) {
             self.retire();
@@ -114,21 +115,21 @@ impl Consumer {
         self.doubt.connected(link.made, link.lives);
         self.search.connected(&link);
         if let Some(inbox) = &self.inbox {
-            return Ok(inbox.subject.clone());
+            return Ok(inbox.prefix.clone());
         }
         let client = self.jetstream.client();
-        let subject = client.new_inbox();
+        let prefix = client.new_inbox();
         let messages = client
-            .subscribe(subject.clone())
+            .subscribe(format!("{prefix}.*"))
             .await
             .map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-        self.inbox = Some(Inbox { subject: subject.clone(), messages, asked: Instant::now() });
-        Ok(subject)
+        self.inbox = Some(Inbox { prefix: prefix.clone(), messages, asked: Instant::now() });
+        Ok(prefix)
     }
 
-    /// Gives the request up.
+    /// Gives the requests up.
     fn retire(&mut self) {
-        self.share = None;
+        self.lost = self.lost.saturating_add(self.open.close());
         self.retired.extend(self.inbox.take());
         self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
     }
@@ -189,30 +190,30 @@ impl Source for Consumer {
                 (self.pace, Some(LONGEST_WAIT))
             }
         };
-        self.share = None;
         let wanted = wanted.min(self.bound.max_batch());
         let share = self.jetstream.wire().share(wanted, self.jetstream.max_payload());
         let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
-        self.share = Some(share);
         let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
         let subject = self.jetstream.api_subject(&call::next(&self.bound.stream, &self.bound.consumer));
         let asked = Instant::now();
         if let Some(inbox) = &mut self.inbox {
             inbox.asked = asked;
         }
-        let sent =
-            self.jetstream.client().publish_with_reply(subject, inbox, call::written(&question).into()).await;
-        sent.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-        self.outstanding = batch;
+        let number = self.open.add(batch, asked, share);
+        let (inbox, payload) = (format!("{inbox}.{number}"), call::written(&question).into());
+        let sent = self.jetstream.client().publish_with_reply(subject, inbox, payload).await;
+        if let Err(error) = sent {
+            self.open.ends(number, None);
+            return Err(BrokerError::Unavailable(error.to_string()));
+        }
         self.silence = silence;
         self.deadline = asked + silence;
         Ok(batch)
     }
 
     async fn next(&mut self) -> Result<Option<Pulled>, BrokerError> {
-        while self.outstanding > 0 {
+        while self.open.to_come() > 0 {
             let Some(inbox) = &mut self.inbox else { return Ok(None) };
-            let asked = inbox.asked;
             let message = tokio::select! {
                 biased;
                 message = inbox.messages.next() => message,
@@ -229,25 +230,30 @@ impl Source for Consumer {
                 }
             };
             let Some(message) = message else {
-                self.lost = self.lost.saturating_add(self.outstanding);
                 self.retire();
                 return Err(BrokerError::Unavailable("the request was lost".to_owned()));
             };
             self.deadline = Instant::now() + self.silence;
             if let Some(status) = message.status.filter(|_| message.reply.is_none()) {
                 if self.status(&message, status)? {
-                    self.outstanding = 0;
-                    (self.share, self.pace) = (None, 1);
+                    self.open.answered(&message);
+                    self.pace = 1;
                 }
-            } else if let Some(pulled) = self.pulled(message, asked) {
-                self.outstanding -= 1;
-                if self.outstanding == 0 {
-                    (self.share, self.pace) = (None, self.pace.saturating_mul(2));
-                }
+                continue;
+            }
+            let asked = self.open.brought();
+            if self.open.to_come() == 0 {
+                self.pace = self.pace.saturating_mul(2);
+            }
+            if let Some(pulled) = self.pulled(message, asked) {
                 return Ok(Some(pulled));
             }
         }
         Ok(None)
+    }
+
+    fn to_come(&self) -> usize {
+        self.open.to_come()
     }
 
     fn lost(&mut self) -> usize {

@@ -106,18 +106,20 @@ pub enum Ask {
 
 /// One consumer, as the worker pulls from it.
 pub trait Source: Send + 'static {
-    /// Sends a request. There is one at a time. Returns for how many messages it asks: it may be fewer than
-    /// wanted.
+    /// Sends a request. Others may be open that asked for what was there. Returns for how many messages it
+    /// asks: it may be fewer than wanted.
     fn ask(&mut self, ask: Ask) -> impl Future<Output = Result<usize, BrokerError>> + Send;
 
-    /// The next message of the request, or `None` when the request is answered. May be dropped and called
-    /// again.
+    /// The next message of the requests, or `None` when they are answered. May be dropped and called again.
     fn next(&mut self) -> impl Future<Output = Result<Option<Pulled>, BrokerError>> + Send;
+
+    /// How many messages the open requests may still bring.
+    fn to_come(&self) -> usize;
 
     /// How many deliveries may have been lost on their way since this was last asked: what requests still
     /// asked for that were lost.
     fn lost(&mut self) -> usize;
 
-    /// Takes the request back and returns what was delivered all the same.
+    /// Takes the requests back and returns what was delivered all the same.
     fn close(&mut self) -> impl Future<Output = Vec<Pulled>> + Send;
 }

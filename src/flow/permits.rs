@@ -16,6 +16,9 @@ use tokio::sync::oneshot;
 
 pub use seat::Seat;
 
+/// Such a part of the permits is many.
+const PARTS: usize = 8;
+
 /// The permits of one process.
 #[derive(Debug, Clone)]
 pub struct Permits(Arc<Mutex<State>>);
@@ -49,14 +52,26 @@ struct LaneState {
     /// Whether more work is known to wait in this lane.
     hungry: bool,
     last_served: u64,
-    waiter: Option<oneshot::Sender<Permit>>,
+    waiter: Option<Waiter>,
     /// Deliveries that gave their permits back and want them again. They are served first: they came first.
     returning: VecDeque<oneshot::Sender<Permit>>,
+}
+
+/// Who waits for a permit, and for how many to be free.
+#[derive(Debug)]
+struct Waiter {
+    least: usize,
+    permit: oneshot::Sender<Permit>,
 }
 
 impl LaneState {
     fn waits(&self) -> bool {
         self.waiter.is_some() || !self.returning.is_empty()
+    }
+
+    /// So many have to be free before it is served.
+    fn least(&self) -> usize {
+        self.waiter.as_ref().filter(|_| self.returning.is_empty()).map_or(1, |waiter| waiter.least)
     }
 }
 
@@ -155,7 +170,7 @@ impl Permits {
         while let Some(index) = state.next_served() {
             let lane = state.lanes.get_mut(index);
             let Some(waiter) =
-                lane.and_then(|lane| lane.returning.pop_front().or_else(|| lane.waiter.take()))
+                lane.and_then(|lane| lane.returning.pop_front().or_else(|| Some(lane.waiter.take()?.permit)))
             else {
                 return;
             };
@@ -199,8 +214,8 @@ impl State {
         self.lanes.len() - 1
     }
 
-    /// Whether the lane may have one more while the others have work too.
-    fn allows(&self, index: usize) -> bool {
+    /// Whether the lane may have so many more while the others have work too.
+    fn allows(&self, index: usize, more: usize) -> bool {
         let Some(lane) = self.lanes.get(index) else { return false };
         let wants = |other: &LaneState| other.hungry || other.waits() || other.group == lane.group;
         // Of each group one lane is counted: the first that wants any.
@@ -210,7 +225,7 @@ impl State {
         };
         let hungry = self.lanes.iter().enumerate().filter(is_first).count();
         let share = self.limit.div_ceil(hungry.max(1));
-        self.free > 0 && self.has_room() && self.held(lane.group) < share
+        self.free >= more.cast_signed() && self.has_room(more) && self.held(lane.group) + more <= share
     }
 
     /// How many permits the lanes of a group have.
@@ -218,14 +233,18 @@ impl State {
         self.lanes.iter().filter(|lane| lane.group == group).map(|lane| lane.held).sum()
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, more: usize) -> bool {
         // A server may allow larger messages than it did when this began.
-        self.taken == 0 || self.taken.saturating_add(self.largest) <= self.room
+        let all = self.taken.saturating_add(self.largest.saturating_mul(more));
+        self.taken == 0 && more == 1 || all <= self.room
     }
 
     fn next_served(&self) -> Option<usize> {
-        let waiting =
-            self.lanes.iter().enumerate().filter(|(index, lane)| lane.waits() && self.allows(*index));
+        let waiting = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(index, lane)| lane.waits() && self.allows(*index, lane.least()));
         waiting.min_by_key(|(_, lane)| (self.held(lane.group), lane.last_served)).map(|(index, _)| index)
     }
 
@@ -261,12 +280,23 @@ impl Lane {
 
     /// Waits for a permit. Dropping the future gives up the place.
     pub async fn acquire(&mut self) -> Permit {
+        self.acquire_of(1).await
+    }
+
+    /// Waits until a part of the permits is free that is worth a request of its own, and for the first of
+    /// them. Dropping the future gives up the place.
+    pub async fn acquire_of_many(&mut self) -> Permit {
+        let least = self.permits.state().limit.div_ceil(PARTS);
+        self.acquire_of(least).await
+    }
+
+    async fn acquire_of(&mut self, least: usize) -> Permit {
         loop {
             let granted = {
                 let mut state = self.permits.state();
-                let (sender, granted) = oneshot::channel();
+                let (permit, granted) = oneshot::channel();
                 if let Some(lane) = state.lanes.get_mut(self.index) {
-                    lane.waiter = Some(sender);
+                    lane.waiter = Some(Waiter { least, permit });
                 }
                 self.permits.serve(&mut state);
                 granted
@@ -281,7 +311,7 @@ impl Lane {
     pub fn take_free(&self, most: usize) -> Vec<Permit> {
         let mut state = self.permits.state();
         let mut taken = Vec::new();
-        while taken.len() < most && state.allows(self.index) {
+        while taken.len() < most && state.allows(self.index, 1) {
             taken.push(state.grant(&self.permits, self.index));
         }
         taken

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! So a lane always listens, no lane hoards permits while it has nothing to do, and at most one delivery a
-//! lane waits.
+//! lane waits. While more is known to wait than was asked for, it asks again as soon as many permits are
+//! free, and does not wait for what it asked for before.
 
 mod unbegun;
 
@@ -106,19 +107,37 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         self.receive(permits).await
     }
 
-    /// Receives the answers of a request; returns whether more is known to wait.
+    /// Receives the answers of requests, and asks for more meanwhile; returns whether more is known to wait.
     async fn receive(&mut self, mut permits: Vec<Permit>) -> Result<bool, BrokerError> {
-        let stop = self.stop.clone();
+        let (stop, hungry) = (self.stop.clone(), !permits.is_empty());
         let mut more = false;
         loop {
-            let Some(next) = stop.run_until_cancelled(self.source.next()).await else { return Ok(false) };
-            let Some(pulled) = next? else { return Ok(more) };
-            more = pulled.pending > 0;
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(false),
+                next = self.source.next() => next?,
+                first = self.lane.acquire_of_many(),
+                    if hungry && more && self.worker.standby().ready().is_ok() =>
+                {
+                    permits.push(first);
+                    permits.extend(self.lane.take_free(BATCH - 1));
+                    let wanted = permits.len().saturating_sub(self.source.to_come());
+                    let asked = stop.run_until_cancelled(self.source.ask(Ask::UpTo(wanted))).await;
+                    asked.transpose()?;
+                    permits.truncate(self.source.to_come());
+                    continue;
+                }
+            };
+            let Some(pulled) = next else { return Ok(more) };
+            let to_come = self.source.to_come();
+            more = pulled.pending > u64::try_from(to_come).unwrap_or(u64::MAX);
             let delivery = self.delivery(pulled);
             match permits.pop() {
                 Some(permit) => self.start(delivery, permit),
                 None => self.wait(delivery).await,
             }
+            // Of what a request did not bring.
+            permits.truncate(to_come);
         }
     }
 

@@ -73,6 +73,9 @@ pub struct Ledger {
     /// How many holders went by a janitor's hand, and how many messages were stored compressed.
     moved: usize,
     compressed: usize,
+    /// How many requests were made while messages of earlier ones were on their way, and how often a
+    /// connection broke with several open.
+    overlapping: [usize; 2],
     pub broken: Vec<String>,
     pub trace: Vec<String>,
     verbose: bool,
@@ -94,6 +97,7 @@ impl Ledger {
             registry,
             moved: 0,
             compressed: 0,
+            overlapping: [0; 2],
             broken: Vec::new(),
             trace: Vec::new(),
             verbose,
@@ -306,6 +310,10 @@ impl Ledger {
         }
     }
 
+    pub fn requests_overlap(&mut self, broken: bool) {
+        self.overlapping[usize::from(broken)] += 1;
+    }
+
     pub fn clock_stepped(&mut self, forward: bool, by: Duration) {
         self.steps.push((Instant::now(), forward, by));
     }
@@ -342,6 +350,8 @@ impl Ledger {
         for account in self.accounts.values() {
             account.tally(|what, number| *tally.entry(what).or_default() += number);
         }
+        let [overlapping, broken] = self.overlapping;
+        tally.extend([("overlapping requests", overlapping), ("breaks with several open", broken)]);
         tally.extend([("moved by a janitor", self.moved), ("compressed", self.compressed)]);
         tally
     }

@@ -27,6 +27,7 @@ mod parked;
 mod subscription;
 mod gateway;
 mod process;
+mod rush;
 mod world;
 
 // What befalls it.

@@ -26,9 +26,12 @@ pub struct Subscription {
     client: Client,
     consumer: usize,
     inbox: VecDeque<(Instant, Pulled)>,
-    asked: Instant,
-    /// Deliveries that the request may still bring.
+    /// When deliveries were asked for that may still come, and how many.
+    asked: VecDeque<(Instant, usize)>,
+    /// Deliveries that the requests may still bring.
     open: usize,
+    /// Whether several requests are open.
+    overlap: bool,
     /// When the request ends without; it does at once where it only asks for what is there.
     expires: Option<Instant>,
     outages: u64,
@@ -49,7 +52,8 @@ impl Subscription {
             client,
             consumer,
             inbox: VecDeque::new(),
-            asked: Instant::now(),
+            asked: VecDeque::new(),
+            overlap: false,
             open: 0,
             expires: None,
             outages: 0,
@@ -73,6 +77,7 @@ impl Subscription {
         while self.open > 0 && state.up {
             let Some((taken, heard)) = state.take(self.consumer, self.client.worker) else { return };
             self.open -= 1;
+            let asked = brought(&mut self.asked);
             if !heard {
                 state.blemished.insert(self.client.worker);
                 continue;
@@ -95,7 +100,7 @@ impl Subscription {
                     delivered: taken.count,
                     pending: taken.waiting,
                     reply: format!("{} {}", self.consumer, taken.sequence),
-                    asked: self.asked,
+                    asked,
                     ack_wait: consumer.ack_wait.into(),
                     doubtful: if first { Doubtful::No } else { doubtful },
                 },
@@ -123,14 +128,22 @@ impl Subscription {
         }
     }
 
+    fn none_open(&mut self) {
+        self.open = 0;
+        self.asked.clear();
+    }
+
     /// Whether the connection broke since the request.
     fn broke(&mut self) -> bool {
         let outages = self.client.shared.state().outages;
         let broke = self.outages != outages;
         if broke {
             self.lost += self.open + self.inbox.len();
+            if self.overlap && self.to_come() > 0 {
+                self.client.shared.state().ledger.requests_overlap(true);
+            }
             self.inbox.clear();
-            self.open = 0;
+            self.none_open();
         }
         broke
     }
@@ -140,22 +153,26 @@ impl Source for Subscription {
     async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
         let wait = Duration::from_secs(30).min(self.client.shared.plan.ack_wait / 4);
         let now = Instant::now();
-        (self.open, self.expires) = match ask {
+        self.broke();
+        let (batch, expires) = match ask {
             Ask::One => (1, Some(now + wait)),
             Ask::UpTo(most) => (most, None),
             Ask::AsTheyCome(most) => (most, Some(now + Duration::from_secs(30))),
         };
-        let batch = self.open;
+        self.expires = expires;
+        self.overlap = self.to_come() > 0;
+        if self.overlap {
+            self.client.shared.state().ledger.requests_overlap(false);
+        }
         self.outages = self.client.shared.state().outages;
         // The connection is as old as the last outage, and a worker's first one is its first.
         let lives = if self.knows_one_broker { 1 } else { self.client.shared.state().server.lives };
         self.doubt.connected(self.outages + 1, lives);
         self.look().await;
-        self.asked = Instant::now();
-        if let Err(error) = self.client.request("ask", |_| ()).await {
-            self.open = 0;
-            return Err(error);
-        }
+        let asked = Instant::now();
+        self.client.request("ask", |_| ()).await?;
+        self.open += batch;
+        self.asked.push_back((asked, batch));
         self.fill();
         Ok(batch)
     }
@@ -181,7 +198,7 @@ impl Source for Subscription {
             }
             let Some(expires) = self.expires.filter(|expires| self.open > 0 && Instant::now() < *expires)
             else {
-                self.open = 0;
+                self.none_open();
                 return Ok(None);
             };
             let event = self.client.shared.state().server.next_event(self.consumer, Instant::now());
@@ -191,6 +208,10 @@ impl Source for Subscription {
                 () = self.client.until(event.map_or(expires, |event| event.min(expires))) => {}
             }
         }
+    }
+
+    fn to_come(&self) -> usize {
+        self.open + self.inbox.len()
     }
 
     fn lost(&mut self) -> usize {
@@ -203,11 +224,22 @@ impl Source for Subscription {
         if self.client.shared.state().dice.random() {
             self.fill();
         }
-        self.open = 0;
+        self.none_open();
         self.client.stepped(fault).await;
         self.client.pause(Duration::from_millis(5)).await;
         self.broke();
         let pulled = self.inbox.drain(..).map(|(_, pulled)| pulled);
         if self.drops { Vec::new() } else { pulled.collect() }
     }
+}
+
+/// One less is to come. Returns when it was asked for.
+fn brought(requests: &mut VecDeque<(Instant, usize)>) -> Instant {
+    let (asked, left) = requests.front_mut().unwrap();
+    let asked = *asked;
+    *left -= 1;
+    if *left == 0 {
+        requests.pop_front();
+    }
+    asked
 }

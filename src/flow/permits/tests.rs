@@ -134,3 +134,24 @@ async fn whoever_waits_for_room_has_it_when_a_message_turns_out_smaller() {
     held[0].carry(5);
     waiting.await;
 }
+
+#[test]
+fn whoever_waits_for_many_is_served_when_a_part_is_free_and_is_in_nobodys_way() {
+    let (mut fresh, mut due) = two(2 * PARTS);
+    let mut running = fresh.take_free(2 * PARTS);
+    {
+        let mut many = Box::pin(fresh.acquire_of_many());
+        assert!((&mut many).now_or_never().is_none());
+        running.pop();
+        assert!((&mut many).now_or_never().is_none(), "one is free, and that is not worth a request");
+        let other = due.acquire().now_or_never().expect("another lane is content with one");
+        running.pop();
+        assert!((&mut many).now_or_never().is_none(), "it has its share");
+        running.truncate(PARTS - 2);
+        drop(other);
+        assert!(many.now_or_never().is_some());
+    }
+    // None but the first of them is taken.
+    running.truncate(0);
+    assert_eq!(fresh.take_free(99).len(), 2 * PARTS);
+}

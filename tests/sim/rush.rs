@@ -1,0 +1,48 @@
+//! Many messages at once: workers ask for more while others are on their way, and the broker goes meanwhile.
+
+use std::time::Duration;
+
+use crate::{
+    parallel::each,
+    plan::{Event, Message, Plan, Step},
+    world::run,
+};
+
+const SEEDS: u64 = 100;
+const MESSAGES: usize = 40;
+
+/// The seed's plan with many times its messages, all in the first milliseconds and called quickly, and a
+/// broker that goes twice while they are called.
+fn rush(seed: u64) -> Plan {
+    let plan = Plan::of(seed);
+    let at = |n: usize| Duration::from_micros(n as u64 * 100);
+    let messages = plan.messages.iter().cycle().cloned().enumerate().take(MESSAGES);
+    let quick = |step: Step| Step { takes: step.takes.min(Duration::from_millis(1)), ..step };
+    let script = |message: &Message| message.script.iter().copied().map(quick).collect();
+    let messages = messages.map(|(n, message)| Message { at: at(n), script: script(&message), ..message });
+    let messages = messages.collect();
+    let outage = |at: u64, killed| {
+        (Duration::from_millis(at), Event::Outage { lasts: Duration::from_millis(500), killed })
+    };
+    let first = 3 + seed * 7 % 50;
+    let events =
+        vec![outage(first, seed.is_multiple_of(2)), outage(first + 520 + seed % 60, seed.is_multiple_of(3))];
+    Plan { max_inflight: 16, messages, events, ..plan }
+}
+
+#[test]
+fn requests_that_overlap_lose_and_repeat_nothing_when_the_broker_goes() {
+    let seeds: Vec<u64> = (0..SEEDS).collect();
+    let sum = each(&seeds, |&seed, sum| {
+        let report = run(rush(seed), None);
+        if !report.broken.is_empty() {
+            sum.failed.push(format!("seed {seed}: {}", report.broken.join("; ")));
+        }
+        report.tally.into_iter().for_each(|(what, number)| sum.add(what, number));
+    });
+    sum.report("requests_that_overlap", "seeds");
+    assert!(sum.failed.is_empty(), "{}", sum.failed.join("\n"));
+    for what in ["overlapping requests", "breaks with several open"] {
+        assert!(sum.tally.get(what).is_some_and(|number| *number > 0), "no {what}");
+    }
+}
