@@ -15,10 +15,10 @@ use crate::{
     contender::{Contender, Place},
     message::Form,
     plan::Plan,
-    poster::{Posted, post},
+    poster::{Post, Posted, Way, post},
     process::Process,
     run::Lab,
-    table::{Table, bytes},
+    table::{Table, bytes, median, number},
 };
 
 /// Messages a second for latency, and for how many seconds.
@@ -28,31 +28,55 @@ const PART: usize = 32 << 10;
 /// The longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const BARE: &str = "publish";
+/// The ways to a stream, the one that all others stand beside first.
+const WAYS: [(&str, Way); 3] =
+    [("publish", Way::Nats), ("publish, shared", Way::Shared), ("ingress", Way::Http)];
 
 pub async fn measure(plan: &Plan, lab: &mut Lab) -> Result<()> {
     println!();
     // Only the names are used: the clients are the same program.
-    let named = |name| Contender { name, form: Form::Http, ..Contender::worker() };
-    let table = Table::begin(vec![named(BARE), named("ingress")], plan.rounds);
+    let named = |(name, _)| Contender { name, form: Form::Http, ..Contender::worker() };
+    let table = Table::begin(WAYS.map(named).into(), plan.rounds);
     let (body, clients) = plan.usual();
     let of = [bytes(body), clients.to_string()];
     let messages = plan.messages(body, clients);
-    let rates =
-        async |contender: &Contender| Ok([lab.posted(contender, clients, messages, body, 0).await?.rate]);
-    table.fill(&of, ["PubAcks/s".to_owned()], plan.rounds, rates).await?;
+    let way = |contender: &Contender| WAYS.into_iter().find(|(name, _)| *name == contender.name);
+    let post = |contender: &Contender, messages, rate| Post {
+        way: way(contender).map(|(_, way)| way).unwrap_or_default(),
+        clients,
+        messages,
+        body,
+        rate,
+        ..Post::default()
+    };
+    let mut of_worker = Vec::new();
+    let rates = async |contender: &Contender| {
+        let costs = lab.posted(post(contender, messages, 0)).await?;
+        of_worker.extend(costs.cpu);
+        Ok([costs.posted.rate, costs.broker_cpu])
+    };
+    table.fill(&of, ["PubAcks/s", "NATS's CPU, µs"].map(str::to_owned), plan.rounds, rates).await?;
     let (rate, seconds) = if messages < 1_000 { (200, 1) } else { RATE };
     let rows = ["p50", "p99"].map(|percentile| format!("{percentile} at {rate}/s, µs"));
     let waits = async |contender: &Contender| {
-        Ok(lab.posted(contender, clients, rate * seconds, body, rate).await?.percentiles)
+        Ok(lab.posted(post(contender, rate * seconds, rate)).await?.posted.percentiles)
     };
     table.fill(&of, rows, plan.rounds, waits).await?;
+    println!("\nThe worker's CPU: {} µs a POST.", number(median(of_worker.into_iter())));
     let (idle, most) = lab.slow_clients(plan.slow_clients).await?;
     println!(
-        "\n{} clients that send slowly: {idle:.1} MiB without them, {most:.1} MiB at most.",
+        "{} clients that send slowly: {idle:.1} MiB without them, {most:.1} MiB at most.",
         plan.slow_clients
     );
     Ok(())
+}
+
+/// What a run has shown, and what it took of a message: processor time in µs.
+struct Costs {
+    posted: Posted,
+    /// Of the worker, where there is one.
+    cpu: Option<f64>,
+    broker_cpu: f64,
 }
 
 /// A worker with an ingress, whose one call is never answered: the messages stay in the queue.
@@ -60,6 +84,13 @@ struct Door {
     worker: Process,
     host: String,
     _silent: TcpListener,
+}
+
+impl Door {
+    /// Sends these here.
+    fn takes(&self, run: Post) -> Post {
+        Post { address: self.host.clone(), path: path(), ..run }
+    }
 }
 
 impl Lab {
@@ -77,35 +108,32 @@ impl Lab {
         Ok(Door { worker, host, _silent: silent })
     }
 
-    async fn posted(
-        &mut self,
-        contender: &Contender,
-        clients: usize,
-        messages: usize,
-        body: usize,
-        rate: usize,
-    ) -> Result<Posted> {
+    async fn posted(&mut self, run: Post) -> Result<Costs> {
         self.broker.fresh().await?;
-        let posted = if contender.name == BARE {
-            post(&self.broker.url, SUBJECT, clients, messages, body, rate, "").await?
-        } else {
-            let door = self.door().await?;
-            let posted = post(&door.host, &path(), clients, messages, body, rate, "").await;
-            let posted = posted.with_context(|| format!("the worker's log ends so:\n{}", self.log()))?;
-            drop(door);
-            posted
+        let door = if run.way == Way::Http { Some(self.door().await?) } else { None };
+        let run = match &door {
+            Some(door) => door.takes(run),
+            None => Post { address: self.broker.url.clone(), path: SUBJECT.to_owned(), ..run },
         };
-        self.broker.holds(messages).await?;
+        let before = self.broker.process.meter.cpu()?;
+        let posted =
+            post(&run).await.with_context(|| format!("the worker's log ends so:\n{}", self.log()))?;
+        let each = |all: f64| all / run.messages as f64;
+        let broker_cpu = each(self.broker.process.meter.cpu()? - before);
+        let cpu = door.as_ref().map(|door| door.worker.meter.cpu()).transpose()?.map(each);
+        drop(door);
+        self.broker.holds(run.messages).await?;
         self.runs += 1;
-        self.messages += messages;
-        Ok(posted)
+        self.messages += run.messages;
+        Ok(Costs { posted, cpu, broker_cpu })
     }
 
     /// Adds messages to those that all runs have beside them: the ingress stores them, and they are not due.
     pub async fn delay(&mut self, clients: usize, messages: usize, body: usize) -> Result<()> {
         self.broker.fresh().await?;
         let door = self.door().await?;
-        post(&door.host, &path(), clients, messages, body, 0, "24h").await?;
+        let run = Post { delay: "24h".to_owned(), clients, messages, body, ..Post::default() };
+        post(&door.takes(run)).await?;
         door.worker.stop().await?;
         self.broker.emptied(messages).await?;
         self.broker.parked += messages as u64;
@@ -135,7 +163,8 @@ impl Lab {
         sleep(Duration::from_secs(1)).await;
         let most = door.worker.meter.memory("VmHWM")?;
         // Whoever sends all at once gets an answer meanwhile.
-        let posted = timeout(LIMIT, post(&door.host, &path(), 1, 10, 10, 0, "")).await;
+        let run = door.takes(Post { clients: 1, messages: 10, body: 10, ..Post::default() });
+        let posted = timeout(LIMIT, post(&run)).await;
         ensure!(posted.is_ok_and(|posted| posted.is_ok()), "nobody is let in beside slow clients");
         Ok((idle, most))
     }

@@ -9,6 +9,7 @@
 mod answers;
 mod bare;
 mod broker;
+mod client;
 mod contender;
 mod growth;
 mod ingress;

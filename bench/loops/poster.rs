@@ -1,26 +1,53 @@
 //! The poster: clients that wait for each acknowledgement, of the ingress or, beside it, of NATS itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream;
-use bytes::Bytes;
 use futures_util::future::try_join_all;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    net::TcpStream,
     process::Command,
-    sync::Mutex,
     time::{Instant, sleep_until},
 };
 
 use crate::{
+    client::Client,
     message::{Form, Template},
     process::{Process, role},
 };
+
+/// The way of a message from a client to a stream.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Way {
+    /// By POST to the ingress, on a connection that the client keeps.
+    #[default]
+    Http,
+    /// To NATS, on a connection that the client keeps.
+    Nats,
+    /// To NATS, with the client library, on one connection for all clients.
+    Shared,
+}
+
+/// So many clients send so many messages; all together in one second as many as `rate` says, or each the next
+/// when it has its acknowledgement.
+#[derive(Clone, Default, Deserialize, Serialize)]
+pub struct Post {
+    pub way: Way,
+    pub address: String,
+    /// HTTP's path, or NATS's subject.
+    pub path: String,
+    /// The ingress's `X-Delay`, and may be none.
+    pub delay: String,
+    pub clients: usize,
+    pub messages: usize,
+    pub body: usize,
+    pub rate: usize,
+}
 
 /// What the clients saw.
 #[derive(Deserialize, Serialize)]
@@ -31,22 +58,10 @@ pub struct Posted {
     pub percentiles: [f64; 2],
 }
 
-/// So many clients send so many messages; all together in one second as many as `rate` says, or each the next
-/// when it has its acknowledgement. To a URL of HTTP, or to NATS and a subject. `delay` is the ingress's
-/// `X-Delay`, and may be none.
-pub async fn post(
-    url: &str,
-    subject: &str,
-    clients: usize,
-    messages: usize,
-    body: usize,
-    rate: usize,
-    delay: &str,
-) -> Result<Posted> {
-    let numbers = [clients, messages, body, rate].map(|number| number.to_string());
-    let arguments = [&[url, subject, delay].map(str::to_owned), &numbers[..]].concat();
-    let mut command: Command = role("poster", &arguments)?;
-    command.stdout(std::process::Stdio::piped()).stdin(std::process::Stdio::piped());
+/// A process of its own sends them.
+pub async fn post(post: &Post) -> Result<Posted> {
+    let mut command: Command = role("poster", &[serde_json::to_string(post)?])?;
+    command.stdout(Stdio::piped()).stdin(Stdio::piped());
     let mut process = Process::spawn(command)?;
     let (_input, mut output) = process.pipes()?;
     let line = output.next_line().await?.context("the poster has ended")?;
@@ -56,46 +71,43 @@ pub async fn post(
 
 /// The next number, and when its message is to be sent.
 struct Turns {
-    next: Mutex<u32>,
-    messages: u32,
-    rate: u32,
+    next: AtomicUsize,
+    messages: usize,
+    rate: usize,
     start: Instant,
 }
 
 impl Turns {
     async fn next(&self) -> Option<(usize, Instant)> {
-        let mut next = self.next.lock().await;
-        let number = *next;
-        *next += 1;
-        drop(next);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         if number >= self.messages {
             return None;
         }
         if self.rate == 0 {
-            return Some((number as usize, Instant::now()));
+            return Some((number, Instant::now()));
         }
-        let due = self.start + Duration::from_secs(1) * number / self.rate;
+        let due = self.start + Duration::from_secs_f64(number as f64 / self.rate as f64);
         sleep_until(due).await;
-        Some((number as usize, due))
+        Some((number, due))
     }
 }
 
 pub async fn main(arguments: &[String]) -> Result<()> {
-    let [url, subject, delay, clients, messages, body, rate] = arguments else { bail!("{arguments:?}") };
-    let (clients, body): (usize, usize) = (clients.parse()?, body.parse()?);
-    let turns = Turns {
-        next: Mutex::default(),
-        messages: messages.parse()?,
-        rate: rate.parse()?,
-        start: Instant::now(),
+    let [post] = arguments else { bail!("{arguments:?}") };
+    let post: Post = serde_json::from_str(post)?;
+    let template = Template::of(Form::Http, post.body, 1);
+    let shared = match post.way {
+        Way::Shared => Some(jetstream::new(async_nats::connect(&post.address).await?)),
+        Way::Http | Way::Nats => None,
     };
-    let template = Arc::new(Template::of(Form::Http, body, 1));
+    let connected = (0..post.clients).map(|client| Client::connect(&post, &template, client));
+    let clients = if shared.is_none() { try_join_all(connected).await? } else { Vec::new() };
     let start = Instant::now();
-    let waits = if url.starts_with("nats:") {
-        let js = jetstream::new(async_nats::connect(url).await?);
-        try_join_all((0..clients).map(|_| to_nats(&js, subject, &turns, &template))).await?
+    let turns = Turns { next: AtomicUsize::new(0), messages: post.messages, rate: post.rate, start };
+    let waits = if let Some(js) = &shared {
+        try_join_all((0..post.clients).map(|_| share(js, &post.path, &turns, &template))).await?
     } else {
-        try_join_all((0..clients).map(|_| to_ingress(url, subject, delay, &turns, &template))).await?
+        try_join_all(clients.into_iter().map(|client| send(client, &turns))).await?
     };
     let seconds = start.elapsed().as_secs_f64();
     let mut waits: Vec<_> = waits.into_iter().flatten().map(|wait| wait.as_secs_f64() * 1e6).collect();
@@ -109,7 +121,16 @@ pub async fn main(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn to_nats(
+async fn send(mut client: Client, turns: &Turns) -> Result<Vec<Duration>> {
+    let mut waits = Vec::new();
+    while let Some((number, since)) = turns.next().await {
+        client.send(number).await?;
+        waits.push(since.elapsed());
+    }
+    Ok(waits)
+}
+
+async fn share(
     js: &jetstream::Context,
     subject: &str,
     turns: &Turns,
@@ -119,38 +140,6 @@ async fn to_nats(
     while let Some((number, since)) = turns.next().await {
         let (headers, payload) = template.message(number);
         js.publish_with_headers(subject.to_owned(), headers, payload).await?.await?;
-        waits.push(since.elapsed());
-    }
-    Ok(waits)
-}
-
-/// On one connection, as a client keeps it.
-async fn to_ingress(
-    host: &str,
-    path: &str,
-    delay: &str,
-    turns: &Turns,
-    template: &Template,
-) -> Result<Vec<Duration>> {
-    let stream = TcpStream::connect(host).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut waits = Vec::new();
-    while let Some((number, since)) = turns.next().await {
-        let (headers, payload) = template.message(number);
-        let mut request = Request::post(path).header(HOST, host);
-        if !delay.is_empty() {
-            request = request.header("X-Delay", delay);
-        }
-        for (name, values) in headers.iter() {
-            let name: &str = name.as_ref();
-            request = request.header(name, values.first().map_or("", |value| value.as_str()));
-        }
-        sender.ready().await?;
-        let answer = sender.send_request(request.body(Full::<Bytes>::from(payload))?).await?;
-        ensure!(answer.status() == StatusCode::ACCEPTED, "{}", answer.status());
-        answer.into_body().collect().await?;
         waits.push(since.elapsed());
     }
     Ok(waits)
