@@ -11,7 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::inbound::connections::{self, Busy, Limits};
+use crate::inbound::connections::{self, Busy, Limits, Peer};
 
 /// Real clients are a few scrapers and probes.
 const LIMITS: Limits = Limits {
@@ -27,7 +27,7 @@ const LIMITS: Limits = Limits {
 pub(super) async fn serve(listener: Arc<TcpListener>, pages: Router, until: CancellationToken) {
     let pages = TowerToHyperService::new(pages);
     // No connection is busy: the oldest makes room, whatever it asked for.
-    let answer = move |request: Request<Incoming>, _: Busy| {
+    let answer = move |request: Request<Incoming>, _: Busy, _: Peer| {
         let page = pages.call(plain(request));
         async move { page.await.unwrap_or_else(|never| match never {}) }
     };

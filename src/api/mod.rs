@@ -58,7 +58,7 @@ use crate::{
     },
     config::{self, Config},
     inbound::{
-        connections::{self, Busy, Limits, SPARE},
+        connections::{self, Busy, Limits, Peer, SPARE},
         tokens::Tokens,
     },
     operate::desk::Desk,
@@ -153,7 +153,8 @@ impl Api {
     /// changes are made.
     pub async fn serve(self, listener: Arc<TcpListener>, until: CancellationToken) {
         let api = self.clone();
-        let answer = move |request, busy| {
+        let answer = move |mut request: Request<Incoming>, busy, peer: Peer| {
+            request.extensions_mut().insert(peer);
             let api = api.clone();
             async move { api.answer(request, busy).await }
         };

@@ -75,7 +75,7 @@ impl Busy {
     }
 }
 
-/// Where a request comes from: one of its extensions.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
@@ -83,7 +83,7 @@ pub struct Peer(pub SocketAddr);
 pub async fn serve<A>(
     listener: Arc<TcpListener>,
     limits: Limits,
-    answer: impl Fn(Request<Incoming>, Busy) -> A + Clone + Send + Sync + 'static,
+    answer: impl Fn(Request<Incoming>, Busy, Peer) -> A + Clone + Send + Sync + 'static,
     until: CancellationToken,
 ) where
     A: Future<Output = Response<Body>> + Send + 'static,
@@ -178,7 +178,7 @@ impl Spare {
 async fn converse<A>(
     (stream, peer): (TcpStream, SocketAddr),
     limits: Limits,
-    answer: impl Fn(Request<Incoming>, Busy) -> A,
+    answer: impl Fn(Request<Incoming>, Busy, Peer) -> A,
     busy: Busy,
     until: CancellationToken,
 ) where
@@ -188,9 +188,8 @@ async fn converse<A>(
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.patience).max_buf_size(limits.head);
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        let answer = answer(request, busy.clone());
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(request, busy.clone(), Peer(peer));
         let busy = &busy;
         async move {
             let response = answer.await;

@@ -1,14 +1,18 @@
 //! From a request to what is stored. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    iter,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::HeaderMap as NatsHeaders;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
     Refusal,
+    keys::Key,
     route::{Function, Route},
 };
 use crate::{
@@ -24,8 +28,8 @@ use crate::{
 
 /// The longest key of a caller's.
 const LONGEST_KEY: usize = 255;
-/// Stands before it: what chance says has no such thing.
-const KEYED: &str = "key ";
+/// The header of a call's id, as gateways write it.
+const CALL_ID: &str = "X-Call-Id";
 /// Headers that are for the ingress, or of its connection.
 const NOT_STORED: [&str; 5] = ["host", "content-length", "expect", "x-delay", "x-not-before"];
 
@@ -36,17 +40,10 @@ pub(super) struct Entry {
     pub(super) headers: NatsHeaders,
     pub(super) payload: Bytes,
     pub(super) call_id: String,
-    /// What tells it from any other: the caller's key, or chance.
-    pub(super) key: String,
+    /// What tells it from any other.
+    pub(super) key: Key,
     /// When it may be called, if not at once.
     pub(super) due: Option<SystemTime>,
-}
-
-impl Entry {
-    /// Whether a caller gave the key.
-    pub(super) fn is_keyed(&self) -> bool {
-        self.key.starts_with(KEYED)
-    }
 }
 
 fn bad(text: impl Into<String>) -> Refusal {
@@ -71,18 +68,18 @@ pub(super) fn entry(
         Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{key}", route.queue.name).as_bytes()).to_string()
     };
     let call_id = key.as_ref().map(by_key).or(own).unwrap_or_else(|| unique.to_string());
-    let kept = kept(headers, mine, &call_id)?;
+    let kept = kept(headers, mine)?;
     let (headers, payload) = match (&route.function, &route.queue.form) {
-        (Some(function), _) => (NatsHeaders::new(), of_function(function, kept, body)?),
+        (Some(function), _) => (NatsHeaders::new(), of_function(function, listed(&kept, &call_id), body)?),
         (None, Form::OpenFaas) => {
             let mut invocation = decode(&body).map_err(|undecodable| bad(undecodable.reason))?;
             invocation.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("x-call-id"));
-            invocation.headers.push(("X-Call-Id".to_owned(), vec![call_id.clone()]));
+            invocation.headers.push((CALL_ID.to_owned(), vec![call_id.clone()]));
             (NatsHeaders::new(), invocation.encode().into())
         }
-        (None, _) => (of_message(&kept), body),
+        (None, _) => (of_message(&kept, &call_id), body),
     };
-    let key = key.map_or_else(|| format!("unique {unique}"), |key| format!("{KEYED}{key}"));
+    let key = key.map_or(Key::Unique(unique), Key::Told);
     Ok(Entry { subject: route.subject.clone(), headers, payload, call_id, key, due })
 }
 
@@ -128,16 +125,15 @@ fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// The headers that are stored with the message, with its call id.
-fn kept(headers: &HeaderMap, mine: bool, call_id: &str) -> Result<Vec<(String, Vec<String>)>, Refusal> {
+/// The headers that are stored with the message, but for its call id. All of one name stand together.
+fn kept(headers: &HeaderMap, mine: bool) -> Result<Vec<(&HeaderName, &str)>, Refusal> {
     let listed: Vec<String> = headers
         .get_all("connection")
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
         .collect();
-    let mut kept: Vec<(String, Vec<String>)> = Vec::new();
-    for name in headers.keys() {
+    let is_kept = |name: &HeaderName| {
         let lower = name.as_str();
         let dropped = HOP_BY_HOP.contains(&lower)
             || NOT_STORED.contains(&lower)
@@ -146,35 +142,40 @@ fn kept(headers: &HeaderMap, mine: bool, call_id: &str) -> Result<Vec<(String, V
             || is_ours(lower)
             || lower == "x-call-id"
             || (mine && lower == "authorization");
-        if dropped {
-            continue;
-        }
-        let values =
-            headers.get_all(name).iter().map(|value| str::from_utf8(value.as_bytes()).map(str::to_owned));
-        let values = values.collect::<Result<_, _>>().map_err(|_| bad(format!("{name}: expected UTF-8")))?;
-        kept.push((canonical(lower), values));
-    }
-    kept.push(("X-Call-Id".to_owned(), vec![call_id.to_owned()]));
-    Ok(kept)
+        !dropped
+    };
+    let kept = headers.iter().filter(|(name, _)| is_kept(name));
+    kept.map(|(name, value)| match str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok((name, text)),
+        Err(_) => Err(bad(format!("{name}: expected UTF-8"))),
+    })
+    .collect()
 }
 
 /// `x-call-id` as `X-Call-Id`: the usual form, and Go's.
 fn canonical(name: &str) -> String {
-    let mut start = true;
-    let letter = |c: char| {
-        let written = if start { c.to_ascii_uppercase() } else { c };
-        start = c == '-';
-        written
-    };
-    name.chars().map(letter).collect()
+    let mut written = name.to_owned();
+    let behind_hyphens = name.match_indices('-').map(|(at, _)| at + 1);
+    for start in iter::once(0).chain(behind_hyphens) {
+        written.get_mut(start..=start).into_iter().for_each(str::make_ascii_uppercase);
+    }
+    written
 }
 
-fn of_message(kept: &[(String, Vec<String>)]) -> NatsHeaders {
+fn of_message(kept: &[(&HeaderName, &str)], call_id: &str) -> NatsHeaders {
     let mut headers = NatsHeaders::new();
-    for (name, values) in kept {
-        values.iter().for_each(|value| header::add(&mut headers, name, value));
-    }
+    kept.iter().for_each(|(name, value)| header::add(&mut headers, &canonical(name.as_str()), value));
+    header::add(&mut headers, CALL_ID, call_id);
     headers
+}
+
+/// The same as a gateway lists them.
+fn listed(kept: &[(&HeaderName, &str)], call_id: &str) -> Vec<(String, Vec<String>)> {
+    let of_one_name = kept.chunk_by(|(name, _), (next, _)| name == next).filter_map(|all| {
+        let (name, _) = all.first()?;
+        Some((canonical(name.as_str()), all.iter().map(|(_, value)| (*value).to_owned()).collect()))
+    });
+    of_one_name.chain([(CALL_ID.to_owned(), vec![call_id.to_owned()])]).collect()
 }
 
 /// The message that a gateway would have queued.
@@ -203,7 +204,7 @@ fn of_function(function: &Function, kept: Vec<(String, Vec<String>)>, body: Byte
 mod tests {
     use std::ffi::OsString;
 
-    use axum::http::{HeaderName, HeaderValue, Method};
+    use axum::http::{HeaderValue, Method};
 
     use super::*;
     use crate::{config::load, ingress::route::route};
@@ -263,6 +264,19 @@ mod tests {
         let invocation = decode(&call.payload).unwrap();
         assert_eq!((invocation.call_id(), &*invocation.body), (Some(call.call_id.as_str()), &b"{}"[..]));
         assert!(!format!("{:?}", invocation.headers).contains("Bearer"));
+    }
+
+    #[test]
+    fn names_are_written_as_go_writes_them() {
+        for (name, written) in [
+            ("x-call-id", "X-Call-Id"),
+            ("te", "Te"),
+            ("x-1a-b", "X-1a-B"),
+            ("a--b-", "A--B-"),
+            ("x_y", "X_y"),
+        ] {
+            assert_eq!(canonical(name), written);
+        }
     }
 
     #[test]

@@ -7,13 +7,44 @@ use std::{
     time::Duration,
 };
 
+use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// The most keys that are known: some ten megabytes.
 const MOST: usize = 1 << 16;
 
 /// What tells a key of a queue from all others.
 pub(super) type Hash = [u8; 32];
+
+/// What tells a request from any other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Its caller's.
+    Told(String),
+    /// Chance.
+    Unique(Uuid),
+}
+
+impl Key {
+    /// The hash of a caller's key in a queue.
+    pub(super) fn hash(&self, queue: &str) -> Option<Hash> {
+        let Self::Told(key) = self else { return None };
+        let hash = digest(&SHA256, format!("{queue}\nkey {key}").as_bytes());
+        hash.as_ref().try_into().ok()
+    }
+
+    /// The number that ids are made of.
+    pub(super) fn number(&self, queue: &str) -> u128 {
+        match self {
+            Self::Told(_) => {
+                let hash = self.hash(queue).unwrap_or_default();
+                u128::from_be_bytes(hash.first_chunk().copied().unwrap_or_default())
+            }
+            Self::Unique(chance) => chance.as_u128(),
+        }
+    }
+}
 
 /// Keys, each with the sequence of what is stored under it.
 #[derive(Debug, Default)]
@@ -68,6 +99,15 @@ mod tests {
         let mut key = Hash::default();
         key[..8].copy_from_slice(&n.to_be_bytes());
         key
+    }
+
+    #[test]
+    fn all_versions_make_the_same_id_of_a_key() {
+        let told = Key::Told("k".to_owned());
+        assert_eq!(format!("{:032x}", told.number("orders")), "7705c237d3fe987ecc8b3a58565c5ef7");
+        assert_ne!(told.number("orders"), told.number("jobs"));
+        let unique = Key::Unique(Uuid::from_u128(7));
+        assert_eq!((unique.number("orders"), unique.hash("orders")), (7, None));
     }
 
     #[tokio::test(start_paused = true)]

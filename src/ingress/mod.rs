@@ -25,7 +25,6 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use serde_json::json;
 use tokio::{
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -148,7 +147,7 @@ impl Ingress {
 
     /// Serves until `until` is cancelled, and then until the requests that came in have their answers.
     pub async fn serve(self, listener: Arc<TcpListener>, until: CancellationToken) {
-        let answer = move |request, busy| {
+        let answer = move |request, busy, _| {
             let ingress = self.clone();
             async move { ingress.answer(request, &busy).await }
         };
@@ -199,7 +198,7 @@ impl Ingress {
         };
         let ready = ready.lock().unwrap_or_else(PoisonError::into_inner).get(&route.queue.name).copied();
         let (timer, window) = ready.ok_or_else(|| Refusal::not_now("the queue is not ready"))?;
-        let name = entry.is_keyed().then(|| store::hash(&route.queue.name, &entry.key));
+        let name = entry.key.hash(&route.queue.name);
         if let Some(sequence) = name.and_then(|name| keys.find(&name)) {
             return Ok(Stored { call_id: entry.call_id, sequence, duplicate: true, took: Duration::ZERO });
         }
@@ -270,10 +269,7 @@ impl Ingress {
 fn accepted(route: &Route<'_>, stored: &Stored) -> Response<Body> {
     let body = match route.function {
         Some(_) => Body::empty(),
-        None => Body::from(
-            json!({ "callId": stored.call_id, "sequence": stored.sequence, "duplicate": stored.duplicate })
-                .to_string(),
-        ),
+        None => Body::from(serde_json::to_vec(stored).unwrap_or_default()),
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::ACCEPTED;

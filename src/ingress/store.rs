@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
-use ring::digest::{SHA256, digest};
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Entry, Refusal, entry::entry, keys::Hash, route::route};
+use super::{Entry, Refusal, entry::entry, route::route};
 use crate::{
     broker::{
         jetstream::JetStream,
@@ -24,14 +24,16 @@ use crate::{
     },
 };
 
-/// What was stored.
-#[derive(Debug)]
+/// What was stored, as its caller is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Stored {
     pub(super) call_id: String,
     pub(super) sequence: u64,
     /// Whether it was stored before, under the same key.
     pub(super) duplicate: bool,
     /// How long the broker took.
+    #[serde(skip)]
     pub(super) took: Duration,
 }
 
@@ -68,7 +70,7 @@ pub(super) async fn store(
     if size(&record.headers) > MOST_HEADERS {
         return Err(too_large());
     }
-    let told = jetstream.enqueue(&record).await.map_err(|error| match error {
+    let told = jetstream.enqueue(record).await.map_err(|error| match error {
         BrokerError::TooLarge => too_large(),
         BrokerError::Unavailable(_) | BrokerError::Refused(_) => {
             tracing::debug!(queue = queue.name, %error, "a request was not stored");
@@ -82,19 +84,11 @@ fn too_large() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "it is larger than the broker takes")
 }
 
-/// What ids are made of.
-pub(super) fn hash(queue: &str, text: &str) -> Hash {
-    let hash = digest(&SHA256, format!("{queue}\n{text}").as_bytes());
-    hash.as_ref().try_into().unwrap_or_default()
-}
-
 fn fresh(queue: &Queue, entry: Entry) -> Record {
-    let id =
-        hash(&queue.name, &entry.key).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
     Record {
         stream: queue.stream.clone(),
         subject: entry.subject,
-        id: format!("ingress-{id}"),
+        id: format!("ingress-{:032x}", entry.key.number(&queue.name)),
         headers: entry.headers,
         payload: entry.payload,
     }
@@ -109,21 +103,18 @@ fn later(
     entry: Entry,
     due: SystemTime,
 ) -> Result<Record, Refusal> {
-    let hash = hash(&queue.name, &entry.key);
-    let number = |at: usize| {
-        let bytes = hash.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
-        u64::from_be_bytes(bytes)
-    };
+    let number = entry.key.number(&queue.name);
+    let (first, second) = ((number >> 64) as u64, number as u64);
     let arrival = Arrival {
         subject: entry.subject,
         headers: entry.headers,
         payload: entry.payload,
         stream: queue.stream.clone(),
-        sequence: number(0),
+        sequence: first,
         stored: jetstream.now(),
     };
     let mut message = Message::of(&queue.form, &arrival, false);
-    message.envelope.id = Id { sequence: number(0), stored: number(8) };
+    message.envelope.id = Id { sequence: first, stored: second };
     message.envelope.not_before = Some(due);
     let invocation = message
         .invocation()

@@ -15,7 +15,8 @@ use crate::{message::names::is_brokers, text::line::one_line};
 
 /// Sets a header, in place of all that have its name. Control characters of the value become spaces.
 pub fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    headers.insert(name, HeaderValue::from(one_line(value).collect::<String>()));
+    let value = if value.contains(char::is_control) { one_line(value).collect() } else { value.to_owned() };
+    headers.insert(name, HeaderValue::from(value));
 }
 
 /// The headers of a message, less the broker's own.

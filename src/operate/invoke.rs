@@ -47,7 +47,7 @@ pub(super) async fn run(desk: &Desk, asked: &Invoking) -> Result<(), Failure> {
     let mut watch = Watch::begin(desk, &names, asked, &call_id).await?;
     let (sequence, _) = desk
         .jetstream
-        .enqueue(&record)
+        .enqueue(record)
         .await
         .map_err(|error| Failure::Cannot(format!("stream {}: {error}", names.stream)))?;
     let dead = if asked.wait { watch.end(desk, &names, sequence).await? } else { None };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Deserializer};
 
-use super::Settings;
+use super::{Settings, error::Refusal};
 
 /// A stream, as the broker knows it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -208,6 +208,7 @@ fn limit(most: i64) -> Option<u64> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct PubAck {
+    pub error: Option<Refusal>,
     pub stream: String,
     pub seq: u64,
     pub duplicate: bool,

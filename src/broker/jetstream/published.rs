@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 
-use super::{ApiError, Head, JetStream, Unanswered, answers::PubAck, code, parse};
+use super::{ApiError, JetStream, Unanswered, answers::PubAck, code, parse};
 use crate::{
     broker::seam::BrokerError,
     message::{
@@ -40,7 +40,8 @@ impl JetStream {
             Unanswered::NoResponders => BrokerError::Unavailable(format!("no stream takes {subject}")),
             Unanswered::Other(error) => error,
         })?;
-        if let Some(refusal) = parse::<Head>(&answer)?.error {
+        let ack: PubAck = parse(&answer)?;
+        if let Some(refusal) = ack.error {
             return match refusal.into() {
                 ApiError::Refused { code: code::TOO_LARGE, .. } => Err(BrokerError::TooLarge),
                 ApiError::Refused {
@@ -51,7 +52,6 @@ impl JetStream {
                 error => Err(error.into()),
             };
         }
-        let ack: PubAck = parse(&answer)?;
         if ack.stream != stream {
             return Err(BrokerError::Refused(format!(
                 "the message for stream {stream} was taken by another"
@@ -65,7 +65,7 @@ impl JetStream {
     /// # Errors
     /// See [`BrokerError`].
     pub(crate) async fn deposit(&self, record: &Record) -> Result<bool, BrokerError> {
-        let (_, duplicate) = self.enqueue(record).await?;
+        let (_, duplicate) = self.enqueue(record.clone()).await?;
         Ok(!duplicate)
     }
 
@@ -73,10 +73,10 @@ impl JetStream {
     ///
     /// # Errors
     /// See [`BrokerError`].
-    pub(crate) async fn enqueue(&self, record: &Record) -> Result<(u64, bool), BrokerError> {
-        let mut headers = record.headers.clone();
-        put(&mut headers, MESSAGE_ID, &record.id);
-        match self.store(&record.stream, &record.subject, headers, record.payload.clone()).await? {
+    pub(crate) async fn enqueue(&self, record: Record) -> Result<(u64, bool), BrokerError> {
+        let Record { stream, subject, id, mut headers, payload } = record;
+        put(&mut headers, MESSAGE_ID, &id);
+        match self.store(&stream, &subject, headers, payload).await? {
             Taken::New(sequence) => Ok((sequence, false)),
             Taken::Duplicate(sequence) => Ok((sequence, true)),
             Taken::Unmet(code) => Err(unasked(code)),
