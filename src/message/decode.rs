@@ -220,7 +220,9 @@ fn values<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> impl Iterator
 /// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part of
 /// it.
 pub(crate) fn usable<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
-    let allowed = |value: &&str| !value.is_empty() && http::HeaderValue::from_bytes(value.as_bytes()).is_ok();
+    let allowed = |value: &&str| {
+        !value.is_empty() && value.bytes().all(|byte| !byte.is_ascii_control() || byte == b'\t')
+    };
     values(headers, name).map(|value| value.trim_matches([' ', '\t'])).find(allowed)
 }
 

@@ -12,12 +12,14 @@ pub use template::{InvalidTemplate, Template};
 /// The target of a queue's messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The queue's name.
-    queue: String,
     /// What its consumer takes.
     filter: String,
+    /// Whether subjects have tokens for it.
+    has_wildcards: bool,
     /// The URL.
     url: Template,
+    /// The name of what has no tokens.
+    name: Result<FunctionName, InvalidFunctionName>,
 }
 
 /// A message's place: the name under which it is called, and where.
@@ -52,7 +54,8 @@ impl Target {
         if url.tokens() > given && !more {
             return Err(InvalidTemplate::Token { wanted: url.tokens(), filter: filter.to_owned(), given });
         }
-        Ok(Self { queue: queue.to_owned(), filter: filter.to_owned(), url })
+        let name = FunctionName::of_tokens(queue.split('.'));
+        Ok(Self { filter: filter.to_owned(), has_wildcards: given > 0, url, name })
     }
 
     /// The URL.
@@ -84,15 +87,11 @@ impl Target {
 
     /// An existing consumer is used as it is, and may take what the filter does not.
     fn tokens<'s>(&self, subject: &'s str) -> Vec<&'s str> {
-        wildcards(&self.filter, subject).unwrap_or_default()
+        if self.has_wildcards { wildcards(&self.filter, subject).unwrap_or_default() } else { Vec::new() }
     }
 
     fn name(&self, tokens: &[&str]) -> Result<FunctionName, InvalidFunctionName> {
-        if tokens.is_empty() {
-            FunctionName::of_tokens(self.queue.split('.'))
-        } else {
-            FunctionName::of_tokens(tokens.iter().copied())
-        }
+        if tokens.is_empty() { self.name.clone() } else { FunctionName::of_tokens(tokens.iter().copied()) }
     }
 }
 

@@ -213,3 +213,14 @@ fn a_callback_that_cannot_be_sent_is_an_error_and_not_a_wrong_message() {
     let error = invocation.callback_url().unwrap().unwrap_err();
     assert_eq!(error, "the callback URL is neither http nor https");
 }
+
+#[test]
+fn a_value_is_usable_where_http_allows_it() {
+    for byte in 0..=127 {
+        let value = format!("a{}b", char::from(byte));
+        let headers = [("X-Call-Id".to_owned(), vec![value.clone()])];
+        let allowed = http::HeaderValue::from_bytes(value.as_bytes()).is_ok();
+        assert_eq!(usable(&headers, "x-call-id").is_some(), allowed, "{byte}");
+    }
+    assert_eq!(usable(&[("X".to_owned(), vec!["\t\u{e9}\u{80} ".to_owned()])], "x"), Some("\u{e9}\u{80}"));
+}

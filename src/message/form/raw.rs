@@ -41,11 +41,10 @@ pub(super) fn read(
     target: &Target,
     content: impl FnOnce(Vec<Header>, Bytes) -> Result<Content, NoContent>,
 ) -> Result<Invocation, Undecodable> {
-    let headers = headers(&message.envelope.carried);
-    let call_id = usable(&headers, "X-Call-Id").map(str::to_owned);
+    let headers = || headers(&message.envelope.carried);
     let undecodable = |reason: String| Undecodable {
         function: message.envelope.subject.as_deref().and_then(|subject| target.function(subject).ok()),
-        call_id: call_id.clone(),
+        call_id: usable(&headers(), "X-Call-Id").map(str::to_owned),
         event: None,
         reason,
     };
@@ -55,7 +54,7 @@ pub(super) fn read(
         return Err(undecodable("it was parked when the input of its queue was another".to_owned()));
     };
     let destination = target.destination(subject).map_err(|nowhere| undecodable(nowhere.to_string()))?;
-    let Content { headers, body, event } = content(headers, body)
+    let Content { headers, body, event } = content(headers(), body)
         .map_err(|none| Undecodable { event: none.event.map(Box::new), ..undecodable(none.reason) })?;
     Ok(Invocation {
         event: event.map(Box::new),
@@ -79,17 +78,25 @@ pub(super) fn as_it_is(mut headers: Vec<Header>, body: Bytes) -> Result<Content,
 /// The headers of a message, less the broker's and ours, in the order of their names: the client library
 /// keeps no other. Of each name the values are in the message's order.
 fn headers(carried: &HeaderMap) -> Vec<Header> {
-    let mut headers: Vec<Header> = carried
-        .iter()
-        .map(|(name, values)| (AsRef::<str>::as_ref(name), values))
-        .filter(|(name, _)| !is_ours(name))
-        .map(|(name, values)| {
-            (name.to_owned(), values.iter().map(|value| value.as_str().to_owned()).collect())
-        })
-        .collect();
-    headers
-        .sort_unstable_by(|(one, _), (other, _)| lower(one).cmp(lower(other)).then_with(|| one.cmp(other)));
-    headers
+    let named = carried.iter().map(|(name, values)| (AsRef::<str>::as_ref(name), values));
+    let mut all: Vec<_> =
+        named.filter(|(name, _)| !is_ours(name)).map(|(name, values)| (start(name), name, values)).collect();
+    // The first letters decide as a rule.
+    all.sort_unstable_by(|(one_start, one, _), (other_start, other, _)| {
+        let by_start = one_start.cmp(other_start);
+        by_start.then_with(|| lower(one).cmp(lower(other))).then_with(|| one.cmp(other))
+    });
+    let owned = all.into_iter().map(|(_, name, values)| {
+        (name.to_owned(), values.iter().map(|value| value.as_str().to_owned()).collect())
+    });
+    owned.collect()
+}
+
+/// Its first letters in lower case, as one number.
+fn start(name: &str) -> u64 {
+    let mut start = [0; 8];
+    start.iter_mut().zip(lower(name)).for_each(|(place, byte)| *place = byte);
+    u64::from_be_bytes(start)
 }
 
 /// Its letters in lower case.

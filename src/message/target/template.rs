@@ -188,6 +188,9 @@ impl Template {
 }
 
 fn fill(pieces: &[Piece], tokens: &[&str]) -> Result<String, usize> {
+    if let [Piece::Text(all)] = pieces {
+        return Ok(all.clone());
+    }
     let mut text = String::new();
     for piece in pieces {
         match piece {

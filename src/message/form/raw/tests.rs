@@ -116,3 +116,11 @@ fn what_was_parked_in_another_form_is_no_call() {
     assert_eq!(why.reason, "it was parked when the input of its queue was another");
     assert_eq!((why.function, why.call_id.as_deref()), (None, Some("a")));
 }
+
+#[test]
+fn headers_stand_in_the_order_of_their_names_in_any_case() {
+    let sent = ["x-bench-published", "X-B", "x-benCH-number", "Content-Type", "x-bench", "A"];
+    let invocation = read(&sent.map(|name| (name, "1")), b"");
+    let names: Vec<_> = told(&invocation).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["A", "Content-Type", "X-B", "x-bench", "x-benCH-number", "x-bench-published"]);
+}
