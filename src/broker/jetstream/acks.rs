@@ -65,12 +65,14 @@ struct Leader {
     acks: Acks,
     /// The consumer of its company, until it departs.
     consumer: Option<String>,
+    /// How many connections had been made before anything of its company was sent.
+    connects: u64,
     before: Option<watch::Receiver<Outcome>>,
 }
 
 impl Acks {
     /// Joins the company that gathers, if its own can be sent now, or leads the next one.
-    fn join(&self, consumer: &str, send: impl FnOnce() -> bool) -> Joined {
+    fn join(&self, consumer: &str, connects: u64, send: impl FnOnce() -> bool) -> Joined {
         let mut companies = self.companies();
         if let Some(company) = companies.get(consumer).and_then(|its| its.gathers.as_ref()) {
             // No leader departs meanwhile.
@@ -79,7 +81,7 @@ impl Acks {
         let its = companies.entry(consumer.to_owned()).or_default();
         its.gathers = Some(watch::Sender::default());
         let (consumer, before) = (Some(consumer.to_owned()), its.departed.clone());
-        Joined::Leads(Leader { acks: self.clone(), consumer, before })
+        Joined::Leads(Leader { acks: self.clone(), consumer, connects, before })
     }
 
     fn companies(&self) -> MutexGuard<'_, BTreeMap<String, Companies>> {
@@ -121,32 +123,34 @@ impl Drop for Leader {
 impl JetStream {
     /// Says that a delivery is settled, and waits for the confirmation. `sent` is called when it is said.
     pub(super) async fn settled(&self, reply: &str, sent: &(dyn Fn() + Sync)) -> Result<(), BrokerError> {
+        // In boxes: they would stand in the future of each call that waits for its acknowledgement.
+        let mut outcome = match self.join(reply)? {
+            Joined::Follows(outcome) => outcome,
+            Joined::Leads(leader) => return Box::pin(self.lead(leader, reply, sent)).await,
+            Joined::Alone => return Box::pin(self.confirmed(reply, DONE)).await,
+        };
+        sent();
+        let told = outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        told.unwrap_or_else(|| Err(unknown()))
+    }
+
+    fn join(&self, reply: &str) -> Result<Joined, BrokerError> {
+        let Some(consumer) = consumer_of(reply) else { return Ok(Joined::Alone) };
         let client = self.connected()?;
         let connects = client.statistics().connects.load(Ordering::Relaxed);
         let send = || client.publish(reply.to_owned(), DONE).now_or_never().is_some_and(|sent| sent.is_ok());
-        let joined = consumer_of(reply).map_or(Joined::Alone, |consumer| self.acks.join(consumer, send));
-        // In boxes: they would stand in the future of each call that waits for its acknowledgement.
-        match joined {
-            Joined::Follows(mut outcome) => {
-                sent();
-                let outcome =
-                    outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-                outcome.unwrap_or_else(|| Err(unknown()))
-            }
-            Joined::Leads(leader) => Box::pin(self.lead(leader, reply, connects, sent)).await,
-            Joined::Alone => Box::pin(self.confirmed(reply, DONE)).await,
-        }
+        Ok(self.acks.join(consumer, connects, send))
     }
 
-    /// Leads a company. So many connections had been made before anything of it was sent.
+    /// Leads a company.
     async fn lead(
         &self,
         mut leader: Leader,
         reply: &str,
-        connects: u64,
         sent: &(dyn Fn() + Sync),
     ) -> Result<(), BrokerError> {
         leader.gather().await;
+        let connects = leader.connects;
         let company = leader.departs();
         sent();
         let confirmed = self.confirmed(reply, DONE).await;
@@ -188,12 +192,12 @@ mod tests {
     #[tokio::test]
     async fn those_who_come_while_the_first_one_waits_are_told_what_it_is_told() {
         let acks = Acks::default();
-        let leader = leads(acks.join("a", || false));
-        let mut told = follows(acks.join("a", || true));
-        leads(acks.join("b", || false));
+        let leader = leads(acks.join("a", 1, || false));
+        let mut told = follows(acks.join("a", 1, || true));
+        leads(acks.join("b", 1, || false));
         let company = leader.departs();
-        let _next = leads(acks.join("a", || false));
-        follows(acks.join("a", || true));
+        let _next = leads(acks.join("a", 1, || false));
+        follows(acks.join("a", 1, || true));
         company.send_replace(Some(Ok(())));
         assert_eq!(told.wait_for(Option::is_some).await.unwrap().clone(), Some(Ok(())));
     }
@@ -201,37 +205,37 @@ mod tests {
     #[test]
     fn whoever_cannot_be_sent_before_the_leader_is_not_told_what_became_of_its() {
         let acks = Acks::default();
-        let _leader = leads(acks.join("a", || false));
-        assert!(matches!(acks.join("a", || false), Joined::Alone));
+        let _leader = leads(acks.join("a", 1, || false));
+        assert!(matches!(acks.join("a", 1, || false), Joined::Alone));
     }
 
     #[tokio::test]
     async fn those_whose_leader_goes_away_learn_that_nothing_is_known() {
         let acks = Acks::default();
-        let leader = leads(acks.join("a", || false));
-        let mut told = follows(acks.join("a", || true));
+        let leader = leads(acks.join("a", 1, || false));
+        let mut told = follows(acks.join("a", 1, || true));
         drop(leader);
         assert!(told.wait_for(Option::is_some).await.is_err());
-        leads(acks.join("a", || false));
+        leads(acks.join("a", 1, || false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_company_gathers_until_the_one_before_it_was_told_or_a_while() {
         let acks = Acks::default();
-        let company = leads(acks.join("a", || false)).departs();
-        let mut next = leads(acks.join("a", || false));
+        let company = leads(acks.join("a", 1, || false)).departs();
+        let mut next = leads(acks.join("a", 1, || false));
         let mut gather = Box::pin(next.gather());
         assert!((&mut gather).now_or_never().is_none());
-        follows(acks.join("a", || true));
+        follows(acks.join("a", 1, || true));
         company.send_replace(Some(Ok(())));
         gather.await;
         let told = Instant::now();
         drop(next);
-        let mut last = leads(acks.join("a", || false));
+        let mut last = leads(acks.join("a", 1, || false));
         last.gather().await;
         assert_eq!(told.elapsed(), Duration::ZERO, "the leader of the one before it went away");
         let company = last.departs();
-        let mut alone = leads(acks.join("a", || false));
+        let mut alone = leads(acks.join("a", 1, || false));
         alone.gather().await;
         assert!(told.elapsed() >= WHILE);
         drop(company);

@@ -205,7 +205,9 @@ impl<B: Broker> Settle<B> {
         let Durable { delivery, confirmed, scheduled } = durable;
         // Its call is over: another may have its permit while the broker confirms that.
         let sent = || delivery.seat.depart();
-        self.ask(&delivery, || self.broker.acknowledge(&delivery.reply, Ack::Done, confirmed, &sent)).await?;
+        let acknowledged = || self.broker.acknowledge(&delivery.reply, Ack::Done, confirmed, &sent);
+        // In a box: it would stand in the future of each call while that runs.
+        Box::pin(self.ask(&delivery, acknowledged)).await?;
         if let Some((again, due)) = scheduled {
             let attempts = delivery.message.envelope.attempts;
             said(&again, attempts, due, |next| {
