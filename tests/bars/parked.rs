@@ -17,7 +17,10 @@ use crate::{
 
 const MAX_INFLIGHT: u64 = 50;
 const CONSUMERS: u64 = 2;
-const BOUND: u64 = MAX_INFLIGHT + CONSUMERS;
+/// What a worker holds at most while its calls run.
+const HELD: u64 = MAX_INFLIGHT + CONSUMERS;
+/// And what the broker counts at most, with the acknowledgements that are on their way.
+const BOUND: u64 = HELD + MAX_INFLIGHT;
 
 /// A broker, a gateway and a worker that has nothing to do with any other.
 struct House {
@@ -34,6 +37,7 @@ impl House {
         let nats = Nats::start_with(&format!("http: \"127.0.0.1:{watched}\"")).await;
         let gateway = Gateway::start(|call| match (call.function(), call.nth) {
             ("parked", _) | ("flaky", 1) => Answer::status(500),
+            ("slow", _) => Answer::ok().after(Duration::from_secs(30)),
             _ => Answer::ok(),
         })
         .await;
@@ -144,6 +148,16 @@ async fn no_more_is_unacknowledged_than_calls_may_run_and_one_for_each_consumer(
     let (most, excess, looks) = house.mixed_flow(size(1_000, 10_000)).await;
     println!("     at most {most} unacknowledged in {looks} looks, of which {excess} saw more than {BOUND}");
     assert_eq!(excess, 0, "{most} unacknowledged at once");
+
+    let backlog = (0..4 * MAX_INFLIGHT).map(|n| Invocation::of("slow").call_id(&format!("slow-{n}")));
+    house.nats.publish_all(backlog).await;
+    until("all permits are taken", async || house.gateway.running() as u64 == MAX_INFLIGHT).await;
+    let mut most = 0;
+    for _ in 0..100 {
+        most = house.unacknowledged().await.iter().sum::<u64>().max(most);
+    }
+    println!("     at most {most} while {MAX_INFLIGHT} calls run and others wait");
+    assert!((MAX_INFLIGHT..=HELD).contains(&most), "{most} unacknowledged at once");
 }
 
 /// What was due before the kill may be in flight then, and only such a call may be repeated: how many are due
