@@ -55,6 +55,8 @@ pub(crate) struct Consumer {
     retired: Vec<Inbox>,
     /// The requests whose messages are still to come.
     open: Open<wire::Share>,
+    /// Whether the last one could ask for all that was wanted.
+    has_room: bool,
     /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
     /// that was filled, so that those who wait for nothing leave the connection to others.
     pace: usize,
@@ -90,6 +92,7 @@ impl Consumer {
             inbox: None,
             retired: Vec::new(),
             open: Open::default(),
+            has_room: true,
             pace: 1,
             lost: 0,
             deadline: now,
@@ -193,6 +196,7 @@ impl Source for Consumer {
         let wanted = wanted.min(self.bound.max_batch());
         let share = self.jetstream.wire().share(wanted, self.jetstream.max_payload());
         let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
+        self.has_room = batch == wanted && bytes.is_none();
         let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
         let subject = self.jetstream.api_subject(&call::next(&self.bound.stream, &self.bound.consumer));
         let asked = Instant::now();
@@ -254,6 +258,10 @@ impl Source for Consumer {
 
     fn to_come(&self) -> usize {
         self.open.to_come()
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room
     }
 
     fn lost(&mut self) -> usize {

@@ -116,6 +116,10 @@ pub trait Source: Send + 'static {
     /// How many messages the open requests may still bring.
     fn to_come(&self) -> usize;
 
+    /// Whether another request may be sent while one is open: not where that one was cut down to what the
+    /// connection can hold.
+    fn has_room(&self) -> bool;
+
     /// How many deliveries may have been lost on their way since this was last asked: what requests still
     /// asked for that were lost.
     fn lost(&mut self) -> usize;

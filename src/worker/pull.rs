@@ -112,12 +112,13 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         let (stop, hungry) = (self.stop.clone(), !permits.is_empty());
         let mut more = false;
         loop {
+            let has_room = self.source.has_room();
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(false),
                 next = self.source.next() => next?,
                 first = self.lane.acquire_of_many(),
-                    if hungry && more && self.worker.standby().ready().is_ok() =>
+                    if hungry && more && has_room && self.worker.standby().ready().is_ok() =>
                 {
                     permits.push(first);
                     permits.extend(self.lane.take_free(BATCH - 1));

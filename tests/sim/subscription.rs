@@ -214,6 +214,10 @@ impl Source for Subscription {
         self.open + self.inbox.len()
     }
 
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn lost(&mut self) -> usize {
         std::mem::take(&mut self.lost)
     }
