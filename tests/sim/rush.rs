@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    parallel::each,
     plan::{Event, Message, Plan, Step},
-    world::run,
+    seeds::check,
 };
 
 const SEEDS: u64 = 100;
@@ -32,17 +31,10 @@ fn rush(seed: u64) -> Plan {
 
 #[test]
 fn requests_that_overlap_lose_and_repeat_nothing_when_the_broker_goes() {
-    let seeds: Vec<u64> = (0..SEEDS).collect();
-    let sum = each(&seeds, |&seed, sum| {
-        let report = run(rush(seed), None);
-        if !report.broken.is_empty() {
-            sum.failed.push(format!("seed {seed}: {}", report.broken.join("; ")));
+    let sum = check("requests_that_overlap", rush, SEEDS);
+    if sum.runs as u64 >= SEEDS {
+        for what in ["overlapping requests", "breaks with several open"] {
+            assert!(sum.tally.get(what).is_some_and(|number| *number > 0), "no {what}");
         }
-        report.tally.into_iter().for_each(|(what, number)| sum.add(what, number));
-    });
-    sum.report("requests_that_overlap", "seeds");
-    assert!(sum.failed.is_empty(), "{}", sum.failed.join("\n"));
-    for what in ["overlapping requests", "breaks with several open"] {
-        assert!(sum.tally.get(what).is_some_and(|number| *number > 0), "no {what}");
     }
 }
