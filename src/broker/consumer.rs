@@ -132,8 +132,12 @@ impl Consumer {
 
     /// Gives the requests up.
     fn retire(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            // What is still on its way may be of any of them.
+            let asked = self.open.oldest().unwrap_or(inbox.asked);
+            self.retired.push(Inbox { asked, ..inbox });
+        }
         self.lost = self.lost.saturating_add(self.open.close());
-        self.retired.extend(self.inbox.take());
         self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
     }
 

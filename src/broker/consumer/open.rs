@@ -51,9 +51,14 @@ impl<S> Open<S> {
         self.to_come
     }
 
+    /// When the oldest was sent.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.requests.front().map(|oldest| oldest.asked)
+    }
+
     /// A message came. Returns when it was asked for at the earliest.
     pub fn brought(&mut self) -> Instant {
-        let asked = self.requests.front().map_or_else(Instant::now, |oldest| oldest.asked);
+        let asked = self.oldest().unwrap_or_else(Instant::now);
         self.less(1);
         asked
     }
@@ -113,9 +118,11 @@ mod tests {
     #[test]
     fn the_first_messages_count_for_the_oldest_request() {
         let (mut open, [first, second]) = two();
+        assert_eq!(open.oldest(), Some(first));
         let asked: Vec<_> = (0..36).map(|_| open.brought()).collect();
         assert!(asked[..20].iter().all(|asked| *asked == first));
         assert!(asked[20..].iter().all(|asked| *asked == second));
+        assert_eq!(open.oldest(), None);
         assert_eq!((open.to_come(), open.requests.len()), (0, 0));
         // One too many harms nothing.
         open.brought();
