@@ -5,6 +5,7 @@
 //! The messages of the calls that run may take so many bytes in all. A permit that has no message yet counts
 //! as the largest that may come, so that what is asked for has room when it arrives.
 
+mod foresight;
 mod seat;
 
 use std::{
@@ -32,6 +33,8 @@ struct State {
     largest: usize,
     /// The bytes of the messages that hold permits, and of those that may come.
     taken: usize,
+    /// How many messages may come that there are no permits for yet.
+    foreseen: usize,
     /// Fewer than none while permits that were withdrawn are still held.
     free: isize,
     /// The deliveries whose acknowledgements are on their way.
@@ -84,6 +87,8 @@ pub struct Group(usize);
 pub struct Lane {
     permits: Permits,
     index: usize,
+    /// How many messages may come to it that it has no permits for yet.
+    foreseen: usize,
 }
 
 /// The right to run one call. Given back when dropped.
@@ -112,8 +117,8 @@ impl Permits {
     pub fn within(limit: usize, room: usize, largest: usize) -> Self {
         let free = isize::try_from(limit).unwrap_or(isize::MAX);
         let room = room.max(largest.saturating_mul(2));
-        let (departed, turn, taken, next, lanes) = (0, 0, 0, 0, Vec::new());
-        let state = State { limit, room, largest, taken, free, departed, turn, next, lanes };
+        let (taken, foreseen, departed, turn, next, lanes) = (0, 0, 0, 0, 0, Vec::new());
+        let state = State { limit, room, largest, taken, foreseen, free, departed, turn, next, lanes };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -132,7 +137,7 @@ impl Permits {
 
     /// One more lane of those that have this share together.
     pub fn lane_of(&self, group: Group) -> Lane {
-        Lane { permits: self.clone(), index: self.state().place(group) }
+        Lane { permits: self.clone(), index: self.state().place(group), foreseen: 0 }
     }
 
     /// `count` more lanes.
@@ -286,7 +291,7 @@ impl Lane {
     /// Waits until a part of the permits is free that is worth a request of its own, and for the first of
     /// them. Dropping the future gives up the place.
     pub async fn acquire_of_many(&mut self) -> Permit {
-        let least = self.permits.state().limit.div_ceil(PARTS);
+        let least = self.many();
         self.acquire_of(least).await
     }
 
@@ -321,6 +326,7 @@ impl Lane {
 impl Drop for Lane {
     /// A lane that nobody pulls for is owed no share.
     fn drop(&mut self) {
+        self.foresee(0);
         let mut state = self.permits.state();
         if let Some(lane) = state.lanes.get_mut(self.index) {
             (lane.left, lane.hungry, lane.waiter) = (true, false, None);

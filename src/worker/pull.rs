@@ -10,8 +10,10 @@
 //!
 //! So a lane always listens, no lane hoards permits while it has nothing to do, and at most one delivery a
 //! lane waits. While more is known to wait than was asked for, it asks again as soon as many permits are
-//! free, and does not wait for what it asked for before.
+//! free, and does not wait for what it asked for before. Where calls end quickly it also asks ahead of the
+//! permits (`ahead.rs`); what is still unread when calls have stopped to end is handed back.
 
+mod ahead;
 mod unbegun;
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -33,12 +35,16 @@ use crate::{
     worker::{delivery::Delivery, process::Worker},
 };
 
+use ahead::Ahead;
 pub use unbegun::Unbegun;
 
 /// The pause after a request that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The most messages that are asked for at once.
 const BATCH: usize = 128;
+/// What was asked for ahead waits so long, and the next permit may take so long where that is over already.
+/// Then another worker may have it.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(25));
 
 /// A lane of a worker.
 #[derive(Debug)]
@@ -64,9 +70,10 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
     pub async fn run(mut self) {
         let mut pause = ErrorBackoff::new(PAUSE);
         let mut hungry = false;
+        let mut ahead = Ahead::new(Instant::now());
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
-            match self.round(hungry).await {
+            match self.round(hungry, &mut ahead).await {
                 Ok(more) => {
                     hungry = more;
                     pause.reset();
@@ -77,6 +84,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
                     let _ = stop.run_until_cancelled(pause.rest()).await;
                 }
             }
+            self.lane.foresee(0);
             self.lane.set_hungry(hungry);
         }
         for pulled in self.source.close().await {
@@ -86,7 +94,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
     }
 
     /// One request and what comes of it; returns whether more is known to wait.
-    async fn round(&mut self, hungry: bool) -> Result<bool, BrokerError> {
+    async fn round(&mut self, hungry: bool, ahead: &mut Ahead) -> Result<bool, BrokerError> {
         let stop = self.stop.clone();
         if self.worker.standby().ready().is_err() {
             // It leaves the permits to others meanwhile.
@@ -104,47 +112,64 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             None => return Ok(false),
             Some(asked) => drop(asked?),
         }
-        self.receive(permits).await
+        self.receive(permits, ahead).await
     }
 
     /// Receives the answers of requests, and asks for more meanwhile; returns whether more is known to wait.
-    async fn receive(&mut self, mut permits: Vec<Permit>) -> Result<bool, BrokerError> {
+    async fn receive(&mut self, mut permits: Vec<Permit>, ahead: &mut Ahead) -> Result<bool, BrokerError> {
         let (stop, hungry) = (self.stop.clone(), !permits.is_empty());
         let mut more = false;
         loop {
-            let has_room = self.source.has_room();
+            let may_ask = hungry && more && self.source.has_room() && self.worker.standby().ready().is_ok();
+            if may_ask {
+                self.ask_more(permits.len(), ahead.messages(Instant::now())).await?;
+            }
+            permits.truncate(self.source.to_come());
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(false),
                 next = self.source.next() => next?,
-                first = self.lane.acquire_of_many(),
-                    if hungry && more && has_room && self.worker.standby().ready().is_ok() =>
-                {
+                first = self.lane.acquire_of_many(), if may_ask => {
                     permits.push(first);
                     permits.extend(self.lane.take_free(BATCH - 1));
-                    let wanted = permits.len().saturating_sub(self.source.to_come());
-                    let asked = stop.run_until_cancelled(self.source.ask(Ask::UpTo(wanted))).await;
-                    asked.transpose()?;
-                    permits.truncate(self.source.to_come());
                     continue;
                 }
             };
             let Some(pulled) = next else { return Ok(more) };
             let to_come = self.source.to_come();
             more = pulled.pending > u64::try_from(to_come).unwrap_or(u64::MAX);
+            let asked = pulled.asked;
             let delivery = self.delivery(pulled);
-            match permits.pop() {
-                Some(permit) => self.start(delivery, permit),
-                None => self.wait(delivery).await,
-            }
+            let permit = permits.pop();
             // Of what a request did not bring.
             permits.truncate(to_come);
+            self.lane.foresee(to_come - permits.len());
+            match permit {
+                Some(permit) => self.start(delivery, permit),
+                None => self.wait(delivery, asked, ahead).await,
+            }
+            ahead.begins();
         }
+    }
+
+    /// Asks for what there are permits for and what is wanted ahead, unless most of it is to come already.
+    async fn ask_more(&mut self, permits: usize, ahead: usize) -> Result<(), BrokerError> {
+        let (to_come, many) = (self.source.to_come(), self.lane.many().max(ahead / 2));
+        if permits + ahead < to_come + many {
+            return Ok(());
+        }
+        let more = (permits + self.lane.foresee(ahead)).saturating_sub(to_come).min(BATCH);
+        if more < self.lane.many() {
+            return Ok(());
+        }
+        let stop = self.stop.clone();
+        let asked = stop.run_until_cancelled(self.source.ask(Ask::UpTo(more))).await;
+        asked.transpose().map(drop)
     }
 
     /// Holds a delivery under its lease until a permit is free. A suspect is not held: should the worker die
     /// now, nobody could tell that its call had not begun.
-    async fn wait(&mut self, delivery: Delivery<B>) {
+    async fn wait(&mut self, delivery: Delivery<B>, asked: Instant, ahead: &mut Ahead) {
         if let Some(permit) = self.lane.take_free(1).pop() {
             return self.start(delivery, permit);
         }
@@ -152,6 +177,13 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             return self.release(delivery);
         }
         self.lane.set_hungry(true);
+        if self.source.to_come() > 0 {
+            let patience = (asked + PATIENCE.0).max(Instant::now() + PATIENCE.1);
+            match timeout_at(patience, self.lane.acquire()).await {
+                Ok(permit) => return self.start(delivery, permit),
+                Err(_) => self.leave_to_others(ahead).await,
+            }
+        }
         let lease = delivery.lease();
         let permit = lease.keep(async {
             let permit = self.lane.acquire().await;
@@ -165,6 +197,17 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
                 self.worker.expired(delivery);
             }
             None => self.release(delivery),
+        }
+    }
+
+    /// Hands back what was asked for ahead: no call ends any more.
+    async fn leave_to_others(&mut self, ahead: &mut Ahead) {
+        ahead.none(Instant::now());
+        let stop = self.stop.clone();
+        // What ends the requests otherwise is found again by whoever asks next.
+        while let Some(Ok(Some(pulled))) = stop.run_until_cancelled(self.source.next()).await {
+            let delivery = self.delivery(pulled);
+            self.release(delivery);
         }
     }
 

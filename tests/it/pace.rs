@@ -26,6 +26,42 @@ async fn no_more_calls_run_at_once_than_permits_and_as_many_as_there_are() {
 }
 
 #[tokio::test]
+async fn what_was_asked_for_ahead_is_left_to_others_when_no_call_ends_any_more() {
+    const PERMITS: usize = 16;
+    const QUICK: usize = 600;
+    let latch = Latch::new();
+    let held = latch.clone();
+    let nats = Nats::start().await;
+    nats.make_queue().await;
+    let gateway =
+        Gateway::start(
+            move |call| {
+                if call.function() == "stuck" { Answer::ok().held_by(&held) } else { Answer::ok() }
+            },
+        )
+        .await;
+    for (function, number) in [("quick", QUICK), ("stuck", PERMITS), ("quick", QUICK)] {
+        for n in 0..number {
+            nats.publish(&Invocation::of(function).call_id(&format!("{function}-{n}"))).await;
+        }
+    }
+    let worker = || Worker::of(&nats, &gateway).set("max_inflight", PERMITS);
+    let _stuck = worker().start().await;
+    gateway
+        .await_that("all permits are taken", |calls| {
+            calls.iter().filter(|call| call.function() == "stuck").count() == PERMITS
+        })
+        .await;
+    let _other = worker().start().await;
+    // Each of the first one's two consumers may hold one.
+    gateway.await_ended(2 * QUICK - 2).await;
+    latch.open();
+    gateway.await_ended(2 * QUICK + PERMITS).await;
+    nats.await_counts([0, 0, 0]).await;
+    assert_eq!(gateway.count(), 2 * QUICK + PERMITS);
+}
+
+#[tokio::test]
 async fn fresh_and_due_work_share_a_single_permit() {
     let latch = Latch::new();
     let held = latch.clone();

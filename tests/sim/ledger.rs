@@ -76,6 +76,7 @@ pub struct Ledger {
     /// How many requests were made while messages of earlier ones were on their way, and how often a
     /// connection broke with several open.
     overlapping: [usize; 2],
+    ahead: usize,
     pub broken: Vec<String>,
     pub trace: Vec<String>,
     verbose: bool,
@@ -98,6 +99,7 @@ impl Ledger {
             moved: 0,
             compressed: 0,
             overlapping: [0; 2],
+            ahead: 0,
             broken: Vec::new(),
             trace: Vec::new(),
             verbose,
@@ -314,6 +316,11 @@ impl Ledger {
         self.overlapping[usize::from(broken)] += 1;
     }
 
+    /// Whether a delivery came that its worker asked for ahead.
+    pub fn came_ahead(&mut self, ahead: bool) {
+        self.ahead += usize::from(ahead);
+    }
+
     pub fn clock_stepped(&mut self, forward: bool, by: Duration) {
         self.steps.push((Instant::now(), forward, by));
     }
@@ -352,7 +359,8 @@ impl Ledger {
         }
         let [overlapping, broken] = self.overlapping;
         tally.extend([("overlapping requests", overlapping), ("breaks with several open", broken)]);
-        tally.extend([("moved by a janitor", self.moved), ("compressed", self.compressed)]);
+        tally.extend([("asked for ahead", self.ahead), ("moved by a janitor", self.moved)]);
+        tally.extend([("compressed", self.compressed)]);
         tally
     }
 

@@ -260,6 +260,11 @@ impl Plan {
     pub fn most_held(&self) -> usize {
         self.max_inflight + if self.pauses() { 3 } else { 2 } * self.queues
     }
+
+    /// How many more may lie unread there: those that it asked for ahead.
+    pub fn most_ahead(&self) -> usize {
+        if self.max_inflight < 8 { 0 } else { self.max_inflight }
+    }
 }
 
 /// The step of the `n`th call or POST, from 0.

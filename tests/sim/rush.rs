@@ -33,7 +33,7 @@ fn rush(seed: u64) -> Plan {
 fn requests_that_overlap_lose_and_repeat_nothing_when_the_broker_goes() {
     let sum = check("requests_that_overlap", rush, SEEDS);
     if sum.runs as u64 >= SEEDS {
-        for what in ["overlapping requests", "breaks with several open"] {
+        for what in ["overlapping requests", "breaks with several open", "asked for ahead"] {
             assert!(sum.tally.get(what).is_some_and(|number| *number > 0), "no {what}");
         }
     }

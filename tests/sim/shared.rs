@@ -263,8 +263,10 @@ impl State {
         if role != Role::Level {
             let (held, most) = (self.server.kept_by(holder), self.plan.most_held());
             let clean = !self.blemished.contains(&holder);
-            self.ledger
-                .require(!clean || held <= most, || format!("worker {holder} holds {held} deliveries"));
+            self.ledger.came_ahead(clean && held > most);
+            self.ledger.require(!clean || held <= most + self.plan.most_ahead(), || {
+                format!("worker {holder} holds {held} deliveries")
+            });
         }
         Some((taken, heard))
     }
