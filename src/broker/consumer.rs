@@ -32,7 +32,7 @@ use crate::{
         pulled::{AckWait, Pulled},
         seam::{Ask, Broker, BrokerError, Source},
     },
-    message::arrival::Arrival,
+    message::{arrival::Arrival, names::Names},
 };
 
 /// A request waits at most this long at the broker.
@@ -46,8 +46,8 @@ pub(crate) struct Consumer {
     ack_wait: AckWait,
     link: watch::Receiver<Link>,
     doubt: Doubt,
-    /// The queue's stream, by which the doubt goes. None where nobody asks for it.
-    queue: Option<String>,
+    /// The queue's streams, by which the doubt goes. None where nobody asks for it.
+    names: Option<Names>,
     search: Search,
     inbox: Option<Inbox>,
     /// Inboxes of requests that were given up. Messages on their way to them are still taken: a delivery
@@ -90,7 +90,7 @@ impl Consumer {
             bound,
             link,
             doubt: Doubt::default(),
-            queue: None,
+            names: None,
             inbox: None,
             retired: Vec::new(),
             open: Open::default(),
@@ -103,9 +103,9 @@ impl Consumer {
         }
     }
 
-    /// The same, whose deliveries may have been settled before: they are of the queue with this stream.
-    pub fn doubting(self, queue: &str) -> Self {
-        Self { queue: Some(queue.to_owned()), ..self }
+    /// The same, whose deliveries may have been settled before: they are of this queue.
+    pub fn doubting(self, names: &Names) -> Self {
+        Self { names: Some(names.clone()), ..self }
     }
 
     /// What the subjects have in common to which answers come.

@@ -111,7 +111,7 @@ impl Lanes {
         stop: CancellationToken,
     ) {
         let source = Consumer::new(&self.jetstream, bound.clone(), self.burial.clone());
-        let source = source.doubting(&self.burial.names.stream);
+        let source = source.doubting(&self.burial.names);
         let lane = if parked { self.permits.lane_of(self.due) } else { self.permits.lane() };
         let (worker, tasks, unbegun) = (self.worker.clone(), self.calls.clone(), Arc::clone(unbegun));
         Pull { worker, lane, source, parked, tasks, stop, unbegun }.run().await;

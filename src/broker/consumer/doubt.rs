@@ -15,9 +15,10 @@
 //!
 //! A broker forgets nothing while it runs. So an invocation is not doubted whose first message was stored
 //! later than a moment since which the broker has been running: the look, or a delivery that it still knows
-//! the time of, which it keeps in its memory only. Where another server than the one that is connected to
-//! has the stream, as in a cluster, it may die without a sign: there nothing is proved, and all of the first
-//! messages are doubted.
+//! the time of, which it keeps in its memory only. None is where nothing was ever parked and nothing died
+//! before the look: there is nothing that it could have led to. Where another server than the one that is
+//! connected to has the stream, as in a cluster, it may die without a sign: there nothing is proved, and all
+//! of the first messages are doubted.
 
 use std::time::SystemTime;
 
@@ -37,6 +38,8 @@ pub struct Horizon {
     pub stored: SystemTime,
     /// A moment since which the broker has been running, if it tells one.
     pub running: Option<SystemTime>,
+    /// Whether nothing had ever followed from a message of the queue.
+    pub untouched: bool,
 }
 
 impl Horizon {
@@ -47,7 +50,7 @@ impl Horizon {
     pub fn clears(&self, id: Id) -> bool {
         let stored = id.stored_at();
         let later = id.sequence > self.sequence && stored > self.stored;
-        later || self.running.is_some_and(|since| stored > since && stored <= self.stored)
+        self.untouched || later || self.running.is_some_and(|since| stored > since && stored <= self.stored)
     }
 }
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     fn horizon(running: Option<u64>) -> Horizon {
-        Horizon { sequence: 10, stored: at(100), running: running.map(at) }
+        Horizon { sequence: 10, stored: at(100), running: running.map(at), untouched: false }
     }
 
     #[test]
@@ -173,6 +176,7 @@ mod tests {
         ] {
             let clears = horizon(running).clears(id(sequence, stored));
             assert_eq!(clears, clear, "{running:?}, {sequence} of {stored}");
+            assert!(Horizon { untouched: true, ..horizon(running) }.clears(id(sequence, stored)));
         }
     }
 
@@ -288,7 +292,7 @@ mod tests {
                         if doubt.wants_look() {
                             // The number of a message is the time at which it was stored, in tens.
                             let (sequence, last, running) = (stored, at(stored * 10), active.map(at));
-                            doubt.looked(Some(Horizon { sequence, stored: last, running }));
+                            doubt.looked(Some(Horizon { sequence, stored: last, running, untouched: false }));
                         }
                         let doubtful = doubt.delivered(1, made).about(id(cursor + 1, (cursor + 1) * 10));
                         let forgotten = cursor < reached;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Consumer, Horizon};
-use crate::broker::jetstream::{ApiError, Cluster, ConsumerInfo, StreamInfo, call};
+use crate::{
+    broker::jetstream::{ApiError, Cluster, ConsumerInfo, StreamInfo, call},
+    message::names::Names,
+};
 
 /// A look may hold up the first messages after a connection for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -13,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Consumer {
     /// Looks, where there is doubt that a look may lift.
     pub(super) async fn look(&mut self) {
-        let Some(queue) = self.queue.clone().filter(|_| self.doubt.wants_look()) else { return };
-        match timeout(PATIENCE, self.seen(&queue)).await {
+        let Some(names) = self.names.clone().filter(|_| self.doubt.wants_look()) else { return };
+        match timeout(PATIENCE, self.seen(&names)).await {
             Ok(Ok(horizon)) => self.doubt.looked(horizon),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "nothing is known of what the broker may have forgotten")
@@ -23,16 +26,28 @@ impl Consumer {
         }
     }
 
-    async fn seen(&self, queue: &str) -> Result<Option<Horizon>, ApiError> {
-        let (stream, consumer) = tokio::try_join!(
-            self.jetstream.stream(queue),
-            self.jetstream.consumer(&self.bound.stream, &self.bound.consumer)
+    async fn seen(&self, names: &Names) -> Result<Option<Horizon>, ApiError> {
+        let (stream, consumer, none_parked, none_died) = tokio::try_join!(
+            self.jetstream.stream(&names.stream),
+            self.jetstream.consumer(&self.bound.stream, &self.bound.consumer),
+            self.untouched(&names.retries),
+            self.untouched(&names.dead),
         )?;
         let server = self.jetstream.client().server_info();
         let lone = server.jetstream
             && server.cluster.is_none()
             && self.jetstream.api_subject("") == format!("{}.", call::prefix(None));
-        Ok(horizon(&stream, &consumer, Server { name: &server.server_name, lone }))
+        let horizon = horizon(&stream, &consumer, Server { name: &server.server_name, lone });
+        Ok(horizon.map(|horizon| Horizon { untouched: none_parked && none_died, ..horizon }))
+    }
+
+    /// Whether a stream never had a message.
+    async fn untouched(&self, stream: &str) -> Result<bool, ApiError> {
+        match self.jetstream.stream(stream).await {
+            Ok(info) => Ok(info.state.last_seq == 0),
+            Err(error) if error.is_absence() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -66,7 +81,7 @@ fn horizon(stream: &StreamInfo, consumer: &ConsumerInfo, server: Server<'_>) -> 
     // Where somebody has set the clock back, times of before and after are not to be compared.
     let ordered = stream.told.is_none_or(|now| stored <= now);
     let running = consumer.delivered.last_active.filter(|_| ordered);
-    Some(Horizon { sequence, stored, running })
+    Some(Horizon { sequence, stored, running, untouched: false })
 }
 
 #[cfg(test)]
@@ -92,14 +107,14 @@ mod tests {
     #[test]
     fn a_look_proves_where_the_stream_ends_and_since_when_the_broker_runs() {
         let full = r#""state":{"last_seq":7,"last_ts":"1970-01-01T00:01:00Z"}"#;
-        let horizon = Horizon { sequence: 7, stored: at(60), running: None };
+        let horizon = Horizon { sequence: 7, stored: at(60), running: None, untouched: false };
         assert_eq!(proved(full, r#""num_pending":7"#), Some(horizon));
         let active = r#""delivered":{"stream_seq":3,"last_active":"1970-01-01T00:00:50Z"}"#;
         assert_eq!(proved(full, active), Some(Horizon { running: Some(at(50)), ..horizon }));
         let ahead = r#""state":{"last_seq":7,"last_ts":"1970-01-01T00:03:00Z"}"#;
         assert_eq!(proved(ahead, active), Some(Horizon { stored: at(180), ..horizon }));
         let empty = r#""created":"1970-01-01T00:00:09Z","state":{"last_ts":"0001-01-01T00:00:00Z"}"#;
-        let horizon = Horizon { sequence: 0, stored: at(9), running: None };
+        let horizon = Horizon { sequence: 0, stored: at(9), ..horizon };
         assert_eq!(proved(empty, r#""num_pending":0"#), Some(horizon));
         // A stream whose last message is gone may not know when it came.
         assert_eq!(proved(r#""state":{"last_seq":7,"last_ts":"0001-01-01T00:00:00Z"}"#, active), None);
