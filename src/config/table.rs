@@ -274,7 +274,7 @@ settings! {
         listen_addr: Text = Value("0.0.0.0:8081"), "Where /metrics, /healthz and /readyz answer; 0.0.0.0, \
             [::] and no address (:8081) mean all addresses, of IPv4 and of IPv6";
         log_encoding: Text = Value("console"), "console (text) or json (one object a line); RUST_LOG is \
-            honoured too";
+            honoured too, as levels by module";
         debug: Bool = Value("false"), "Log at debug level";
     }
     "Tracing" {

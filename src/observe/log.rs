@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Value, error, info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::{Value, error, info, level_filters::LevelFilter, warn};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 use url::Url;
 
 use crate::{
@@ -77,13 +77,15 @@ pub fn init(log: &config::Log, supervisor: &Supervisor) -> io::Result<Guard> {
         false => "info,async_nats=warn,async_nats::connector=off",
     };
     let asked = std::env::var("RUST_LOG").ok().filter(|s| !s.is_empty());
-    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(usual));
-    let refused = filter.is_err();
+    let asked = asked.map(|asked| asked.parse::<Targets>());
+    let refused = matches!(asked, Some(Err(_)));
+    let levels = asked.and_then(Result::ok).or_else(|| usual.parse().ok()).unwrap_or_default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(Arc::clone(&buffer))
         .event_format(line)
-        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(usual)))
-        .finish();
+        .with_max_level(LevelFilter::TRACE)
+        .finish()
+        .with(levels);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         std::panic::set_hook(Box::new(move |panic| {
             let location = panic.location().map(ToString::to_string);
