@@ -138,7 +138,8 @@ pub async fn serve(config: Config, supervisor: Supervisor, signals: Signals) -> 
         way_in,
         api,
     };
-    let served = process.run(config, &mut attendants, &told).await;
+    // In boxes, here and below: what a deep stack touches once stays in memory.
+    let served = Box::pin(process.run(config, &mut attendants, &told)).await;
     tracer.finish().await;
     attendants.dismiss().await;
     served
@@ -223,7 +224,7 @@ impl Process {
             audits,
             config,
         };
-        self.work(&shared, gateways, attendants, told).await
+        Box::pin(self.work(&shared, gateways, attendants, told)).await
     }
 
     /// Where each queue's messages go: to the gateway, on connections that the queues share, or to a target.

@@ -148,7 +148,8 @@ impl Supervisor {
         let mut ward = Ward::new(self, part, whose);
         loop {
             let began = Instant::now();
-            let mut life = pin!(lived(part, start()));
+            // In a box: whoever keeps it is moved to where it is polled, and some parts are large.
+            let mut life = pin!(lived(part, Box::pin(start())));
             // One that was down is believed to be well when it has run for as long as the pause was.
             let end = match timeout(ward.pause, &mut life).await {
                 Ok(end) => end,
