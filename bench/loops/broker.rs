@@ -8,7 +8,7 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{AckPolicy, pull},
-        stream,
+        stream::{self, Stream},
     },
 };
 use futures_util::TryStreamExt as _;
@@ -55,6 +55,20 @@ impl Broker {
 
     /// An empty queue with a consumer, and nothing else but what all runs have beside them.
     pub async fn fresh(&self) -> Result<()> {
+        let consumer = pull::Config {
+            durable_name: Some(DURABLE.to_owned()),
+            filter_subject: SUBJECT.to_owned(),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: Duration::from_secs(60),
+            max_ack_pending: 100_000,
+            ..pull::Config::default()
+        };
+        self.fresh_queue().await?.create_consumer(consumer).await?;
+        Ok(())
+    }
+
+    /// The same without the consumer.
+    pub async fn fresh_queue(&self) -> Result<Stream> {
         let names: Vec<_> = self.js.stream_names().try_collect().await?;
         for name in names.iter().filter(|name| self.parked == 0 || *name != RETRIES) {
             self.js.delete_stream(name).await?;
@@ -65,24 +79,20 @@ impl Broker {
             retention: stream::RetentionPolicy::WorkQueue,
             ..stream::Config::default()
         };
-        let consumer = pull::Config {
-            durable_name: Some(DURABLE.to_owned()),
-            filter_subject: SUBJECT.to_owned(),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: Duration::from_secs(60),
-            max_ack_pending: 100_000,
-            ..pull::Config::default()
-        };
-        self.js.create_stream(queue).await?.create_consumer(consumer).await?;
-        Ok(())
+        Ok(self.js.create_stream(queue).await?)
     }
 
-    /// Awaits that so many ask for messages.
+    /// Awaits that so many ask for messages, or are bound to a consumer that pushes them.
     pub async fn asked(&self, by: usize) -> Result<()> {
-        while self.js.get_stream_no_info(STREAM).await?.consumer_info(DURABLE).await?.num_waiting < by {
+        let stream = self.js.get_stream_no_info(STREAM).await?;
+        loop {
+            let consumers: Vec<_> = stream.consumers().try_collect().await?;
+            let asking = consumers.iter().map(|one| one.num_waiting + usize::from(one.push_bound));
+            if asking.sum::<usize>() >= by {
+                return Ok(());
+            }
             sleep(LOOK).await;
         }
-        Ok(())
     }
 
     /// Awaits that no message is left in any stream but those that are parked: none is queued, none is a dead

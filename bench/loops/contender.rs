@@ -2,7 +2,7 @@
 
 use std::{env, fs::File, path::Path, process::Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
 use crate::{
@@ -19,6 +19,8 @@ pub struct Contender {
     pub form: Form,
     /// The worker's settings, where it is a worker.
     pub settings: Option<&'static [(&'static str, &'static str)]>,
+    /// Whether it makes its consumer itself. For all others there is one.
+    pub own_consumer: bool,
     pub command: Box<dyn Fn() -> Result<Command>>,
 }
 
@@ -39,7 +41,7 @@ impl Contender {
         }
         all.push(Self::worker());
         if let Ok(peer) = env::var("PEER") {
-            all.push(Self::peer(peer));
+            all.push(Self::peer(peer)?);
         }
         Ok(all)
     }
@@ -76,7 +78,12 @@ impl Contender {
             command.env("BENCH_ACKS", acks);
             Ok(command)
         };
-        Self { name, form: Form::OpenFaas, settings: None, command: Box::new(command) }
+        Self::of(name, Box::new(command))
+    }
+
+    /// One that is no worker and has the usual consumer.
+    fn of(name: &'static str, command: Box<dyn Fn() -> Result<Command>>) -> Self {
+        Self { name, form: Form::OpenFaas, settings: None, own_consumer: false, command }
     }
 
     /// The worker with its defaults, and a JSON line for each event.
@@ -90,17 +97,22 @@ impl Contender {
             command.env("log_encoding", "json");
             Ok(command)
         };
-        Self { name: "worker", form: Form::OpenFaas, settings: Some(&[]), command: Box::new(command) }
+        Self { settings: Some(&[]), ..Self::of("worker", Box::new(command)) }
     }
 
     /// The shell reads the command, and then becomes it: the process is the contender's own.
-    fn peer(peer: String) -> Self {
+    fn peer(peer: String) -> Result<Self> {
         let command = move || {
             let mut command = Command::new("sh");
             command.arg("-c").arg(format!("exec {peer}"));
             Ok(command)
         };
-        Self { name: "peer", form: Form::OpenFaas, settings: None, command: Box::new(command) }
+        let own_consumer = match env::var("PEER_CONSUMER").ok().as_deref() {
+            None | Some("") => false,
+            Some("own") => true,
+            Some(other) => bail!("PEER_CONSUMER is {other:?}: own or nothing expected"),
+        };
+        Ok(Self { own_consumer, ..Self::of("peer", Box::new(command)) })
     }
 
     /// What it prints goes into a file, which costs it about what a container's log does.
@@ -141,12 +153,7 @@ async fn go(folder: &Path) -> Result<Option<Contender>> {
     match built {
         Ok(()) => {
             let command = move || Ok(Command::new(&program));
-            Ok(Some(Contender {
-                name: "Go",
-                form: Form::OpenFaas,
-                settings: None,
-                command: Box::new(command),
-            }))
+            Ok(Some(Contender::of("Go", Box::new(command))))
         }
         Err(reason) => {
             println!("The loop in Go is left out: {}\n", reason.lines().last().context("go build failed")?);

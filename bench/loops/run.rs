@@ -148,7 +148,7 @@ impl Lab {
     /// What a contender takes that has been ready for a while and has done nothing.
     pub async fn idle(&self, contender: &Contender, concurrency: usize, wait: Duration) -> Result<Idle> {
         let broker = &self.broker;
-        broker.fresh().await?;
+        self.fresh_for(contender).await?;
         let place = Place { broker: &broker.url, gateway: "http://127.0.0.1:9", concurrency, settings: &[] };
         let process = contender.start(&place, &self.scratch.path().join("log"))?;
         timeout(LIMIT, broker.asked(1)).await.context("it never asked for messages")??;
@@ -162,10 +162,19 @@ impl Lab {
         Ok(Idle { resident, cpu: each(after - before), broker_cpu: each(of_broker_after - of_broker_before) })
     }
 
+    /// An empty queue, with a consumer for those that do not make it themselves.
+    async fn fresh_for(&self, contender: &Contender) -> Result<()> {
+        if contender.own_consumer {
+            self.broker.fresh_queue().await.map(drop)
+        } else {
+            self.broker.fresh().await
+        }
+    }
+
     async fn measure(&self, contender: &Contender, run: Run) -> Result<Figures> {
         let Run { messages, rate, answers, .. } = run;
         let broker = &self.broker;
-        broker.fresh().await?;
+        self.fresh_for(contender).await?;
         if rate == 0 {
             publish(&broker.url, contender.form, run).await?;
             broker.holds(messages).await?;
