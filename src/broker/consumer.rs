@@ -32,7 +32,7 @@ use crate::{
         pulled::{AckWait, Pulled},
         seam::{Ask, Broker, BrokerError, Source},
     },
-    message::{arrival::Arrival, names::Names},
+    message::arrival::Arrival,
 };
 
 /// A request waits at most this long at the broker.
@@ -46,8 +46,10 @@ pub(crate) struct Consumer {
     ack_wait: AckWait,
     link: watch::Receiver<Link>,
     doubt: Doubt,
-    /// The queue's streams, by which the doubt goes. None where nobody asks for it.
-    names: Option<Names>,
+    /// The queue's stream, by which the doubt goes. None where nobody asks for it.
+    queue: Option<String>,
+    /// The server, by how many there were before it, on which no worker had a delivery before this one.
+    new_to: Option<u64>,
     search: Search,
     inbox: Option<Inbox>,
     /// Inboxes of requests that were given up. Messages on their way to them are still taken: a delivery
@@ -90,7 +92,8 @@ impl Consumer {
             bound,
             link,
             doubt: Doubt::default(),
-            names: None,
+            queue: None,
+            new_to: None,
             inbox: None,
             retired: Vec::new(),
             open: Open::default(),
@@ -103,9 +106,10 @@ impl Consumer {
         }
     }
 
-    /// The same, whose deliveries may have been settled before: they are of this queue.
-    pub fn doubting(self, names: &Names) -> Self {
-        Self { names: Some(names.clone()), ..self }
+    /// The same, whose deliveries may have been settled before: they are of the queue with this stream. No
+    /// worker had any on the server `new_to`.
+    pub fn doubting(self, queue: &str, new_to: Option<u64>) -> Self {
+        Self { queue: Some(queue.to_owned()), new_to, ..self }
     }
 
     /// What the subjects have in common to which answers come.
@@ -166,6 +170,12 @@ impl Consumer {
         })
     }
 
+    /// The broker may have forgotten something, although the connection stands.
+    fn doubts(&mut self) {
+        self.new_to = None;
+        self.doubt.arises();
+    }
+
     /// Whether a status without a message says that the request is over.
     fn status(&mut self, message: &Message, status: StatusCode) -> Result<bool, BrokerError> {
         let said = message.description.as_deref().unwrap_or_default();
@@ -178,7 +188,7 @@ impl Consumer {
             _ if said.starts_with("Message Size Exceeds MaxBytes") => Ok(true),
             other => {
                 // It may be another consumer by now, or one that another server leads.
-                self.doubt.arises();
+                self.doubts();
                 self.retire();
                 Err(BrokerError::Unavailable(format!("{} {said}", other.as_u16())))
             }
@@ -210,7 +220,9 @@ impl Source for Consumer {
         if let Some(inbox) = &mut self.inbox {
             inbox.asked = asked;
         }
-        self.largest = [0, self.largest[0]];
+        if self.largest[0] > 0 {
+            self.largest = [0, self.largest[0]];
+        }
         let number = self.open.add(batch, asked, share);
         let (inbox, payload) = (format!("{inbox}.{number}"), call::written(&question).into());
         let sent = self.jetstream.client().publish_with_reply(subject, inbox, payload).await;
@@ -237,7 +249,7 @@ impl Source for Consumer {
                 // The request may wait for longer than its lease would last now.
                 () = self.ack_wait.changed() => None,
                 () = sleep_until(self.deadline) => {
-                    self.doubt.arises();
+                    self.doubts();
                     None
                 }
             };

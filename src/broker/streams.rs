@@ -47,6 +47,9 @@ pub(crate) struct Ready {
     pub window: Duration,
     /// Whether the stream of retries has a size, and refuses what exceeds it.
     pub sized: bool,
+    /// The server, by how many there were before it, on which this made the streams of what follows from
+    /// messages: no worker of this queue had a delivery before.
+    pub new_to: Option<u64>,
     /// What the operator should know.
     pub(crate) advice: Vec<Advice>,
 }
@@ -123,7 +126,8 @@ pub(crate) async fn ensure(
     settings: &Queue,
     names: &Names,
 ) -> Result<Ready, SetupError> {
-    let setup = Setup { jetstream, config, settings, names };
+    let lives = jetstream.link().borrow().lives;
+    let mut setup = Setup { jetstream, config, settings, names, made: Vec::new() };
     let server = version(&jetstream.client().server_info().version);
     let schedules = desired::schedules(config, server).map_err(SetupError::Never)?;
     let queue = setup.queue_stream().await?;
@@ -148,7 +152,9 @@ pub(crate) async fn ensure(
     };
     let sized = facts.discard_new && retries.limit("max_bytes").is_some();
     let window = queue.duration("duplicate_window");
-    Ok(Ready { fresh, due, timer, why, window, sized, advice: advice(&facts) })
+    let is_new = setup.made(&names.retries) && (!config.dead_letters.enabled || setup.made(&names.dead));
+    let new_to = is_new.then_some(lives);
+    Ok(Ready { fresh, due, timer, why, window, sized, new_to, advice: advice(&facts) })
 }
 
 struct Setup<'a> {
@@ -156,10 +162,17 @@ struct Setup<'a> {
     config: &'a Config,
     settings: &'a Queue,
     names: &'a Names,
+    /// The streams that were not there.
+    made: Vec<String>,
 }
 
 impl Setup<'_> {
-    async fn queue_stream(&self) -> Result<Settings, SetupError> {
+    /// Whether it made this stream.
+    fn made(&self, stream: &str) -> bool {
+        self.made.iter().any(|made| made == stream)
+    }
+
+    async fn queue_stream(&mut self) -> Result<Settings, SetupError> {
         let found = self.stream(&self.names.stream, desired::queue(self.config, self.settings)).await?;
         complain(&self.names.stream, None, rules::queue(&found, self.settings.subject()));
         Ok(found)
@@ -167,7 +180,7 @@ impl Setup<'_> {
 
     /// The stream of retries, with message schedules where they are wanted and can be had. One that has them
     /// keeps them: they cannot be turned off.
-    async fn retries_stream(&self, schedules: bool) -> Result<Settings, SetupError> {
+    async fn retries_stream(&mut self, schedules: bool) -> Result<Settings, SetupError> {
         let stream = &self.names.retries;
         let found = self.stream(stream, desired::retries(self.config, self.names, schedules)).await?;
         belongs(stream, &found, &self.names.retries_subjects())?;
@@ -188,7 +201,7 @@ impl Setup<'_> {
         }
     }
 
-    async fn dead_stream(&self) -> Result<(), SetupError> {
+    async fn dead_stream(&mut self) -> Result<(), SetupError> {
         let stream = &self.names.dead;
         let found = self.stream(stream, desired::dead(self.config, self.names)).await?;
         belongs(stream, &found, &self.names.dead_subjects())?;
@@ -199,7 +212,7 @@ impl Setup<'_> {
     }
 
     /// The stream's configuration; made as `wanted` if there is none.
-    async fn stream(&self, stream: &str, wanted: Settings) -> Result<Settings, SetupError> {
+    async fn stream(&mut self, stream: &str, wanted: Settings) -> Result<Settings, SetupError> {
         let found = if_stream(self.jetstream.stream(stream).await)
             .map_err(|error| explain(&error, &format!("stream {stream}")))?;
         let found = match found {
@@ -219,10 +232,11 @@ impl Setup<'_> {
 
     /// Makes the stream, unless another worker is quicker. The broker's answer differs then: that the name is
     /// in use, or that the subjects overlap with those of what the other has just made.
-    async fn make_stream(&self, stream: &str, wanted: &Settings) -> Result<StreamInfo, SetupError> {
+    async fn make_stream(&mut self, stream: &str, wanted: &Settings) -> Result<StreamInfo, SetupError> {
         let refused = match self.jetstream.make_stream(stream, wanted).await {
             Ok(made) => {
                 tracing::info!(stream, "created the stream");
+                self.made.push(stream.to_owned());
                 return Ok(made);
             }
             Err(refused) => refused,

@@ -23,7 +23,7 @@ use crate::{
     tasks::supervisor::{Part, Supervisor},
     worker::{
         process::Worker,
-        pull::{Pull, Unbegun},
+        pull::{Pull, SPAN, Unbegun},
     },
 };
 
@@ -54,9 +54,10 @@ impl Lanes {
         for (bound, parked) in [(ready.fresh.clone(), false), (ready.due.clone(), true)] {
             let whose = format!("consumer {} of stream {}", bound.consumer, bound.stream);
             let (lanes, stop, give_up) = (self.clone(), stop.clone(), give_up.clone());
-            let unbegun = Arc::<Mutex<Unbegun>>::default();
+            let (unbegun, mut new_to) = (Arc::<Mutex<Unbegun>>::default(), ready.new_to);
             track(Box::pin(async move {
-                let start = || lanes.run(&bound, parked, &unbegun, &stop);
+                // True of the first one only: what it pulls may be forgotten with its consumer.
+                let start = || lanes.run(&bound, parked, &unbegun, new_to.take(), &stop);
                 if let Err(reason) = lanes.supervisor.keep(Part::Lane, &whose, &stop, start).await {
                     // The first reason is enough.
                     let _ = give_up.try_send(reason.to_string());
@@ -78,6 +79,7 @@ impl Lanes {
         bound: &Bound,
         parked: bool,
         unbegun: &Arc<Mutex<Unbegun>>,
+        mut new_to: Option<u64>,
         stop: &CancellationToken,
     ) {
         let mut follow = self.paused.follow();
@@ -93,7 +95,7 @@ impl Lanes {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = self.lane(bound, parked, unbegun, until.clone()) => {}
+                () = self.lane(bound, parked, unbegun, new_to.take(), until.clone()) => {}
                 () = shut => {}
             }
             if !until.is_cancelled() {
@@ -108,13 +110,14 @@ impl Lanes {
         bound: &Bound,
         parked: bool,
         unbegun: &Arc<Mutex<Unbegun>>,
+        new_to: Option<u64>,
         stop: CancellationToken,
     ) {
         let source = Consumer::new(&self.jetstream, bound.clone(), self.burial.clone());
-        let source = source.doubting(&self.burial.names);
+        let source = source.doubting(&self.burial.names.stream, new_to);
         let lane = if parked { self.permits.lane_of(self.due) } else { self.permits.lane() };
         let (worker, tasks, unbegun) = (self.worker.clone(), self.calls.clone(), Arc::clone(unbegun));
-        Pull { worker, lane, source, parked, tasks, stop, unbegun }.run().await;
+        Pull { worker, lane, source, parked, ahead: SPAN, tasks, stop, unbegun }.run().await;
     }
 
     /// Keeps a lane for each function that was paused and of which something is held, until `stop`.
@@ -150,7 +153,7 @@ impl Lanes {
         let unbegun = Arc::<Mutex<Unbegun>>::default();
         let start = || async {
             if let Ok(info) = self.jetstream.consumer(retries, &consumer).await {
-                self.run(&Bound::new(retries, &consumer, info.config), true, &unbegun, &stop).await;
+                self.run(&Bound::new(retries, &consumer, info.config), true, &unbegun, None, &stop).await;
             }
         };
         // This part is never given up.

@@ -36,15 +36,13 @@ use crate::{
 };
 
 use ahead::Ahead;
+pub use ahead::SPAN;
 pub use unbegun::Unbegun;
 
 /// The pause after a request that failed, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The most messages that are asked for at once.
 const BATCH: usize = 128;
-/// What was asked for ahead waits so long, and the next permit may take so long where that is over already.
-/// Then another worker may have it.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(25));
 
 /// A lane of a worker.
 #[derive(Debug)]
@@ -57,6 +55,8 @@ pub struct Pull<B, G, S> {
     pub source: S,
     /// Whether it is the stream of retries, where only workers write.
     pub parked: bool,
+    /// What is called within so long may be asked for ahead: [`SPAN`], where nothing else is wanted.
+    pub ahead: Duration,
     /// The tasks in which calls run.
     pub tasks: TaskTracker,
     /// Ends the pulling.
@@ -70,7 +70,7 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
     pub async fn run(mut self) {
         let mut pause = ErrorBackoff::new(PAUSE);
         let mut hungry = false;
-        let mut ahead = Ahead::new(Instant::now());
+        let mut ahead = Ahead::new(self.ahead, Instant::now());
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
             match self.round(hungry, &mut ahead).await {
@@ -122,7 +122,8 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         loop {
             let may_ask = hungry && more && self.source.has_room() && self.worker.standby().ready().is_ok();
             if may_ask {
-                self.ask_more(permits.len(), ahead.messages(Instant::now())).await?;
+                let soon = ahead.messages(Instant::now(), || self.lane.limit());
+                self.ask_more(permits.len(), soon).await?;
             }
             permits.truncate(self.source.to_come());
             let next = tokio::select! {
@@ -146,7 +147,8 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             self.lane.foresee(to_come - permits.len());
             match permit {
                 Some(permit) => self.start(delivery, permit),
-                None => self.wait(delivery, asked, ahead).await,
+                None if hungry && to_come > 0 => self.wait(delivery, Some((asked, &mut *ahead))).await,
+                None => self.wait(delivery, None).await,
             }
             ahead.begins();
         }
@@ -164,12 +166,14 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         }
         let stop = self.stop.clone();
         let asked = stop.run_until_cancelled(self.source.ask(Ask::UpTo(more))).await;
+        self.lane.foresee(self.source.to_come().saturating_sub(permits));
         asked.transpose().map(drop)
     }
 
     /// Holds a delivery under its lease until a permit is free. A suspect is not held: should the worker die
-    /// now, nobody could tell that its call had not begun.
-    async fn wait(&mut self, delivery: Delivery<B>, asked: Instant, ahead: &mut Ahead) {
+    /// now, nobody could tell that its call had not begun. `ahead`, and when it was asked for: others were,
+    /// too, and lie unread behind it.
+    async fn wait(&mut self, delivery: Delivery<B>, ahead: Option<(Instant, &mut Ahead)>) {
         if let Some(permit) = self.lane.take_free(1).pop() {
             return self.start(delivery, permit);
         }
@@ -177,20 +181,20 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             return self.release(delivery);
         }
         self.lane.set_hungry(true);
-        if self.source.to_come() > 0 {
-            let patience = (asked + PATIENCE.0).max(Instant::now() + PATIENCE.1);
-            match timeout_at(patience, self.lane.acquire()).await {
-                Ok(permit) => return self.start(delivery, permit),
-                Err(_) => self.leave_to_others(ahead).await,
-            }
-        }
-        let lease = delivery.lease();
+        let (lease, stop) = (delivery.lease(), self.stop.clone());
         let permit = lease.keep(async {
+            if let Some((asked, ahead)) = ahead {
+                let patience = ahead.patience(asked, Instant::now());
+                if let Ok(permit) = timeout_at(patience, self.lane.acquire()).await {
+                    return permit;
+                }
+                self.leave_to_others(ahead).await;
+            }
             let permit = self.lane.acquire().await;
             lease.fresh().await;
             permit
         });
-        match self.stop.run_until_cancelled(permit).await {
+        match stop.run_until_cancelled(permit).await {
             Some(Ok(permit)) => self.start(delivery, permit),
             Some(Err(_lost)) => {
                 self.unbegun().gave_up(delivery.sequence(), delivery.delivered(), delivery.was_abandoned());
@@ -203,12 +207,12 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
     /// Hands back what was asked for ahead: no call ends any more.
     async fn leave_to_others(&mut self, ahead: &mut Ahead) {
         ahead.none(Instant::now());
-        let stop = self.stop.clone();
         // What ends the requests otherwise is found again by whoever asks next.
-        while let Some(Ok(Some(pulled))) = stop.run_until_cancelled(self.source.next()).await {
+        while let Ok(Some(pulled)) = self.source.next().await {
             let delivery = self.delivery(pulled);
             self.release(delivery);
         }
+        self.lane.foresee(0);
     }
 
     fn delivery(&mut self, pulled: Pulled) -> Delivery<B> {

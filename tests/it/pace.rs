@@ -27,7 +27,7 @@ async fn no_more_calls_run_at_once_than_permits_and_as_many_as_there_are() {
 
 #[tokio::test]
 async fn what_was_asked_for_ahead_is_left_to_others_when_no_call_ends_any_more() {
-    const PERMITS: usize = 16;
+    const PERMITS: usize = 8;
     const QUICK: usize = 600;
     let latch = Latch::new();
     let held = latch.clone();
@@ -52,6 +52,10 @@ async fn what_was_asked_for_ahead_is_left_to_others_when_no_call_ends_any_more()
             calls.iter().filter(|call| call.function() == "stuck").count() == PERMITS
         })
         .await;
+    eventually_is("held by the first one, and one that waits", PERMITS + 1, async || {
+        nats.consumer(QUEUE, "faas-workers").await.num_ack_pending
+    })
+    .await;
     let _other = worker().start().await;
     // Each of the first one's two consumers may hold one.
     gateway.await_ended(2 * QUICK - 2).await;

@@ -192,6 +192,26 @@ async fn a_message_that_a_killed_broker_forgot_is_not_called_by_the_worker_that_
     assert!(gateway.calls_of("a").is_empty(), "it is settled");
 }
 
+#[tokio::test]
+async fn a_message_that_runs_while_its_consumer_is_made_anew_is_not_called_again() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let gateway = Gateway::start(move |_| Answer::status(400).held_by(&held)).await;
+    let nats = Nats::start().await;
+    let _worker = Worker::of(&nats, &gateway).set("max_inflight", 1).start().await;
+    nats.publish(&Invocation::of("f").call_id("a")).await;
+    gateway.await_calls(1).await;
+    let queue = nats.js().get_stream(QUEUE).await.unwrap();
+    queue.delete_consumer("faas-workers").await.unwrap();
+    eventually("it is delivered as if for the first time", async || {
+        queue.consumer_info("faas-workers").await.is_ok_and(|made_anew| made_anew.num_ack_pending == 1)
+    })
+    .await;
+    latch.open();
+    nats.await_counts([0, 0, 1]).await;
+    assert_eq!(gateway.count(), 1);
+}
+
 /// How many callbacks follow when the worker died between the dead letter of this cause and the
 /// acknowledgement.
 async fn check_owed(cause: &str, expected: usize) {

@@ -127,6 +127,8 @@ pub struct Plan {
     pub queues: usize,
     pub timers: Timers,
     pub max_inflight: usize,
+    /// What is called within so long may be asked for ahead.
+    pub ahead: Duration,
     pub ack_wait: Duration,
     pub max_attempts: u32,
     pub immediate_retries: u32,

@@ -28,7 +28,7 @@ use queue_worker::{
     worker::{
         delivery::settle::{Newest, Settle},
         process::{Chance, News, Parts, Worker},
-        pull::Pull,
+        pull::{Pull, SPAN},
     },
 };
 use rand::{RngExt, SeedableRng};
@@ -77,10 +77,10 @@ impl Process {
             {
                 let (worker, source) = (worker.clone(), subscription(&client, consumer, bug));
                 let parked = parked || bug == Some(Bug::BelievesStrangers);
-                let (tasks, stop) = (running.calls.clone(), running.stop.clone());
-                running
-                    .pulling
-                    .spawn(Pull { worker, lane, source, parked, tasks, stop, unbegun: Arc::default() }.run());
+                let (tasks, stop, ahead) = (running.calls.clone(), running.stop.clone(), shared.plan.ahead);
+                running.pulling.spawn(
+                    Pull { worker, lane, source, parked, ahead, tasks, stop, unbegun: Arc::default() }.run(),
+                );
             }
             if shared.plan.pauses() {
                 let source = subscription(&client, consumers.start + 2, bug);
@@ -163,6 +163,7 @@ async fn released(
             lane: permits.lane(),
             source: source.again(),
             parked: true,
+            ahead: SPAN,
             tasks: running.calls.clone(),
             stop: stop.clone(),
             unbegun: Arc::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue_worker::retry::backoff::Jitter;
+use queue_worker::{retry::backoff::Jitter, worker::pull::SPAN};
 use rand::{RngExt, SeedableRng};
 
 use crate::{
@@ -127,6 +127,7 @@ fn settings(seed: u64, dice: &mut Dice) -> Plan {
         queues: one_of(dice, &[1, 1, 1, 2]),
         timers: one_of(dice, &[Timers::Schedules, Timers::Schedules, Timers::Levels, Timers::Mixed]),
         max_inflight: dice.random_range(1..=4),
+        ahead: SPAN,
         ack_wait: Duration::from_secs(one_of(dice, &[1, 2, 5, 5, 30, 30])),
         max_attempts: dice.random_range(1..=5),
         immediate_retries: one_of(dice, &[0, 0, 0, 1]),

@@ -254,12 +254,11 @@ impl Server {
     }
 
     /// What a look proves before a consumer of the queue with this stream is asked.
-    pub fn horizon(&self, queue: &Names, consumer: usize, now: Instant) -> Horizon {
-        let Stream { last, newest, .. } = &self.streams[&queue.stream];
-        let untouched = [&queue.retries, &queue.dead].iter().all(|stream| self.streams[*stream].last == 0);
+    pub fn horizon(&self, queue: &str, consumer: usize, now: Instant) -> Horizon {
+        let Stream { last, newest, .. } = &self.streams[queue];
         let stored = newest.unwrap_or(self.made);
         let running = self.consumers[consumer].active.filter(|_| stored <= self.wall(now));
-        Horizon { sequence: *last, stored, running, untouched }
+        Horizon { sequence: *last, stored, running, untouched: self.lives == 1 }
     }
 
     /// When the last message was stored in a stream.

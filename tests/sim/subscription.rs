@@ -113,7 +113,7 @@ impl Subscription {
         let Shared { plan, queues, .. } = &self.client.shared;
         let (role, queue) = {
             let consumer = &self.client.shared.state().server.consumers[self.consumer];
-            (consumer.role, queues[consumer.queue].clone())
+            (consumer.role, queues[consumer.queue].stream.clone())
         };
         if role == Role::Level || !self.doubt.wants_look() {
             return;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use queue_worker::retry::backoff::Jitter;
+use queue_worker::{retry::backoff::Jitter, worker::pull::SPAN};
 
 use crate::{
     hostile::Headers,
@@ -156,6 +156,7 @@ fn way(
         queues: 1,
         timers: Timers::Schedules,
         max_inflight: 1,
+        ahead: SPAN,
         ack_wait: Duration::from_secs(4),
         max_attempts: 3,
         immediate_retries: 0,

@@ -15,10 +15,10 @@
 //!
 //! A broker forgets nothing while it runs. So an invocation is not doubted whose first message was stored
 //! later than a moment since which the broker has been running: the look, or a delivery that it still knows
-//! the time of, which it keeps in its memory only. None is where nothing was ever parked and nothing died
-//! before the look: there is nothing that it could have led to. Where another server than the one that is
-//! connected to has the stream, as in a cluster, it may die without a sign: there nothing is proved, and all
-//! of the first messages are doubted.
+//! the time of, which it keeps in its memory only. None is where this process made the queue's streams on
+//! this broker: no worker had any delivery before. Where another server than the one that is connected to
+//! has the stream, as in a cluster, it may die without a sign: there nothing is proved, and all of the first
+//! messages are doubted.
 
 use std::time::SystemTime;
 
@@ -38,7 +38,7 @@ pub struct Horizon {
     pub stored: SystemTime,
     /// A moment since which the broker has been running, if it tells one.
     pub running: Option<SystemTime>,
-    /// Whether nothing had ever followed from a message of the queue.
+    /// Whether the broker has been running since before any worker had a delivery.
     pub untouched: bool,
 }
 

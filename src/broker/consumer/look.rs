@@ -5,10 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Consumer, Horizon};
-use crate::{
-    broker::jetstream::{ApiError, Cluster, ConsumerInfo, StreamInfo, call},
-    message::names::Names,
-};
+use crate::broker::jetstream::{ApiError, Cluster, ConsumerInfo, StreamInfo, call};
 
 /// A look may hold up the first messages after a connection for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -16,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Consumer {
     /// Looks, where there is doubt that a look may lift.
     pub(super) async fn look(&mut self) {
-        let Some(names) = self.names.clone().filter(|_| self.doubt.wants_look()) else { return };
-        match timeout(PATIENCE, self.seen(&names)).await {
+        let Some(queue) = self.queue.clone().filter(|_| self.doubt.wants_look()) else { return };
+        match timeout(PATIENCE, self.seen(&queue)).await {
             Ok(Ok(horizon)) => self.doubt.looked(horizon),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "nothing is known of what the broker may have forgotten")
@@ -26,28 +23,18 @@ impl Consumer {
         }
     }
 
-    async fn seen(&self, names: &Names) -> Result<Option<Horizon>, ApiError> {
-        let (stream, consumer, none_parked, none_died) = tokio::try_join!(
-            self.jetstream.stream(&names.stream),
-            self.jetstream.consumer(&self.bound.stream, &self.bound.consumer),
-            self.untouched(&names.retries),
-            self.untouched(&names.dead),
+    async fn seen(&self, queue: &str) -> Result<Option<Horizon>, ApiError> {
+        let untouched = self.new_to.is_some_and(|lives| lives == self.link.borrow().lives);
+        let (stream, consumer) = tokio::try_join!(
+            self.jetstream.stream(queue),
+            self.jetstream.consumer(&self.bound.stream, &self.bound.consumer)
         )?;
         let server = self.jetstream.client().server_info();
         let lone = server.jetstream
             && server.cluster.is_none()
             && self.jetstream.api_subject("") == format!("{}.", call::prefix(None));
         let horizon = horizon(&stream, &consumer, Server { name: &server.server_name, lone });
-        Ok(horizon.map(|horizon| Horizon { untouched: none_parked && none_died, ..horizon }))
-    }
-
-    /// Whether a stream never had a message.
-    async fn untouched(&self, stream: &str) -> Result<bool, ApiError> {
-        match self.jetstream.stream(stream).await {
-            Ok(info) => Ok(info.state.last_seq == 0),
-            Err(error) if error.is_absence() => Ok(true),
-            Err(error) => Err(error),
-        }
+        Ok(horizon.map(|horizon| Horizon { untouched, ..horizon }))
     }
 }
 

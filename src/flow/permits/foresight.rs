@@ -3,10 +3,18 @@
 
 use super::{Lane, PARTS};
 
+/// No more are waited for before the next request.
+const MANY: usize = 64;
+
 impl Lane {
+    /// How many permits there are.
+    pub fn limit(&self) -> usize {
+        self.permits.state().limit
+    }
+
     /// So many permits, or messages, are worth a request of their own.
     pub fn many(&self) -> usize {
-        self.permits.state().limit.div_ceil(PARTS)
+        self.limit().div_ceil(PARTS).min(MANY)
     }
 
     /// Says that so many messages may come for which there are no permits yet, instead of as many as before.
@@ -34,6 +42,13 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use crate::flow::permits::Permits;
+
+    #[test]
+    fn a_part_of_the_permits_is_many_and_of_many_permits_what_one_request_asks_for() {
+        for (permits, many) in [(1, 1), (8, 1), (50, 7), (64, 8), (2_000, 64), (100_000, 64)] {
+            assert_eq!(Permits::new(permits).lane().many(), many, "{permits}");
+        }
+    }
 
     #[test]
     fn all_lanes_foresee_as_many_as_there_are_permits_and_none_where_those_are_few() {
