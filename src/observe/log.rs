@@ -12,10 +12,7 @@ use std::{
 };
 
 use tracing::{Value, error, info, warn};
-use tracing_subscriber::{
-    filter::{ParseError, Targets},
-    layer::SubscriberExt,
-};
+use tracing_subscriber::layer::SubscriberExt;
 use url::Url;
 
 use crate::{
@@ -29,6 +26,7 @@ use line::Line;
 
 mod buffer;
 mod event;
+mod levels;
 mod line;
 
 /// The most bytes of lines that wait for a slow reader.
@@ -79,10 +77,7 @@ pub fn init(log: &config::Log, supervisor: &Supervisor) -> io::Result<Guard> {
         true => "debug",
         false => "info,async_nats=warn,async_nats::connector=off",
     };
-    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.trim_matches([',', ' ']).is_empty());
-    let asked = asked.map(|asked| levels(&asked));
-    let refused = matches!(asked, Some(Err(_)));
-    let levels = asked.and_then(Result::ok).or_else(|| levels(usual).ok()).unwrap_or_default();
+    let (levels, refused) = levels::of(std::env::var("RUST_LOG").ok().as_deref(), usual);
     let lines = tracing_subscriber::fmt::layer().with_writer(Arc::clone(&buffer)).event_format(line);
     let subscriber = tracing_subscriber::registry().with(lines).with(levels);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
@@ -96,12 +91,6 @@ pub fn init(log: &config::Log, supervisor: &Supervisor) -> io::Result<Guard> {
         warn!("RUST_LOG is not understood and not used");
     }
     Ok(guard)
-}
-
-/// The levels that a list of modules and levels asks for, with spaces and commas as people write them.
-fn levels(asked: &str) -> Result<Targets, ParseError> {
-    let parts: Vec<_> = asked.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    parts.join(",").parse()
 }
 
 /// A call is about to be made. `delivery` is the number of the attempt from 1; `url` is [`loggable`]. A call
@@ -280,8 +269,6 @@ pub fn loggable(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Level;
-
     use super::*;
     use crate::{config::Encoding, retry::judge::Reply};
 
@@ -290,23 +277,6 @@ mod tests {
         let line = line::tests::logged(Encoding::Json, log);
         let (_, fields) = line.split_once(',').unwrap();
         assert_eq!(fields.trim_end_matches("}\n"), expected);
-    }
-
-    #[test]
-    fn levels_are_read_as_people_write_them() {
-        for (asked, worker, client) in [
-            ("debug", Level::DEBUG, Level::DEBUG),
-            (" info, async_nats=warn ,", Level::INFO, Level::WARN),
-            ("queue_worker::broker=trace,error", Level::ERROR, Level::ERROR),
-            ("warn,queue_worker=debug", Level::DEBUG, Level::WARN),
-        ] {
-            let levels = levels(asked).unwrap();
-            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
-                assert_eq!(levels.would_enable("queue_worker::worker", &level), level <= worker, "{asked}");
-                assert_eq!(levels.would_enable("async_nats::connector", &level), level <= client, "{asked}");
-            }
-        }
-        assert!(levels("info,queue_worker=loud").is_err());
     }
 
     fn status(status: u16) -> Outcome {
