@@ -57,10 +57,8 @@ pub(crate) struct Consumer {
     retired: Vec<Inbox>,
     /// The requests whose messages are still to come.
     open: Open<wire::Share>,
-    /// Whether the last one could ask for all that was wanted, whatever its messages' size.
+    /// Whether the last one could ask for all that was wanted.
     has_room: bool,
-    /// The largest messages that came since the last one, and since the one before it.
-    largest: [usize; 2],
     /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
     /// that was filled, so that those who wait for nothing leave the connection to others.
     pace: usize,
@@ -98,7 +96,6 @@ impl Consumer {
             retired: Vec::new(),
             open: Open::default(),
             has_room: true,
-            largest: [0; 2],
             pace: 1,
             lost: 0,
             deadline: now,
@@ -220,9 +217,6 @@ impl Source for Consumer {
         if let Some(inbox) = &mut self.inbox {
             inbox.asked = asked;
         }
-        if self.largest[0] > 0 {
-            self.largest = [0, self.largest[0]];
-        }
         let number = self.open.add(batch, asked, share);
         let (inbox, payload) = (format!("{inbox}.{number}"), call::written(&question).into());
         let sent = self.jetstream.client().publish_with_reply(subject, inbox, payload).await;
@@ -265,7 +259,6 @@ impl Source for Consumer {
                 }
                 continue;
             }
-            self.largest[0] = self.largest[0].max(message.length);
             let asked = self.open.brought();
             if self.open.to_come() == 0 {
                 self.pace = self.pace.saturating_mul(2);
@@ -282,8 +275,7 @@ impl Source for Consumer {
     }
 
     fn has_room(&self) -> bool {
-        let largest = self.largest.iter().max().map_or(0, |largest| *largest);
-        self.has_room || self.open.to_come().saturating_mul(largest) <= wire::LITTLE
+        self.has_room
     }
 
     fn lost(&mut self) -> usize {
