@@ -4,8 +4,8 @@
 mod bound;
 mod doubt;
 mod look;
-mod open;
 mod question;
+mod requests;
 mod wire;
 
 use std::{task::Poll, time::Duration};
@@ -19,8 +19,8 @@ use tokio::{
 
 pub(crate) use bound::Bound;
 pub use doubt::{Doubt, Doubtful, Horizon};
-use open::Open;
 use question::{NOW, question};
+use requests::{GivenUp, Requests};
 pub(crate) use wire::Wire;
 
 use crate::{
@@ -51,14 +51,15 @@ pub(crate) struct Consumer {
     /// The server, by how many there were before it, on which no worker had a delivery before this one.
     new_to: Option<u64>,
     search: Search,
-    inbox: Option<Inbox>,
-    /// Inboxes of requests that were given up. Messages on their way to them are still taken: a delivery
-    /// that is dropped looks to the next worker like a call whose worker died.
-    retired: Vec<Inbox>,
     /// The requests whose messages are still to come.
-    open: Open<wire::Share>,
-    /// Whether the last one could ask for all that was wanted.
+    requests: Requests<Subscriber, wire::Share>,
+    /// Those that were given up. Messages on their way to them are still taken: a delivery that is dropped
+    /// looks to the next worker like a call whose worker died.
+    given_up: Vec<GivenUp<Subscriber>>,
+    /// Whether the last request could ask for all that was wanted, whatever its messages' size.
     has_room: bool,
+    /// The largest messages that came since the last request, and since the one before it.
+    largest: [usize; 2],
     /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
     /// that was filled, so that those who wait for nothing leave the connection to others.
     pace: usize,
@@ -67,15 +68,6 @@ pub(crate) struct Consumer {
     /// Without a sign by then the requests count as dropped.
     deadline: Instant,
     silence: Duration,
-}
-
-#[derive(Debug)]
-struct Inbox {
-    /// What its requests have before their numbers.
-    prefix: String,
-    messages: Subscriber,
-    /// When its last request was sent.
-    asked: Instant,
 }
 
 impl Consumer {
@@ -92,10 +84,10 @@ impl Consumer {
             doubt: Doubt::default(),
             queue: None,
             new_to: None,
-            inbox: None,
-            retired: Vec::new(),
-            open: Open::default(),
+            requests: Requests::default(),
+            given_up: Vec::new(),
             has_room: true,
+            largest: [0; 2],
             pace: 1,
             lost: 0,
             deadline: now,
@@ -109,10 +101,10 @@ impl Consumer {
         Self { queue: Some(queue.to_owned()), new_to, ..self }
     }
 
-    /// What the subjects have in common to which answers come.
-    async fn inbox(&mut self) -> Result<String, BrokerError> {
+    /// Waits for a connection, and sees to it that the next request has an inbox.
+    async fn connected(&mut self) -> Result<(), BrokerError> {
         if self.link.has_changed().unwrap_or(false) {
-            self.retire();
+            self.give_up();
         }
         let link = *self
             .link
@@ -121,28 +113,24 @@ impl Consumer {
             .map_err(|_| BrokerError::Unavailable("the connection is closed".to_owned()))?;
         self.doubt.connected(link.made, link.lives);
         self.search.connected(&link);
-        if let Some(inbox) = &self.inbox {
-            return Ok(inbox.prefix.clone());
+        if !self.requests.has_inbox() {
+            let client = self.jetstream.client();
+            let inbox = client.new_inbox();
+            let messages = client
+                .subscribe(inbox.clone())
+                .await
+                .map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+            self.requests.put(inbox, messages);
         }
-        let client = self.jetstream.client();
-        let prefix = client.new_inbox();
-        let messages = client
-            .subscribe(format!("{prefix}.*"))
-            .await
-            .map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-        self.inbox = Some(Inbox { prefix: prefix.clone(), messages, asked: Instant::now() });
-        Ok(prefix)
+        Ok(())
     }
 
-    /// Gives the requests up.
-    fn retire(&mut self) {
-        if let Some(inbox) = self.inbox.take() {
-            // What is still on its way may be of any of them.
-            let asked = self.open.oldest().unwrap_or(inbox.asked);
-            self.retired.push(Inbox { asked, ..inbox });
-        }
-        self.lost = self.lost.saturating_add(self.open.close());
-        self.retired.retain(|inbox| inbox.asked.elapsed() < self.ack_wait.now());
+    fn give_up(&mut self) {
+        let (lost, given_up) = self.requests.give_up();
+        self.given_up.extend(given_up);
+        self.lost = self.lost.saturating_add(lost);
+        let ack_wait = self.ack_wait.now();
+        self.given_up.retain(|request| request.asked.elapsed() < ack_wait);
     }
 
     fn pulled(&mut self, message: Message, asked: Instant) -> Option<Pulled> {
@@ -186,7 +174,7 @@ impl Consumer {
             other => {
                 // It may be another consumer by now, or one that another server leads.
                 self.doubts();
-                self.retire();
+                self.give_up();
                 Err(BrokerError::Unavailable(format!("{} {said}", other.as_u16())))
             }
         }
@@ -195,7 +183,7 @@ impl Consumer {
 
 impl Source for Consumer {
     async fn ask(&mut self, ask: Ask) -> Result<usize, BrokerError> {
-        let inbox = self.inbox().await?;
+        self.connected().await?;
         self.look().await;
         self.search.round().await;
         let (wanted, wait) = match ask {
@@ -213,15 +201,15 @@ impl Source for Consumer {
         self.has_room = batch == wanted && bytes.is_none();
         let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
         let subject = self.jetstream.api_subject(&call::next(&self.bound.stream, &self.bound.consumer));
-        let asked = Instant::now();
-        if let Some(inbox) = &mut self.inbox {
-            inbox.asked = asked;
+        if self.largest[0] > 0 {
+            self.largest = [0, self.largest[0]];
         }
-        let number = self.open.add(batch, asked, share);
-        let (inbox, payload) = (format!("{inbox}.{number}"), call::written(&question).into());
-        let sent = self.jetstream.client().publish_with_reply(subject, inbox, payload).await;
+        let asked = Instant::now();
+        let inbox = self.requests.begins(batch, asked, share).unwrap_or_default();
+        let sent =
+            self.jetstream.client().publish_with_reply(subject, inbox, call::written(&question).into()).await;
         if let Err(error) = sent {
-            self.open.ends(number, None);
+            self.give_up();
             return Err(BrokerError::Unavailable(error.to_string()));
         }
         self.silence = silence;
@@ -230,12 +218,11 @@ impl Source for Consumer {
     }
 
     async fn next(&mut self) -> Result<Option<Pulled>, BrokerError> {
-        while self.open.to_come() > 0 {
-            let Some(inbox) = &mut self.inbox else { return Ok(None) };
-            let message = tokio::select! {
+        while self.to_come() > 0 {
+            let came = tokio::select! {
                 biased;
-                message = inbox.messages.next() => message,
-                (message, asked) = late(&mut self.retired) => match self.pulled(message, asked) {
+                came = self.requests.next() => came,
+                (message, asked) = late(&mut self.given_up) => match self.pulled(message, asked) {
                     Some(pulled) => return Ok(Some(pulled)),
                     None => continue,
                 },
@@ -247,20 +234,21 @@ impl Source for Consumer {
                     None
                 }
             };
-            let Some(message) = message else {
-                self.retire();
+            let Some(came) = came else {
+                self.give_up();
                 return Err(BrokerError::Unavailable("the request was lost".to_owned()));
             };
             self.deadline = Instant::now() + self.silence;
-            if let Some(status) = message.status.filter(|_| message.reply.is_none()) {
-                if self.status(&message, status)? {
-                    self.open.answered(&message);
+            if let Some(status) = came.message.status.filter(|_| came.message.reply.is_none()) {
+                if self.status(&came.message, status)? {
+                    self.requests.ended(&came);
                     self.pace = 1;
                 }
                 continue;
             }
-            let asked = self.open.brought();
-            if self.open.to_come() == 0 {
+            let (message, asked) = self.requests.brought(came);
+            self.largest[0] = self.largest[0].max(message.length);
+            if self.to_come() == 0 {
                 self.pace = self.pace.saturating_mul(2);
             }
             if let Some(pulled) = self.pulled(message, asked) {
@@ -271,11 +259,12 @@ impl Source for Consumer {
     }
 
     fn to_come(&self) -> usize {
-        self.open.to_come()
+        self.requests.to_come()
     }
 
     fn has_room(&self) -> bool {
-        self.has_room
+        let largest = self.largest.iter().max().map_or(0, |largest| *largest);
+        self.requests.has_room() && (self.has_room || self.to_come().saturating_mul(largest) <= wire::LITTLE)
     }
 
     fn lost(&mut self) -> usize {
@@ -283,28 +272,28 @@ impl Source for Consumer {
     }
 
     async fn close(&mut self) -> Vec<Pulled> {
-        self.retire();
+        self.give_up();
         let mut pulled = Vec::new();
         let end = Instant::now() + NOW;
-        for mut inbox in std::mem::take(&mut self.retired) {
-            if inbox.messages.drain().await.is_err() {
+        for GivenUp { mut messages, asked } in std::mem::take(&mut self.given_up) {
+            if messages.drain().await.is_err() {
                 continue;
             }
-            while let Ok(Some(message)) = timeout_at(end, inbox.messages.next()).await {
-                pulled.extend(self.pulled(message, inbox.asked));
+            while let Ok(Some(message)) = timeout_at(end, messages.next()).await {
+                pulled.extend(self.pulled(message, asked));
             }
         }
         pulled
     }
 }
 
-/// The next message in one of the retired inboxes, and when it was asked for.
-async fn late(retired: &mut [Inbox]) -> (Message, Instant) {
+/// The next message of the requests that were given up, and when it was asked for.
+async fn late(given_up: &mut [GivenUp<Subscriber>]) -> (Message, Instant) {
     std::future::poll_fn(|context| {
-        for inbox in retired.iter_mut() {
-            while let Poll::Ready(Some(message)) = inbox.messages.poll_next_unpin(context) {
+        for GivenUp { messages, asked } in given_up.iter_mut() {
+            while let Poll::Ready(Some(message)) = messages.poll_next_unpin(context) {
                 if message.reply.is_some() {
-                    return Poll::Ready((message, inbox.asked));
+                    return Poll::Ready((message, *asked));
                 }
             }
         }

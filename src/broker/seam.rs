@@ -117,7 +117,7 @@ pub trait Source: Send + 'static {
     fn to_come(&self) -> usize;
 
     /// Whether another request may be sent while one is open: not where that one was cut down to what the
-    /// connection can hold.
+    /// connection can hold, and large messages are still to come.
     fn has_room(&self) -> bool;
 
     /// How many deliveries may have been lost on their way since this was last asked: what requests still

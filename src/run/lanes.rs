@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -24,7 +23,7 @@ use crate::{
     tasks::supervisor::{Part, Supervisor},
     worker::{
         process::Worker,
-        pull::{Pull, Unbegun},
+        pull::{Pull, SPAN, Unbegun},
     },
 };
 
@@ -118,9 +117,7 @@ impl Lanes {
         let source = source.doubting(&self.burial.names.stream, new_to);
         let lane = if parked { self.permits.lane_of(self.due) } else { self.permits.lane() };
         let (worker, tasks, unbegun) = (self.worker.clone(), self.calls.clone(), Arc::clone(unbegun));
-        // Nothing is asked for ahead: at a steady rate the broker was seen to leave such requests unanswered.
-        let ahead = Duration::ZERO;
-        Pull { worker, lane, source, parked, ahead, tasks, stop, unbegun }.run().await;
+        Pull { worker, lane, source, parked, ahead: SPAN, tasks, stop, unbegun }.run().await;
     }
 
     /// Keeps a lane for each function that was paused and of which something is held, until `stop`.

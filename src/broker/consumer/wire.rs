@@ -13,6 +13,8 @@ use std::sync::{
 /// Half of what a server keeps: the other half is for answers, and for what a request that was given up still
 /// brings.
 const MOST: usize = 32 << 20;
+/// Beside so much that is to come there is room for another request.
+pub(super) const LITTLE: usize = MOST / 8;
 /// Room for a delivery's subject and for the subject of its acknowledgement.
 const SUBJECTS: usize = 4 << 10;
 
