@@ -48,8 +48,6 @@ pub(crate) struct Consumer {
     doubt: Doubt,
     /// The queue's stream, by which the doubt goes. None where nobody asks for it.
     queue: Option<String>,
-    /// The server, by how many there were before it, on which no worker had a delivery before this one.
-    new_to: Option<u64>,
     search: Search,
     /// The requests whose messages are still to come.
     requests: Requests<Subscriber, wire::Share>,
@@ -83,7 +81,6 @@ impl Consumer {
             link,
             doubt: Doubt::default(),
             queue: None,
-            new_to: None,
             requests: Requests::default(),
             given_up: Vec::new(),
             has_room: true,
@@ -98,7 +95,7 @@ impl Consumer {
     /// The same, whose deliveries may have been settled before: they are of the queue with this stream. No
     /// worker had any on the server `new_to`.
     pub fn doubting(self, queue: &str, new_to: Option<u64>) -> Self {
-        Self { queue: Some(queue.to_owned()), new_to, ..self }
+        Self { queue: Some(queue.to_owned()), doubt: Doubt::of(new_to), ..self }
     }
 
     /// Waits for a connection, and sees to it that the next request has an inbox.
@@ -155,12 +152,6 @@ impl Consumer {
         })
     }
 
-    /// The broker may have forgotten something, although the connection stands.
-    fn doubts(&mut self) {
-        self.new_to = None;
-        self.doubt.arises();
-    }
-
     /// Whether a status without a message says that the request is over.
     fn status(&mut self, message: &Message, status: StatusCode) -> Result<bool, BrokerError> {
         let said = message.description.as_deref().unwrap_or_default();
@@ -173,7 +164,7 @@ impl Consumer {
             _ if said.starts_with("Message Size Exceeds MaxBytes") => Ok(true),
             other => {
                 // It may be another consumer by now, or one that another server leads.
-                self.doubts();
+                self.doubt.arises();
                 self.give_up();
                 Err(BrokerError::Unavailable(format!("{} {said}", other.as_u16())))
             }
@@ -230,7 +221,7 @@ impl Source for Consumer {
                 // The request may wait for longer than its lease would last now.
                 () = self.ack_wait.changed() => None,
                 () = sleep_until(self.deadline) => {
-                    self.doubts();
+                    self.doubt.arises();
                     None
                 }
             };

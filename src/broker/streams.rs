@@ -126,14 +126,16 @@ pub(crate) async fn ensure(
     settings: &Queue,
     names: &Names,
 ) -> Result<Ready, SetupError> {
-    let lives = jetstream.link().borrow().lives;
-    let mut setup = Setup { jetstream, config, settings, names, made: Vec::new() };
+    let mut link = jetstream.link();
+    let closed = |_| SetupError::NotNow("the connection is closed".to_owned());
+    let lives = link.wait_for(|link| link.up).await.map_err(closed)?.lives;
+    let setup = Setup { jetstream, config, settings, names };
     let server = version(&jetstream.client().server_info().version);
     let schedules = desired::schedules(config, server).map_err(SetupError::Never)?;
     let queue = setup.queue_stream().await?;
-    let retries = setup.retries_stream(schedules).await?;
+    let (retries, mut is_new) = setup.retries_stream(schedules).await?;
     if config.dead_letters.enabled {
-        setup.dead_stream().await?;
+        is_new &= setup.dead_stream().await?;
     }
     let allowed = retries.allows_schedules();
     let (timer, why) = timer_choice::choose(config.retry_timer, server, allowed)
@@ -152,7 +154,6 @@ pub(crate) async fn ensure(
     };
     let sized = facts.discard_new && retries.limit("max_bytes").is_some();
     let window = queue.duration("duplicate_window");
-    let is_new = setup.made(&names.retries) && (!config.dead_letters.enabled || setup.made(&names.dead));
     let new_to = is_new.then_some(lives);
     Ok(Ready { fresh, due, timer, why, window, sized, new_to, advice: advice(&facts) })
 }
@@ -162,61 +163,56 @@ struct Setup<'a> {
     config: &'a Config,
     settings: &'a Queue,
     names: &'a Names,
-    /// The streams that were not there.
-    made: Vec<String>,
 }
 
 impl Setup<'_> {
-    /// Whether it made this stream.
-    fn made(&self, stream: &str) -> bool {
-        self.made.iter().any(|made| made == stream)
-    }
-
-    async fn queue_stream(&mut self) -> Result<Settings, SetupError> {
-        let found = self.stream(&self.names.stream, desired::queue(self.config, self.settings)).await?;
+    async fn queue_stream(&self) -> Result<Settings, SetupError> {
+        let (found, _) = self.stream(&self.names.stream, desired::queue(self.config, self.settings)).await?;
         complain(&self.names.stream, None, rules::queue(&found, self.settings.subject()));
         Ok(found)
     }
 
     /// The stream of retries, with message schedules where they are wanted and can be had. One that has them
-    /// keeps them: they cannot be turned off.
-    async fn retries_stream(&mut self, schedules: bool) -> Result<Settings, SetupError> {
+    /// keeps them: they cannot be turned off. And whether it was not there before.
+    async fn retries_stream(&self, schedules: bool) -> Result<(Settings, bool), SetupError> {
         let stream = &self.names.retries;
-        let found = self.stream(stream, desired::retries(self.config, self.names, schedules)).await?;
+        let (found, is_new) =
+            self.stream(stream, desired::retries(self.config, self.names, schedules)).await?;
         belongs(stream, &found, &self.names.retries_subjects())?;
         complain(stream, None, rules::retries(&found));
         let window = nanoseconds(rules::duplicate_window(self.config.ack_wait));
         let found = self.amend(stream, found, &[("duplicate_window", window)], false).await?;
         if !schedules {
-            return Ok(found);
+            return Ok((found, is_new));
         }
         match self.amend(stream, found.clone(), &[], true).await {
             // A stream that cannot have them, because it discards what is new or mirrors another, still has
             // levels.
             Err(SetupError::Never(reason)) if self.config.retry_timer == RetryTimer::Auto => {
                 tracing::warn!(stream, reason, "the stream cannot have message schedules");
-                Ok(found)
+                Ok((found, is_new))
             }
-            other => other,
+            other => other.map(|found| (found, is_new)),
         }
     }
 
-    async fn dead_stream(&mut self) -> Result<(), SetupError> {
+    /// The stream of dead letters. Whether it was not there before.
+    async fn dead_stream(&self) -> Result<bool, SetupError> {
         let stream = &self.names.dead;
-        let found = self.stream(stream, desired::dead(self.config, self.names)).await?;
+        let (found, is_new) = self.stream(stream, desired::dead(self.config, self.names)).await?;
         belongs(stream, &found, &self.names.dead_subjects())?;
         complain(stream, None, rules::dead(&found));
         let window = rules::duplicate_window(self.config.ack_wait);
         let window = nanoseconds(rules::possible_window(window, found.duration("max_age")));
-        self.amend(stream, found, &[("duplicate_window", window)], false).await.map(|_| ())
+        self.amend(stream, found, &[("duplicate_window", window)], false).await.map(|_| is_new)
     }
 
-    /// The stream's configuration; made as `wanted` if there is none.
-    async fn stream(&mut self, stream: &str, wanted: Settings) -> Result<Settings, SetupError> {
+    /// The stream's configuration, and whether this made it: as `wanted`, if there is none.
+    async fn stream(&self, stream: &str, wanted: Settings) -> Result<(Settings, bool), SetupError> {
         let found = if_stream(self.jetstream.stream(stream).await)
             .map_err(|error| explain(&error, &format!("stream {stream}")))?;
-        let found = match found {
-            Some(found) => found,
+        let (found, is_new) = match found {
+            Some(found) => (found, false),
             None if self.config.nats.manage => self.make_stream(stream, &wanted).await?,
             None => {
                 return Err(SetupError::Never(format!(
@@ -227,21 +223,20 @@ impl Setup<'_> {
         if found.config.is_none() {
             return Err(SetupError::NotNow(format!("stream {stream}: an answer without its configuration")));
         }
-        Ok(found.config)
+        Ok((found.config, is_new))
     }
 
-    /// Makes the stream, unless another worker is quicker. The broker's answer differs then: that the name is
-    /// in use, or that the subjects overlap with those of what the other has just made.
-    async fn make_stream(&mut self, stream: &str, wanted: &Settings) -> Result<StreamInfo, SetupError> {
+    /// Makes the stream, unless another worker is quicker; whether this did. The broker's answer differs
+    /// then: the name is in use, or the subjects overlap with those of what the other has just made.
+    async fn make_stream(&self, stream: &str, wanted: &Settings) -> Result<(StreamInfo, bool), SetupError> {
         let refused = match self.jetstream.make_stream(stream, wanted).await {
             Ok(made) => {
                 tracing::info!(stream, "created the stream");
-                self.made.push(stream.to_owned());
-                return Ok(made);
+                return Ok((made, true));
             }
             Err(refused) => refused,
         };
-        self.jetstream.stream(stream).await.map_err(|error| match error {
+        self.jetstream.stream(stream).await.map(|found| (found, false)).map_err(|error| match error {
             ApiError::Refused { code: code::STREAM_NOT_FOUND, .. } => {
                 self.refused(&refused, stream, &format!("stream {stream} cannot be created"))
             }

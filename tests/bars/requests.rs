@@ -76,14 +76,19 @@ impl House {
     }
 }
 
-/// Counts the requests for messages that anybody sends, until it is asked.
-struct Pulls {
+/// Requests for messages.
+const PULLS: &str = "$JS.API.CONSUMER.MSG.NEXT.>";
+/// Questions about the stream of retries: what is in doubt is looked for with them.
+const LOOKS: &str = "$JS.API.STREAM.INFO.faas-request-retries";
+
+/// Counts the requests that anybody sends to a subject, until it is asked.
+struct Heard {
     requests: async_nats::Subscriber,
 }
 
-impl Pulls {
-    async fn of(nats: &Nats) -> Self {
-        let requests = nats.client().subscribe("$JS.API.CONSUMER.MSG.NEXT.>").await.unwrap();
+impl Heard {
+    async fn of(nats: &Nats, subject: &'static str) -> Self {
+        let requests = nats.client().subscribe(subject).await.unwrap();
         nats.client().flush().await.unwrap();
         Self { requests }
     }
@@ -106,7 +111,7 @@ async fn a_call_costs_nats_an_acknowledgement_and_little_more() {
     let proxy = Proxy::start(house.nats.port()).await;
     let settings = house.worker().set("nats_url", format!("nats://127.0.0.1:{}", proxy.port()));
 
-    let pulls = Pulls::of(&house.nats).await;
+    let pulls = Heard::of(&house.nats, PULLS).await;
     let mut worker = settings.start().await;
     house.publish().await;
     let first = house.settled(0, [0, 0]).await;
@@ -116,7 +121,7 @@ async fn a_call_costs_nats_an_acknowledgement_and_little_more() {
     proxy.cut();
     let anew = |[sent, _]: [u64; 2]| sent < first[0];
     until("the connection is made again", async || house.messages().await.is_some_and(anew)).await;
-    let pulls = Pulls::of(&house.nats).await;
+    let pulls = Heard::of(&house.nats, PULLS).await;
     let before = house.messages().await.unwrap();
     house.publish().await;
     let sent = house.settled(1, before).await;
@@ -124,7 +129,7 @@ async fn a_call_costs_nats_an_acknowledgement_and_little_more() {
 
     assert_eq!(worker.drain().await, 0);
     house.publish().await;
-    let pulls = Pulls::of(&house.nats).await;
+    let pulls = Heard::of(&house.nats, PULLS).await;
     let mut worker = settings.start().await;
     let sent = house.settled(2, [0, 0]).await;
     house.check("of a backlog that waited for a worker", sent, pulls.count(&house.nats).await, PROVED);
@@ -132,18 +137,24 @@ async fn a_call_costs_nats_an_acknowledgement_and_little_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_worker_of_all_looks_for_many_messages_at_once() {
-    let house = House::open().await;
+async fn the_first_worker_of_all_looks_for_nothing_and_one_after_a_killed_broker_for_many_at_once() {
+    let mut house = House::open().await;
     house.nats.make_queue().await;
     house.publish().await;
-    let pulls = Pulls::of(&house.nats).await;
+    let (pulls, looks) = (Heard::of(&house.nats, PULLS).await, Heard::of(&house.nats, LOOKS).await);
     let mut worker = house.worker().start().await;
     let sent = house.settled(0, [0, 0]).await;
-    house.check(
-        "of a backlog that no worker was there for",
-        sent,
-        pulls.count(&house.nats).await,
-        LOOKED_FOR,
-    );
+    let (pulls, first) = (pulls.count(&house.nats).await, looks.count(&house.nats).await);
+    house.check("of a backlog that no worker was there for", sent, pulls, PROVED);
+    assert_eq!(worker.drain().await, 0);
+
+    house.publish().await;
+    house.nats.restart().await;
+    let (pulls, looks) = (Heard::of(&house.nats, PULLS).await, Heard::of(&house.nats, LOOKS).await);
+    let mut worker = house.worker().start().await;
+    let sent = house.settled(1, [0, 0]).await;
+    let (pulls, again) = (pulls.count(&house.nats).await, looks.count(&house.nats).await);
+    house.check("of a backlog that a killed broker had", sent, pulls, LOOKED_FOR);
+    assert!(4 * first < again, "{first} looks where there was no doubt, {again} where there was");
     assert_eq!(worker.drain().await, 0);
 }

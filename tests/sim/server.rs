@@ -258,7 +258,7 @@ impl Server {
         let Stream { last, newest, .. } = &self.streams[queue];
         let stored = newest.unwrap_or(self.made);
         let running = self.consumers[consumer].active.filter(|_| stored <= self.wall(now));
-        Horizon { sequence: *last, stored, running, untouched: self.lives == 1 }
+        Horizon { sequence: *last, stored, running }
     }
 
     /// When the last message was stored in a stream.

@@ -58,7 +58,8 @@ impl Subscription {
             expires: None,
             outages: 0,
             lost: 0,
-            doubt: Doubt::default(),
+            // Before the first one no worker had a delivery.
+            doubt: Doubt::of(Some(1)),
             trusts: false,
             knows_one_broker: false,
             drops: false,

@@ -16,7 +16,7 @@
 //! A broker forgets nothing while it runs. So an invocation is not doubted whose first message was stored
 //! later than a moment since which the broker has been running: the look, or a delivery that it still knows
 //! the time of, which it keeps in its memory only. None is where this process made the queue's streams on
-//! this broker: no worker had any delivery before. Where another server than the one that is connected to
+//! this broker: no worker had any delivery before it. Where another server than the one that is connected to
 //! has the stream, as in a cluster, it may die without a sign: there nothing is proved, and all of the first
 //! messages are doubted.
 
@@ -38,8 +38,6 @@ pub struct Horizon {
     pub stored: SystemTime,
     /// A moment since which the broker has been running, if it tells one.
     pub running: Option<SystemTime>,
-    /// Whether the broker has been running since before any worker had a delivery.
-    pub untouched: bool,
 }
 
 impl Horizon {
@@ -50,7 +48,7 @@ impl Horizon {
     pub fn clears(&self, id: Id) -> bool {
         let stored = id.stored_at();
         let later = id.sequence > self.sequence && stored > self.stored;
-        self.untouched || later || self.running.is_some_and(|since| stored > since && stored <= self.stored)
+        later || self.running.is_some_and(|since| stored > since && stored <= self.stored)
     }
 }
 
@@ -83,6 +81,8 @@ pub struct Doubt {
     made: u64,
     /// How many servers it had led to by then.
     lives: u64,
+    /// The server on which no worker had a delivery before, by how many there were until then.
+    new_to: Option<u64>,
     /// How many more of its messages are doubtful.
     left: u32,
     /// What is proved.
@@ -92,18 +92,28 @@ pub struct Doubt {
 }
 
 impl Doubt {
+    /// That of a consumer of which no worker had a delivery on the server `new_to`.
+    pub fn of(new_to: Option<u64>) -> Self {
+        Self { new_to, ..Self::default() }
+    }
+
     /// Notes the connection on which the next request is sent: how often one was made, and how often it led
     /// to a server that may have started since.
     pub fn connected(&mut self, made: u64, lives: u64) {
         let same = self.horizon.is_some() && self.lives == lives;
         if made > self.made && !same {
-            self.arises();
+            self.begins();
         }
         (self.made, self.lives) = (self.made.max(made), lives);
     }
 
     /// Notes that the broker may have forgotten something, although the connection stands.
     pub fn arises(&mut self) {
+        self.new_to = None;
+        self.begins();
+    }
+
+    fn begins(&mut self) {
         (self.left, self.horizon, self.looks) = (FORGOTTEN, None, LOOKS);
     }
 
@@ -131,6 +141,7 @@ impl Doubt {
             // Of this connection nothing is known yet.
             _ if made > self.made => Doubtful::Yes,
             _ if left == 0 => Doubtful::No,
+            Some(_) if self.new_to == Some(self.lives) => Doubtful::No,
             Some(horizon) => Doubtful::Unless(horizon),
             None => Doubtful::Yes,
         }
@@ -154,7 +165,7 @@ mod tests {
     }
 
     fn horizon(running: Option<u64>) -> Horizon {
-        Horizon { sequence: 10, stored: at(100), running: running.map(at), untouched: false }
+        Horizon { sequence: 10, stored: at(100), running: running.map(at) }
     }
 
     #[test]
@@ -176,7 +187,6 @@ mod tests {
         ] {
             let clears = horizon(running).clears(id(sequence, stored));
             assert_eq!(clears, clear, "{running:?}, {sequence} of {stored}");
-            assert!(Horizon { untouched: true, ..horizon(running) }.clears(id(sequence, stored)));
         }
     }
 
@@ -211,6 +221,29 @@ mod tests {
         doubt.arises();
         assert!(doubt.wants_look());
         assert_eq!(doubt.delivered(1, 3), Doubtful::Yes);
+    }
+
+    #[test]
+    fn nothing_is_doubted_on_a_server_on_which_no_worker_had_a_delivery() {
+        let mut doubt = Doubt::of(Some(2));
+        for (made, lives, looked, doubtful) in [
+            // It may be one of several that have the stream.
+            (1, 2, None, Doubtful::Yes),
+            (2, 2, Some(horizon(None)), Doubtful::No),
+            (3, 2, None, Doubtful::No),
+            (4, 3, Some(horizon(None)), Doubtful::Unless(horizon(None))),
+        ] {
+            doubt.connected(made, lives);
+            if doubt.wants_look() {
+                doubt.looked(looked);
+            }
+            assert_eq!(doubt.delivered(1, made), doubtful, "connection {made}");
+        }
+        let mut doubt = Doubt::of(Some(1));
+        doubt.connected(1, 1);
+        doubt.arises();
+        doubt.looked(Some(horizon(None)));
+        assert_eq!(doubt.delivered(1, 1), Doubtful::Unless(horizon(None)));
     }
 
     #[test]
@@ -292,7 +325,7 @@ mod tests {
                         if doubt.wants_look() {
                             // The number of a message is the time at which it was stored, in tens.
                             let (sequence, last, running) = (stored, at(stored * 10), active.map(at));
-                            doubt.looked(Some(Horizon { sequence, stored: last, running, untouched: false }));
+                            doubt.looked(Some(Horizon { sequence, stored: last, running }));
                         }
                         let doubtful = doubt.delivered(1, made).about(id(cursor + 1, (cursor + 1) * 10));
                         let forgotten = cursor < reached;

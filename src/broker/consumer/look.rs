@@ -24,7 +24,6 @@ impl Consumer {
     }
 
     async fn seen(&self, queue: &str) -> Result<Option<Horizon>, ApiError> {
-        let untouched = self.new_to.is_some_and(|lives| lives == self.link.borrow().lives);
         let (stream, consumer) = tokio::try_join!(
             self.jetstream.stream(queue),
             self.jetstream.consumer(&self.bound.stream, &self.bound.consumer)
@@ -33,8 +32,7 @@ impl Consumer {
         let lone = server.jetstream
             && server.cluster.is_none()
             && self.jetstream.api_subject("") == format!("{}.", call::prefix(None));
-        let horizon = horizon(&stream, &consumer, Server { name: &server.server_name, lone });
-        Ok(horizon.map(|horizon| Horizon { untouched, ..horizon }))
+        Ok(horizon(&stream, &consumer, Server { name: &server.server_name, lone }))
     }
 }
 
@@ -68,7 +66,7 @@ fn horizon(stream: &StreamInfo, consumer: &ConsumerInfo, server: Server<'_>) -> 
     // Where somebody has set the clock back, times of before and after are not to be compared.
     let ordered = stream.told.is_none_or(|now| stored <= now);
     let running = consumer.delivered.last_active.filter(|_| ordered);
-    Some(Horizon { sequence, stored, running, untouched: false })
+    Some(Horizon { sequence, stored, running })
 }
 
 #[cfg(test)]
@@ -94,7 +92,7 @@ mod tests {
     #[test]
     fn a_look_proves_where_the_stream_ends_and_since_when_the_broker_runs() {
         let full = r#""state":{"last_seq":7,"last_ts":"1970-01-01T00:01:00Z"}"#;
-        let horizon = Horizon { sequence: 7, stored: at(60), running: None, untouched: false };
+        let horizon = Horizon { sequence: 7, stored: at(60), running: None };
         assert_eq!(proved(full, r#""num_pending":7"#), Some(horizon));
         let active = r#""delivered":{"stream_seq":3,"last_active":"1970-01-01T00:00:50Z"}"#;
         assert_eq!(proved(full, active), Some(Horizon { running: Some(at(50)), ..horizon }));
