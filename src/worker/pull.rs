@@ -154,9 +154,10 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
         }
     }
 
-    /// Asks for what there are permits for and what is wanted ahead, unless most of it is to come already.
+    /// Asks for what there are permits for and what is wanted ahead, unless a good part of it is to come
+    /// already: a request costs the broker more than a message.
     async fn ask_more(&mut self, permits: usize, ahead: usize) -> Result<(), BrokerError> {
-        let (to_come, many) = (self.source.to_come(), self.lane.many().max(ahead / 2));
+        let (to_come, many) = (self.source.to_come(), self.lane.many().max(ahead * 3 / 4));
         if permits + ahead < to_come + many {
             return Ok(());
         }
