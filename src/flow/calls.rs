@@ -7,6 +7,7 @@ use std::{
     time::SystemTime,
 };
 
+use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
 /// The calls of a queue. Cheap to clone; the clones agree.
@@ -15,8 +16,7 @@ pub struct Calls<T>(Arc<Mutex<Known<T>>>);
 
 #[derive(Debug)]
 struct Known<T> {
-    next: u64,
-    running: HashMap<u64, Running<T>>,
+    running: Slab<Running<T>>,
     /// By call id: those that arrived before the mark are not to run.
     marks: HashMap<String, Mark>,
 }
@@ -59,7 +59,7 @@ impl<T> Clone for Calls<T> {
 
 impl<T> Default for Calls<T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Known { next: 0, running: HashMap::new(), marks: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Known { running: Slab::new(), marks: HashMap::new() })))
     }
 }
 
@@ -72,7 +72,12 @@ impl<T> Calls<T> {
     pub fn mark(&self, call_id: &str, mark: Mark) {
         let mut known = self.known();
         let runs = |running: &&Running<T>| running.since <= mark.at && running.ids().any(|id| id == call_id);
-        known.running.values().filter(runs).for_each(|running| running.cancelled.cancel());
+        known
+            .running
+            .iter()
+            .map(|(_, running)| running)
+            .filter(runs)
+            .for_each(|running| running.cancelled.cancel());
         let latest = known.marks.get(call_id).is_none_or(|before| before.at < mark.at);
         if latest {
             known.marks.insert(call_id.to_owned(), mark);
@@ -96,16 +101,19 @@ impl<T> Calls<T> {
         if running.marked(&known.marks).is_some() {
             cancelled.cancel();
         }
-        let number = known.next;
-        known.next = number.wrapping_add(1);
-        known.running.insert(number, running);
-        Begun { calls: self.clone(), number, cancelled }
+        let place = known.running.insert(running);
+        drop(known);
+        Begun { calls: self.clone(), place, cancelled }
     }
 
     /// What is told of those with this id: callers may have given it to several.
     pub fn of<R>(&self, call_id: &str, tell: impl Fn(&T) -> R) -> Vec<R> {
         let known = self.known();
-        let of_id = known.running.values().filter(|running| running.ids().any(|id| id == call_id));
+        let of_id = known
+            .running
+            .iter()
+            .map(|(_, running)| running)
+            .filter(|running| running.ids().any(|id| id == call_id));
         of_id.map(|running| tell(&running.told)).collect()
     }
 }
@@ -114,7 +122,7 @@ impl<T> Calls<T> {
 #[derive(Debug)]
 pub struct Begun<T> {
     calls: Calls<T>,
-    number: u64,
+    place: usize,
     cancelled: CancellationToken,
 }
 
@@ -132,13 +140,13 @@ impl<T> Begun<T> {
     /// Who cancelled it, and why.
     pub fn why(&self) -> Option<String> {
         let known = self.calls.known();
-        known.running.get(&self.number)?.marked(&known.marks).map(|mark| mark.why.clone())
+        known.running.get(self.place)?.marked(&known.marks).map(|mark| mark.why.clone())
     }
 }
 
 impl<T> Drop for Begun<T> {
     fn drop(&mut self) {
-        self.calls.known().running.remove(&self.number);
+        self.calls.known().running.try_remove(self.place);
     }
 }
 
