@@ -21,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -106,6 +109,9 @@ impl<B: Broker, G: Gateway, S: Source> Pull<B, G, S> {
             let Some(first) = stop.run_until_cancelled(self.lane.acquire()).await else { return Ok(false) };
             permits = self.lane.take_free(BATCH - 1);
             permits.push(first);
+        } else {
+            // What came last goes on its way to the function before the broker is asked for more.
+            yield_now().await;
         }
         let ask = if permits.is_empty() { Ask::One } else { Ask::UpTo(permits.len()) };
         match stop.run_until_cancelled(self.source.ask(ask)).await {
