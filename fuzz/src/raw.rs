@@ -18,10 +18,10 @@ pub fn check(data: &[u8]) {
         Err(undecodable) => return super::is_showable(&undecodable.reason, 200),
     };
     assert_eq!(invocation.body, arrival.payload);
-    for (name, values) in &invocation.headers {
+    for (name, mut values) in invocation.headers.iter() {
         let name = name.to_ascii_lowercase();
         assert!(!name.starts_with("nats-") && !name.starts_with("queue-worker-"));
-        assert!(!values.is_empty());
+        assert!(values.next().is_some());
     }
     let names = Names::new("orders", "orders");
     for most in [1 << 20, invocation.body.len() + 1_000, 2_000] {

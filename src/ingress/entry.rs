@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     message::{
-        decode::{CallbackUrl, Invocation, decode},
+        decode::{CallbackUrl, Headers, Invocation, decode},
         form::Form,
         header,
         http_headers::HOP_BY_HOP,
@@ -73,8 +73,8 @@ pub(super) fn entry(
         (Some(function), _) => (NatsHeaders::new(), of_function(function, listed(&kept, &call_id), body)?),
         (None, Form::OpenFaas) => {
             let mut invocation = decode(&body).map_err(|undecodable| bad(undecodable.reason))?;
-            invocation.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("x-call-id"));
-            invocation.headers.push((CALL_ID.to_owned(), vec![call_id.clone()]));
+            invocation.headers = invocation.headers.only(|name| !name.eq_ignore_ascii_case(CALL_ID));
+            invocation.headers.push(CALL_ID, &call_id);
             (NatsHeaders::new(), invocation.encode().into())
         }
         (None, _) => (of_message(&kept, &call_id), body),
@@ -170,20 +170,21 @@ fn of_message(kept: &[(&HeaderName, &str)], call_id: &str) -> NatsHeaders {
 }
 
 /// The same as a gateway lists them.
-fn listed(kept: &[(&HeaderName, &str)], call_id: &str) -> Vec<(String, Vec<String>)> {
+fn listed(kept: &[(&HeaderName, &str)], call_id: &str) -> Headers {
     let of_one_name = kept.chunk_by(|(name, _), (next, _)| name == next).filter_map(|all| {
         let (name, _) = all.first()?;
-        Some((canonical(name.as_str()), all.iter().map(|(_, value)| (*value).to_owned()).collect()))
+        Some((canonical(name.as_str()), all.iter().map(|(_, value)| *value)))
     });
-    of_one_name.chain([(CALL_ID.to_owned(), vec![call_id.to_owned()])]).collect()
+    let mut headers: Headers = of_one_name.collect();
+    headers.push(CALL_ID, call_id);
+    headers
 }
 
 /// The message that a gateway would have queued.
-fn of_function(function: &Function, kept: Vec<(String, Vec<String>)>, body: Bytes) -> Result<Bytes, Refusal> {
-    let callback =
-        kept.iter().find(|(name, _)| name == "X-Callback-Url").and_then(|(_, values)| values.first());
+fn of_function(function: &Function, kept: Headers, body: Bytes) -> Result<Bytes, Refusal> {
+    let callback = kept.values("X-Callback-Url").next();
     let invocation = Invocation {
-        callback: callback.filter(|url| !url.is_empty()).map(|url| CallbackUrl::written(url)),
+        callback: callback.filter(|url| !url.is_empty()).map(CallbackUrl::written),
         path: function.path.clone(),
         query: function.query.clone(),
         method: "POST".to_owned(),

@@ -6,6 +6,7 @@
 
 mod fields;
 mod function;
+mod headers;
 mod read;
 mod url;
 mod write;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use function::{FunctionName, InvalidFunctionName};
+pub use headers::Headers;
 pub use url::CallbackUrl;
 
 /// Everything that may not stand in a path as it is: all but the unreserved characters, the sub-delimiters,
@@ -51,9 +53,8 @@ pub struct Invocation {
     pub path: String,
     /// The query string as the caller wrote it, without `?`.
     pub query: String,
-    /// The caller's headers with all their values, in the order of the message. Hop-by-hop ones are still
-    /// among them.
-    pub headers: Vec<(String, Vec<String>)>,
+    /// The caller's headers. Hop-by-hop ones are still among them.
+    pub headers: Headers,
     /// The event that it sends on, if it is one.
     pub event: Option<Box<EventName>>,
     /// The body.
@@ -167,7 +168,7 @@ impl Invocation {
             url: None,
             path: String::new(),
             query: String::new(),
-            headers: Vec::new(),
+            headers: Headers::default(),
             event: None,
             body: Bytes::new(),
             callback: None,
@@ -188,7 +189,7 @@ impl Invocation {
     /// The `X-Call-Id` that the caller or the gateway chose: the first that HTTP allows and that is not
     /// empty. Gateways add theirs to a caller's empty one, and tell the caller theirs.
     pub fn call_id(&self) -> Option<&str> {
-        usable(&self.headers, "X-Call-Id")
+        self.headers.usable("X-Call-Id")
     }
 
     /// The path, percent-encoded for a URL, to be put behind the function's name. It begins with a slash or
@@ -206,24 +207,9 @@ impl Invocation {
     ///
     /// Says in a few words, without quoting the URL, why it is none that a callback can be sent to.
     pub fn callback_url(&self) -> Option<Result<::url::Url, String>> {
-        let originals = || values(&self.headers, "X-Callback-Url");
+        let originals = || self.headers.values("X-Callback-Url");
         self.callback.as_ref().map(|callback| callback.rebuild(originals()).map_err(str::to_owned))
     }
-}
-
-/// The values of a header, whose name matches in any case.
-fn values<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> impl Iterator<Item = &'h str> {
-    let named = headers.iter().filter(move |(header, _)| header.eq_ignore_ascii_case(name));
-    named.flat_map(|(_, values)| values).map(String::as_str)
-}
-
-/// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part of
-/// it.
-pub(crate) fn usable<'h>(headers: &'h [(String, Vec<String>)], name: &str) -> Option<&'h str> {
-    let allowed = |value: &&str| {
-        !value.is_empty() && value.bytes().all(|byte| !byte.is_ascii_control() || byte == b'\t')
-    };
-    values(headers, name).map(|value| value.trim_matches([' ', '\t'])).find(allowed)
 }
 
 #[cfg(test)]

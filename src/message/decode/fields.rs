@@ -1,9 +1,6 @@
 //! The values in the JSON of a message that are more than strings.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use base64::{
     Engine as _, alphabet,
@@ -12,11 +9,14 @@ use base64::{
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::CallbackUrl;
+use super::{CallbackUrl, Headers};
 
+/// Room for the headers that a message has as a rule.
+const USUAL_HEADERS: usize = 16;
+const USUAL_TEXT: usize = 512;
 /// The length of the longest key that is known, in bytes.
 const LONGEST: usize = 11;
 
@@ -88,10 +88,6 @@ impl<'de> Deserialize<'de> for Texts {
     }
 }
 
-/// Headers, in the order of the message.
-#[derive(Default)]
-pub(super) struct Headers(pub(super) Vec<(String, Vec<String>)>);
-
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct InOrder;
@@ -104,11 +100,11 @@ impl<'de> Deserialize<'de> for Headers {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Headers, A::Error> {
-                let mut headers: Vec<(String, Vec<String>)> = Vec::new();
-                while let Some(name) = object.next_key::<String>()? {
-                    headers.push((name, value::<_, Values>(&mut object)?.0));
+                let mut headers = Headers::with_room(USUAL_HEADERS, USUAL_TEXT);
+                while object.next_key_seed(Reading(&mut headers, Piece::Name))?.is_some() {
+                    object.next_value_seed(Reading(&mut headers, Piece::Values))?;
                 }
-                Ok(Headers(last_of_each(headers)))
+                Ok(headers.last_of_each())
             }
         }
 
@@ -116,51 +112,64 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
-/// The values of a header. Nearly all have one.
-#[derive(Default)]
-struct Values(Vec<String>);
+/// A piece of the headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Name,
+    Values,
+    Value,
+}
 
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Texts;
+/// The headers into which a piece is read. Null is no values, or an empty one.
+struct Reading<'h>(&'h mut Headers, Piece);
 
-        impl<'de> Visitor<'de> for Texts {
-            type Value = Values;
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
+    type Value = ();
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of strings")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Values, A::Error> {
-                let mut values = Vec::with_capacity(1);
-                while let Some(text) = list.next_element::<Option<String>>()? {
-                    values.push(text.unwrap_or_default());
-                }
-                Ok(Values(values))
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.1 == Piece::Name {
+            deserializer.deserialize_str(self)
+        } else {
+            deserializer.deserialize_option(self)
         }
-
-        deserializer.deserialize_seq(Texts)
     }
 }
 
-/// The headers with the last values of each name, in the place of its first. Hardly any message has two of a
-/// name, and that is soon seen.
-fn last_of_each(headers: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
-    let mut names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
-    names.sort_unstable();
-    if names.windows(2).all(|pair| pair.first() != pair.last()) {
-        return headers;
+impl<'de> Visitor<'de> for Reading<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.1 == Piece::Values { "a list of strings" } else { "a string" })
     }
-    let (mut places, mut kept) = (HashMap::new(), Vec::<(String, Vec<String>)>::new());
-    for (name, values) in headers {
-        let place = *places.entry(name.clone()).or_insert(kept.len());
-        match kept.get_mut(place) {
-            Some(earlier) => earlier.1 = values,
-            None => kept.push((name, values)),
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        if self.1 == Piece::Value {
+            self.0.add("");
+        }
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.1 == Piece::Values {
+            deserializer.deserialize_seq(self)
+        } else {
+            deserializer.deserialize_str(self)
         }
     }
-    kept
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Reading(&mut *self.0, Piece::Value))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if self.1 == Piece::Name {
+            self.0.begin(text)
+        } else {
+            self.0.add(text)
+        }
+        Ok(())
+    }
 }
 
 /// A body in standard base64. Like Go's decoder, this one does not mind line breaks and odd last bits.

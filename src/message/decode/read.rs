@@ -12,9 +12,8 @@ use serde::{
 use serde_json::{de::Read, error::Category};
 
 use super::{
-    FunctionName, Invocation, Undecodable,
-    fields::{Body, Callback, Headers, Key, Texts, skip, value},
-    usable,
+    FunctionName, Headers, Invocation, Undecodable,
+    fields::{Body, Callback, Key, Texts, skip, value},
 };
 
 /// The fields of a message, before any of them is checked.
@@ -36,7 +35,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn call_id(&self) -> Option<String> {
-        usable(&self.headers.0, "X-Call-Id").map(str::to_owned)
+        self.headers.usable("X-Call-Id").map(str::to_owned)
     }
 
     pub(super) fn into_invocation(self, function: FunctionName) -> Invocation {
@@ -45,7 +44,7 @@ impl Wire {
             url: None,
             path: self.path,
             query: self.query,
-            headers: self.headers.0,
+            headers: self.headers,
             event: None,
             body: self.body.0,
             callback: self.callback.0,

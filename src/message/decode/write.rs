@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::Invocation;
+use super::{Headers, Invocation, headers::Values};
 
 /// Writes a message as today's gateways do: in Go's order of keys, without those that are empty.
 pub(super) fn write(invocation: &Invocation) -> Vec<u8> {
@@ -59,10 +59,18 @@ fn texts<M: SerializeMap>(
     if texts.is_empty() { Ok(()) } else { object.serialize_entry(key, texts) }
 }
 
-struct InOrder<'i>(&'i [(String, Vec<String>)]);
+struct InOrder<'i>(&'i Headers);
 
 impl Serialize for InOrder<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, values)| (name, values)))
+        serializer.collect_map(self.0.iter().map(|(name, values)| (name, List(values))))
+    }
+}
+
+struct List<'i>(Values<'i>);
+
+impl Serialize for List<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
     }
 }

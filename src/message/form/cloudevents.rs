@@ -12,8 +12,8 @@ mod tests;
 use bytes::Bytes;
 
 use self::attribute::{Attribute, encoded};
-use super::raw::{Content, Header, NoContent};
-use crate::message::decode::{EventName, usable};
+use super::raw::{Content, NoContent};
+use crate::message::decode::{EventName, Headers};
 
 /// What headers of events begin with.
 const PREFIX: &str = "ce-";
@@ -34,9 +34,9 @@ struct Event {
 ///
 /// # Errors
 /// What the specification does not allow.
-pub(super) fn content(headers: Vec<Header>, payload: Bytes) -> Result<Content, NoContent> {
-    let declared = usable(&headers, "Content-Type").unwrap_or_default().to_ascii_lowercase();
-    let (of_event, others): (Vec<_>, Vec<_>) = headers.into_iter().partition(|(name, _)| is_of_event(name));
+pub(super) fn content(headers: Headers, payload: Bytes) -> Result<Content, NoContent> {
+    let declared = headers.usable("Content-Type").unwrap_or_default().to_ascii_lowercase();
+    let of_event = headers.only(is_of_event);
     let mut event = Event::default();
     let mode = mode(&declared, &of_event);
     let read = match mode {
@@ -55,11 +55,11 @@ pub(super) fn content(headers: Vec<Header>, payload: Bytes) -> Result<Content, N
     let is_type = |name: &str| name.eq_ignore_ascii_case("Content-Type");
     // Of an event in binary mode it may be the type of the data: older producers put it there.
     let replaced = mode == Ok(Mode::Structured) || event.content_type.is_some();
-    let mut headers: Vec<Header> =
-        others.into_iter().filter(|(name, _)| !(replaced && is_type(name))).collect();
-    headers.extend(event.content_type.map(|media_type| ("Content-Type".to_owned(), vec![media_type])));
-    let attributes = event.attributes.iter();
-    headers.extend(attributes.map(|(name, value)| (format!("{PREFIX}{name}"), vec![encoded(value)])));
+    let mut headers = headers.only(|name| !(is_of_event(name) || replaced && is_type(name)));
+    event.content_type.iter().for_each(|media_type| headers.push("Content-Type", media_type));
+    for (name, value) in &event.attributes {
+        headers.push(&format!("{PREFIX}{name}"), &encoded(value));
+    }
     Ok(Content { headers, body: event.data, event: Some(name) })
 }
 
@@ -69,7 +69,7 @@ enum Mode {
     Binary,
 }
 
-fn mode(declared: &str, of_event: &[Header]) -> Result<Mode, &'static str> {
+fn mode(declared: &str, of_event: &Headers) -> Result<Mode, &'static str> {
     let Some(format) = declared.strip_prefix(MEDIA_TYPE) else {
         return Ok(if of_event.is_empty() { Mode::Structured } else { Mode::Binary });
     };
@@ -88,10 +88,10 @@ fn is_of_event(name: &str) -> bool {
 }
 
 /// Reads the headers of an event in binary mode.
-fn binary(headers: &[Header], event: &mut Event) -> Result<(), String> {
-    for (name, values) in headers {
+fn binary(headers: &Headers, event: &mut Event) -> Result<(), String> {
+    for (name, mut values) in headers.iter() {
         let name = name.get(PREFIX.len()..).unwrap_or_default().to_ascii_lowercase();
-        let [value] = values.as_slice() else {
+        let (Some(value), None) = (values.next(), values.next()) else {
             return Err(format!("{} stands there more than once", attribute::shown(&name)));
         };
         let value = attribute::decoded(value)

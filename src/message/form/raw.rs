@@ -5,7 +5,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 
 use crate::message::{
-    decode::{CallbackUrl, EventName, Invocation, Undecodable, usable},
+    decode::{CallbackUrl, EventName, Headers, Invocation, Undecodable},
     names::is_ours,
     successor::Message,
     target::Target,
@@ -15,12 +15,9 @@ const CONTENT_TYPE: &str = "Content-Type";
 /// What is said of a body whose type nobody told.
 const ANY_TYPE: &str = "application/octet-stream";
 
-/// A header of a call, with its values.
-pub(super) type Header = (String, Vec<String>);
-
 /// The content of a call.
 pub(super) struct Content {
-    pub(super) headers: Vec<Header>,
+    pub(super) headers: Headers,
     pub(super) body: Bytes,
     /// The event that it sends on, if it is one.
     pub(super) event: Option<EventName>,
@@ -39,12 +36,12 @@ pub(super) struct NoContent {
 pub(super) fn read(
     message: &Message,
     target: &Target,
-    content: impl FnOnce(Vec<Header>, Bytes) -> Result<Content, NoContent>,
+    content: impl FnOnce(Headers, Bytes) -> Result<Content, NoContent>,
 ) -> Result<Invocation, Undecodable> {
     let headers = || headers(&message.envelope.carried);
     let undecodable = |reason: String| Undecodable {
         function: message.envelope.subject.as_deref().and_then(|subject| target.function(subject).ok()),
-        call_id: usable(&headers(), "X-Call-Id").map(str::to_owned),
+        call_id: headers().usable("X-Call-Id").map(str::to_owned),
         event: None,
         reason,
     };
@@ -58,7 +55,7 @@ pub(super) fn read(
         .map_err(|none| Undecodable { event: none.event.map(Box::new), ..undecodable(none.reason) })?;
     Ok(Invocation {
         event: event.map(Box::new),
-        callback: usable(&headers, "X-Callback-Url").map(CallbackUrl::written),
+        callback: headers.usable("X-Callback-Url").map(CallbackUrl::written),
         url: Some(destination.url),
         query: destination.query,
         headers,
@@ -68,16 +65,16 @@ pub(super) fn read(
 }
 
 /// The content of a message that is sent as it is.
-pub(super) fn as_it_is(mut headers: Vec<Header>, body: Bytes) -> Result<Content, NoContent> {
-    if usable(&headers, CONTENT_TYPE).is_none() {
-        headers.push((CONTENT_TYPE.to_owned(), vec![ANY_TYPE.to_owned()]));
+pub(super) fn as_it_is(mut headers: Headers, body: Bytes) -> Result<Content, NoContent> {
+    if headers.usable(CONTENT_TYPE).is_none() {
+        headers.push(CONTENT_TYPE, ANY_TYPE);
     }
     Ok(Content { headers, body, event: None })
 }
 
 /// The headers of a message, less the broker's and ours, in the order of their names: the client library
 /// keeps no other. Of each name the values are in the message's order.
-fn headers(carried: &HeaderMap) -> Vec<Header> {
+fn headers(carried: &HeaderMap) -> Headers {
     let named = carried.iter().map(|(name, values)| (AsRef::<str>::as_ref(name), values));
     let mut all: Vec<_> =
         named.filter(|(name, _)| !is_ours(name)).map(|(name, values)| (start(name), name, values)).collect();
@@ -86,10 +83,7 @@ fn headers(carried: &HeaderMap) -> Vec<Header> {
         let by_start = one_start.cmp(other_start);
         by_start.then_with(|| lower(one).cmp(lower(other))).then_with(|| one.cmp(other))
     });
-    let owned = all.into_iter().map(|(_, name, values)| {
-        (name.to_owned(), values.iter().map(|value| value.as_str().to_owned()).collect())
-    });
-    owned.collect()
+    all.into_iter().map(|(_, name, values)| (name, values.iter().map(|value| value.as_str()))).collect()
 }
 
 /// Its first letters in lower case, as one number.

@@ -134,7 +134,7 @@ fn of_invocation(invocation: &Invocation, reveal: bool) -> Content {
     let url = invocation.callback_url().and_then(Result::ok).map(String::from);
     Content {
         headers: headers(
-            invocation.headers.iter().map(|(name, values)| (name.as_str(), values.clone())),
+            invocation.headers.iter().map(|(name, values)| (name, values.map(str::to_owned).collect())),
             reveal,
         ),
         path: said(&invocation.path),

@@ -97,13 +97,7 @@ impl Tracer {
 
 /// The caller's span, from the call's own headers or else from those of its message.
 fn told(message: &Message, invocation: Option<&Invocation>) -> Option<SpanContext> {
-    let of_call = invocation.and_then(|invocation| {
-        let headers = invocation.headers.iter();
-        parent::told(
-            headers
-                .flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str()))),
-        )
-    });
+    let of_call = invocation.and_then(|invocation| parent::told(invocation.headers.pairs()));
     of_call.or_else(|| {
         let headers = message.envelope.carried.iter();
         parent::told(

@@ -28,15 +28,13 @@ const OURS: usize = 8;
 pub(super) fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
     let given = &call.invocation.headers;
     let listed: Vec<String> = given
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
-        .flat_map(|(_, values)| {
-            values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase())
-        })
+        .values("connection")
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     let mut headers = HeaderMap::with_capacity(given.len() + OURS);
     drop(headers.try_insert(HOST, host.clone()));
-    for (name, values) in given {
+    for (name, values) in given.iter() {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             tracing::warn!(
                 callId = call.call_id,

@@ -10,7 +10,7 @@ fn any_texts() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map(".{0,8}", ".{0,8}", 0..3)
 }
 
-fn any_headers() -> impl Strategy<Value = Vec<(String, Vec<String>)>> {
+fn any_headers() -> impl Strategy<Value = Headers> {
     let values = prop::collection::vec(".{0,8}", 0..3);
     // Names are drawn into a map, because of two that are the same only one would be left.
     prop::collection::hash_map(".{0,8}", values, 0..5).prop_map(|headers| headers.into_iter().collect())
