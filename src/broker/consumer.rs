@@ -66,6 +66,8 @@ pub(crate) struct Consumer {
     /// Without a sign by then the requests count as dropped.
     deadline: Instant,
     silence: Duration,
+    /// Whether the last request waits for what comes.
+    waits: bool,
 }
 
 impl Consumer {
@@ -89,6 +91,7 @@ impl Consumer {
             lost: 0,
             deadline: now,
             silence: NOW,
+            waits: false,
         }
     }
 
@@ -196,14 +199,16 @@ impl Source for Consumer {
             self.largest = [0, self.largest[0]];
         }
         let asked = Instant::now();
-        let inbox = self.requests.begins(batch, asked, share).unwrap_or_default();
+        let Some(inbox) = self.requests.begins(batch, asked, share) else {
+            return Err(BrokerError::Unavailable("there is no inbox".to_owned()));
+        };
         let sent =
             self.jetstream.client().publish_with_reply(subject, inbox, call::written(&question).into()).await;
         if let Err(error) = sent {
             self.give_up();
             return Err(BrokerError::Unavailable(error.to_string()));
         }
-        self.silence = silence;
+        (self.waits, self.silence) = (wait.is_some(), silence);
         self.deadline = asked + silence;
         Ok(batch)
     }
@@ -212,11 +217,11 @@ impl Source for Consumer {
         while self.to_come() > 0 {
             let came = tokio::select! {
                 biased;
-                came = self.requests.next() => came,
                 (message, asked) = late(&mut self.given_up) => match self.pulled(message, asked) {
                     Some(pulled) => return Ok(Some(pulled)),
                     None => continue,
                 },
+                came = self.requests.next() => came,
                 _ = self.link.changed() => None,
                 // The request may wait for longer than its lease would last now.
                 () = self.ack_wait.changed() => None,
@@ -237,12 +242,12 @@ impl Source for Consumer {
                 }
                 continue;
             }
-            let (message, asked) = self.requests.brought(came);
-            self.largest[0] = self.largest[0].max(message.length);
+            self.requests.brought(&came);
+            self.largest[0] = self.largest[0].max(came.message.length);
             if self.to_come() == 0 {
                 self.pace = self.pace.saturating_mul(2);
             }
-            if let Some(pulled) = self.pulled(message, asked) {
+            if let Some(pulled) = self.pulled(came.message, came.asked) {
                 return Ok(Some(pulled));
             }
         }
@@ -255,7 +260,8 @@ impl Source for Consumer {
 
     fn has_room(&self) -> bool {
         let largest = self.largest.iter().max().map_or(0, |largest| *largest);
-        self.requests.has_room() && (self.has_room || self.to_come().saturating_mul(largest) <= wire::LITTLE)
+        let fits = self.has_room || self.to_come().saturating_mul(largest) <= wire::LITTLE;
+        fits && self.requests.has_room() && self.jetstream.wire().has_room(self.jetstream.max_payload())
     }
 
     fn lost(&mut self) -> usize {
@@ -263,9 +269,15 @@ impl Source for Consumer {
     }
 
     async fn close(&mut self) -> Vec<Pulled> {
-        self.give_up();
-        let mut pulled = Vec::new();
         let end = Instant::now() + NOW;
+        let mut pulled = Vec::new();
+        // What is there now is on its way. What is waited for is not.
+        while !self.waits
+            && let Ok(Ok(Some(last))) = timeout_at(end, self.next()).await
+        {
+            pulled.push(last);
+        }
+        self.give_up();
         for GivenUp { mut messages, asked } in std::mem::take(&mut self.given_up) {
             if messages.drain().await.is_err() {
                 continue;

@@ -8,6 +8,7 @@ const RECONNECTS: &str = "the broker is reconnected to for as long as it takes";
 const SHARED: &str = "one consumer serves all functions of the queue";
 const BODIES: &str = "bodies are never logged";
 const GATEWAY: &str = "functions are always called through the gateway, which asks for no login there";
+const PULL: &str = "a consumer asks for what it has permits for, or will have within 2 ms";
 
 /// Their names, and why they are ignored.
 const FOREIGN: &[(&str, &str)] = &[
@@ -23,8 +24,8 @@ const FOREIGN: &[(&str, &str)] = &[
     ("print_response_body", BODIES),
     ("gateway_invoke", GATEWAY),
     ("faas_function_suffix", GATEWAY),
-    ("max_waiting", "a consumer asks for no more than there are free permits"),
-    ("consumer_pull_max_messages", "a consumer asks for no more than there are free permits"),
+    ("max_waiting", PULL),
+    ("consumer_pull_max_messages", PULL),
     ("scaling_mode", SHARED),
     ("inactive_threshold", SHARED),
     ("consumer_inactive_threshold", SHARED),

@@ -238,13 +238,11 @@ impl Source for Subscription {
     }
 }
 
-/// One less is to come. Returns when it was asked for.
+/// One less is to come of the request whose turn it is. Returns when that was sent.
 fn brought(requests: &mut VecDeque<(Instant, usize)>) -> Instant {
-    let (asked, left) = requests.front_mut().unwrap();
-    let asked = *asked;
-    *left -= 1;
-    if *left == 0 {
-        requests.pop_front();
+    let (asked, left) = requests.pop_front().unwrap();
+    if left > 1 {
+        requests.push_back((asked, left - 1));
     }
     asked
 }

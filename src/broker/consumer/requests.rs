@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 /// So many may be open beside each other.
 const MOST: usize = 8;
+/// How many messages a request did not bring. Where a consumer has replicas, the answer that says so may
+/// come before those that it did bring.
+const NOT_BROUGHT: &str = "Nats-Pending-Messages";
 
 /// The inboxes: first those with an open request, the oldest first, then those that are free. `M` is what
 /// arrives in one, and `S` what a request has as long as it is open.
@@ -26,24 +29,27 @@ pub(super) struct Requests<M, S> {
 struct Inbox<M, S> {
     subject: String,
     messages: M,
-    request: Option<Request<S>>,
+    /// When its last request was sent.
+    asked: Instant,
+    /// What the open request has still to bring.
+    open: Option<Left<S>>,
 }
 
 #[derive(Debug)]
-struct Request<S> {
-    asked: Instant,
-    left: usize,
+struct Left<S> {
+    messages: usize,
     _share: S,
 }
 
-/// What came to an inbox, and to which one.
+/// What came to an inbox, to which one, and when its request was sent.
 #[derive(Debug)]
 pub(super) struct Came {
     pub message: Message,
+    pub asked: Instant,
     inbox: usize,
 }
 
-/// An inbox whose request was given up, and when that was sent. It may still bring something.
+/// An inbox that is given up, and when its last request was sent. It may still bring something.
 #[derive(Debug)]
 pub(super) struct GivenUp<M> {
     pub messages: M,
@@ -69,13 +75,14 @@ impl<M: Stream<Item = Message> + Unpin, S> Requests<M, S> {
 
     /// One more inbox, for the next request.
     pub fn put(&mut self, subject: String, messages: M) {
-        self.inboxes.push(Inbox { subject, messages, request: None });
+        self.inboxes.push(Inbox { subject, messages, asked: Instant::now(), open: None });
     }
 
     /// A request for so many messages is sent. Returns the subject of its inbox, if there is one.
     pub fn begins(&mut self, messages: usize, asked: Instant, share: S) -> Option<String> {
-        let inbox = self.inboxes.iter_mut().find(|inbox| inbox.request.is_none())?;
-        inbox.request = Some(Request { asked, left: messages, _share: share });
+        let inbox = self.inboxes.iter_mut().find(|inbox| inbox.open.is_none())?;
+        inbox.asked = asked;
+        inbox.open = Some(Left { messages, _share: share });
         self.to_come += messages;
         Some(inbox.subject.clone())
     }
@@ -88,10 +95,10 @@ impl<M: Stream<Item = Message> + Unpin, S> Requests<M, S> {
     /// What comes next, of the oldest request that something has come for. None where an inbox is closed.
     pub async fn next(&mut self) -> Option<Came> {
         poll_fn(|context| {
-            let open = self.inboxes.iter_mut().take_while(|inbox| inbox.request.is_some());
-            for (inbox, Inbox { messages, .. }) in open.enumerate() {
+            // Nothing is expected in those that are free; but what is there is not left to lie.
+            for (inbox, Inbox { messages, asked, .. }) in self.inboxes.iter_mut().enumerate() {
                 if let Poll::Ready(message) = messages.poll_next_unpin(context) {
-                    return Poll::Ready(message.map(|message| Came { message, inbox }));
+                    return Poll::Ready(message.map(|message| Came { message, asked: *asked, inbox }));
                 }
             }
             Poll::Pending
@@ -99,42 +106,39 @@ impl<M: Stream<Item = Message> + Unpin, S> Requests<M, S> {
         .await
     }
 
-    /// This was a message. Returns it, and when it was asked for.
-    pub fn brought(&mut self, came: Came) -> (Message, Instant) {
-        let request = self.inboxes.get_mut(came.inbox).and_then(|inbox| inbox.request.as_mut());
-        let Some(request) = request else { return (came.message, Instant::now()) };
-        let asked = request.asked;
-        request.left -= 1;
-        self.to_come -= 1;
-        if request.left == 0 {
-            self.ends(came.inbox);
-        }
-        (came.message, asked)
+    /// This was a message.
+    pub fn brought(&mut self, came: &Came) {
+        self.less(came.inbox, 1);
     }
 
     /// This said that its request is over.
     pub fn ended(&mut self, came: &Came) {
-        self.ends(came.inbox);
+        let said = came.message.headers.as_ref().and_then(|headers| headers.get(NOT_BROUGHT));
+        let not_brought = said.and_then(|said| said.as_str().parse().ok());
+        self.less(came.inbox, not_brought.unwrap_or(usize::MAX));
     }
 
     /// All are over, though they may still bring something. Returns how many messages were to come.
     pub fn give_up(&mut self) -> (usize, impl Iterator<Item = GivenUp<M>>) {
-        let open = self.open();
-        let given_up = self.inboxes.drain(..open).filter_map(|Inbox { messages, request, .. }| {
-            request.map(|Request { asked, .. }| GivenUp { messages, asked })
-        });
+        let given_up =
+            self.inboxes.drain(..).map(|Inbox { messages, asked, .. }| GivenUp { messages, asked });
         (std::mem::take(&mut self.to_come), given_up)
     }
 
     fn open(&self) -> usize {
-        self.inboxes.iter().take_while(|inbox| inbox.request.is_some()).count()
+        self.inboxes.iter().take_while(|inbox| inbox.open.is_some()).count()
     }
 
-    fn ends(&mut self, inbox: usize) {
-        if inbox < self.inboxes.len() {
-            let mut inbox = self.inboxes.remove(inbox);
-            self.to_come -= inbox.request.take().map_or(0, |request| request.left);
-            self.inboxes.push(inbox);
+    /// So many messages less are to come to an inbox. It is free when there are none.
+    fn less(&mut self, inbox: usize, messages: usize) {
+        let Some(left) = self.inboxes.get_mut(inbox).and_then(|inbox| inbox.open.as_mut()) else { return };
+        let less = left.messages.min(messages);
+        left.messages -= less;
+        self.to_come -= less;
+        if left.messages == 0 {
+            let mut free = self.inboxes.remove(inbox);
+            free.open = None;
+            self.inboxes.push(free);
         }
     }
 }
@@ -201,8 +205,8 @@ mod tests {
     fn brought(requests: &mut Requests<Fed, ()>, first: Instant) -> Vec<(String, u128)> {
         std::iter::from_fn(|| {
             let came = next(requests)?;
-            let (message, asked) = requests.brought(came);
-            Some((message.subject.into_string(), (asked - first).as_millis()))
+            requests.brought(&came);
+            Some((came.message.subject.into_string(), (came.asked - first).as_millis()))
         })
         .collect()
     }
@@ -256,16 +260,40 @@ mod tests {
     }
 
     #[test]
+    fn a_request_whose_end_overtakes_its_messages_is_open_until_they_came() {
+        let (mut requests, feeds, first) = open(&[5, 1]);
+        let mut end = message("over");
+        let mut headers = async_nats::HeaderMap::new();
+        crate::message::header::put(&mut headers, NOT_BROUGHT, "2");
+        end.headers = Some(headers);
+        feeds[0].send(end).unwrap();
+        let came = next(&mut requests).unwrap();
+        requests.ended(&came);
+        assert_eq!(requests.to_come(), 4);
+        (0..3).for_each(|_| feeds[0].send(message("a")).unwrap());
+        assert_eq!(brought(&mut requests, first).len(), 3);
+        assert_eq!((requests.to_come(), requests.begins(1, first, ())), (1, Some("0".to_owned())));
+    }
+
+    #[test]
+    fn what_nobody_expects_is_found_and_counts_for_none() {
+        let (mut requests, feeds, first) = open(&[1, 1]);
+        (0..3).for_each(|_| feeds[0].send(message("a")).unwrap());
+        assert_eq!(brought(&mut requests, first), vec![("a".to_owned(), 0); 3]);
+        assert_eq!(requests.to_come(), 1);
+    }
+
+    #[test]
     fn what_was_given_up_may_still_come_and_was_asked_for_then() {
         let (mut requests, feeds, first) = open(&[1, 20, 16]);
         feeds[0].send(message("a")).unwrap();
         feeds[1].send(message("b")).unwrap();
         assert_eq!(brought(&mut requests, first).len(), 2);
         let (lost, given_up) = requests.give_up();
-        let asked: Vec<_> = given_up.map(|request| (request.asked - first).as_millis()).collect();
-        assert_eq!((lost, asked), (35, vec![1, 2]));
-        // The inbox of the one that was over is as good as before.
-        assert_eq!((requests.to_come(), requests.begins(1, first, ())), (0, Some("0".to_owned())));
+        let asked: Vec<_> = given_up.map(|inbox| (inbox.asked - first).as_millis()).collect();
+        assert_eq!((lost, asked), (35, vec![1, 2, 0]));
+        // Its inboxes may be of a client that has ended.
+        assert_eq!((requests.to_come(), requests.has_inbox()), (0, false));
     }
 
     #[test]

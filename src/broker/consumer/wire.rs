@@ -31,6 +31,11 @@ pub(super) struct Share {
 }
 
 impl Wire {
+    /// Whether there is room for one more request, of which each message may have `max_payload` bytes.
+    pub(super) fn has_room(&self, max_payload: usize) -> bool {
+        self.0.load(Ordering::Relaxed).saturating_add(max_payload) <= MOST
+    }
+
     /// A share for so many messages, of up to `max_payload` bytes each: half of what is left, or less if that
     /// is enough.
     pub(super) fn share(&self, messages: usize, max_payload: usize) -> Share {
@@ -81,7 +86,9 @@ mod tests {
         assert_eq!([shares[0].bytes, shares[1].bytes, shares[19].bytes], [16 * MIB, 8 * MIB, MIB + SUBJECTS]);
         let all: usize = shares.iter().map(|share| share.bytes).sum();
         assert!(all <= MOST + 20 * (MIB + SUBJECTS), "{all}");
+        assert!(!wire.has_room(MIB));
         drop(shares);
+        assert!(wire.has_room(MIB));
         assert_eq!(wire.share(128, MIB).bytes, 16 * MIB);
         // No more than it needs.
         assert_eq!(wire.share(2, MIB).bytes, 2 * (MIB + SUBJECTS));

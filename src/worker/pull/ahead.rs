@@ -3,7 +3,7 @@
 //! A request takes about a millisecond where much is going on, and the permits that are given back meanwhile
 //! have nothing to do. Where calls end that quickly, what will be called within the next moments is asked
 //! for before there are permits for it, and is on its way, or lies unread, until there are. Where calls take
-//! longer than 8 ms nothing is: no message is to wait here that another worker could call.
+//! 16 ms or longer nothing is: no message is to wait here that another worker could call.
 
 use std::time::Duration;
 
