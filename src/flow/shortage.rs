@@ -1,12 +1,22 @@
 //! Shortages of this machine because of which a call could not be made. Nobody is to blame for it but the
 //! worker's own surroundings: the call is handed back and does not count.
 
-use std::{error::Error, io, net::UdpSocket};
+use std::{
+    error::Error,
+    io,
+    net::UdpSocket,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use rustix::io::Errno;
+use tokio::time::Instant;
 
 /// How many files the look-up of a name opens at once, at most.
 const LOOKUP: usize = 3;
+
+/// A look-up that fails so long after files were wanting may have wanted one.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The thing that was wanting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,19 +64,34 @@ impl Shortage {
         }
     }
 
-    /// The same for an error on the way to a connection. Whoever looks a name up without a file to read from
-    /// is told that there is no such name, and not why: where the system said nothing, it is asked for files
-    /// now.
-    pub fn on_the_way(error: &(dyn Error + 'static)) -> Option<Self> {
-        if errno(error).is_some() {
-            return Self::of(error);
-        }
+    /// Whether files are wanting now.
+    fn of_files() -> Option<Self> {
         // All at once: one may be free where a look-up wants some.
         let opened: Vec<_> = (0..LOOKUP).map(|_| UdpSocket::bind(("127.0.0.1", 0))).collect();
         opened
             .iter()
             .find_map(|opened| Self::of(opened.as_ref().err()?))
             .filter(|short| *short == Self::Files)
+    }
+}
+
+/// When files were wanting last.
+#[derive(Debug, Default)]
+pub struct Lately(Mutex<Option<Instant>>);
+
+impl Lately {
+    /// The shortage that the system told of in an error on the way to a connection. Whoever looks a name up
+    /// without a file to read from is told that there is no such name, and not why: where the system said
+    /// nothing, it is asked for files now; and they may have been wanting a moment ago, and be free again.
+    pub fn on_the_way(&self, error: &(dyn Error + 'static)) -> Option<Shortage> {
+        let told = errno(error).is_some();
+        let short = if told { Shortage::of(error) } else { Shortage::of_files() };
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if short == Some(Shortage::Files) {
+            *last = Some(Instant::now());
+        }
+        let lately = !told && last.is_some_and(|last| last.elapsed() < MOMENT);
+        short.or(lately.then_some(Shortage::Files))
     }
 }
 
@@ -102,7 +127,7 @@ mod tests {
         // As a TLS connector passes it on.
         let wrapped = io::Error::other(Connect(io::Error::other(plain())));
         assert_eq!(Shortage::of(&wrapped), expected, "{errno:?}");
-        assert_eq!(Shortage::on_the_way(&wrapped), expected, "{errno:?}");
+        assert_eq!(Lately::default().on_the_way(&wrapped), expected, "{errno:?}");
     }
 
     #[test]
@@ -127,6 +152,13 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_known_is_no_shortage_while_there_are_files() {
-        assert_eq!(Shortage::on_the_way(&Connect(io::Error::other("no such name"))), None);
+        let (lately, unknown) = (Lately::default(), Connect(io::Error::other("no such name")));
+        assert_eq!(lately.on_the_way(&unknown), None);
+        // Files were wanting, and are there again.
+        let wanting = io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
+        assert_eq!(lately.on_the_way(&wanting), Some(Shortage::Files));
+        assert_eq!(lately.on_the_way(&unknown), Some(Shortage::Files));
+        let refused = io::Error::from_raw_os_error(Errno::CONNREFUSED.raw_os_error());
+        assert_eq!(lately.on_the_way(&refused), None);
     }
 }

@@ -43,7 +43,10 @@ use self::{
 };
 use crate::{
     config,
-    flow::{memory::Room, shortage::Shortage},
+    flow::{
+        memory::Room,
+        shortage::{Lately, Shortage},
+    },
     message::{answer::Answer, decode::Invocation},
     observe::trace::Post,
     retry::judge::{Outcome, Reply},
@@ -118,6 +121,7 @@ pub struct HttpGateway {
     host: HeaderValue,
     /// How calls are made that are no functions'.
     target: Option<Arc<Target>>,
+    lately: Arc<Lately>,
 }
 
 impl HttpGateway {
@@ -133,7 +137,7 @@ impl HttpGateway {
         let host = HeaderValue::try_from(base.authority()).map_err(io::Error::other)?;
         let pool = Arc::new(Pool::new(place, connector, client::rules()));
         let base = base.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { base, limit, room: room.clone(), pool, host, target: None })
+        Ok(Self { base, limit, room: room.clone(), pool, host, target: None, lately: Arc::default() })
     }
 
     /// The same for the calls of a target, whose URL the invocations have, at the origin `base`. They are
@@ -193,7 +197,7 @@ impl HttpGateway {
     /// The outcome of a request without an answer.
     async fn unanswered(&self, error: Unanswered) -> Failure {
         let (connected, cause) = (matches!(error, Unanswered::Broken { .. }), root(&error));
-        let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
+        let short = if connected { Shortage::of(&error) } else { self.lately.on_the_way(&error) };
         drop(error);
         match short {
             None if connected => Failure::Outcome(Outcome::Broken(cause)),

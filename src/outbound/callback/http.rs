@@ -29,7 +29,7 @@ use url::{Host, Url};
 use super::{NotPosted, Post, address::is_public, sign::Signer};
 use crate::{
     config,
-    flow::shortage::Shortage,
+    flow::shortage::{Lately, Shortage},
     message::{http_headers::basic_auth, posting::Posting},
     outbound::invoke::{is_reachable, like_it, root},
     retry::{
@@ -55,6 +55,7 @@ pub struct HttpPost {
     signer: Option<Signer>,
     proxies: Matcher,
     clients: Mutex<Option<Arc<Clients>>>,
+    lately: Lately,
 }
 
 /// The way there, and the way through the proxies that the environment names. Strangers answer on a thread of
@@ -79,6 +80,7 @@ impl HttpPost {
             signer,
             proxies: Matcher::from_env(),
             clients: Mutex::default(),
+            lately: Lately::default(),
         })
     }
 
@@ -105,7 +107,7 @@ impl HttpPost {
             Err(error) => {
                 // Without files the system's certificates cannot be read either, and the error says only that
                 // then.
-                if let Some(short) = Shortage::on_the_way(&error) {
+                if let Some(short) = self.lately.on_the_way(&error) {
                     return Err(NotPosted::Short(short));
                 }
                 tracing::error!(%error, "callbacks cannot be posted");
@@ -145,7 +147,7 @@ impl HttpPost {
     async fn unanswered(&self, error: reqwest::Error, url: &str) -> Result<Outcome, NotPosted> {
         let error = error.without_url();
         let (connected, cause) = (!error.is_connect(), root(&error));
-        let short = if connected { Shortage::of(&error) } else { Shortage::on_the_way(&error) };
+        let short = if connected { Shortage::of(&error) } else { self.lately.on_the_way(&error) };
         drop(error);
         match short {
             None if connected => Ok(Outcome::Broken(cause)),
@@ -170,7 +172,7 @@ impl HttpPost {
             Some(Host::Domain(_)) if !proxied => true,
             Some(Host::Domain(name)) => match timeout(self.settings.timeout, lookup_host((name, 0))).await {
                 Ok(Ok(mut found)) => found.all(|address| is_public(address.ip())),
-                Ok(Err(error)) => match Shortage::on_the_way(&error) {
+                Ok(Err(error)) => match self.lately.on_the_way(&error) {
                     Some(short) => return Err(NotPosted::Short(short)),
                     None => return Ok(Err(Outcome::Unreachable(error.to_string()))),
                 },
