@@ -54,8 +54,9 @@ pub(crate) struct Consumer {
     /// Those that were given up. Messages on their way to them are still taken: a delivery that is dropped
     /// looks to the next worker like a call whose worker died.
     given_up: Vec<GivenUp<Subscriber>>,
-    /// Whether the last request could ask for all that was wanted, whatever its messages' size.
-    has_room: bool,
+    /// Beside how many bytes that are to come there is room for another request: none where the last one
+    /// could not ask for as many messages as were wanted.
+    beside: Option<usize>,
     /// The largest messages that came since the last request, and since the one before it.
     largest: [usize; 2],
     /// How many messages a request that waits for as many as come asks for: one, and twice as many after each
@@ -85,7 +86,7 @@ impl Consumer {
             queue: None,
             requests: Requests::default(),
             given_up: Vec::new(),
-            has_room: true,
+            beside: None,
             largest: [0; 2],
             pace: 1,
             lost: 0,
@@ -192,7 +193,9 @@ impl Source for Consumer {
         let wanted = wanted.min(self.bound.max_batch());
         let share = self.jetstream.wire().share(wanted, self.jetstream.max_payload());
         let (batch, bytes) = share.limits(wanted, self.bound.most_bytes());
-        self.has_room = batch == wanted && bytes.is_none();
+        // Where the server keeps to no bytes, requests beside each other would be cut down to a message each.
+        let beside = if bytes.is_some() { wire::LITTLE } else { usize::MAX };
+        self.beside = (batch == wanted).then_some(beside);
         let (question, silence) = question(batch, bytes, wait.map(|wait| wait.min(self.bound.max_expires())));
         let subject = self.jetstream.api_subject(&call::next(&self.bound.stream, &self.bound.consumer));
         if self.largest[0] > 0 {
@@ -260,8 +263,10 @@ impl Source for Consumer {
 
     fn has_room(&self) -> bool {
         let largest = self.largest.iter().max().map_or(0, |largest| *largest);
-        let fits = self.has_room || self.to_come().saturating_mul(largest) <= wire::LITTLE;
-        fits && self.requests.has_room() && self.jetstream.wire().has_room(self.jetstream.max_payload())
+        let to_come = self.to_come().saturating_mul(largest);
+        self.beside.is_some_and(|most| to_come <= most)
+            && self.requests.has_room()
+            && self.jetstream.wire().has_room(self.jetstream.max_payload())
     }
 
     fn lost(&mut self) -> usize {
