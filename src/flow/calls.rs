@@ -40,6 +40,12 @@ pub struct Mark {
     pub why: String,
 }
 
+impl<T> Known<T> {
+    fn running(&self) -> impl Iterator<Item = &Running<T>> {
+        self.running.iter().map(|(_, running)| running)
+    }
+}
+
 impl<T> Running<T> {
     fn ids(&self) -> impl Iterator<Item = &str> {
         [Some(self.call_id.as_str()), self.also.as_deref()].into_iter().flatten()
@@ -72,12 +78,7 @@ impl<T> Calls<T> {
     pub fn mark(&self, call_id: &str, mark: Mark) {
         let mut known = self.known();
         let runs = |running: &&Running<T>| running.since <= mark.at && running.ids().any(|id| id == call_id);
-        known
-            .running
-            .iter()
-            .map(|(_, running)| running)
-            .filter(runs)
-            .for_each(|running| running.cancelled.cancel());
+        known.running().filter(runs).for_each(|running| running.cancelled.cancel());
         let latest = known.marks.get(call_id).is_none_or(|before| before.at < mark.at);
         if latest {
             known.marks.insert(call_id.to_owned(), mark);
@@ -102,18 +103,13 @@ impl<T> Calls<T> {
             cancelled.cancel();
         }
         let place = known.running.insert(running);
-        drop(known);
         Begun { calls: self.clone(), place, cancelled }
     }
 
     /// What is told of those with this id: callers may have given it to several.
     pub fn of<R>(&self, call_id: &str, tell: impl Fn(&T) -> R) -> Vec<R> {
         let known = self.known();
-        let of_id = known
-            .running
-            .iter()
-            .map(|(_, running)| running)
-            .filter(|running| running.ids().any(|id| id == call_id));
+        let of_id = known.running().filter(|running| running.ids().any(|id| id == call_id));
         of_id.map(|running| tell(&running.told)).collect()
     }
 }

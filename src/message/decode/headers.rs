@@ -1,5 +1,5 @@
-//! The headers of a call. Their texts lie in one piece: a call has some ten of them, and to allocate each by
-//! itself took as long as to read them.
+//! The headers of a call. Their texts lie in one piece: a call has some ten of them, and each by itself would
+//! be three allocations.
 
 use std::{collections::HashMap, fmt, slice};
 
