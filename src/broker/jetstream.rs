@@ -37,14 +37,20 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// The reason where a request got no answer within [`PATIENCE`].
 const SILENCE: &str = "no answer in time";
 
-/// A connection to JetStream. Cheap to clone.
+/// A connection to JetStream. Cheap to clone: each call has one.
 #[derive(Debug, Clone)]
 pub struct JetStream {
-    client: watch::Receiver<Client>,
-    prefix: Arc<str>,
-    clock: Arc<BrokerClock>,
-    link: watch::Receiver<Link>,
+    connection: Arc<Connection>,
     reserve: Option<Arc<reserve::Reserve>>,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+struct Connection {
+    client: watch::Receiver<Client>,
+    prefix: String,
+    clock: BrokerClock,
+    link: watch::Receiver<Link>,
     wire: Wire,
     acks: acks::Acks,
 }
@@ -65,35 +71,35 @@ enum Unanswered {
 impl JetStream {
     /// JetStream behind `client`, in a domain if one is given.
     pub fn new(client: watch::Receiver<Client>, domain: Option<&str>, link: watch::Receiver<Link>) -> Self {
-        Self {
+        let connection = Connection {
             client,
-            prefix: call::prefix(domain).into(),
-            clock: Arc::default(),
+            prefix: call::prefix(domain),
+            clock: BrokerClock::default(),
             link,
-            reserve: None,
             wire: Wire::default(),
             acks: acks::Acks::default(),
-        }
+        };
+        Self { connection: Arc::new(connection), reserve: None }
     }
 
     /// The connection, as it is now: a client that ended by itself is replaced. Not to be kept.
     pub fn client(&self) -> Client {
-        self.client.borrow().clone()
+        self.connection.client.borrow().clone()
     }
 
     /// Follows the state of the connection.
     pub fn link(&self) -> watch::Receiver<Link> {
-        self.link.clone()
+        self.connection.link.clone()
     }
 
     /// The bytes that open requests may bring over the connection.
     pub(crate) fn wire(&self) -> &Wire {
-        &self.wire
+        &self.connection.wire
     }
 
     /// The subject of an API call.
     pub(crate) fn api_subject(&self, call: &str) -> String {
-        format!("{}.{call}", self.prefix)
+        format!("{}.{call}", self.connection.prefix)
     }
 
     /// Asks the JetStream API. The clock learns from the answer.
@@ -115,7 +121,7 @@ impl JetStream {
             })?;
         let Head { error, told } = parse(&answer)?;
         let told = told.and_then(|told| humantime::parse_rfc3339(&told).ok());
-        if let Some(skew) = told.and_then(|told| self.clock.learn(told, asked)) {
+        if let Some(skew) = told.and_then(|told| self.connection.clock.learn(told, asked)) {
             tracing::warn!(
                 seconds = skew.as_secs(),
                 "this machine's clock and the broker's differ; due times follow the broker's"
@@ -127,9 +133,9 @@ impl JetStream {
         }
     }
 
-    /// The connection, if it stands.
-    fn connected(&self) -> Result<Client, BrokerError> {
-        let client = self.client();
+    /// The connection, if it stands. Not to be held over a wait.
+    fn connected(&self) -> Result<watch::Ref<'_, Client>, BrokerError> {
+        let client = self.connection.client.borrow();
         match client.connection_state() {
             State::Connected => Ok(client),
             _ => Err(BrokerError::Unavailable("not connected".to_owned())),
@@ -139,7 +145,7 @@ impl JetStream {
     /// One question and its answer. Nothing is queued while the connection is down: what the client would
     /// send when it comes back may be stale by then.
     async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
-        let client = self.connected().map_err(Unanswered::Other)?;
+        let client = self.connected().map_err(Unanswered::Other)?.clone();
         let mut request = Request::new().payload(payload).timeout(Some(PATIENCE));
         if !headers.is_empty() {
             request = request.headers(headers);

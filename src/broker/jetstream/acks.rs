@@ -139,7 +139,7 @@ impl JetStream {
         let client = self.connected()?;
         let connects = client.statistics().connects.load(Ordering::Relaxed);
         let send = || client.publish(reply.to_owned(), DONE).now_or_never().is_some_and(|sent| sent.is_ok());
-        Ok(self.acks.join(consumer, connects, send))
+        Ok(self.connection.acks.join(consumer, connects, send))
     }
 
     /// Leads a company.

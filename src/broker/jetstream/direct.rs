@@ -49,7 +49,7 @@ impl JetStream {
         all: &mut Vec<Stored>,
     ) -> Result<(), BrokerError> {
         let gone = |error: &dyn std::error::Error| BrokerError::Unavailable(error.to_string());
-        let client = self.connected()?;
+        let client = self.connected()?.clone();
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| gone(&error))?;
         let mut next = 1;

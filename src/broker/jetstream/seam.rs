@@ -119,14 +119,14 @@ impl Broker for JetStream {
     }
 
     fn now(&self) -> SystemTime {
-        self.clock.now()
+        self.connection.clock.now()
     }
 
     fn now_at_least(&self) -> SystemTime {
-        self.clock.now_at_least()
+        self.connection.clock.now_at_least()
     }
 
     fn max_payload(&self) -> usize {
-        self.client.borrow().max_payload()
+        self.connection.client.borrow().max_payload()
     }
 }
