@@ -1,7 +1,7 @@
 //! The headers of a call. Their texts lie in one piece: a call has some ten of them, and each by itself would
 //! be three allocations.
 
-use std::{collections::HashMap, fmt, slice};
+use std::{collections::HashMap, fmt, mem, ops::Range, slice};
 
 /// Headers with all their values, in the order of the message.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -13,12 +13,13 @@ pub struct Headers {
     ends: Vec<usize>,
 }
 
-/// Where a name begins and ends, and how many values stand before it.
+/// Where a name begins and ends, and which of all values are its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Name {
     start: usize,
     end: usize,
-    before: usize,
+    first: usize,
+    behind: usize,
 }
 
 /// The values of a header.
@@ -29,14 +30,19 @@ pub struct Values<'h> {
     ends: slice::Iter<'h, usize>,
 }
 
+impl Values<'_> {
+    /// Where the next one stands in the [text](Headers::text) of all headers.
+    pub fn next_range(&mut self) -> Option<Range<usize>> {
+        let end = *self.ends.next()?;
+        Some(mem::replace(&mut self.start, end)..end)
+    }
+}
+
 impl<'h> Iterator for Values<'h> {
     type Item = &'h str;
 
     fn next(&mut self) -> Option<&'h str> {
-        let end = *self.ends.next()?;
-        let value = self.text.get(self.start..end);
-        self.start = end;
-        value
+        self.text.get(self.next_range()?)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -60,19 +66,28 @@ impl Headers {
     pub fn begin(&mut self, name: &str) {
         let start = self.text.len();
         self.text.push_str(name);
-        self.names.push(Name { start, end: self.text.len(), before: self.ends.len() });
+        let values = self.ends.len();
+        self.names.push(Name { start, end: self.text.len(), first: values, behind: values });
     }
 
     /// One more value of the last header.
     pub fn add(&mut self, value: &str) {
         self.text.push_str(value);
         self.ends.push(self.text.len());
+        if let Some(last) = self.names.last_mut() {
+            last.behind = self.ends.len();
+        }
     }
 
     /// One more, with a value.
     pub fn push(&mut self, name: &str, value: &str) {
         self.begin(name);
         self.add(value);
+    }
+
+    /// The texts of all names and values.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// How many there are.
@@ -87,12 +102,16 @@ impl Headers {
 
     /// Each with its values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Values<'_>)> {
-        let next = self.names.iter().skip(1).map(|name| name.before).chain([self.ends.len()]);
-        self.names.iter().zip(next).map(|(name, next)| {
-            let ends = self.ends.get(name.before..next).unwrap_or_default();
-            let values = Values { text: &self.text, start: name.end, ends: ends.iter() };
-            (self.text.get(name.start..name.end).unwrap_or_default(), values)
-        })
+        self.names.iter().map(|name| (self.name(name), self.values_of(name)))
+    }
+
+    fn name(&self, name: &Name) -> &str {
+        self.text.get(name.start..name.end).unwrap_or_default()
+    }
+
+    fn values_of(&self, name: &Name) -> Values<'_> {
+        let ends = self.ends.get(name.first..name.behind).unwrap_or_default();
+        Values { text: &self.text, start: name.end, ends: ends.iter() }
     }
 
     /// Each value with its name.
@@ -102,9 +121,8 @@ impl Headers {
 
     /// The values of a header, whose name matches in any case.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.iter()
-            .filter(move |(header, _)| header.eq_ignore_ascii_case(name))
-            .flat_map(|(_, values)| values)
+        let is_it = move |header: &&Name| self.name(header).eq_ignore_ascii_case(name);
+        self.names.iter().filter(is_it).flat_map(|header| self.values_of(header))
     }
 
     /// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part

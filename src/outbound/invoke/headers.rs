@@ -2,6 +2,7 @@
 
 use std::iter;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
 
 use super::Call;
@@ -14,6 +15,7 @@ use crate::{
 const NOT_PASSED_ON: [&str; 6] =
     ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
 
+const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 /// The number of this retry, and of the last one.
 const RETRY: HeaderName = HeaderName::from_static("x-retry");
 const RETRY_MAX: HeaderName = HeaderName::from_static("x-retry-max");
@@ -32,9 +34,11 @@ pub(super) fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
+    // The values are parts of it: each by itself would be an allocation.
+    let text = Bytes::copy_from_slice(given.text().as_bytes());
     let mut headers = HeaderMap::with_capacity(given.len() + OURS);
     drop(headers.try_insert(HOST, host.clone()));
-    for (name, values) in given.iter() {
+    for (name, mut values) in given.iter() {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             tracing::warn!(
                 callId = call.call_id,
@@ -50,8 +54,9 @@ pub(super) fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
         {
             continue;
         }
-        for (name, value) in iter::repeat_n(name, values.len()).zip(values) {
-            match HeaderValue::from_bytes(value.as_bytes()) {
+        for name in iter::repeat_n(name, values.len()) {
+            let value = values.next_range().map(|range| text.slice(range)).unwrap_or_default();
+            match HeaderValue::from_maybe_shared(value) {
                 // A map has room for 32,768 names; what does not fit was no request that a gateway took.
                 Ok(value) => drop(headers.try_append(name, value)),
                 Err(_) => tracing::warn!(
@@ -63,7 +68,7 @@ pub(super) fn headers(call: Call<'_>, host: &HeaderValue) -> HeaderMap {
         }
     }
     // The function knows the call by the id that its caller was told, whatever else stands before it.
-    if headers.get("x-call-id").is_none_or(|first| first.as_bytes().trim_ascii() != call.call_id.as_bytes()) {
+    if headers.get(CALL_ID).is_none_or(|first| first.as_bytes().trim_ascii() != call.call_id.as_bytes()) {
         set(&mut headers, "x-call-id", call.call_id);
     }
     drop(headers.try_insert(RETRY, call.retry.into()));

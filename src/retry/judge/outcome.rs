@@ -1,6 +1,11 @@
 //! The outcome of a call.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header::RETRY_AFTER};
+
+/// What the platform says of an answer.
+const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 
 /// The gateway's own 404 begins with these.
 const NOT_FOUND: &[u8] = b"error finding function";
@@ -40,13 +45,10 @@ impl Reply {
     pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         Self {
             status: status.as_u16(),
-            internal: headers.contains_key("x-openfaas-internal"),
-            retry_after: headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned),
-            has_call_id: headers.contains_key("x-call-id"),
-            served_by: headers.contains_key("x-served-by"),
+            internal: headers.contains_key(INTERNAL),
+            retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            has_call_id: headers.contains_key(CALL_ID),
+            served_by: headers.contains_key(SERVED_BY),
             not_found_text: body.starts_with(NOT_FOUND),
         }
     }

@@ -75,7 +75,11 @@ impl Firsts {
     }
 
     fn forget(&self, function: &str) {
-        self.known().pop(function);
+        let mut known = self.known();
+        // As a rule there is nothing to look for.
+        if !known.is_empty() {
+            known.pop(function);
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, LruCache<String, Vec<String>>> {
