@@ -55,7 +55,7 @@ pub fn check(data: &[u8]) {
         subject: record.subject.clone(),
         headers: record.headers.clone(),
         payload: record.payload.clone(),
-        stream: record.stream.clone(),
+        stream: record.stream.as_str().into(),
         sequence: 1,
         stored: SystemTime::UNIX_EPOCH,
     };

@@ -14,9 +14,7 @@ const DOTS: usize = 11;
 
 /// A delivery, as the subject of its acknowledgement tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AckSubject<'a> {
-    /// The stream.
-    pub(super) stream: &'a str,
+pub(super) struct AckSubject {
     /// How often the message was delivered, this time included.
     pub(super) delivered: u64,
     /// The message's sequence in the stream.
@@ -29,9 +27,9 @@ pub(super) struct AckSubject<'a> {
     pub(super) pending: u64,
 }
 
-impl<'a> AckSubject<'a> {
+impl AckSubject {
     /// Reads one. None where it is of another form.
-    pub(super) fn read(subject: &'a str) -> Option<Self> {
+    pub(super) fn read(subject: &str) -> Option<Self> {
         let (dots, at) = dots(subject)?;
         let word = |n: usize| {
             let end = dots.get(at + n + 1).copied().unwrap_or(subject.len());
@@ -39,7 +37,6 @@ impl<'a> AckSubject<'a> {
         };
         let number = |n: usize| word(n)?.parse().ok();
         Some(Self {
-            stream: word(0)?,
             delivered: number(2)?,
             sequence: number(3)?,
             delivery: number(4)?,
@@ -81,24 +78,22 @@ mod tests {
     #[test]
     fn a_delivery_is_read_off_the_subject_of_its_acknowledgement() {
         let stored = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_795_303_291_416_000_271);
-        let delivery = |stream, pending| {
-            Some(AckSubject { stream, delivered: 2, sequence: 7, delivery: 9, stored, pending })
-        };
+        let delivery = |pending| Some(AckSubject { delivered: 2, sequence: 7, delivery: 9, stored, pending });
         for (subject, consumer, expected) in [
             (
                 "$JS.ACK.q.faas-workers.2.7.9.1795303291416000271.0",
                 Some("$JS.ACK.q.faas-workers"),
-                delivery("q", 0),
+                delivery(0),
             ),
             (
                 "$JS.ACK.hub.Xa3.q.due.2.7.9.1795303291416000271.12",
                 Some("$JS.ACK.hub.Xa3.q.due"),
-                delivery("q", 12),
+                delivery(12),
             ),
             (
                 "$JS.ACK._.Xa3.q.due.2.7.9.1795303291416000271.12.random.more",
                 Some("$JS.ACK._.Xa3.q.due"),
-                delivery("q", 12),
+                delivery(12),
             ),
             ("$JS.ACK.q.faas-workers.2.7.x.1795303291416000271.0", Some("$JS.ACK.q.faas-workers"), None),
             ("$JS.ACK.q.faas-workers.2.7.9.-1.0", Some("$JS.ACK.q.faas-workers"), None),

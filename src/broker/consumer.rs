@@ -136,14 +136,14 @@ impl Consumer {
 
     fn pulled(&mut self, message: Message, asked: Instant) -> Option<Pulled> {
         let reply = message.reply?.into_string();
-        let AckSubject { stream, delivered, sequence, stored, pending, .. } = AckSubject::read(&reply)?;
+        let AckSubject { delivered, sequence, stored, pending, .. } = AckSubject::read(&reply)?;
         self.search.passed(sequence);
         Some(Pulled {
             arrival: Arrival {
                 subject: message.subject.into_string(),
                 headers: message.headers.unwrap_or_default(),
                 payload: message.payload,
-                stream: stream.to_owned(),
+                stream: self.bound.stream.clone(),
                 sequence,
                 stored,
             },
@@ -218,6 +218,7 @@ impl Source for Consumer {
 
     async fn next(&mut self) -> Result<Option<Pulled>, BrokerError> {
         while self.to_come() > 0 {
+            let deadline = self.deadline;
             let came = tokio::select! {
                 biased;
                 (message, asked) = late(&mut self.given_up) => match self.pulled(message, asked) {
@@ -228,7 +229,8 @@ impl Source for Consumer {
                 _ = self.link.changed() => None,
                 // The request may wait for longer than its lease would last now.
                 () = self.ack_wait.changed() => None,
-                () = sleep_until(self.deadline) => {
+                // A timer is made where there is nothing to take, and not for each message.
+                () = async { sleep_until(deadline).await } => {
                     self.doubt.arises();
                     None
                 }

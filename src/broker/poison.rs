@@ -129,7 +129,7 @@ impl Search {
                 let pause = self.again.map_or(first, |(_, pause)| (pause * 2).min(most));
                 self.again = Some((Instant::now() + pause, pause));
                 if let Err(error) = failed {
-                    tracing::warn!(stream = self.bound.stream, consumer = self.bound.consumer, %error, "what \
+                    tracing::warn!(stream = &*self.bound.stream, consumer = self.bound.consumer, %error, "what \
                         cut the connection was not looked for");
                 }
             }
@@ -169,7 +169,7 @@ impl Search {
                 Ok(()) => buried.note(stored.sequence),
                 Err(error) => {
                     sweep.left = true;
-                    tracing::error!(stream = bound.stream, sequence = stored.sequence, %error, "it could not \
+                    tracing::error!(stream = &*bound.stream, sequence = stored.sequence, %error, "it could not \
                         be buried; trying again");
                 }
             }

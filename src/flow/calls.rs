@@ -8,11 +8,18 @@ use std::{
 };
 
 use slab::Slab;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 /// The calls of a queue. Cheap to clone; the clones agree.
 #[derive(Debug)]
-pub struct Calls<T>(Arc<Mutex<Known<T>>>);
+pub struct Calls<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    known: Mutex<Known<T>>,
+    /// Somebody cancelled calls: each looks whether it was meant. That is rare, and calls are many.
+    cancelled: Notify,
+}
 
 #[derive(Debug)]
 struct Known<T> {
@@ -23,12 +30,12 @@ struct Known<T> {
 
 #[derive(Debug)]
 struct Running<T> {
-    call_id: String,
+    call_id: Arc<str>,
     /// Its id in another form, where that is another text.
     also: Option<String>,
     since: SystemTime,
     told: T,
-    cancelled: CancellationToken,
+    is_cancelled: bool,
 }
 
 /// Somebody cancelled the calls of an id.
@@ -48,7 +55,7 @@ impl<T> Known<T> {
 
 impl<T> Running<T> {
     fn ids(&self) -> impl Iterator<Item = &str> {
-        [Some(self.call_id.as_str()), self.also.as_deref()].into_iter().flatten()
+        [Some(&*self.call_id), self.also.as_deref()].into_iter().flatten()
     }
 
     /// The mark by which it is not to run.
@@ -65,23 +72,32 @@ impl<T> Clone for Calls<T> {
 
 impl<T> Default for Calls<T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Known { running: Slab::new(), marks: HashMap::new() })))
+        let known = Mutex::new(Known { running: Slab::new(), marks: HashMap::new() });
+        Self(Arc::new(Shared { known, cancelled: Notify::new() }))
     }
 }
 
 impl<T> Calls<T> {
     fn known(&self) -> MutexGuard<'_, Known<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls of this id that arrived before the mark end, and do not begin.
     pub fn mark(&self, call_id: &str, mark: Mark) {
         let mut known = self.known();
-        let runs = |running: &&Running<T>| running.since <= mark.at && running.ids().any(|id| id == call_id);
-        known.running().filter(runs).for_each(|running| running.cancelled.cancel());
+        let mut is_meant = false;
+        for (_, running) in &mut known.running {
+            if running.since <= mark.at && running.ids().any(|id| id == call_id) {
+                (running.is_cancelled, is_meant) = (true, true);
+            }
+        }
         let latest = known.marks.get(call_id).is_none_or(|before| before.at < mark.at);
         if latest {
             known.marks.insert(call_id.to_owned(), mark);
+        }
+        drop(known);
+        if is_meant {
+            self.0.cancelled.notify_waiters();
         }
     }
 
@@ -93,17 +109,13 @@ impl<T> Calls<T> {
     /// One more runs, until the guard is dropped; it arrived `since`. Its id may be asked for in the form
     /// `also`, too.
     #[must_use = "the call counts as ended when the guard is dropped"]
-    pub fn begin(&self, call_id: &str, also: &str, since: SystemTime, told: T) -> Begun<T> {
-        let cancelled = CancellationToken::new();
-        let also = (also != call_id).then(|| also.to_owned());
-        let running =
-            Running { call_id: call_id.to_owned(), also, since, told, cancelled: cancelled.clone() };
+    pub fn begin(&self, call_id: Arc<str>, also: &str, since: SystemTime, told: T) -> Begun<T> {
+        let also = (*also != *call_id).then(|| also.to_owned());
+        let mut running = Running { call_id, also, since, told, is_cancelled: false };
         let mut known = self.known();
-        if running.marked(&known.marks).is_some() {
-            cancelled.cancel();
-        }
+        running.is_cancelled = running.marked(&known.marks).is_some();
         let place = known.running.insert(running);
-        Begun { calls: self.clone(), place, cancelled }
+        Begun { calls: self.clone(), place }
     }
 
     /// What is told of those with this id: callers may have given it to several.
@@ -119,18 +131,24 @@ impl<T> Calls<T> {
 pub struct Begun<T> {
     calls: Calls<T>,
     place: usize,
-    cancelled: CancellationToken,
 }
 
 impl<T> Begun<T> {
     /// Whether somebody cancelled it.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled()
+        self.calls.known().running.get(self.place).is_some_and(|running| running.is_cancelled)
     }
 
     /// Returns when somebody cancels it.
     pub async fn cancelled(&self) {
-        self.cancelled.cancelled().await;
+        loop {
+            // Made before the look: whoever comes in between is heard.
+            let cancelled = self.calls.0.cancelled.notified();
+            if self.is_cancelled() {
+                return;
+            }
+            cancelled.await;
+        }
     }
 
     /// Who cancelled it, and why.
@@ -163,9 +181,9 @@ mod tests {
     #[test]
     fn calls_are_known_while_they_run_however_many_have_an_id() {
         let calls = Calls::default();
-        let first = calls.begin("a", "a", at(1), 1);
-        let second = calls.begin("a", "a", at(1), 2);
-        let _other = calls.clone().begin("b", "b", at(1), 3);
+        let first = calls.begin("a".into(), "a", at(1), 1);
+        let second = calls.begin("a".into(), "a", at(1), 2);
+        let _other = calls.clone().begin("b".into(), "b", at(1), 3);
         let of = |id| calls.of(id, |n| *n);
         let mut known = of("a");
         known.sort_unstable();
@@ -179,28 +197,28 @@ mod tests {
     #[test]
     fn a_mark_ends_calls_that_arrived_before_it_and_no_others() {
         let calls = Calls::default();
-        let before = calls.begin("a", "a", at(5), ());
-        let other = calls.begin("b", "b", at(5), ());
-        let later = calls.begin("a", "a", at(11), ());
+        let before = calls.begin("a".into(), "a", at(5), ());
+        let other = calls.begin("b".into(), "b", at(5), ());
+        let later = calls.begin("a".into(), "a", at(11), ());
         calls.mark("a", mark(10));
         assert_eq!([&before, &other, &later].map(Begun::is_cancelled), [true, false, false]);
         assert_eq!((before.why().as_deref(), other.why()), (Some("at 10"), None));
         // One that was waiting then, and one that a caller makes with the same id afterwards.
         assert!(
-            calls.begin("a", "a", at(9), ()).is_cancelled()
-                && !calls.begin("a", "a", at(12), ()).is_cancelled()
+            calls.begin("a".into(), "a", at(9), ()).is_cancelled()
+                && !calls.begin("a".into(), "a", at(12), ()).is_cancelled()
         );
         // An older mark that is read again takes nothing back.
         calls.mark("a", mark(3));
-        assert!(calls.begin("a", "a", at(9), ()).is_cancelled());
+        assert!(calls.begin("a".into(), "a", at(9), ()).is_cancelled());
         // One of several whose ids are the same in the other form.
-        let [long, twin] = ["xy", "xz"].map(|id| calls.begin(id, "x", at(5), ()));
+        let [long, twin] = ["xy", "xz"].map(|id| calls.begin(id.into(), "x", at(5), ()));
         calls.mark("xy", mark(10));
         assert_eq!([&long, &twin].map(Begun::is_cancelled), [true, false]);
         assert_eq!((calls.of("x", |()| 1).len(), calls.of("xz", |()| 1).len()), (2, 1));
         calls.mark("x", mark(10));
         assert!(twin.is_cancelled() && twin.why().is_some());
         calls.forget(at(11));
-        assert!(!calls.begin("a", "a", at(9), ()).is_cancelled());
+        assert!(!calls.begin("a".into(), "a", at(9), ()).is_cancelled());
     }
 }

@@ -86,7 +86,7 @@ fn too_large() -> Refusal {
 
 fn fresh(queue: &Queue, entry: Entry) -> Record {
     Record {
-        stream: queue.stream.clone(),
+        stream: queue.stream.as_str().into(),
         subject: entry.subject,
         id: format!("ingress-{:032x}", entry.key.number(&queue.name)),
         headers: entry.headers,
@@ -109,7 +109,7 @@ fn later(
         subject: entry.subject,
         headers: entry.headers,
         payload: entry.payload,
-        stream: queue.stream.clone(),
+        stream: queue.stream.as_str().into(),
         sequence: first,
         stored: jetstream.now(),
     };

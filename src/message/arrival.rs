@@ -1,6 +1,6 @@
 //! A message as it lies in a stream.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ pub struct Arrival {
     /// Its payload.
     pub payload: Bytes,
     /// The stream that it lies in.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// Its sequence there.
     pub sequence: u64,
     /// When the broker stored it.

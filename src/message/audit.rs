@@ -129,8 +129,8 @@ impl Call {
         Self {
             at: Some(now),
             queue: queue.to_owned(),
-            function: message.function_name.clone(),
-            call_id: message.call_id.clone(),
+            function: message.function_name.as_deref().map(str::to_owned),
+            call_id: message.call_id.as_deref().map(str::to_owned),
             original_id: told.original_id(),
             outcome: outcome.to_owned(),
             attempts_made: told.attempts,

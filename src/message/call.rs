@@ -1,7 +1,7 @@
 //! What commands and workers tell each other of calls: which run, over NATS and stored nowhere; and which are
 //! cancelled, in a stream.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -95,8 +95,8 @@ pub struct Running {
 /// those who do.
 #[derive(Debug)]
 pub struct InHand {
-    function: Option<String>,
-    origin: String,
+    function: Option<Arc<str>>,
+    origin: Arc<str>,
     id: Id,
     first_seen: SystemTime,
     began: SystemTime,
@@ -124,7 +124,7 @@ impl InHand {
     /// What is told of it.
     pub fn told(&self) -> Running {
         Running {
-            function: self.function.clone().unwrap_or_default(),
+            function: self.function.as_deref().unwrap_or_default().to_owned(),
             original_id: self.id.in_stream(&self.origin),
             attempts: Attempt::of(&self.history, &self.times),
             first_seen: Some(self.first_seen),
@@ -136,7 +136,7 @@ impl InHand {
 
 /// The call id of an invocation: its `own`, or one made of its identity, the same over all retries.
 pub fn id(own: Option<&str>, past: &Envelope) -> String {
-    own.map_or_else(|| made_id(&past.origin, past.id), str::to_owned)
+    own.map_or_else(|| past.made_id(), str::to_owned)
 }
 
 /// A call id as a header of ours has it: callers choose ids, and a header has so many bytes, of ASCII alone.
@@ -156,8 +156,11 @@ pub(crate) fn is_of(headers: &HeaderMap, call_id: &str) -> bool {
     header::said(headers, names::CALL_ID).is_some_and(|told| is_id(told, call_id))
 }
 
-fn made_id(origin: &str, id: Id) -> String {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, id.in_stream(origin).as_bytes()).to_string()
+impl Envelope {
+    /// The call id of an invocation that has none of its own.
+    pub(crate) fn made_id(&self) -> String {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, self.original_id().as_bytes()).to_string()
+    }
 }
 
 impl Names {

@@ -131,8 +131,11 @@ impl Undecodable {
 /// function.
 pub fn decode(payload: &[u8]) -> Result<Invocation, Undecodable> {
     let wire = read::read(payload)?;
-    let call_id = wire.call_id();
-    let undecodable = |reason: &str, function| Undecodable { function, call_id, ..Undecodable::new(reason) };
+    let undecodable = |reason: &str, function| Undecodable {
+        function,
+        call_id: wire.call_id(),
+        ..Undecodable::new(reason)
+    };
     let function = match wire.function.parse::<FunctionName>() {
         Ok(function) => function,
         Err(invalid) => return Err(undecodable(&invalid.to_string(), None)),

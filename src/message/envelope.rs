@@ -6,9 +6,9 @@ mod redrive;
 mod times;
 
 use std::{
-    fmt::{self, Write as _},
-    mem,
+    fmt, mem,
     str::FromStr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -46,7 +46,7 @@ pub struct Envelope {
     /// What the message is.
     pub kind: Kind,
     /// The stream in which it first arrived.
-    pub origin: String,
+    pub origin: Arc<str>,
     /// Its identity there.
     pub id: Id,
     /// Clones between this message and the first arrival.
@@ -135,13 +135,13 @@ impl Envelope {
     }
 
     fn first(arrival: &Arrival) -> Self {
-        Self::unknown(&arrival.stream, arrival.sequence, arrival.stored)
+        Self::unknown(arrival.stream.clone(), arrival.sequence, arrival.stored)
     }
 
-    fn unknown(stream: &str, sequence: u64, stored: SystemTime) -> Self {
+    fn unknown(origin: Arc<str>, sequence: u64, stored: SystemTime) -> Self {
         Self {
             kind: Kind::Invocation,
-            origin: stream.to_owned(),
+            origin,
             id: Id::new(sequence, stored),
             generation: 0,
             attempts: 0,
@@ -177,7 +177,7 @@ impl Envelope {
 
     /// The past of a message that was stored there, as its headers tell it.
     pub fn told(stream: &str, sequence: u64, stored: SystemTime, headers: &HeaderMap) -> Self {
-        Self::unknown(stream, sequence, stored).as_told(headers)
+        Self::unknown(stream.into(), sequence, stored).as_told(headers)
     }
 
     /// The past that headers of ours tell. Where they do not tell its identity, that stays.
@@ -188,7 +188,7 @@ impl Envelope {
         let (origin, id) = text(names::ORIGINAL_ID)
             .and_then(|value| value.rsplit_once(':'))
             .filter(|(origin, _)| origin.len() <= VALUE)
-            .and_then(|(origin, id)| Some((origin.to_owned(), id.parse().ok()?)))
+            .and_then(|(origin, id)| Some((origin.into(), id.parse().ok()?)))
             .unwrap_or((self.origin.clone(), self.id));
         let attempts = number(text(names::ATTEMPTS)).unwrap_or(0);
         let not_found =
@@ -241,12 +241,10 @@ impl Envelope {
         self.interruptions = 0;
         self.last_status = status.map(|status| status.to_string());
         self.last_error = error;
-        // Each call comes by here: the room is taken once, and the number is one that machines have.
-        let mut entry = String::with_capacity(label.len() + worker.len() + 24);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        // Writing to a string cannot fail.
-        let _ = write!(entry, "{}:{label}:{millis}:{worker}", self.attempts);
-        self.history.push(entry);
+        let (mut attempts, mut taken) = (itoa::Buffer::new(), itoa::Buffer::new());
+        // Each call comes by here: nothing is formatted that is a text already.
+        self.history.push([attempts.format(self.attempts), label, taken.format(millis), worker].join(":"));
         let (entries, bytes) = HISTORY;
         while self.history.len() > entries
             || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes

@@ -1,7 +1,7 @@
 //! Makes the messages that follow from a message: its clones and its dead letter. Pure: what goes into the
 //! stream is decided here, byte for byte; `settle` sends it.
 
-use std::{borrow::Cow, fmt, time::SystemTime};
+use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -45,9 +45,9 @@ pub struct Message {
     /// The function's subject token, where the message names a function.
     pub function: Option<String>,
     /// The function's name, where the message names one.
-    pub function_name: Option<String>,
+    pub function_name: Option<Arc<str>>,
     /// The call id, where there is one.
-    pub call_id: Option<String>,
+    pub call_id: Option<Arc<str>>,
     /// The event that it sends on, if it is one.
     pub event: Option<Box<EventName>>,
     /// Whether its end is to be told by a callback.
@@ -148,15 +148,15 @@ impl Message {
     /// Takes over the names by which people and subjects know the invocation.
     pub(crate) fn identify(&mut self, function: &FunctionName, call_id: Option<&str>) {
         self.function = Some(function.token());
-        self.function_name = Some(function.as_str().to_owned());
-        self.call_id = call_id.map(str::to_owned);
+        self.function_name = Some(function.as_str().into());
+        self.call_id = call_id.map(Into::into);
     }
 
     /// Takes over what is known of a message that is no invocation.
     pub(crate) fn identify_undecodable(&mut self, undecodable: &Undecodable) {
         self.function = undecodable.function.as_ref().map(FunctionName::token);
-        self.function_name = undecodable.function.as_ref().map(|function| function.as_str().to_owned());
-        self.call_id.clone_from(&undecodable.call_id);
+        self.function_name = undecodable.function.as_ref().map(|function| function.as_str().into());
+        self.call_id = undecodable.call_id.as_deref().map(Into::into);
         self.event.clone_from(&undecodable.event);
     }
 
@@ -285,7 +285,7 @@ impl Message {
     /// A dead letter, as it lies in its stream.
     pub(crate) fn dead(arrival: &Arrival) -> Self {
         let Arrival { stream, sequence, stored, headers, .. } = arrival;
-        let text = |name: &str| header::said(headers, name).map(str::to_owned);
+        let text = |name: &str| header::said(headers, name).map(Into::into);
         let token = arrival.subject.rsplit('.').next().filter(|token| *token != names::UNDECODABLE);
         Self {
             envelope: Envelope::told(stream, *sequence, *stored, headers),

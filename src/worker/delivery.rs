@@ -85,8 +85,6 @@ pub struct Delivery<B> {
     bytes: usize,
     /// The bytes of the message as it was delivered.
     size: usize,
-    /// The subject of its acknowledgement.
-    reply: String,
     /// Its part in its invocation's trace.
     trace: Trace,
     /// Its sequence in its stream.
@@ -106,14 +104,14 @@ impl<B: Broker> Delivery<B> {
     /// write. `unbegun`: nobody began it when it was delivered before.
     pub fn new(broker: &B, form: &Form, mut pulled: Pulled, parked: bool, unbegun: bool) -> Self {
         let message = Message::taking(form, &mut pulled.arrival, parked);
+        let lease = Lease::new(broker, pulled.reply, pulled.ack_wait, pulled.asked);
         Self {
             doubtful: pulled.doubtful.about(message.envelope.id),
             message: Box::new(message),
-            lease: Arc::new(Lease::new(broker, &pulled)),
+            lease: Arc::new(lease),
             seat: Arc::default(),
             bytes: 2 * pulled.arrival.payload.len(),
             size: pulled.arrival.payload.len(),
-            reply: pulled.reply,
             trace: Trace::default(),
             sequence: pulled.arrival.sequence,
             delivered: pulled.delivered,
@@ -162,15 +160,15 @@ impl<B: Broker> Delivery<B> {
         tracer: &Tracer,
         queue: &str,
         invocation: Option<&Invocation>,
-        now: SystemTime,
+        now: impl FnOnce() -> SystemTime,
     ) {
         self.trace = tracer.begin(queue, &mut self.message, invocation, now);
     }
 
-    /// Takes over the call id under which it is called.
-    pub fn identify(&mut self, call_id: String) {
-        self.trace.call_id(&call_id);
-        self.message.call_id = Some(call_id);
+    /// Gives it a call id if it has none, and tells the trace.
+    pub fn identify(&mut self) {
+        let Message { call_id, envelope, .. } = &mut *self.message;
+        self.trace.call_id(call_id.get_or_insert_with(|| envelope.made_id().into()));
     }
 
     /// Gives a callback that was never stored its payload. Whatever happens to the packing of a large one, it

@@ -99,15 +99,17 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         let (policy, invalid) = parts.policy.for_annotations(&annotations);
         if delivery.envelope().attempts == 0 {
             for annotation in invalid {
-                tracing::warn!(callId = call_id, function = invocation.function.as_str(), %annotation, "an \
+                tracing::warn!(callId = &*call_id, function = invocation.function.as_str(), %annotation, "an \
                     annotation is not used; the worker's setting is");
             }
         }
         // Until its end is durable, or it is parked.
-        let in_hand = InHand::new(delivery.message(), self.broker().now());
-        let begun = &parts.calls.begin(&call_id, &written(&call_id), delivery.envelope().arrived(), in_hand);
+        let now = self.broker().now();
+        let in_hand = InHand::new(delivery.message(), now);
+        let arrived = delivery.envelope().arrived();
+        let begun = &parts.calls.begin(call_id.clone(), &written(&call_id), arrived, in_hand);
         let context = CallContext { invocation, call_id: &call_id, annotations: &annotations, policy, begun };
-        let mut delivery = match self.may_call(delivery, &context).await? {
+        let mut delivery = match self.may_call(delivery, &context, now).await? {
             ControlFlow::Continue(delivery) => delivery,
             ControlFlow::Break(settled) => return Ok(settled),
         };

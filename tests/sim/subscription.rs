@@ -94,7 +94,7 @@ impl Subscription {
                         subject: record.subject,
                         headers: record.headers,
                         payload: record.payload,
-                        stream: consumer.stream.clone(),
+                        stream: consumer.stream.as_str().into(),
                         sequence: taken.sequence,
                         stored: taken.message.stored,
                     },

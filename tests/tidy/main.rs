@@ -233,7 +233,7 @@ fn nothing_that_callers_wrote_is_shown_by_debug() {
         subject,
         headers,
         payload: payload.clone(),
-        stream,
+        stream: stream.into(),
         sequence: 1,
         stored: SystemTime::UNIX_EPOCH,
     };

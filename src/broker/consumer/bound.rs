@@ -17,7 +17,7 @@ use crate::broker::{
 #[derive(Debug, Clone)]
 pub(crate) struct Bound {
     /// Its stream.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// Its name.
     pub consumer: String,
     /// How long the broker waits for an acknowledgement.
@@ -32,7 +32,7 @@ impl Bound {
     /// The consumer of this stream, with these settings.
     pub fn new(stream: &str, consumer: &str, settings: Settings) -> Self {
         Self {
-            stream: stream.to_owned(),
+            stream: stream.into(),
             consumer: consumer.to_owned(),
             ack_wait: watch::Sender::new(rules::lease(&settings)),
             max_ack_pending: bounded(settings.limit("max_ack_pending")),
@@ -58,7 +58,7 @@ impl Bound {
         let before = std::mem::replace(&mut *self.settings(), settings.clone());
         for (setting, was, found) in rules::changes(&before, &settings) {
             tracing::warn!(
-                stream,
+                stream = &**stream,
                 consumer,
                 setting,
                 was,

@@ -61,7 +61,7 @@ impl Stored {
     pub fn arrival(self, stream: &str) -> Arrival {
         let headers = self.headers();
         let Self { subject, sequence, time, payload, .. } = self;
-        Arrival { subject, headers, payload, stream: stream.to_owned(), sequence, stored: time }
+        Arrival { subject, headers, payload, stream: stream.into(), sequence, stored: time }
     }
 }
 

@@ -52,7 +52,7 @@ impl Burial {
     ) -> Result<(), BrokerError> {
         let message = self.message(bound, stored, flaw);
         tracing::error!(
-            stream = bound.stream,
+            stream = &*bound.stream,
             sequence = stored.sequence,
             reason = %flaw,
             "Unreadable: the NATS client gives its connection up at this message; it is taken out of the \
@@ -67,7 +67,7 @@ impl Burial {
         else {
             self.metrics.unstorable();
             tracing::error!(
-                stream = bound.stream,
+                stream = &*bound.stream,
                 sequence = stored.sequence,
                 "Unstorable: its dead letter fits into no message"
             );
@@ -115,11 +115,11 @@ impl Burial {
             sequence: stored.sequence,
             stored: stored.time,
         };
-        let mut message = Message::of(&self.form, &arrival, bound.stream == self.names.retries);
+        let mut message = Message::of(&self.form, &arrival, *bound.stream == *self.names.retries);
         // For people who look. An unreadable message is called by nobody, whatever its payload says.
         if let Ok(invocation) = message.invocation() {
-            message.function_name = Some(invocation.function.as_str().to_owned());
-            message.call_id = invocation.call_id().map(str::to_owned);
+            message.function_name = Some(invocation.function.as_str().into());
+            message.call_id = invocation.call_id().map(Into::into);
             message.event = invocation.event;
         }
         message.envelope.last_error = Some(flaw.to_string());

@@ -125,7 +125,7 @@ mod tests {
         told.record(Some(500), "500", Some("why".into()), Duration::from_millis(12), "w");
         told.note_found(false, at(1));
         let again = told.next().redriven(at(100));
-        assert_eq!((again.id, again.first_seen, again.origin.as_str()), (told.id, told.first_seen, "q"));
+        assert_eq!((again.id, again.first_seen, &*again.origin), (told.id, told.first_seen, "q"));
         assert_eq!((again.attempts, again.history.len(), again.not_found), (0, 0, None));
         assert_eq!((again.last_status.as_deref(), again.due, again.since()), (None, Some(at(100)), at(100)));
         assert_eq!((again.generation, again.redrives.as_deref()), (1_000_000, Some("1")));

@@ -66,7 +66,7 @@ fn of_a_past_no_more_is_kept_than_would_be_written() {
         (names::ORIGINAL_ID, &origin),
     ])));
     assert_eq!((parked.history.len(), parked.history.first().unwrap().as_str()), (20, "29980"));
-    assert_eq!(parked.origin, "q");
+    assert_eq!(&*parked.origin, "q");
 }
 
 #[test]

@@ -182,7 +182,7 @@ proptest! {
                 Ok(invocation) => {
                     let call_id = invocation.call_id().unwrap_or("made").to_owned();
                     message.identify(&invocation.function, Some(&call_id));
-                    let trace = TRACING.1.begin("q", &mut message, Some(&invocation), SystemTime::UNIX_EPOCH);
+                    let trace = TRACING.1.begin("q", &mut message, Some(&invocation), || SystemTime::UNIX_EPOCH);
                     let mut request = http::HeaderMap::new();
                     trace.call("f", 1, "http://h/").inject(&mut request);
                     let error = Some(fields[2].clone());

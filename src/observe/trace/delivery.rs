@@ -54,9 +54,10 @@ impl Tracer {
         queue: &str,
         message: &mut Message,
         invocation: Option<&Invocation>,
-        now: SystemTime,
+        now: impl FnOnce() -> SystemTime,
     ) -> Trace {
         let Some(pipeline) = &self.0 else { return Trace::default() };
+        let now = now();
         let told = told(message, invocation);
         let is_root = told.is_none();
         let envelope = &message.envelope;
@@ -116,11 +117,12 @@ fn describe(span: &mut Span, queue: &str, message: &Message) {
     span.set("messaging.destination.name", queue.to_owned());
     span.set("messaging.message.id", envelope.original_id());
     if let Some(function) = &message.function_name {
-        span.set("faas.invoked_name", function.clone());
+        span.set("faas.invoked_name", function.to_string());
     }
     if envelope.kind == Kind::Callback {
         span.set("queue_worker.kind", "callback");
-        Option::iter(&message.call_id).for_each(|call_id| span.set("queue_worker.call_id", call_id.clone()));
+        Option::iter(&message.call_id)
+            .for_each(|call_id| span.set("queue_worker.call_id", call_id.to_string()));
     }
     // The attempt that is to be made.
     span.set("queue_worker.attempt", i64::from(envelope.attempts) + 1);

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::broker::{
-    pulled::{AckWait, Pulled},
+    pulled::AckWait,
     seam::{Ack, Broker},
 };
 
@@ -28,21 +28,17 @@ pub struct LeaseLost;
 #[derive(Debug)]
 pub struct Lease<B> {
     broker: B,
-    reply: String,
+    /// The subject of the delivery's acknowledgement.
+    pub(super) reply: String,
     ack_wait: AckWait,
     /// When the broker's ack clock started at the earliest.
     since: Mutex<Instant>,
 }
 
 impl<B: Broker> Lease<B> {
-    /// The lease of what was just delivered.
-    pub fn new(broker: &B, pulled: &Pulled) -> Self {
-        Self {
-            broker: broker.clone(),
-            reply: pulled.reply.clone(),
-            ack_wait: pulled.ack_wait.clone(),
-            since: Mutex::new(pulled.asked),
-        }
+    /// The lease of what was just delivered, and was `asked` for then.
+    pub fn new(broker: &B, reply: String, ack_wait: AckWait, asked: Instant) -> Self {
+        Self { broker: broker.clone(), reply, ack_wait, since: Mutex::new(asked) }
     }
 
     /// A tenth of `ack_wait`, but a second where that leaves three quarters of it.
@@ -97,6 +93,7 @@ impl<B: Broker> Lease<B> {
         let mut next = self.since() + ack_wait.now() / 3;
         loop {
             tokio::select! {
+                biased;
                 () = sleep_until(next.min(self.end())) => {}
                 () = ack_wait.changed() => {
                     next = next.min(self.since() + ack_wait.now() / 3);
@@ -203,8 +200,8 @@ mod tests {
     }
 
     fn lease(heartbeats: usize, ack_wait: Duration) -> Lease<Confirms> {
-        let pulled = Pulled { ack_wait: ack_wait.into(), ..Pulled::example(HeaderMap::new(), "") };
-        Lease::new(&Confirms(Arc::new(AtomicUsize::new(heartbeats))), &pulled)
+        let confirms = Confirms(Arc::new(AtomicUsize::new(heartbeats)));
+        Lease::new(&confirms, String::new(), ack_wait.into(), Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
@@ -245,8 +242,8 @@ mod tests {
         {
             confirms.0.store(1, Ordering::Relaxed);
             let changed = tokio::sync::watch::Sender::new(seconds(60));
-            let pulled = Pulled { ack_wait: (&changed).into(), ..Pulled::example(HeaderMap::new(), "") };
-            let (lease, began) = (Lease::new(&confirms, &pulled), Instant::now());
+            let began = Instant::now();
+            let lease = Lease::new(&confirms, String::new(), (&changed).into(), began);
             let change = async {
                 sleep(seconds(after)).await;
                 changed.send_replace(seconds(ack_wait));

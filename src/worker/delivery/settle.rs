@@ -205,7 +205,7 @@ impl<B: Broker> Settle<B> {
         let Durable { delivery, confirmed, scheduled } = durable;
         // Its call is over: another may have its permit while the broker confirms that.
         let sent = || delivery.seat.depart();
-        let acknowledged = || self.broker.acknowledge(&delivery.reply, Ack::Done, confirmed, &sent);
+        let acknowledged = || self.broker.acknowledge(&delivery.lease.reply, Ack::Done, confirmed, &sent);
         // In a box: it would stand in the future of each call while that runs.
         Box::pin(self.ask(&delivery, acknowledged)).await?;
         if let Some((again, due)) = scheduled {
@@ -251,7 +251,7 @@ impl<B: Broker> Settle<B> {
         }
         // Said once: whoever holds the message after `wait` would lose it by the same word, said again. Where
         // it was not heard the message comes back when the lease ends.
-        let said = self.broker.acknowledge(&delivery.reply, Ack::Later(wait), true, &|| ()).await;
+        let said = self.broker.acknowledge(&delivery.lease.reply, Ack::Later(wait), true, &|| ()).await;
         said.unwrap_or_else(
             |error| tracing::debug!(%error, "that a message stays in its stream is not confirmed"),
         );

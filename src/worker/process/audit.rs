@@ -27,8 +27,8 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         if envelope.delayed == 0 && self.0.audit.wants(true) {
             self.0.audit.note(Record::Parked(Parked {
                 at: Some(self.broker().now()),
-                function: message.function_name.clone(),
-                call_id: message.call_id.clone(),
+                function: message.function_name.as_deref().map(str::to_owned),
+                call_id: message.call_id.as_deref().map(str::to_owned),
                 original_id: envelope.original_id(),
             }));
         }

@@ -1,10 +1,12 @@
 //! Opens a delivery: reads what is in it, under its lease, and gives it its names.
 
+use std::sync::Arc;
+
 use super::Worker;
 use crate::{
     broker::seam::Broker,
     flow::memory::Share,
-    message::{call, decode::Undecodable},
+    message::decode::Undecodable,
     outbound::invoke::Gateway,
     tasks::heavy,
     worker::delivery::{Content, Delivery, lease::LeaseLost},
@@ -12,8 +14,8 @@ use crate::{
 
 /// Whose delivery it is, as far as that is known, for the line that says what became of it.
 pub(super) struct Whose {
-    pub(super) call_id: Option<String>,
-    pub(super) function: Option<String>,
+    pub(super) call_id: Option<Arc<str>>,
+    pub(super) function: Option<Arc<str>>,
 }
 
 impl Whose {
@@ -57,10 +59,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
             Ok(Content::Invocation(invocation)) => Some(&**invocation),
             _ => None,
         };
-        let (queue, now) = (&self.0.settle.names.queue, self.broker().now());
-        delivery.trace_begins(&self.0.tracer, queue, invocation, now);
-        if let Some(invocation) = invocation {
-            delivery.identify(call::id(invocation.call_id(), delivery.envelope()));
+        let queue = &self.0.settle.names.queue;
+        delivery.trace_begins(&self.0.tracer, queue, invocation, || self.broker().now());
+        if invocation.is_some() {
+            delivery.identify();
         }
         opened
     }

@@ -1,7 +1,7 @@
 //! The questions before a call, or a callback's POST, may start: whether it is paused, the interruptions
 //! before it, its age, and the gate.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::SystemTime};
 
 use super::{CallContext, Worker};
 use crate::{
@@ -18,11 +18,12 @@ use crate::{
 };
 
 impl<B: Broker, G: Gateway> Worker<B, G> {
-    /// Gives a delivery back whose call may start.
+    /// Gives a delivery back whose call may start. `now` is the broker's.
     pub(super) async fn may_call(
         &self,
         mut delivery: Delivery<B>,
         context: &CallContext<'_>,
+        now: SystemTime,
     ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
         if context.begun.is_cancelled() || delivery.envelope().cancelled.is_some() {
             return Box::pin(self.cancelled(delivery, context)).await.map(ControlFlow::Break);
@@ -50,7 +51,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 settled @ ControlFlow::Break(_) => return Ok(settled),
             };
         }
-        if context.policy.is_expired(self.age(&delivery)) {
+        if context.policy.is_expired(delivery.age(now)) {
             let ended = Box::pin(self.end(delivery, context, Some(Cause::Expired), None)).await;
             return ended.map(ControlFlow::Break);
         }
