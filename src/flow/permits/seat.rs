@@ -61,9 +61,18 @@ impl Seat {
         }
     }
 
-    /// Waits for a permit again if it was given back: a call or a callback begins now.
+    /// Begins a call or a callback, unless the permit was given back and has to be waited for.
+    pub(crate) fn begin_now(&self) -> bool {
+        let is_taken = self.of.is_none() || self.held().permit.is_some();
+        if is_taken {
+            self.begun.store(true, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// Begins one as soon as there is a permit again.
     pub(crate) async fn begin(&self) {
-        if let Some((permits, lane)) = self.of.as_ref().filter(|_| self.held().permit.is_none()) {
+        if let Some((permits, lane)) = self.of.as_ref().filter(|_| !self.begin_now()) {
             let permit = permits.again(*lane).await;
             self.held().permit = Some(permit);
         }

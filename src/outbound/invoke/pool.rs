@@ -100,11 +100,12 @@ impl Pool {
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn keep(&self, connection: Connection) {
-        if connection.sender.is_closed() || connection.made.elapsed() >= AGE {
+        let now = Instant::now();
+        if connection.sender.is_closed() || now.duration_since(connection.made) >= AGE {
             return;
         }
         let mut idle = locked(&self.idle);
-        idle.connections.push_back((Instant::now(), connection));
+        idle.connections.push_back((now, connection));
         if !idle.watched {
             idle.watched = true;
             tokio::spawn(close_unused(Arc::downgrade(&self.idle)));
@@ -119,7 +120,9 @@ impl Pool {
     /// The one that was used last of those that are free and young. One whose request is still being written,
     /// because its answer came early, is not free, and nobody waits for that.
     fn kept(&self) -> Option<Connection> {
-        let free = |(_, kept): &(Instant, Connection)| kept.sender.is_ready() && kept.made.elapsed() < AGE;
+        let now = Instant::now();
+        let is_young = |kept: &Connection| now.duration_since(kept.made) < AGE;
+        let free = |(_, kept): &(Instant, Connection)| kept.sender.is_ready() && is_young(kept);
         let connections = &mut locked(&self.idle).connections;
         let place = connections.iter().rposition(free)?;
         connections.remove(place).map(|(_, connection)| connection)
