@@ -218,7 +218,6 @@ impl Source for Consumer {
 
     async fn next(&mut self) -> Result<Option<Pulled>, BrokerError> {
         while self.to_come() > 0 {
-            let deadline = self.deadline;
             let came = tokio::select! {
                 biased;
                 (message, asked) = late(&mut self.given_up) => match self.pulled(message, asked) {
@@ -229,8 +228,7 @@ impl Source for Consumer {
                 _ = self.link.changed() => None,
                 // The request may wait for longer than its lease would last now.
                 () = self.ack_wait.changed() => None,
-                // A timer is made where there is nothing to take, and not for each message.
-                () = async { sleep_until(deadline).await } => {
+                () = sleep_until(self.deadline) => {
                     self.doubt.arises();
                     None
                 }

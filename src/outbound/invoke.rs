@@ -221,9 +221,10 @@ impl Gateway for HttpGateway {
             None => None,
         };
         let request = self.request(call, authorization.as_ref())?;
-        let mut limit = Instant::now() + self.limit;
+        let began = Instant::now();
+        let mut limit = began + self.limit;
         let answered = async {
-            let mut answered = self.pool.send(request, false).await;
+            let mut answered = self.pool.send(request, false, began).await;
             if matches!(answered, Err(Unanswered::Broken { unread: true, .. }))
                 && let Ok(again) = self.request(call, authorization.as_ref())
             {
@@ -231,7 +232,7 @@ impl Gateway for HttpGateway {
                     callId = call.call_id,
                     "the connection was closed as the call went out; it goes out on a new one"
                 );
-                answered = self.pool.send(again, true).await;
+                answered = self.pool.send(again, true, began).await;
             }
             match answered {
                 Ok(answered) => Ok(answered),
@@ -240,16 +241,17 @@ impl Gateway for HttpGateway {
         };
         let result = match timeout_at(limit, answered).await {
             Ok(Ok((response, connection))) => {
-                let read = read(response, call.keep, &self.room, &mut limit).await;
-                // What was not read to its end ends with its connection.
-                read.inspect(|_| self.pool.keep(connection))
+                read(response, call.keep, &self.room, &mut limit).await.map(|read| (read, connection))
             }
             Ok(Err(failure)) => Err(failure),
             Err(_elapsed) => Err(Failure::Outcome(Outcome::TimedOut)),
         };
-        let took = self.limit.saturating_sub(limit.saturating_duration_since(Instant::now()));
+        let ended = Instant::now();
+        let took = self.limit.saturating_sub(limit.saturating_duration_since(ended));
         match result {
-            Ok((mut reply, headers, body, truncated)) => {
+            Ok(((mut reply, headers, body, truncated), connection)) => {
+                // What was not read to its end ended with its connection.
+                self.pool.keep(connection, ended);
                 // No target speaks for OpenFaaS's gateway.
                 reply.not_found_text &= self.target.is_none();
                 Ok(Answer { outcome: Outcome::Replied(reply), took, headers, body, truncated })

@@ -19,6 +19,9 @@ const HELPERS: usize = 16;
 /// How long one of them waits for more to do. The last one has to stay: without any, and where the system has
 /// no thread to give, a task that needs one panics; with one it waits.
 const IDLE: Duration = Duration::from_secs(1 << 30);
+/// After so many steps of tasks the system is asked what has come in. Each time costs system calls, and those
+/// that answer are woken for less. Where nothing is left to do it is asked at once.
+const STEPS: u32 = 256;
 
 /// One thread of work, and helpers for what cannot but wait.
 ///
@@ -26,7 +29,8 @@ const IDLE: Duration = Duration::from_secs(1 << 30);
 /// Where the system has no thread or file to give.
 pub fn runtime() -> io::Result<Runtime> {
     let mut builder = Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(HELPERS).thread_keep_alive(IDLE).build()?;
+    builder.enable_all().event_interval(STEPS).max_blocking_threads(HELPERS).thread_keep_alive(IDLE);
+    let runtime = builder.build()?;
     runtime.spawn_blocking(|| {});
     Ok(runtime)
 }

@@ -72,14 +72,16 @@ impl Pool {
         Self { place, connector, connections, idle: Arc::default() }
     }
 
-    /// Sends a request and waits for the head of its answer. A connection that is `new` has served nobody.
+    /// Sends a request `now`, and waits for the head of its answer. A connection that is `new` has served
+    /// nobody.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         new: bool,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Connection), Unanswered> {
         loop {
-            let kept = if new { None } else { self.kept() };
+            let kept = if new { None } else { self.kept(now) };
             let (mut connection, used) = match kept {
                 Some(connection) => (connection, true),
                 None => (Box::pin(self.connect()).await?, false),
@@ -98,9 +100,8 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose answer was read to its end.
-    pub(super) fn keep(&self, connection: Connection) {
-        let now = Instant::now();
+    /// Keeps a connection whose answer was read to its end by `now`.
+    pub(super) fn keep(&self, connection: Connection, now: Instant) {
         if connection.sender.is_closed() || now.duration_since(connection.made) >= AGE {
             return;
         }
@@ -119,8 +120,7 @@ impl Pool {
 
     /// The one that was used last of those that are free and young. One whose request is still being written,
     /// because its answer came early, is not free, and nobody waits for that.
-    fn kept(&self) -> Option<Connection> {
-        let now = Instant::now();
+    fn kept(&self, now: Instant) -> Option<Connection> {
         let is_young = |kept: &Connection| now.duration_since(kept.made) < AGE;
         let free = |(_, kept): &(Instant, Connection)| kept.sender.is_ready() && is_young(kept);
         let connections = &mut locked(&self.idle).connections;
@@ -181,9 +181,9 @@ mod tests {
     async fn call(pool: &Pool, bytes: usize) {
         let mut request = Request::new(Full::new(Bytes::from(vec![b'x'; bytes])));
         request.headers_mut().insert("host", http::HeaderValue::from_static("h"));
-        let (response, connection) = pool.send(request, false).await.unwrap();
+        let (response, connection) = pool.send(request, false, Instant::now()).await.unwrap();
         response.into_body().collect().await.unwrap();
-        pool.keep(connection);
+        pool.keep(connection, Instant::now());
     }
 
     /// Answers a request as soon as anything of it is there.
