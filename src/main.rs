@@ -69,5 +69,5 @@ fn run(mut config: config::Config, supervisor: Supervisor) -> anyhow::Result<()>
     };
     // Both TLS users, NATS and HTTP, take the process's one provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    offload::runtime()?.block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
+    offload::worker()?.block_on(async { Ok(serve(config, supervisor, Signals::listen()?).await?) })
 }

@@ -168,6 +168,8 @@ impl<T> Drop for Begun<T> {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
@@ -220,5 +222,25 @@ mod tests {
         assert!(twin.is_cancelled() && twin.why().is_some());
         calls.forget(at(11));
         assert!(!calls.begin("a".into(), "a", at(9), ()).is_cancelled());
+    }
+
+    #[test]
+    fn one_that_is_cancelled_ends_and_those_beside_it_go_on_and_still_listen() {
+        let calls = Calls::default();
+        // Each is looked at only when it is woken.
+        let mut ended: FuturesUnordered<_> = ["a", "b"]
+            .into_iter()
+            .map(|id| (id, calls.begin(id.into(), id, at(5), ())))
+            .map(|(id, begun)| async move {
+                begun.cancelled().await;
+                id
+            })
+            .collect();
+        assert_eq!(ended.next().now_or_never(), None);
+        for id in ["a", "b"] {
+            calls.mark(id, mark(10));
+            assert_eq!(ended.next().now_or_never(), Some(Some(id)));
+            assert_eq!(ended.next().now_or_never().flatten(), None);
+        }
     }
 }

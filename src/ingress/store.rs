@@ -86,7 +86,7 @@ fn too_large() -> Refusal {
 
 fn fresh(queue: &Queue, entry: Entry) -> Record {
     Record {
-        stream: queue.stream.as_str().into(),
+        stream: queue.stream.clone(),
         subject: entry.subject,
         id: format!("ingress-{:032x}", entry.key.number(&queue.name)),
         headers: entry.headers,

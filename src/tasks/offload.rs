@@ -19,18 +19,27 @@ const HELPERS: usize = 16;
 /// How long one of them waits for more to do. The last one has to stay: without any, and where the system has
 /// no thread to give, a task that needs one panics; with one it waits.
 const IDLE: Duration = Duration::from_secs(1 << 30);
-/// After so many steps of tasks the system is asked what has come in. Each time costs system calls, and those
-/// that answer are woken for less. Where nothing is left to do it is asked at once.
-const STEPS: u32 = 256;
 
 /// One thread of work, and helpers for what cannot but wait.
 ///
 /// # Errors
 /// Where the system has no thread or file to give.
 pub fn runtime() -> io::Result<Runtime> {
-    let mut builder = Builder::new_current_thread();
-    builder.enable_all().event_interval(STEPS).max_blocking_threads(HELPERS).thread_keep_alive(IDLE);
-    let runtime = builder.build()?;
+    built(&mut Builder::new_current_thread())
+}
+
+/// The same for the worker, which has many tasks, each with little to do. It asks the system what has come in
+/// after 256 of their steps instead of 61, or once there is nothing left to do: so more comes in at once, and
+/// more goes out with each system call.
+///
+/// # Errors
+/// Where the system has no thread or file to give.
+pub fn worker() -> io::Result<Runtime> {
+    built(Builder::new_current_thread().event_interval(256))
+}
+
+fn built(builder: &mut Builder) -> io::Result<Runtime> {
+    let runtime = builder.enable_all().max_blocking_threads(HELPERS).thread_keep_alive(IDLE).build()?;
     runtime.spawn_blocking(|| {});
     Ok(runtime)
 }

@@ -75,6 +75,29 @@ async fn a_call_that_is_parked_waits_or_runs_ends_as_cancelled_whichever_of_thre
 }
 
 #[tokio::test]
+async fn those_that_run_beside_a_call_that_is_cancelled_go_on() {
+    let nats = Nats::start().await;
+    let latch = Latch::new();
+    let gateway = gateway(&latch).await;
+    let settings = patient(&nats, &gateway).set("max_inflight", 3);
+    let worker = settings.clone().start().await;
+    for n in 0..3 {
+        nats.publish(&Invocation::of("held").call_id(&format!("held-{n}"))).await;
+    }
+    gateway.await_calls(3).await;
+    let cancelled = settings.run("calls cancel held-1 --yes --output json").await.done();
+    assert_eq!(cancelled["state"], "cancelled");
+    latch.open();
+    let ended = gateway.await_that("all have ended", |calls| calls.iter().all(|call| call.fate().is_some()));
+    for call in ended.await {
+        let is_cut = matches!(call.fate(), Some(End::Cut));
+        assert_eq!(is_cut, call.id() == "held-1", "{}", call.id());
+    }
+    nats.await_counts([0, 0, 1]).await;
+    drop(worker);
+}
+
+#[tokio::test]
 async fn what_is_cancelled_while_no_worker_runs_is_not_called_and_a_later_call_of_the_same_id_is() {
     let nats = Nats::start().await;
     let latch = Latch::new();

@@ -61,18 +61,22 @@ impl Seat {
         }
     }
 
-    /// Begins a call or a callback, unless the permit was given back and has to be waited for.
+    /// Begins a call or a callback, and returns true; false where the permit was given back, which
+    /// [`begin`](Self::begin) waits for.
     pub(crate) fn begin_now(&self) -> bool {
-        let is_taken = self.of.is_none() || self.held().permit.is_some();
-        if is_taken {
+        let may_begin = self.of.is_none() || self.held().permit.is_some();
+        if may_begin {
             self.begun.store(true, Ordering::Relaxed);
         }
-        is_taken
+        may_begin
     }
 
-    /// Begins one as soon as there is a permit again.
+    /// Begins a call or a callback, as soon as there is a permit again if it was given back.
     pub(crate) async fn begin(&self) {
-        if let Some((permits, lane)) = self.of.as_ref().filter(|_| !self.begin_now()) {
+        if self.begin_now() {
+            return;
+        }
+        if let Some((permits, lane)) = &self.of {
             let permit = permits.again(*lane).await;
             self.held().permit = Some(permit);
         }
@@ -105,7 +109,7 @@ mod tests {
         let other = lane.acquire().now_or_never().expect("free");
         let mut begin = Box::pin(seat.begin());
         assert!((&mut begin).now_or_never().is_none());
-        assert!(!seat.has_begun());
+        assert!(!seat.begin_now() && !seat.has_begun());
         drop(other);
         assert!(begin.now_or_never().is_some());
         assert!(seat.has_begun() && lane.take_free(1).is_empty());
@@ -155,8 +159,12 @@ mod tests {
     #[tokio::test]
     async fn a_seat_without_a_permit_waits_for_none_and_one_that_is_taken_begins_at_once() {
         Seat::default().begin().await;
+        assert!(Seat::default().begin_now());
         let lane = Permits::new(1).lanes(1).remove(0);
         Seat::new(lane.take_free(1).remove(0)).begin().await;
+        let seat = Seat::new(lane.take_free(1).remove(0));
+        assert!(!seat.has_begun() && seat.begin_now() && seat.has_begun());
+        drop(seat);
         assert_eq!(lane.take_free(1).len(), 1);
     }
 }

@@ -72,16 +72,16 @@ impl Pool {
         Self { place, connector, connections, idle: Arc::default() }
     }
 
-    /// Sends a request `now`, and waits for the head of its answer. A connection that is `new` has served
-    /// nobody.
+    /// Sends a request of a call that `began` just now, and waits for the head of its answer. A connection
+    /// that is `new` has served nobody.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         new: bool,
-        now: Instant,
+        began: Instant,
     ) -> Result<(Response<Incoming>, Connection), Unanswered> {
         loop {
-            let kept = if new { None } else { self.kept(now) };
+            let kept = if new { None } else { self.kept(began) };
             let (mut connection, used) = match kept {
                 Some(connection) => (connection, true),
                 None => (Box::pin(self.connect()).await?, false),

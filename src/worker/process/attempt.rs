@@ -39,7 +39,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     ) -> AttemptResult {
         let parts = &*self.0;
         let function = context.invocation.function.as_str();
-        if !self.is_seated(delivery).await {
+        if !self.take_seat(delivery).await {
             return AttemptResult::CutOff;
         }
         let target = parts.gateway.target(context.invocation);
@@ -97,8 +97,9 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         }
     }
 
-    /// Waits until the delivery has its seat, and says whether it was not cut off before.
-    pub(super) async fn is_seated(&self, delivery: &Delivery<B>) -> bool {
+    /// Begins a call or a callback as soon as the delivery has its seat, and says whether it was not cut off
+    /// before.
+    pub(super) async fn take_seat(&self, delivery: &Delivery<B>) -> bool {
         let (cut, seat) = (&self.0.cut, delivery.seat());
         !cut.is_cancelled() && (seat.begin_now() || cut.run_until_cancelled(seat.begin()).await.is_some())
     }

@@ -23,7 +23,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
         &self,
         mut delivery: Delivery<B>,
         context: &CallContext<'_>,
-        now: SystemTime,
+        mut now: SystemTime,
     ) -> Result<ControlFlow<Settled, Delivery<B>>, LeaseLost> {
         if context.begun.is_cancelled() || delivery.envelope().cancelled.is_some() {
             return Box::pin(self.cancelled(delivery, context)).await.map(ControlFlow::Break);
@@ -50,6 +50,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 ControlFlow::Continue(delivery) => delivery,
                 settled @ ControlFlow::Break(_) => return Ok(settled),
             };
+            now = self.broker().now();
         }
         if context.policy.is_expired(delivery.age(now)) {
             let ended = Box::pin(self.end(delivery, context, Some(Cause::Expired), None)).await;
