@@ -127,7 +127,7 @@ pub fn invoked(
     news: bool,
 ) {
     let (duration, reason) = (duration.as_secs_f64(), outcome.reason());
-    with(&outcome.history(), |status| match news {
+    with_status(outcome, |status| match news {
         true => warn!(callId = call_id, function, delivery, status, duration, reason, "Invoked"),
         false => info!(callId = call_id, function, delivery, status, duration, reason, "Invoked"),
     });
@@ -137,7 +137,7 @@ pub fn invoked(
 /// is `news` stands out.
 pub fn posted_result(call_id: &str, function: &str, url: &str, outcome: &Outcome, news: bool) {
     let reason = outcome.reason();
-    with(&outcome.history(), |status| match news {
+    with_status(outcome, |status| match news {
         true => warn!(callId = call_id, function, url, status, reason, "Posted result"),
         false => info!(callId = call_id, function, url, status, reason, "Posted result"),
     });
@@ -162,7 +162,7 @@ pub struct Next<'a> {
 pub fn callback_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
     let Next { delivery, max_attempts, wait, at, outcome } = *next;
     let (wait, reason) = (wait.as_secs_f64(), outcome.reason());
-    with(&outcome.history(), |status| {
+    with_status(outcome, |status| {
         warn!(
             callId = call_id,
             function,
@@ -186,7 +186,7 @@ pub fn callback_refused(call_id: &str, function: &str, url: &str, reason: &str) 
 pub fn retry_scheduled(call_id: &str, function: &str, next: &Next<'_>) {
     let Next { delivery, max_attempts, wait, at, outcome } = *next;
     let (wait, reason) = (wait.as_secs_f64(), outcome.reason());
-    with(&outcome.history(), |status| {
+    with_status(outcome, |status| {
         warn!(
             callId = call_id,
             function,
@@ -239,6 +239,14 @@ pub fn lease_lost(call_id: Option<&str>, function: Option<&str>) {
 pub fn dropped(call_id: Option<&str>, function: Option<&str>, cause: &str) {
     let (call_id, function) = (call_id.unwrap_or_default(), function.unwrap_or_default());
     warn!(callId = call_id, function, cause, "Dropped: dead_letters is false");
+}
+
+/// Logs with an outcome's status, or the word in the place of one.
+fn with_status(outcome: &Outcome, log: impl FnOnce(Option<&dyn Value>)) {
+    match outcome.status() {
+        Some(status) => log(Some(&status)),
+        None => log(Some(&outcome.label())),
+    }
 }
 
 /// Logs with a status that is a number where it is one, so that machines can compare it, and left out where

@@ -198,13 +198,6 @@ impl Metrics {
         Self { namespaces: false, labels: Arc::default(), ..self }
     }
 
-    /// A call's outcome is known.
-    pub fn attempt(&self, function: &str, outcome: &'static str, took: Duration) {
-        let families = &self.queue;
-        families.attempts.with_label_values(&[&*self.label(function), outcome]).inc();
-        families.attempt_duration.observe(took.as_secs_f64());
-    }
-
     /// A message was settled.
     pub fn settled(&self) {
         self.queue.processed.inc();

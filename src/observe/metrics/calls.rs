@@ -1,6 +1,6 @@
 //! The calls of a queue: those that run, and what there is to say of those that were made.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::{IntGauge, core::Collector};
 
@@ -21,10 +21,16 @@ impl Metrics {
     /// A call begins; it ends when the guard is dropped.
     #[must_use = "the call counts as ended when the guard is dropped"]
     pub fn call_started(&self, function: &str) -> InflightGuard {
-        let inflight = &self.queue.inflight;
-        let gauge = inflight.with_label_values(&[self.label(function)]);
+        let function = self.label(function);
+        let gauge = self.queue.inflight.with_label_values(&[&*function]);
         gauge.inc();
-        InflightGuard(gauge)
+        InflightGuard { gauge, function }
+    }
+
+    /// It ended, and its outcome is known.
+    pub fn attempt(&self, call: InflightGuard, outcome: &'static str, took: Duration) {
+        self.queue.attempts.with_label_values(&[&*call.function, outcome]).inc();
+        self.queue.attempt_duration.observe(took.as_secs_f64());
     }
 
     /// The calls that were made.
@@ -49,11 +55,15 @@ impl Metrics {
 
 /// A running call; dropping it ends it.
 #[derive(Debug)]
-pub struct InflightGuard(IntGauge);
+pub struct InflightGuard {
+    gauge: IntGauge,
+    /// The label of its function.
+    function: Arc<str>,
+}
 
 impl Drop for InflightGuard {
     fn drop(&mut self) {
-        self.0.dec();
+        self.gauge.dec();
     }
 }
 
@@ -68,7 +78,7 @@ mod tests {
         for (function, outcome) in
             [("f", "success"), ("g", "success"), ("f", "timeout"), ("g", "server_error")]
         {
-            metrics.attempt(function, outcome, Duration::from_millis(500));
+            metrics.attempt(metrics.call_started(function), outcome, Duration::from_millis(500));
         }
         assert_eq!(metrics.made(), Made { calls: 4, failed: 2, took: Duration::from_secs(2) });
     }

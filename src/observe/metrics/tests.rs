@@ -61,11 +61,11 @@ fn what_needs_no_event_to_have_a_value_has_one_from_the_start() {
 #[test]
 fn every_event_is_counted_under_its_name_and_labels() {
     check(
-        |m| m.attempt("echo", "ok", SECOND),
+        |m| m.attempt(m.call_started("echo"), "ok", SECOND),
         r#"queue_worker_attempts_total{function_name="echo.openfaas-fn",outcome="ok",queue_name="faas-request"} 1"#,
     );
     check(
-        |m| m.attempt("echo", "ok", SECOND),
+        |m| m.attempt(m.call_started("echo"), "ok", SECOND),
         r#"queue_worker_attempt_duration_seconds_sum{queue_name="faas-request"} 1"#,
     );
     check(|m| m.settled(), r#"queue_worker_messages_processed_total{queue_name="faas-request"} 1"#);

@@ -76,11 +76,10 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 Some(Err(why)) => return AttemptResult::NotCalled(why),
                 Some(Ok(answer)) => answer,
             };
-            drop(running);
             let outcome = &answer.outcome;
             delivery.grow(answer.body.len());
             span.ends(outcome);
-            parts.metrics.attempt(function, outcome.label(), answer.took);
+            parts.metrics.attempt(running, outcome.label(), answer.took);
             let is_news = parts.news.of_call(function, outcome);
             log::invoked(context.call_id, function, attempt, outcome, answer.took, is_news);
             let cancelled = context.begun.is_cancelled();
@@ -108,7 +107,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     fn record(&self, delivery: &mut Delivery<B>, answer: &Answer, immediate: u32) -> Progress {
         let (outcome, now) = (&answer.outcome, self.broker().now());
         let envelope = delivery.envelope_mut();
-        envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &self.0.name);
+        envelope.record(outcome.status(), outcome.label(), outcome.error(), answer.took, &self.0.name);
         if self.0.audit.is_on() {
             envelope.note_begun(now, answer.took);
         }
