@@ -129,8 +129,8 @@ impl Search {
                 let pause = self.again.map_or(first, |(_, pause)| (pause * 2).min(most));
                 self.again = Some((Instant::now() + pause, pause));
                 if let Err(error) = failed {
-                    tracing::warn!(stream = &*self.bound.stream, consumer = self.bound.consumer, %error, "what \
-                        cut the connection was not looked for");
+                    let (stream, consumer) = (&*self.bound.stream, &self.bound.consumer);
+                    tracing::warn!(stream, consumer, %error, "what cut the connection was not looked for");
                 }
             }
         }
@@ -169,8 +169,8 @@ impl Search {
                 Ok(()) => buried.note(stored.sequence),
                 Err(error) => {
                     sweep.left = true;
-                    tracing::error!(stream = &*bound.stream, sequence = stored.sequence, %error, "it could not \
-                        be buried; trying again");
+                    let (stream, sequence) = (&*bound.stream, stored.sequence);
+                    tracing::error!(stream, sequence, %error, "it could not be buried; trying again");
                 }
             }
         }

@@ -7,6 +7,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Departed, Permit, Permits};
 use crate::flow::gate::Pass;
 
@@ -61,9 +63,15 @@ impl Seat {
         }
     }
 
-    /// Begins a call or a callback, and returns true; false where the permit was given back, which
-    /// [`begin`](Self::begin) waits for.
-    pub(crate) fn begin_now(&self) -> bool {
+    /// Begins a call or a callback, as soon as there is a permit again if it was given back. Returns whether
+    /// it began before all was `cut` off.
+    pub(crate) async fn begin_unless(&self, cut: &CancellationToken) -> bool {
+        // Hardly any waits, and each comes by here.
+        !cut.is_cancelled() && (self.begin_now() || cut.run_until_cancelled(self.begin()).await.is_some())
+    }
+
+    /// Begins, and returns true; false where the permit was given back.
+    fn begin_now(&self) -> bool {
         let may_begin = self.of.is_none() || self.held().permit.is_some();
         if may_begin {
             self.begun.store(true, Ordering::Relaxed);
@@ -71,11 +79,7 @@ impl Seat {
         may_begin
     }
 
-    /// Begins a call or a callback, as soon as there is a permit again if it was given back.
-    pub(crate) async fn begin(&self) {
-        if self.begin_now() {
-            return;
-        }
+    async fn begin(&self) {
         if let Some((permits, lane)) = &self.of {
             let permit = permits.again(*lane).await;
             self.held().permit = Some(permit);
@@ -107,11 +111,12 @@ mod tests {
         seat.leave();
         seat.leave();
         let other = lane.acquire().now_or_never().expect("free");
-        let mut begin = Box::pin(seat.begin());
-        assert!((&mut begin).now_or_never().is_none());
-        assert!(!seat.begin_now() && !seat.has_begun());
+        let cut = CancellationToken::new();
+        let mut begin = Box::pin(seat.begin_unless(&cut));
+        assert_eq!((&mut begin).now_or_never(), None);
+        assert!(!seat.has_begun());
         drop(other);
-        assert!(begin.now_or_never().is_some());
+        assert_eq!(begin.now_or_never(), Some(true));
         assert!(seat.has_begun() && lane.take_free(1).is_empty());
         drop(seat);
         assert_eq!(lane.take_free(1).len(), 1);
@@ -147,23 +152,39 @@ mod tests {
         let running = lane.take_free(2);
         let mut fresh = Box::pin(lane.acquire());
         assert!((&mut fresh).now_or_never().is_none());
-        let (mut one, mut two) = (Box::pin(first.begin()), Box::pin(second.begin()));
+        let cut = CancellationToken::new();
+        let (mut one, mut two) = (Box::pin(first.begin_unless(&cut)), Box::pin(second.begin_unless(&cut)));
         assert!((&mut one).now_or_never().is_none() && (&mut two).now_or_never().is_none());
         // The place of one that is gone passes to the next.
         drop(one);
         drop(running);
-        assert!(two.now_or_never().is_some());
+        assert_eq!(two.now_or_never(), Some(true));
         assert!(fresh.now_or_never().is_some());
+    }
+
+    #[test]
+    fn nothing_begins_that_is_cut_off_with_a_permit_or_while_it_waits_for_one() {
+        let lane = Permits::new(1).lanes(1).remove(0);
+        let (seat, cut) = (Seat::new(lane.take_free(1).remove(0)), CancellationToken::new());
+        seat.leave();
+        let other = lane.take_free(1);
+        let mut begin = Box::pin(seat.begin_unless(&cut));
+        assert_eq!((&mut begin).now_or_never(), None);
+        cut.cancel();
+        assert_eq!(begin.now_or_never(), Some(false));
+        drop(other);
+        let taken = Seat::new(lane.take_free(1).remove(0));
+        assert_eq!(taken.begin_unless(&cut).now_or_never(), Some(false));
+        assert!(!seat.has_begun() && !taken.has_begun());
     }
 
     #[tokio::test]
     async fn a_seat_without_a_permit_waits_for_none_and_one_that_is_taken_begins_at_once() {
-        Seat::default().begin().await;
-        assert!(Seat::default().begin_now());
+        let cut = CancellationToken::new();
+        assert!(Seat::default().begin_unless(&cut).await);
         let lane = Permits::new(1).lanes(1).remove(0);
-        Seat::new(lane.take_free(1).remove(0)).begin().await;
         let seat = Seat::new(lane.take_free(1).remove(0));
-        assert!(!seat.has_begun() && seat.begin_now() && seat.has_begun());
+        assert!(!seat.has_begun() && seat.begin_unless(&cut).await && seat.has_begun());
         drop(seat);
         assert_eq!(lane.take_free(1).len(), 1);
     }

@@ -1,6 +1,6 @@
 use std::{
     sync::LazyLock,
-    time::{Duration, SystemTime},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -123,7 +123,7 @@ fn tracer() -> Tracer {
 
 /// What follows from a message, as it would be stored.
 fn followers(message: &Message) -> [Record; 2] {
-    let (names, now) = (Names::new("q", "q"), SystemTime::UNIX_EPOCH);
+    let (names, now) = (Names::new("q", "q"), UNIX_EPOCH);
     let due = now + Duration::from_secs(9);
     let clone = message.clone_due(&message.envelope, &names, Timer::Schedules, due, now, 1 << 20);
     [clone.unwrap(), message.dead_letter(&names, Cause::Exhausted, now, 1 << 20).unwrap()]
@@ -182,7 +182,7 @@ proptest! {
                 Ok(invocation) => {
                     let call_id = invocation.call_id().unwrap_or("made").to_owned();
                     message.identify(&invocation.function, Some(&call_id));
-                    let trace = TRACING.1.begin("q", &mut message, Some(&invocation), || SystemTime::UNIX_EPOCH);
+                    let trace = TRACING.1.begin("q", &mut message, Some(&invocation), || UNIX_EPOCH);
                     let mut request = http::HeaderMap::new();
                     trace.call("f", 1, "http://h/").inject(&mut request);
                     let error = Some(fields[2].clone());

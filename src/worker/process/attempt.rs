@@ -39,7 +39,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     ) -> AttemptResult {
         let parts = &*self.0;
         let function = context.invocation.function.as_str();
-        if !self.take_seat(delivery).await {
+        if !delivery.seat().begin_unless(&parts.cut).await {
             return AttemptResult::CutOff;
         }
         let target = parts.gateway.target(context.invocation);
@@ -94,13 +94,6 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
                 }
             }
         }
-    }
-
-    /// Begins a call or a callback as soon as the delivery has its seat, and says whether it was not cut off
-    /// before.
-    pub(super) async fn take_seat(&self, delivery: &Delivery<B>) -> bool {
-        let (cut, seat) = (&self.0.cut, delivery.seat());
-        !cut.is_cancelled() && (seat.begin_now() || cut.run_until_cancelled(seat.begin()).await.is_some())
     }
 
     /// Writes an attempt into the past of its message, and says how far that has come.

@@ -42,7 +42,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     ) -> Result<Settled, LeaseLost> {
         let parts = &*self.0;
         // Where the workers are told to end meanwhile, it is handed back below.
-        self.take_seat(&delivery).await;
+        delivery.seat().begin_unless(&parts.cut).await;
         let url = log::loggable_text(&posting.url);
         let span = delivery.trace().callback(delivery.envelope().attempts.saturating_add(1), &url);
         span.inject(&mut posting.headers);
