@@ -19,8 +19,9 @@ const MAX_INFLIGHT: u64 = 50;
 const CONSUMERS: u64 = 2;
 /// What a worker holds at most while its calls run.
 const HELD: u64 = MAX_INFLIGHT + CONSUMERS;
-/// And what the broker counts at most, with the acknowledgements that are on their way.
-const BOUND: u64 = HELD + MAX_INFLIGHT;
+/// And what the broker counts at most, with what is asked for ahead and the acknowledgements that are on
+/// their way: no more of each than there are permits.
+const BOUND: u64 = HELD + 2 * MAX_INFLIGHT;
 
 /// A broker, a gateway and a worker that has nothing to do with any other.
 struct House {
