@@ -15,7 +15,7 @@ use crate::{
         names::{self, Id, Names},
         successor::Message,
     },
-    text::line::ascii,
+    text::line::{all_bytes, ascii},
 };
 
 /// The question which calls of an id run.
@@ -141,9 +141,7 @@ pub fn id(own: Option<&str>, past: &Envelope) -> String {
 
 /// A call id as a header of ours has it: callers choose ids, and a header has so many bytes, of ASCII alone.
 pub fn written(call_id: &str) -> Cow<'_, str> {
-    // Without a branch for each byte many are looked at in one step.
-    let is_plain =
-        call_id.len() <= VALUE && call_id.bytes().fold(true, |all, byte| all & byte.is_ascii_graphic());
+    let is_plain = call_id.len() <= VALUE && all_bytes(call_id, |byte| byte.is_ascii_graphic());
     if is_plain { call_id.into() } else { ascii(call_id, VALUE).into() }
 }
 

@@ -7,6 +7,12 @@ pub(crate) fn one_line(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if c.is_control() { ' ' } else { c })
 }
 
+/// Whether all bytes of a text are as `is_fit` wants them. Without a branch for each many are looked at in
+/// one step: calls come by here.
+pub(crate) fn all_bytes(text: &str, is_fit: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, byte| all & is_fit(byte))
+}
+
 /// The beginning of a text, of at most `most` bytes.
 pub fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at));

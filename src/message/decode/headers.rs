@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fmt, mem, ops::Range, slice};
 
+use crate::text::line::all_bytes;
+
 /// Headers with all their values, in the order of the message.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
@@ -128,9 +130,8 @@ impl Headers {
     /// The first value of a header that HTTP allows and that is not empty. The blanks around it are no part
     /// of it.
     pub fn usable(&self, name: &str) -> Option<&str> {
-        // Without a branch for each byte many are looked at in one step.
-        let is_fit = |all, byte: u8| all & (!byte.is_ascii_control() | (byte == b'\t'));
-        let allowed = |value: &&str| !value.is_empty() && value.bytes().fold(true, is_fit);
+        let is_fit = |byte: u8| !byte.is_ascii_control() | (byte == b'\t');
+        let allowed = |value: &&str| !value.is_empty() && all_bytes(value, is_fit);
         self.values(name).map(|value| value.trim_matches([' ', '\t'])).find(allowed)
     }
 

@@ -17,7 +17,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::Encoding,
-    text::line::{cut, escaped},
+    text::line::{all_bytes, cut, escaped},
 };
 
 /// Longest text of one field in bytes. Callers choose call ids, and one caller must not fill the log of all.
@@ -206,11 +206,9 @@ fn shortened(value: &str) -> Cow<'_, str> {
     format!("{}…", cut(value, LONGEST)).into()
 }
 
-/// Whether a text stands in JSON as it is. There are others, which take longer to tell. Without a branch for
-/// each byte many are looked at in one step.
+/// Whether a text stands in JSON as it is. There are others, which take longer to tell.
 fn needs_no_escape(text: &str) -> bool {
-    let plain = |byte| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    text.bytes().fold(true, |all, byte| all & plain(byte))
+    all_bytes(text, |byte| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
 }
 
 /// Whether a value reads as one word after `name=` without quotes.
