@@ -54,7 +54,7 @@ pub fn check(data: &[u8]) {
     }
     assert!(tried.attempts == u32::MAX || tried.attempts >= 3);
     assert!(tried.history.len() <= 20);
-    assert_eq!(tried.last_attempt(), Some(("500", 5)));
+    assert_eq!(tried.last_attempt(), Some(("server_error", 5)));
 }
 
 /// The message of an input.

@@ -228,12 +228,11 @@ impl Envelope {
         }
     }
 
-    /// Adds an attempt whose outcome is known: its status, or else this word. A known outcome ends a row of
-    /// interruptions.
+    /// Adds an attempt whose outcome is known. A known outcome ends a row of interruptions.
     pub fn record(
         &mut self,
         status: Option<u16>,
-        word: &str,
+        label: &str,
         error: Option<String>,
         took: Duration,
         worker: &str,
@@ -244,9 +243,8 @@ impl Envelope {
         self.last_error = error;
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let (mut attempts, mut taken) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let outcome = self.last_status.as_deref().unwrap_or(word);
         // Each call comes by here: nothing is formatted that is a text already.
-        self.history.push([attempts.format(self.attempts), outcome, taken.format(millis), worker].join(":"));
+        self.history.push([attempts.format(self.attempts), label, taken.format(millis), worker].join(":"));
         let (entries, bytes) = HISTORY;
         while self.history.len() > entries
             || self.history.iter().map(|entry| entry.len() + 1).sum::<usize>() > bytes

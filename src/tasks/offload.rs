@@ -21,10 +21,7 @@ const HELPERS: usize = 16;
 const IDLE: Duration = Duration::from_secs(1 << 30);
 
 /// One thread of work, and helpers for what cannot but wait.
-///
-/// # Errors
-/// Where the system has no thread or file to give.
-pub fn runtime() -> io::Result<Runtime> {
+fn runtime() -> io::Result<Runtime> {
     built(&mut Builder::new_current_thread())
 }
 

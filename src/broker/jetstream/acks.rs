@@ -154,7 +154,7 @@ impl JetStream {
         let company = leader.departs();
         sent();
         let confirmed = self.confirmed(reply, DONE).await;
-        let same = self.client().statistics().connects.load(Ordering::Relaxed) == connects;
+        let same = self.connection.client.borrow().statistics().connects.load(Ordering::Relaxed) == connects;
         company.send_replace(Some(if same { confirmed.clone() } else { Err(unknown()) }));
         confirmed
     }

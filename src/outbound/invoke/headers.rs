@@ -15,6 +15,7 @@ use crate::{
 const NOT_PASSED_ON: [&str; 6] =
     ["host", "content-length", "expect", "x-callback-url", "x-retry", "x-retry-max"];
 
+/// The call's own id.
 const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 /// The number of this retry, and of the last one.
 const RETRY: HeaderName = HeaderName::from_static("x-retry");

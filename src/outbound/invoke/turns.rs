@@ -2,8 +2,8 @@
 //!
 //! One thread runs the worker. A task gives way after 128 reads that found something, and the HTTP client
 //! reads up to 400 KiB at once: where each read brings ten thousand provisional answers (1xx), which it
-//! passes over one by one, a turn takes a second, and leases end while nobody renews them. So the reads of a
-//! long answer take more of a turn.
+//! passes over one by one, a turn takes a second, and leases end while nobody renews them. So each further
+//! read of a long answer ends its turn.
 
 use std::task::{Context, Poll};
 
@@ -11,7 +11,7 @@ use tokio::task::coop::poll_proceed;
 
 /// Hardly any answer takes more reads.
 const FEW: usize = 4;
-/// Each read after those takes a whole turn: the library gives a task 128 steps.
+/// The steps of a whole turn, which the library gives a task.
 const STEPS: usize = 128;
 
 /// The reads of one connection since it last wrote.
@@ -28,14 +28,14 @@ impl Turns {
     pub(super) fn read(&mut self, context: &mut Context<'_>) {
         self.0 = self.0.saturating_add(1);
         if self.0 > FEW {
-            use_up(STEPS, context);
+            end(context);
         }
     }
 }
 
-/// Uses up so many steps of this turn.
-fn use_up(steps: usize, context: &mut Context<'_>) {
-    for _ in 0..steps {
+/// Uses up what is left of this turn.
+fn end(context: &mut Context<'_>) {
+    for _ in 0..STEPS {
         let Poll::Ready(step) = poll_proceed(context) else { return };
         step.made_progress();
     }

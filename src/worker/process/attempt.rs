@@ -100,7 +100,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     fn record(&self, delivery: &mut Delivery<B>, answer: &Answer, immediate: u32) -> Progress {
         let (outcome, now) = (&answer.outcome, self.broker().now());
         let envelope = delivery.envelope_mut();
-        envelope.record(outcome.status(), outcome.label(), outcome.error(), answer.took, &self.0.name);
+        envelope.record(outcome.status(), &outcome.history(), outcome.error(), answer.took, &self.0.name);
         if self.0.audit.is_on() {
             envelope.note_begun(now, answer.took);
         }

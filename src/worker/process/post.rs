@@ -95,7 +95,7 @@ impl<B: Broker, G: Gateway> Worker<B, G> {
     ) -> Disposition {
         let parts = &*self.0;
         let envelope = delivery.envelope_mut();
-        envelope.record(outcome.status(), outcome.label(), error(&outcome), took, &parts.name);
+        envelope.record(outcome.status(), &outcome.history(), error(&outcome), took, &parts.name);
         let (policy, _) = parts.policy.for_annotations(&posting.annotations);
         let (attempts, most) = (envelope.attempts, parts.callbacks.attempts);
         match judge(&outcome, &policy, attempts, most, (parts.chance.now)(), (parts.chance.draw)()) {
